@@ -1,0 +1,185 @@
+"""The one list of finetuning settings: command line, form, config.json and the README's table all come from it."""
+
+import ast
+import dataclasses
+import inspect
+import itertools
+import math
+import textwrap
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from nanochat_core.paths import SOURCE_FOLDERS
+
+
+@dataclass(frozen=True)
+class FinetuneConfig:
+    """Settings of one finetuning run. Frozen; a value that cannot work is refused with its remedy."""
+
+    data_path: str
+    """Conversations to train on: a JSONL file, one conversation a line (see data/README.md)."""
+    source: str = "sft"
+    """Stage of the downloaded base model: base, mid, sft or rl."""
+    model_tag: str = "d32"
+    """Base model: the tag of a downloaded one (d32), or starter for the shipped practice model."""
+    model_step: int | None = None
+    """Checkpoint step of the base model; None takes the newest."""
+    from_finetuned: str | None = None
+    """Start from this finished run instead of a downloaded model; overrides source and model_tag."""
+    num_epochs: int = 1
+    """How many times each training conversation is seen."""
+    num_iterations: int = -1
+    """Number of optimizer steps; -1 derives it from num_epochs."""
+    device_batch_size: int = 4
+    """Conversations in one forward pass on one device; lower it when memory runs out, the result stays the same."""
+    target_examples_per_step: int = 16
+    """Conversations behind one optimizer step, over all devices and micro-batches."""
+    matrix_lr: float = 0.01
+    """Learning rate of Muon, for the matrices inside the blocks."""
+    embedding_lr: float = 0.1
+    """Learning rate of AdamW for the token embeddings, scaled by (n_embd/768)^-0.5."""
+    unembedding_lr: float = 0.002
+    """Learning rate of AdamW for the output head, scaled by (n_embd/768)^-0.5."""
+    weight_decay: float = 0.0
+    """Weight decay of AdamW (Muon's matrices have none)."""
+    init_lr_frac: float = 0.1
+    """Every learning rate starts at this fraction and falls linearly to zero at the last step."""
+    eval_every: int = 50
+    """Optimizer steps between two validations; there is always one before the first step and one after the last."""
+    eval_steps: int = 20
+    """Size of a validation in optimizer steps' worth of conversations; a smaller validation split is used whole."""
+    val_split: float = 0.1
+    """Fraction of the file, taken from its end, that is kept for validation and never trained on."""
+    output_tag: str = "finetuned"
+    """Name of the run: everything it makes lies in models/finetuned/<output_tag>/."""
+    save_every: int = -1
+    """Steps between checkpoints; -1 keeps the best and the last."""
+    device_type: str = "auto"
+    """cuda, mps, cpu, or auto for the best one present."""
+    dtype: str = "bfloat16"
+    """Precision of the computation: bfloat16 (float32 where the device is slower with it) or float32."""
+    max_seq_len: int = 2048
+    """Longest conversation in tokens; the rest of a longer one is cut off, and said."""
+    seed: int = 42
+    """Seed of the order of the conversations."""
+    replay_path: str | None = None
+    """General conversations mixed in so that old skills stay: a JSONL file in the same format."""
+    replay_ratio: float = 0.0
+    """Replayed conversations for each conversation of your own, in every epoch; 0 is off."""
+    questions_path: str | None = None
+    """Questions with expected answers, asked before and after the training (JSONL: question, expected)."""
+    resume: bool = False
+    """Go on with the stopped or interrupted run of this output_tag, exactly where its last checkpoint is."""
+
+    def __post_init__(self) -> None:
+        self._check_types()
+        _require(bool(self.data_path), "data_path is empty", "give the JSONL file to train on")
+        _require(self.source in SOURCE_FOLDERS, f"source is '{self.source}'", f"use one of {', '.join(SOURCE_FOLDERS)}")
+        _require(self.device_type in ("auto", "cuda", "mps", "cpu"), f"device_type is '{self.device_type}'", "use auto")
+        _require(self.dtype in ("bfloat16", "float32"), f"dtype is '{self.dtype}'", "use bfloat16 or float32")
+        for name in ("num_epochs", "device_batch_size", "target_examples_per_step", "eval_every", "eval_steps"):
+            _require(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}", "it must be at least 1")
+        for name in ("num_iterations", "save_every"):
+            value = getattr(self, name)
+            _require(value >= 1 or value == -1, f"{name} is {value}", "it must be at least 1, or -1")
+        for name in ("matrix_lr", "embedding_lr", "unembedding_lr", "weight_decay", "replay_ratio"):
+            value = getattr(self, name)
+            _require(math.isfinite(value) and value >= 0, f"{name} is {value}", "it must be a number of 0 or more")
+        _require(0 < self.init_lr_frac <= 1, f"init_lr_frac is {self.init_lr_frac}", "it must be above 0 and at most 1")
+        _require(0 < self.val_split < 1, f"val_split is {self.val_split}", "it must lie between 0 and 1, such as 0.1")
+        _require(self.max_seq_len >= 8, f"max_seq_len is {self.max_seq_len}", "it must be at least 8 tokens")
+        _require(self.seed >= 0, f"seed is {self.seed}", "it must be 0 or more")
+        _require(
+            self.replay_ratio == 0 or self.replay_path is not None,
+            f"replay_ratio is {self.replay_ratio} without a replay_path",
+            "give replay_path, the JSONL file of general conversations, or set replay_ratio to 0",
+        )
+
+    def _check_types(self) -> None:
+        """A config.json edited by hand may hold "4" for 4; an int is welcome where a float is meant."""
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            accepted = {bool: (bool,), int: (int,), float: (int, float), str: (str,)}.get(field.type)
+            if accepted is None:  # the optional ones
+                accepted = (type(None), int if field.type == int | None else str)
+            is_right = isinstance(value, accepted) and (bool in accepted or not isinstance(value, bool))
+            _require(is_right, f"{field.name} is {value!r}", f"its type must be {_type_name(field.type)}")
+
+    @property
+    def base_name(self) -> str:
+        """NAME of the base model: `starter`, `pretrained/<tag>` or `finetuned/<run>`."""
+        if self.from_finetuned is not None:
+            return f"finetuned/{self.from_finetuned}"
+        return "starter" if self.model_tag == "starter" else f"pretrained/{self.model_tag}"
+
+    @property
+    def base_source(self) -> str | None:
+        """The stage of a downloaded base model; None for the others, which have only one."""
+        return self.source if self.base_name.startswith("pretrained/") else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values by name, for config.json."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "FinetuneConfig":
+        """The reverse of `to_dict`. An unknown name is a ValueError: a misspelt setting must not be ignored."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        unknown = sorted(set(values) - known)
+        _require(not unknown, f"unknown setting {', '.join(unknown)}", "remove it or correct its spelling")
+        _require("data_path" in values, "data_path is missing", "give the JSONL file to train on")
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting as a form or a table shows it."""
+
+    name: str
+    type: str
+    default: Any
+    help: str
+
+
+@cache
+def settings() -> tuple[Setting, ...]:
+    """All settings of FinetuneConfig in order; the help is the sentence under each field."""
+    helps = _field_docstrings(FinetuneConfig)
+    return tuple(
+        Setting(
+            field.name,
+            _type_name(field.type),
+            None if field.default is dataclasses.MISSING else field.default,
+            helps[field.name],
+        )
+        for field in dataclasses.fields(FinetuneConfig)
+    )
+
+
+def settings_table() -> str:
+    """The README's table of settings (a test holds the README to it)."""
+    rows = ["| setting | default | what it does |", "|---|---|---|"]
+    for setting in settings():
+        default = "required" if setting.name == "data_path" else f"`{setting.default}`"
+        rows.append(f"| `{setting.name}` | {default} | {setting.help} |")
+    return "\n".join(rows)
+
+
+def _field_docstrings(cls: type) -> dict[str, str]:
+    """The string literal below each annotated field. Python drops them at run time, so they are read in the source."""
+    body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0].body
+    return {
+        field.target.id: text.value.value
+        for field, text in itertools.pairwise(body)
+        if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant)
+    }
+
+
+def _type_name(annotation: Any) -> str:
+    return annotation.__name__ if isinstance(annotation, type) else str(annotation)
+
+
+def _require(condition: bool, what: str, remedy: str) -> None:
+    if not condition:
+        raise ValueError(f"Setting {what}: {remedy}.")

@@ -1,0 +1,153 @@
+"""Where things lie: the home folder, and from a model's NAME to the files of one of its checkpoints."""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+PROJECT_ROOT = Path(__file__).resolve().parent.parent
+"""What is shipped (starter/, data/) lies here; what a person makes lies under `home()`."""
+
+SOURCE_FOLDERS = {
+    "base": "base_checkpoints",
+    "mid": "mid_checkpoints",
+    "sft": "chatsft_checkpoints",
+    "rl": "chatrl_checkpoints",
+}
+"""nanochat's folder for each stage of training (nanochat-format: files on the hub)."""
+
+_CHECKPOINT = re.compile(r"model_(\d{6,})\.pt")
+
+
+def home() -> Path:
+    """The folder under which models and runs lie: $NANOCHAT_STUDIO_HOME, or the project root. Read when called."""
+    return Path(os.environ.get("NANOCHAT_STUDIO_HOME") or PROJECT_ROOT).expanduser().resolve()
+
+
+def starter_dir() -> Path:
+    """The shipped practice model."""
+    return PROJECT_ROOT / "starter"
+
+
+def pretrained_dir() -> Path:
+    """Downloaded models, in nanochat's layout."""
+    return home() / "models" / "pretrained"
+
+
+def finetuned_dir() -> Path:
+    """One folder a run."""
+    return home() / "models" / "finetuned"
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """The files of one checkpoint."""
+
+    name: str
+    """What a person types: `starter`, `pretrained/d32`, `finetuned/<tag>` or a folder."""
+    folder: Path
+    step: int
+    tokenizer_dir: Path
+
+    @property
+    def weights(self) -> Path:
+        return weights_path(self.folder, self.step)
+
+    @property
+    def meta(self) -> Path:
+        return meta_path(self.folder, self.step)
+
+
+def weights_path(folder: Path, step: int) -> Path:
+    """`model_<step>.pt`, the step padded to six digits as nanochat does."""
+    return Path(folder) / f"model_{step:06d}.pt"
+
+
+def meta_path(folder: Path, step: int) -> Path:
+    """`meta_<step>.json`, the step padded to six digits as nanochat does."""
+    return Path(folder) / f"meta_{step:06d}.json"
+
+
+def steps(folder: Path) -> list[int]:
+    """Steps of the complete checkpoints in `folder` (weights and meta both there), ascending.
+
+    Names that are not a step (`model_best.pt`, temporary files) are skipped.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        return []
+    found = (_CHECKPOINT.fullmatch(path.name) for path in folder.iterdir())
+    return sorted(int(match[1]) for match in found if match and meta_path(folder, int(match[1])).is_file())
+
+
+def find_model(name: str, step: int | None = None, source: str | None = None) -> ModelFiles:
+    """The files of the model called `name`, at `step` or at its newest complete checkpoint.
+
+    `source` (base, mid, sft, rl) says which stage of a downloaded model is meant; without it the most trained one.
+    `name` is `starter`, `pretrained/<tag>`, `finetuned/<run>`, or a folder that holds model_*.pt and
+    meta_*.json. Raises ValueError that names what there is and how to get what is missing.
+    """
+    folder, tokenizer_dir = _folders(name, source)
+    present = steps(folder)
+    if not present:
+        raise ValueError(f"There is no model '{name}' ({folder} holds no checkpoint). {_remedy(name)}")
+    if step is not None and step not in present:
+        listed = ", ".join(map(str, present))
+        raise ValueError(f"Model '{name}' has no checkpoint of step {step}; it has {listed}. Choose one of these.")
+    return ModelFiles(name, folder, present[-1] if step is None else step, tokenizer_dir)
+
+
+def list_models() -> list[ModelFiles]:
+    """Every model that can be loaded by name: the starter, the downloaded ones, the finetuned runs."""
+    names = ["starter"]
+    for source_folder in SOURCE_FOLDERS.values():
+        names += [f"pretrained/{path.name}" for path in _subfolders(pretrained_dir() / source_folder)]
+    names += [f"finetuned/{path.name}" for path in _subfolders(finetuned_dir())]
+    models = []
+    for name in dict.fromkeys(names):  # the same tag may lie under two sources: `_folders` takes the most trained
+        folder, tokenizer_dir = _folders(name)
+        if present := steps(folder):
+            models.append(ModelFiles(name, folder, present[-1], tokenizer_dir))
+    return models
+
+
+def default_model() -> str:
+    """The name used when a person names none: d32 when it has been downloaded, else the starter."""
+    return "pretrained/d32" if steps(_folders("pretrained/d32")[0]) else "starter"
+
+
+def _folders(name: str, source: str | None = None) -> tuple[Path, Path]:
+    """(folder of the checkpoints, folder of the tokenizer) for a model's name."""
+    if name == "starter":
+        return starter_dir(), starter_dir()
+    kind, _, tag = name.partition("/")
+    if kind in ("pretrained", "finetuned") and tag and "/" not in tag and tag not in (".", ".."):
+        folder = finetuned_dir() / tag if kind == "finetuned" else _pretrained_folder(tag, source)
+    else:
+        folder = Path(name).expanduser()
+    return folder, _own_tokenizer(folder)
+
+
+def _pretrained_folder(tag: str, source: str | None) -> Path:
+    """The tag's folder of the stage `source`, or of the most trained stage that has been downloaded."""
+    stages = [source] if source else ["sft", "rl", "mid", "base"]
+    folders = [pretrained_dir() / SOURCE_FOLDERS[stage] / tag for stage in stages]
+    return next((folder for folder in folders if steps(folder)), folders[0])
+
+
+def _own_tokenizer(folder: Path) -> Path:
+    """The folder's tokenizer; nanochat's own layout keeps it two levels up."""
+    candidates = [folder, folder / "tokenizer", folder.parent.parent / "tokenizer"]
+    return next((path for path in candidates if (path / "tokenizer.pkl").is_file()), folder)
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+
+
+def _remedy(name: str) -> str:
+    if name.startswith("pretrained/"):
+        return "Run `make download` to fetch it, or use the shipped practice model: --model_tag starter."
+    if name.startswith("finetuned/"):
+        return "`python -m nanochat_core models` lists what there is."
+    return "A NAME is starter, pretrained/d32, finetuned/<run>, or a folder with model_*.pt and meta_*.json."

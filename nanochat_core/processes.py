@@ -1,0 +1,145 @@
+"""Which process is meant: a pid alone is reused, so it is joined with its start time and the boot it belongs to."""
+
+import contextlib
+import os
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+RUN_VARIABLE = "NANOCHAT_STUDIO_RUN"
+"""Environment variable with the run's folder, in every process of a run: it finds those whose parent is gone."""
+
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_CLOCK_TOLERANCE_SECONDS = 2.0  # start times are computed from the wall clock, which is corrected now and then
+
+
+@dataclass(frozen=True)
+class ProcessIdentity:
+    """One process for all time: a second one with all three values does not exist."""
+
+    pid: int
+    create_time: float
+    """Seconds since 1970, as psutil gives it."""
+    boot_id: str
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "ProcessIdentity | None":
+        """The identity in a launch record; None when the record holds none."""
+        try:
+            return cls(int(values["pid"]), float(values["create_time"]), str(values["boot_id"]))
+        except (KeyError, TypeError, ValueError):
+            return None
+
+
+def boot_id() -> str:
+    """What is the same until the machine starts anew."""
+    if _BOOT_ID.is_file():
+        return _BOOT_ID.read_text().strip()
+    return str(int(psutil.boot_time()))
+
+
+def identity(pid: int | None = None) -> ProcessIdentity:
+    """Identity of a living process (default: this one). Raises ProcessLookupError when there is none."""
+    try:
+        process = psutil.Process(pid)
+        return ProcessIdentity(process.pid, process.create_time(), boot_id())
+    except psutil.NoSuchProcess as error:
+        raise ProcessLookupError(f"There is no process {pid}.") from error
+
+
+def is_alive(who: ProcessIdentity | None) -> bool:
+    """True while exactly that process runs; a zombie, which only waits to be collected, has ended."""
+    return _find(who) is not None
+
+
+def _find(who: ProcessIdentity | None) -> psutil.Process | None:
+    if who is None or not _same_boot(who.boot_id):
+        return None
+    try:
+        process = psutil.Process(who.pid)
+        if abs(process.create_time() - who.create_time) > _CLOCK_TOLERANCE_SECONDS:
+            return None
+        return process if process.status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD) else None
+    except (psutil.NoSuchProcess, ValueError):  # ValueError: a pid below 0 in an edited file
+        return None
+
+
+def _same_boot(recorded: str) -> bool:
+    present = boot_id()
+    if recorded.isdigit() and present.isdigit():  # start times in seconds, moved a little when the clock is corrected
+        return abs(int(recorded) - int(present)) <= 60
+    return recorded == present
+
+
+def tree(root: ProcessIdentity | None) -> list[ProcessIdentity]:
+    """`root` and all its living descendants, root first; empty when root is gone."""
+    process = _find(root)
+    if process is None:
+        return []
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return _identities([process, *process.children(recursive=True)])
+    return []
+
+
+def marked(folder: Path) -> list[ProcessIdentity]:
+    """Living processes whose environment names `folder` as their run, also when their parent is gone."""
+    wanted = str(folder)
+    found = []
+    for process in psutil.process_iter():
+        # Other people's processes cannot be read, and none of them belongs to our run.
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.environ().get(RUN_VARIABLE) == wanted:
+                found.append(process)
+    return _identities(found)
+
+
+def _identities(processes: Iterable[psutil.Process]) -> list[ProcessIdentity]:
+    found = []
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if process.status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
+                found.append(ProcessIdentity(process.pid, process.create_time(), boot_id()))
+    return found
+
+
+def terminate(who: ProcessIdentity) -> None:
+    """Ask one process to end (SIGTERM); nothing happens when it is gone."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        if process := _find(who):
+            process.terminate()
+
+
+def kill(processes: Iterable[ProcessIdentity], wait_seconds: float = 10.0) -> list[ProcessIdentity]:
+    """End processes by SIGKILL and wait until they are gone. Returns those that are still there."""
+    processes = list(processes)
+    for who in processes:
+        assert who.pid != os.getpid(), "a process must not kill itself here"
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if process := _find(who):
+                process.kill()
+    return wait_gone(processes, wait_seconds)
+
+
+def end_tree(root: ProcessIdentity, grace_seconds: float = 5.0) -> list[ProcessIdentity]:
+    """End a process with all its descendants: SIGTERM to each, SIGKILL after the grace. Returns the survivors."""
+    members = tree(root)
+    for who in members:
+        terminate(who)
+    return kill(wait_gone(members, grace_seconds)) if members else []
+
+
+def wait_gone(processes: Iterable[ProcessIdentity], seconds: float) -> list[ProcessIdentity]:
+    """Wait until every process is gone, at most `seconds`. Returns those that are not."""
+    limit = time.monotonic() + seconds
+    alive = [who for who in processes if is_alive(who)]
+    while alive and time.monotonic() < limit:
+        time.sleep(0.05)
+        alive = [who for who in alive if is_alive(who)]
+    return alive

@@ -1,0 +1,312 @@
+"""A run is one directory under models/finetuned: this file alone knows the names in it (but for the checkpoints')."""
+
+from __future__ import annotations  # `list` inside the class is a method
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
+
+from nanochat_core import metrics, processes
+from nanochat_core.config import FinetuneConfig
+from nanochat_core.files import write_json
+from nanochat_core.paths import finetuned_dir
+from nanochat_core.processes import ProcessIdentity
+from nanochat_core.run_record import now, run_record
+from nanochat_core.run_status import STATES, RunStatus, derive
+from nanochat_core.run_tags import check_tag, next_free_tag
+
+if TYPE_CHECKING:
+    import pandas
+
+_LEAVING_SECONDS = 20.0  # a run that has said "stopped" still needs a moment until its processes are gone
+_TERM_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class StopReport:
+    """What a stop reached."""
+
+    state: str
+    """State of the run afterwards."""
+    killed: tuple[ProcessIdentity, ...] = ()
+    """Processes that had to be ended by force."""
+    alive: tuple[ProcessIdentity, ...] = ()
+    """Processes that are still there."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run. Holds no state of its own: everything is read from the directory when asked."""
+
+    tag: str
+    path: Path
+
+    # Files of the directory
+
+    @property
+    def config_file(self) -> Path:
+        return self.path / "config.json"
+
+    @property
+    def launch_file(self) -> Path:
+        return self.path / "launch.json"
+
+    @property
+    def status_file(self) -> Path:
+        return self.path / "status.json"
+
+    @property
+    def metrics_file(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def log_file(self) -> Path:
+        return self.path / "log.txt"
+
+    @property
+    def stop_file(self) -> Path:
+        return self.path / "stop"
+
+    @property
+    def resume_dir(self) -> Path:
+        return self.path / "resume"
+
+    @property
+    def evals_dir(self) -> Path:
+        return self.path / "evals"
+
+    # Making and finding runs
+
+    @classmethod
+    def create(cls, config: FinetuneConfig, record: dict[str, Any] | None = None) -> Run:
+        """Make the directory and its config.json; the run is then queued.
+
+        record: more to write there, merged into the entries of the same name. ValueError when the tag cannot be a
+        folder, is taken, or the data file cannot be read.
+        """
+        run = cls(check_tag(config.output_tag), finetuned_dir() / config.output_tag)
+        content = run_record(config)
+        for key, value in (record or {}).items():
+            both_are_tables = isinstance(value, dict) and isinstance(content.get(key), dict)
+            content[key] = {**content[key], **value} if both_are_tables else value
+        run._make_directory()
+        run.write_status(state="queued")
+        write_json(run.config_file, metrics.plain(content))  # last: a directory with this file is a whole run
+        return run
+
+    def _make_directory(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.mkdir()
+        except FileExistsError:
+            if not self.path.is_dir() or any(self.path.iterdir()):
+                free = next_free_tag(self.path.parent, self.tag)
+                go_on = ", or go on with it: --resume" if self.config_file.is_file() else ""
+                raise ValueError(
+                    f"There is already a run '{self.tag}' in {self.path}. "
+                    f"Choose another name: --output_tag {free}{go_on}."
+                ) from None
+
+    @classmethod
+    def open(cls, tag: str) -> Run:
+        """The run called `tag`. ValueError when there is none."""
+        run = cls(check_tag(tag), finetuned_dir() / tag)
+        if not run._is_run():
+            tags = ", ".join(known.tag for known in cls.list()) or "none yet"
+            raise ValueError(f"There is no run '{tag}' in {run.path.parent}. Runs there: {tags}.")
+        return run
+
+    @classmethod
+    def list(cls) -> list[Run]:
+        """All runs, newest first. Folders that are no runs, or were left half made, are passed over."""
+        folder = finetuned_dir()
+        paths = folder.iterdir() if folder.is_dir() else ()
+        runs = [run for run in (cls(path.name, path) for path in paths) if run._is_run()]
+        return sorted(runs, key=lambda run: (str(run.record().get("created", "")), run.tag), reverse=True)
+
+    def _is_run(self) -> bool:
+        return isinstance(_read_json(self.config_file).get("settings"), dict)
+
+    # Reading
+
+    def record(self) -> dict[str, Any]:
+        """config.json: settings, versions, data (path, sha256, rows), base_model, created."""
+        return _read_json(self.config_file)
+
+    def settings(self) -> FinetuneConfig:
+        """The settings that the run was made with. ValueError when config.json was edited into something else."""
+        return FinetuneConfig.from_dict(self.record().get("settings", {}))
+
+    def status(self) -> RunStatus:
+        """Where the run is now; `interrupted` when its process is gone without a last word."""
+        launcher = self.launcher()
+        written = _read_json(self.status_file)
+        if launcher is not None and not processes.is_alive(launcher):
+            written = _read_json(self.status_file)  # it may have written its last word just before it went
+            return derive(written, True, False, self.stop_requested(), self.tag)
+        return derive(written, launcher is not None, launcher is not None, self.stop_requested(), self.tag)
+
+    def metrics(self) -> pandas.DataFrame:
+        """All metrics so far, one row a line; the contract's columns are there even when it is empty."""
+        return metrics.table(self.metrics_file)
+
+    def log_tail(self, n: int = 50) -> str:
+        """The last `n` lines of the output; of a progress bar's many states only the last."""
+        if not self.log_file.is_file():
+            return ""
+        with open(self.log_file, "rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            start = max(0, size - 1000 * n)
+            file.seek(start)
+            text = file.read().decode("utf-8", errors="replace").replace("\r\n", "\n")
+        found = [line.rsplit("\r", 1)[-1] for line in text.rstrip("\r\n").split("\n")]
+        return "\n".join(found[1:][-n:] if start and len(found) > 1 else found[-n:])
+
+    # Writing, for the launcher and the trainer's rank 0
+
+    def write_status(self, **changes: Any) -> None:
+        """Merge `changes` into status.json, with a new heartbeat. One writer at a time: rank 0, or its launcher."""
+        assert changes.get("state", "queued") in STATES, changes
+        present = _read_json(self.status_file)
+        write_json(self.status_file, metrics.plain({**present, **changes, "heartbeat": time.time()}))
+
+    def append_metrics(self, values: dict[str, Any]) -> None:
+        """Append one line to metrics.jsonl; `step` is required, NaN and infinities are written as null."""
+        assert isinstance(values.get("step"), int), values
+        metrics.append(self.metrics_file, values)
+
+    def rewind_metrics(self, step: int) -> None:
+        """Drop the metrics after `step`, before a resumed run writes them again."""
+        metrics.rewind(self.metrics_file, step)
+
+    def stop_requested(self) -> bool:
+        """True once anyone has asked for "save and stop"."""
+        return self.stop_file.exists()
+
+    def request_stop(self) -> None:
+        """Ask for "save and stop"; the trainer looks at every step."""
+        self.stop_file.touch()
+
+    def clear_stop(self) -> None:
+        """Forget an earlier request, before a resumed run begins."""
+        self.stop_file.unlink(missing_ok=True)
+
+    # Its processes
+
+    def read_launch(self) -> dict[str, Any]:
+        """launch.json, empty when the run was never launched: pid, create_time, boot_id, command, detached, ..."""
+        return _read_json(self.launch_file)
+
+    def write_launch(self, **values: Any) -> None:
+        """Merge `values` into launch.json, atomically."""
+        write_json(self.launch_file, metrics.plain({**self.read_launch(), **values}))
+
+    def launcher(self) -> ProcessIdentity | None:
+        """The process that stands for the run: its supervisor, or the process that trains by itself."""
+        return ProcessIdentity.from_dict(self.read_launch())
+
+    def processes(self) -> list[ProcessIdentity]:
+        """Living processes of the run, orphans included. A program that trains by itself counts as one."""
+        launch = self.read_launch()
+        launcher = ProcessIdentity.from_dict(launch)
+        found = processes.marked(self.path)
+        if launch.get("detached"):
+            found = processes.tree(launcher) + found
+        elif launcher is not None and processes.is_alive(launcher):
+            found = [launcher, *found]
+        return list({who.pid: who for who in found}.values())
+
+    def claim(self, command: list[str], detached: bool = False) -> None:
+        """Make this process the run's only trainer. ValueError while another one lives.
+
+        A run that has just said it is over gets a moment to leave. detached: the process is a supervisor of its own,
+        which may be signalled; a notebook or a terminal's program that trains by itself may not.
+        """
+        with self.claimed():
+            me = processes.identity().to_dict()
+            write_json(self.launch_file, {**me, "command": command, "detached": detached, "started": now()})
+
+    @contextlib.contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Within it, no other process can claim the run, and none is running. ValueError when one is."""
+        with FileLock(self.path / ".launch.lock", timeout=60):
+            others = [who for who in self.processes() if who.pid != os.getpid()]
+            if others and self.status().is_over:
+                others = processes.wait_gone(others, _LEAVING_SECONDS)
+            if others:
+                raise ValueError(
+                    f"Run '{self.tag}' is already running (pid {others[0].pid}). "
+                    f"Wait for it, or stop it first: `python -m nanochat_core runs stop {self.tag}`."
+                )
+            yield
+
+    def wait(self, timeout: float | None = None) -> RunStatus:
+        """Wait until the run is over and its launcher is gone, at most `timeout` seconds. Returns the status then."""
+        limit = time.monotonic() + (float("inf") if timeout is None else timeout)
+        while True:
+            status = self.status()
+            launcher = self.launcher()
+            gone = launcher is None or launcher.pid == os.getpid() or not processes.is_alive(launcher)
+            if (status.is_over and gone) or time.monotonic() >= limit:
+                return status
+            time.sleep(0.1)
+
+    def stop(self, wait: float | None = None, kill: bool = False) -> StopReport:
+        """Ask the run to save and stop; one that has not begun to train is ended at once.
+
+        wait: seconds to wait for its processes to be gone; without it the request is all.
+        kill: what is left then gets SIGTERM and, after 10 s more, SIGKILL; the report says what remains.
+        """
+        status = self.status()
+        if not status.is_over:
+            self.request_stop()
+            if status.state == "queued" and self.launcher() is None:
+                self.write_status(state="stopped")
+            elif status.state in ("queued", "starting"):
+                self._signal_supervisor()
+        if wait is None:
+            return StopReport(self.status().state)
+        alive = processes.wait_gone(self._stoppable(), wait)
+        killed: list[ProcessIdentity] = []
+        if alive and kill:
+            self._signal_supervisor()
+            killed = processes.wait_gone(alive, _TERM_SECONDS)
+            alive = processes.kill({who.pid: who for who in [*killed, *self._stoppable()]}.values())
+            if not alive and killed:
+                self._say_killed()
+        return StopReport(self.status().state, tuple(killed), tuple(alive))
+
+    def _stoppable(self) -> list[ProcessIdentity]:
+        """Processes of the run that exist for it alone: never a notebook or an app that trains by itself."""
+        alone = self.read_launch().get("detached")
+        launcher = self.launcher()
+        return [who for who in self.processes() if alone or launcher is None or who.pid != launcher.pid]
+
+    def _signal_supervisor(self) -> None:
+        launcher = self.launcher()
+        if launcher is not None and self.read_launch().get("detached"):
+            processes.terminate(launcher)
+
+    def _say_killed(self) -> None:
+        if self.status().state == "interrupted":
+            self.write_status(
+                state="stopped",
+                error="The run did not stop by itself and was ended by force; its last checkpoint remains.",
+                remedy=f"Go on from the last checkpoint with `python -m nanochat_core runs resume {self.tag}`.",
+            )
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """The file's table; empty when it is not there or not one (a foreign or half-made folder)."""
+    try:
+        values = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return values if isinstance(values, dict) else {}

@@ -1,0 +1,152 @@
+"""From conversations to packed batches: what each optimizer step trains on, the same for any number of processes.
+
+A step takes `target_examples_per_step` conversations in an order that the seed fixes; each epoch shuffles
+anew and sees every conversation once. A step's conversations are dealt out to the ranks, and on each rank to
+micro-batches of at most `device_batch_size`, laid end to end without padding. The order, the number of
+supervised tokens of a step and so the loss's weighting are known to every rank without communication.
+"""
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nanochat_core.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class Example:
+    """One rendered conversation."""
+
+    ids: np.ndarray
+    """int32 token ids, (T,)."""
+    mask: np.ndarray
+    """bool (T,): which tokens are trained on."""
+    index: int
+    """Which conversation of the file it is, from 0."""
+    cut: bool = False
+    """Whether the conversation was longer than the context."""
+
+    @property
+    def inputs(self) -> int:
+        """Tokens that go through the model: all but the last, which is only ever a target."""
+        return len(self.ids) - 1
+
+    @property
+    def supervised(self) -> int:
+        """Targets that count in the loss. The first token is no target."""
+        return int(self.mask[1:].sum())
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Conversations laid end to end, ready for `model.loss_sum(ids, targets, lengths)`."""
+
+    ids: Tensor
+    """LongTensor (1, T)."""
+    targets: Tensor
+    """LongTensor (1, T); -1 where nothing is learned."""
+    lengths: list[int]
+
+    def to(self, device: torch.device) -> "Batch":
+        return Batch(self.ids.to(device, non_blocking=True), self.targets.to(device, non_blocking=True), self.lengths)
+
+
+def render(conversations: Sequence[dict], tokenizer: Tokenizer, max_seq_len: int) -> list[Example]:
+    """Every conversation as ids and mask, at most `max_seq_len` tokens each."""
+    examples = []
+    for index, conversation in enumerate(conversations):
+        ids, mask = tokenizer.render_conversation(conversation, max_tokens=max_seq_len + 1)
+        cut = len(ids) > max_seq_len
+        ids, mask = ids[:max_seq_len], mask[:max_seq_len]
+        examples.append(Example(np.asarray(ids, np.int32), np.asarray(mask, bool), index, cut))
+    return examples
+
+
+def pack(examples: Sequence[Example]) -> Batch:
+    """Lay the examples end to end; target t of a conversation is its token t+1 where that is supervised."""
+    ids = np.concatenate([example.ids[:-1] for example in examples]).astype(np.int64)
+    targets = np.concatenate([np.where(example.mask[1:], example.ids[1:], -1) for example in examples])
+    return Batch(
+        torch.from_numpy(ids)[None],
+        torch.from_numpy(targets.astype(np.int64))[None],
+        [example.inputs for example in examples],
+    )
+
+
+def split(examples: list[Example], val_split: float) -> tuple[list[Example], list[Example]]:
+    """(training, validation): the last `val_split` of the examples, at least one, are validation.
+
+    The tail, so that the split is stable and a person can see it in the file. Raises ValueError when there
+    are not two examples.
+    """
+    if len(examples) < 2:
+        raise ValueError(
+            f"There {'is 1 conversation' if len(examples) == 1 else 'are no conversations'} to learn from, and "
+            "training needs at least 2: one to train on and one to validate with. Add conversations to the file."
+        )
+    count = min(max(1, round(len(examples) * val_split)), len(examples) - 1)
+    return examples[:-count], examples[-count:]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which training examples each step takes, for all ranks alike."""
+
+    examples: Sequence[Example]
+    replay: Sequence[Example]
+    """General conversations to mix in."""
+    replay_ratio: float
+    """Replayed examples for each of one's own, in every epoch."""
+    examples_per_step: int
+    seed: int
+
+    @property
+    def replayed_per_epoch(self) -> int:
+        return round(len(self.examples) * self.replay_ratio) if self.replay else 0
+
+    @property
+    def examples_per_epoch(self) -> int:
+        return len(self.examples) + self.replayed_per_epoch
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """The last step of an epoch takes what is left, so no conversation waits for the next epoch."""
+        return -(-self.examples_per_epoch // self.examples_per_step)
+
+    def steps_from(self, step: int) -> Iterator[list[Example]]:
+        """The examples of the `step`-th optimizer step (from 0), of the next, and so on without end."""
+        epoch, within = divmod(step, self.steps_per_epoch)
+        while True:
+            order = self.epoch(epoch)
+            for start in range(within * self.examples_per_step, len(order), self.examples_per_step):
+                yield order[start : start + self.examples_per_step]
+            epoch, within = epoch + 1, 0
+
+    def epoch(self, epoch: int) -> list[Example]:
+        """All examples of an epoch in their order, from the seed and the epoch's number alone."""
+        chosen = list(self.examples) + [self.replay[i] for i in self._replay_indices(epoch)]
+        # Python's shuffle is documented to stay the same for a seed; torch's and NumPy's may change.
+        random.Random(f"{self.seed}:{epoch}").shuffle(chosen)
+        return chosen
+
+    def _replay_indices(self, epoch: int) -> Iterator[int]:
+        """Walk through a fixed shuffle of the replay set, going on in the next epoch where this one ends."""
+        order = list(range(len(self.replay)))
+        random.Random(f"{self.seed}:replay").shuffle(order)
+        start = epoch * self.replayed_per_epoch
+        return (order[i % len(order)] for i in range(start, start + self.replayed_per_epoch))
+
+
+def share_of_rank(examples: Sequence[Example], rank: int, ranks: int, size: int) -> list[list[Example]]:
+    """The micro-batches, of at most `size` examples, that `rank` of `ranks` computes of a step. May be empty.
+
+    Dealing out by length gives every rank about the same work and each micro-batch conversations of like
+    length; the result does not depend on it, because the loss is weighted by supervised tokens over the step.
+    """
+    by_length = sorted(examples, key=lambda example: (-example.inputs, example.index))
+    mine = by_length[rank::ranks]
+    return [mine[start : start + size] for start in range(0, len(mine), size)]

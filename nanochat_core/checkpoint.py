@@ -80,9 +80,11 @@ def model_config(meta: Mapping[str, Any], weights: Mapping[str, Tensor]) -> GPTC
 def build_model(
     config: GPTConfig, weights: dict[str, Tensor], device: torch.device, dtype: torch.dtype, compute_dtype: torch.dtype
 ) -> GPT:
-    """A model on `device` that owns `weights`, every parameter as `dtype`. Empties `weights` on the way.
+    """A model on `device` with every parameter as `dtype`. Empties `weights` on the way.
 
-    Tensor by tensor, onto a model without storage, so that there is never a second copy of the weights.
+    Tensor by tensor, onto a model without storage, so that there is never a second copy of the weights. On a
+    CPU a tensor that already has the dtype stays the file's mapping: pages are read when they are touched, and
+    an optimizer's change to one is private to this process.
     """
     with torch.device("meta"):
         model = GPT(config, compute_dtype)

@@ -8,6 +8,7 @@ import math
 import textwrap
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from nanochat_core.paths import SOURCE_FOLDERS
@@ -117,6 +118,12 @@ class FinetuneConfig:
     def base_source(self) -> str | None:
         """The stage of a downloaded base model; None for the others, which have only one."""
         return self.source if self.base_name.startswith("pretrained/") else None
+
+    def with_absolute_paths(self) -> "FinetuneConfig":
+        """The same settings, valid from any working folder."""
+        names = ("data_path", "replay_path", "questions_path")
+        paths = {name: str(Path(value).expanduser().resolve()) for name in names if (value := getattr(self, name))}
+        return dataclasses.replace(self, **paths)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values by name, for config.json."""

@@ -1,0 +1,97 @@
+"""The processes that train together, and the device of each: from torchrun's environment to sums over all ranks."""
+
+import contextlib
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+
+WAIT_FOR_OTHERS = timedelta(minutes=30)
+"""Rank 0 may ask questions or write a large checkpoint while the others wait."""
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process's place among `world` processes, and the device it computes on."""
+
+    rank: int
+    world: int
+    device: torch.device
+
+    @property
+    def is_first(self) -> bool:
+        return self.rank == 0
+
+    def sum(self, values: Iterable[float]) -> list[float]:
+        """Each value summed over all ranks, in float64 (float32 on devices without it)."""
+        values = list(values)
+        if self.world == 1:
+            return values
+        dtype = torch.float32 if self.device.type == "mps" else torch.float64
+        tensor = torch.tensor(values, dtype=dtype, device=self.device)
+        dist.all_reduce(tensor)
+        return tensor.tolist()
+
+    def sum_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
+        """Replace every gradient by its sum over all ranks. All ranks pass the same parameters."""
+        if self.world == 1:
+            return
+        for work in [dist.all_reduce(parameter.grad, async_op=True) for parameter in parameters]:
+            work.wait()
+
+    def wait(self) -> None:
+        """Return when every rank is here."""
+        if self.world > 1:
+            self.sum([0.0])
+
+
+@contextlib.contextmanager
+def joined_ranks(device_type: str) -> Iterator[Ranks]:
+    """This process's Ranks by torchrun's environment variables (a single rank without them), joined for the block."""
+    rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    device = choose_device(device_type, int(os.environ.get("LOCAL_RANK", "0")))
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    if world == 1:
+        yield Ranks(rank, world, device)
+        return
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=WAIT_FOR_OTHERS)
+    try:
+        yield Ranks(rank, world, device)
+    finally:
+        dist.destroy_process_group()
+
+
+def choose_device(device_type: str, local_rank: int = 0) -> torch.device:
+    """The device for `device_type` (auto, cuda, mps, cpu). ValueError when it is not there."""
+    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if device_type == "auto":
+        device_type = next(name for name, is_there in present.items() if is_there)
+    if not present[device_type]:
+        there = ", ".join(name for name, is_there in present.items() if is_there)
+        raise ValueError(f"This machine has no {device_type} device that torch can use. Use --device_type {there}.")
+    if device_type != "cuda":
+        return torch.device(device_type)
+    if local_rank >= torch.cuda.device_count():
+        raise ValueError(
+            f"{local_rank + 1} processes were started but there are {torch.cuda.device_count()} GPUs. "
+            "Start one process a GPU."
+        )
+    return torch.device("cuda", local_rank)
+
+
+def choose_compute_dtype(wanted: str, device: torch.device) -> torch.dtype:
+    """bf16 where it was asked for and the device computes faster with it than with fp32; else fp32."""
+    if wanted == "float32" or not _computes_bf16(device):
+        return torch.float32
+    return torch.bfloat16
+
+
+def _computes_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    # A CPU's bf16 products are fast with these instructions, but small models lose more in everything else.
+    return device.type != "cpu"

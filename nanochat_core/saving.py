@@ -1,0 +1,97 @@
+"""Which checkpoints a run keeps, and the state beside the newest from which it can go on bit for bit."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nanochat_core.checkpoint import remove_checkpoint, save_checkpoint, verify_checksum
+from nanochat_core.files import write_atomically
+from nanochat_core.model import GPT
+from nanochat_core.optim import collect_state, load_state
+from nanochat_core.paths import steps, weights_path
+from nanochat_core.ranks import Ranks
+from nanochat_core.runs import Run
+from nanochat_core.tokenizer import Tokenizer
+
+
+@dataclass
+class Progress:
+    """How far a run is: what, beside weights and optimizer state, a resumed run must know."""
+
+    step: int = 0
+    tokens: int = 0
+    """Tokens that went through the model in training."""
+    seconds: float = 0.0
+    """Time spent in training steps."""
+    best_step: int | None = None
+    """The checkpointed step with the lowest validation loss; the untrained base does not count."""
+    best_val_loss: float | None = None
+    saved_steps: list[int] = field(default_factory=list)
+
+
+class Saver:
+    """Saves and restores a run's checkpoints. Every method is called by all ranks; rank 0 alone writes."""
+
+    def __init__(self, run: Run, ranks: Ranks, keep_all: bool):
+        """keep_all: checkpoints at chosen steps are all kept; otherwise the best and the last."""
+        self.run, self.ranks, self.keep_all = run, ranks, keep_all
+
+    def save(self, model: GPT, optimizers: list[torch.optim.Optimizer], progress: Progress, meta: dict) -> None:
+        """Write checkpoint and resume state of `progress.step`, then remove what they replace."""
+        states = collect_state(optimizers)
+        replaced = []
+        if not self.keep_all:
+            replaced = [s for s in progress.saved_steps if s not in (progress.step, progress.best_step)]
+        kept = [s for s in progress.saved_steps if s not in replaced and s != progress.step]
+        progress.saved_steps = [*kept, progress.step]
+        if self.ranks.is_first:
+            save_checkpoint(self.run.path, progress.step, model, meta)
+            content = {"progress": vars(progress), "optimizers": states, "exact": _exact_tables(model)}
+            write_atomically(self._state_path(progress.step), lambda file: torch.save(content, file))
+            for path in self._state_paths():
+                if path != self._state_path(progress.step):
+                    path.unlink()
+            for step in replaced:
+                remove_checkpoint(self.run.path, step)
+        self.ranks.wait()
+
+    def newest(self) -> int | None:
+        """The newest step from which the run can go on; None when there is none yet."""
+        complete = set(steps(self.run.path))
+        resumable = [step for path in self._state_paths() if (step := int(path.stem.split("_")[1])) in complete]
+        return max(resumable, default=None)
+
+    def restore(self, step: int, model: GPT, optimizers: list[torch.optim.Optimizer]) -> Progress:
+        """Bring a `model` that was loaded from the checkpoint of `step`, and its optimizers, to exactly that point."""
+        verify_checksum(weights_path(self.run.path, step))
+        state: dict[str, Any] = torch.load(self._state_path(step), map_location="cpu", weights_only=True, mmap=True)
+        parameters = dict(model.named_parameters())
+        with torch.no_grad():
+            for name, tensor in state["exact"].items():
+                parameters[name].copy_(tensor)
+        load_state(optimizers, state["optimizers"])
+        return Progress(**state["progress"])
+
+    def _state_path(self, step: int) -> Path:
+        return self.run.resume_dir / f"state_{step:06d}.pt"
+
+    def _state_paths(self) -> list[Path]:
+        return sorted(self.run.resume_dir.glob("state_*.pt"))
+
+
+def _exact_tables(model: GPT) -> dict[str, torch.Tensor]:
+    """The tables that a checkpoint stores rounded to bf16, as they are."""
+    return {
+        name: parameter.detach().cpu()
+        for name, parameter in model.named_parameters()
+        if name == "transformer.wte.weight" or name.startswith("value_embeds.")
+    }
+
+
+def save_tokenizer(folder: Path, tokenizer: Tokenizer) -> None:
+    """Put the tokenizer and nanochat's token_bytes.pt beside the checkpoints, so that the folder is a whole model."""
+    tokenizer.save(folder / "tokenizer.pkl")
+    sizes = torch.tensor(tokenizer.token_bytes(), dtype=torch.int32)
+    write_atomically(folder / "token_bytes.pt", lambda file: torch.save(sizes, file))

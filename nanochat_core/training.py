@@ -1,0 +1,121 @@
+"""Training a run from its first to its last word in this process: the loop, the questions around it, the ending."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from nanochat_core.config import FinetuneConfig
+from nanochat_core.failures import Failure, explain
+from nanochat_core.files import sha256_of
+from nanochat_core.orphans import launcher_from_environment, watch_launcher
+from nanochat_core.paths import weights_path
+from nanochat_core.ranks import Ranks, joined_ranks
+from nanochat_core.runs import Run
+from nanochat_core.stopping import StopFlag, stop_signals
+from nanochat_core.summary import Summary
+from nanochat_core.trainer import Outcome, Trainer
+
+
+def finetune(config: FinetuneConfig) -> Run:
+    """Train in this process (under torchrun: in these processes) and return the run.
+
+    Everything is written to models/finetuned/<output_tag>/. With config.resume the run goes on with the settings
+    that it was made with. Raises ValueError for a person's mistake and Diverged when the loss is no number.
+    """
+    with stop_signals() as stop, joined_ranks(config.device_type) as ranks:
+        if ranks.is_first:
+            run = Run.open(config.output_tag) if config.resume else Run.create(config.with_absolute_paths())
+            run.claim(sys.argv)
+            run.clear_stop()
+        ranks.wait()
+        run = Run.open(config.output_tag)
+        _train(run, ranks, stop)
+    return run
+
+
+def train_run(run: Run) -> Outcome:
+    """Train a run that was made and claimed by its launcher, in this process as one of its ranks."""
+    with stop_signals() as stop, joined_ranks(run.settings().device_type) as ranks:
+        watch_launcher(launcher_from_environment(), stop.set)
+        return _train(run, ranks, stop)
+
+
+def _train(run: Run, ranks: Ranks, stop: StopFlag) -> Outcome:
+    say = _speaker(run) if ranks.is_first else _silence
+    try:
+        if ranks.is_first:
+            run.write_status(state="starting", error=None, remedy=None)
+        _check_data_unchanged(run)
+        trainer = Trainer(run, ranks, stop, say)
+        if ranks.is_first:
+            run.rewind_metrics(-1 if trainer.resumed_step is None else trainer.resumed_step)
+        trainer.describe()
+        summary = Summary(run, trainer.config, _samples(trainer), say) if ranks.is_first else None
+        if summary and (trainer.resumed_step is None or not summary.earlier("before")):
+            summary.take("before", trainer.model, trainer.tokenizer)
+        ranks.wait()
+        outcome = trainer.train()
+        if summary and outcome.state == "finished":
+            summary.take("after", trainer.model, trainer.tokenizer)
+            summary.print()
+        if ranks.is_first:
+            _say_outcome(run, trainer, outcome, say)
+            run.write_status(
+                state=outcome.state, step=outcome.step, eta_seconds=0.0 if outcome.state == "finished" else None
+            )
+        return outcome
+    except BaseException as error:
+        if ranks.is_first:
+            sentence, remedy = explain(Failure(ranks.rank, 1, f"{type(error).__name__}: {error}"), run.tag)
+            run.write_status(state="failed", error=sentence, remedy=remedy, eta_seconds=None)
+            say(f"{sentence} {remedy}")
+        raise
+
+
+def _say_outcome(run: Run, trainer: Trainer, outcome: Outcome, say: Callable[[str], None]) -> None:
+    name = f"finetuned/{run.tag}"
+    if outcome.state == "stopped":
+        say(f"Stopped after step {outcome.step} of {trainer.steps}.")
+        say(f"Go on: python -m nanochat_core runs resume {run.tag}")
+        return
+    if outcome.first_validation is not None and outcome.last_validation is not None:
+        say(f"Validation loss: {outcome.first_validation:.4f} before, {outcome.last_validation:.4f} after.")
+    best = trainer.progress.best_step
+    if best is not None and best != outcome.step:
+        say(f"It was lowest at step {best} ({trainer.progress.best_val_loss:.4f}): {weights_path(run.path, best)}.")
+    say(f"The model: {weights_path(run.path, outcome.step)}")
+    say(f"Talk to it: python -m nanochat_core chat --model {name}")
+
+
+def _samples(trainer: Trainer) -> list[dict]:
+    return [trainer.data.conversations[example.index] for example in trainer.data.validation]
+
+
+def _check_data_unchanged(run: Run) -> None:
+    """A resumed run's order and split hold for the file that it began with."""
+    facts = run.record().get("data", {})
+    path = Path(facts.get("path", ""))
+    if not path.is_file():
+        raise ValueError(f"The data file {path} of run '{run.tag}' is gone. Put it back, or start a new run.")
+    if facts.get("sha256") != sha256_of(path):
+        raise ValueError(
+            f"The data file {path} has changed since run '{run.tag}' was made. Put the old content back, or start a "
+            "new run under another output_tag."
+        )
+
+
+def _speaker(run: Run) -> Callable[[str], None]:
+    """Prints, and keeps what was printed in the run's log (a detached run's output already goes there)."""
+    if run.read_launch().get("detached"):
+        return lambda text: print(text, flush=True)
+
+    def say(text: str) -> None:
+        print(text, flush=True)
+        with open(run.log_file, "a", encoding="utf-8") as log:
+            log.write(text + "\n")
+
+    return say
+
+
+def _silence(text: str) -> None:
+    """Ranks other than the first say nothing."""

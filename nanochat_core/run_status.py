@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from nanochat_core.processes import ProcessIdentity
+
 STATES = ("queued", "starting", "running", "stopping", "finished", "stopped", "failed", "interrupted")
 LIVE_STATES = ("starting", "running", "stopping")
 
@@ -35,6 +37,18 @@ class RunStatus:
     def is_over(self) -> bool:
         """True when nothing will change by itself any more."""
         return self.state in ("finished", "stopped", "failed", "interrupted")
+
+
+@dataclass(frozen=True)
+class StopReport:
+    """What a stop reached."""
+
+    state: str
+    """State of the run afterwards."""
+    killed: tuple[ProcessIdentity, ...] = ()
+    """Processes that had to be ended by force."""
+    alive: tuple[ProcessIdentity, ...] = ()
+    """Processes that are still there."""
 
 
 def derive(written: dict[str, Any], launched: bool, alive: bool, stop_requested: bool, tag: str) -> RunStatus:

@@ -18,8 +18,8 @@ from nanochat_core.config import FinetuneConfig
 from nanochat_core.files import write_json
 from nanochat_core.paths import finetuned_dir
 from nanochat_core.processes import ProcessIdentity
-from nanochat_core.run_record import now, run_record
-from nanochat_core.run_status import STATES, RunStatus, derive
+from nanochat_core.run_record import anchored, now, run_record
+from nanochat_core.run_status import STATES, RunStatus, StopReport, derive
 from nanochat_core.run_tags import check_tag, next_free_tag
 
 if TYPE_CHECKING:
@@ -27,18 +27,6 @@ if TYPE_CHECKING:
 
 _LEAVING_SECONDS = 20.0  # a run that has said "stopped" still needs a moment until its processes are gone
 _TERM_SECONDS = 10.0
-
-
-@dataclass(frozen=True)
-class StopReport:
-    """What a stop reached."""
-
-    state: str
-    """State of the run afterwards."""
-    killed: tuple[ProcessIdentity, ...] = ()
-    """Processes that had to be ended by force."""
-    alive: tuple[ProcessIdentity, ...] = ()
-    """Processes that are still there."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +80,7 @@ class Run:
         folder, is taken, or the data file cannot be read.
         """
         run = cls(check_tag(config.output_tag), finetuned_dir() / config.output_tag)
-        content = run_record(config)
+        content = run_record(anchored(config))
         for key, value in (record or {}).items():
             both_are_tables = isinstance(value, dict) and isinstance(content.get(key), dict)
             content[key] = {**content[key], **value} if both_are_tables else value
@@ -152,6 +140,10 @@ class Run:
             written = _read_json(self.status_file)  # it may have written its last word just before it went
             return derive(written, True, False, self.stop_requested(), self.tag)
         return derive(written, launcher is not None, launcher is not None, self.stop_requested(), self.tag)
+
+    def has_begun(self) -> bool:
+        """True once the trainer has taken over: from then on there may be something to save."""
+        return _read_json(self.status_file).get("state") not in ("queued", "starting")
 
     def metrics(self) -> pandas.DataFrame:
         """All metrics so far, one row a line; the contract's columns are there even when it is empty."""
@@ -264,13 +256,10 @@ class Run:
         wait: seconds to wait for its processes to be gone; without it the request is all.
         kill: what is left then gets SIGTERM and, after 10 s more, SIGKILL; the report says what remains.
         """
-        status = self.status()
-        if not status.is_over:
+        if not self.status().is_over:
             self.request_stop()
-            if status.state == "queued" and self.launcher() is None:
-                self.write_status(state="stopped")
-            elif status.state in ("queued", "starting"):
-                self._signal_supervisor()
+            if not self.has_begun():
+                self._end_before_training()
         if wait is None:
             return StopReport(self.status().state)
         alive = processes.wait_gone(self._stoppable(), wait)
@@ -282,6 +271,13 @@ class Run:
             if not alive and killed:
                 self._say_killed()
         return StopReport(self.status().state, tuple(killed), tuple(alive))
+
+    def _end_before_training(self) -> None:
+        """Nothing can be saved yet, and loading a large model would only delay the look at the stop file."""
+        self._signal_supervisor()
+        processes.wait_gone(self._stoppable(), _TERM_SECONDS)
+        if not self.has_begun() and not processes.is_alive(self.launcher()):
+            self.write_status(state="stopped")
 
     def _stoppable(self) -> list[ProcessIdentity]:
         """Processes of the run that exist for it alone: never a notebook or an app that trains by itself."""

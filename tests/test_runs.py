@@ -66,6 +66,14 @@ def test_create_records_settings_data_versions_and_base(run, data):
     assert run.status().state == "queued"
 
 
+def test_paths_are_kept_absolute_for_a_resume_from_elsewhere(home, data, monkeypatch):
+    monkeypatch.chdir(data.parent)
+    run = Run.create(FinetuneConfig(data_path=data.name, replay_path="other.jsonl"))
+    assert run.settings().data_path == str(data)
+    assert run.settings().replay_path == str(data.parent / "other.jsonl")
+    assert run.settings().questions_path is None
+
+
 def test_create_merges_the_record_given(home, data):
     record = {"data": {"rows": 7, "validation": 1}, "world_size": 2, "loss": math.nan}
     run = Run.create(FinetuneConfig(data_path=str(data)), record)

@@ -7,6 +7,7 @@ operator and the text is short, so numbers and time stay small by construction.
 import math
 import operator
 import re
+from collections.abc import Callable
 
 MAX_CHARACTERS = 1000
 MAX_DEPTH = 50  # of parentheses and signs; each level takes four of Python's stack frames
@@ -48,11 +49,14 @@ def format_result(value: int | float) -> str:
     """
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
         value = int(value)
-    return str(value) if isinstance(value, int) else f"{value:.15g}"
+    if isinstance(value, int):
+        return str(value)
+    text = f"{value:.15g}"
+    return text if math.isfinite(float(text)) else repr(value)  # the largest float would round up to infinity
 
 
 class _Refused(Exception):
-    pass
+    """Not an expression of ours."""
 
 
 def _tokens(expression: str) -> list[tuple[str, str]]:
@@ -121,7 +125,7 @@ class _Parser:
         self.expect(")")
         return text.count(part)
 
-    def nested(self, level) -> int | float:
+    def nested(self, level: Callable[[], int | float]) -> int | float:
         self.depth += 1
         if self.depth > MAX_DEPTH:
             raise _Refused

@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny import PATTERN, tiny_ranks, tiny_tokenizer
+from tests.tiny import PATTERN, tiny_ranks, tiny_tokenizer
 
 from nanochat_core import tokenizer as tokenizer_module
 from nanochat_core.tokenizer import MAX_RUN, Tokenizer

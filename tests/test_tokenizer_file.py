@@ -6,7 +6,7 @@ import tracemalloc
 
 import pytest
 import tiktoken
-from tiny import PATTERN, tiny_ranks, tiny_tokenizer
+from tests.tiny import PATTERN, tiny_ranks, tiny_tokenizer
 
 from nanochat_core import tokenizer_file
 from nanochat_core.tokenizer import Tokenizer

@@ -35,3 +35,44 @@ def tiny_ranks() -> dict[bytes, int]:
 def tiny_tokenizer() -> Tokenizer:
     """A tokenizer of 512 ids: 256 bytes, 247 merges, nine special tokens (503 to 511)."""
     return Tokenizer.from_ranks(tiny_ranks(), PATTERN, name="tiny")
+
+
+def tiny_model(generation: str = "A", seed: int = 0, **changes):
+    """A model of 2 layers of 64 channels for the tiny tokenizer, with random weights that give a say to each part."""
+    import torch
+
+    from nanochat_core.model import GPT, GPTConfig
+
+    shape = {"sequence_len": 256, "vocab_size": 512, "n_layer": 2, "n_head": 2, "n_kv_head": 2, "n_embd": 64}
+    model = GPT(GPTConfig(**{**shape, "generation": generation, **changes})).init_weights(seed)
+    generator = torch.Generator().manual_seed(seed + 1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.05)
+    return model
+
+
+def install_tiny_model(home, tag: str = "tiny", **changes) -> str:
+    """Put a tiny model where a downloaded one lies under `home`, and return its model_tag."""
+    from nanochat_core.checkpoint import save_checkpoint
+    from nanochat_core.paths import SOURCE_FOLDERS
+    from nanochat_core.saving import save_tokenizer
+
+    folder = home / "models" / "pretrained" / SOURCE_FOLDERS["sft"] / tag
+    folder.mkdir(parents=True)
+    save_checkpoint(folder, 7, tiny_model(**changes), {"val_bpb": 1.0})
+    save_tokenizer(folder, tiny_tokenizer())
+    return tag
+
+
+def write_conversations(path, count: int = 12):
+    """A file of `count` short conversations, each different."""
+    import json
+
+    lines = []
+    for number in range(count):
+        user = {"role": "user", "content": f"Which word is number {number}?" + " please" * (number % 4)}
+        reply = {"role": "assistant", "content": f"Word {number} is {_WORDS.split()[number % 90]}."}
+        lines.append(json.dumps({"messages": [user, reply]}))
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path

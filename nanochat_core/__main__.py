@@ -1,0 +1,254 @@
+"""The command line: reads arguments, calls the package, prints. A person's mistake is one sentence and status 2."""
+
+import functools
+import json
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from nanochat_core import paths
+from nanochat_core.config import FinetuneConfig
+from nanochat_core.presets import describe_preset, preset_of
+from nanochat_core.runs import Run
+
+# What needs torch is imported where it is used: `runs list` must not wait two seconds for it.
+
+USAGE = """usage: python -m nanochat_core COMMAND [--help]
+
+  finetune   train a model on your own conversations
+  check      look for faults in a file of conversations, and repair them
+  chat       talk to a model
+  models     list the models there are
+  runs       list, show, stop or resume training runs
+  download   fetch a nanochat model from the Hugging Face Hub
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command. Returns the exit status: 0, 1 for a rejected file or a failed run, 2 for a person's mistake."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    command = COMMANDS.get(arguments[0]) if arguments else None
+    if command is None:
+        wants_help = bool(arguments) and arguments[0] in ("-h", "--help", "help")
+        print(USAGE, file=sys.stdout if wants_help else sys.stderr)
+        if arguments and not wants_help:
+            print(f"There is no command '{arguments[0]}'. Choose one of the above.", file=sys.stderr)
+        return 0 if wants_help else 2
+    try:
+        return command(arguments[1:])
+    except ValueError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # `... | head`: the reader has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _parse(target: Callable, arguments: list[str], command: str):
+    return tyro.cli(target, args=arguments, prog=f"python -m nanochat_core {command}")
+
+
+def _finetune(arguments: list[str]) -> int:
+    preset = preset_of(_base_name(arguments))
+    config: FinetuneConfig = _parse(functools.partial(FinetuneConfig, **preset), arguments, "finetune")
+    if preset and os.environ.get("RANK", "0") == "0":
+        print(describe_preset(preset, config), flush=True)
+    from nanochat_core.trainer import Diverged
+    from nanochat_core.training import finetune
+
+    try:
+        finetune(config)
+    except Diverged:
+        return 1  # said by the training itself
+    return 0
+
+
+def _base_name(arguments: list[str]) -> str:
+    """The base model named among the arguments: what it is decides the other settings' defaults."""
+    named = {}
+    for position, argument in enumerate(arguments):
+        flag, equals, value = argument.partition("=")
+        name = flag.removeprefix("--").replace("-", "_")
+        if name in ("model_tag", "from_finetuned") and (equals or position + 1 < len(arguments)):
+            named[name] = value if equals else arguments[position + 1]
+    return FinetuneConfig(data_path="-", **{name: value for name, value in named.items() if value != "None"}).base_name
+
+
+@dataclass(frozen=True)
+class CheckCommand:
+    """Look for faults in a file of conversations. Exits with 0, or with 1 when the file is rejected."""
+
+    file: tyro.conf.Positional[str]
+    """The JSONL file."""
+    json: bool = False
+    """Print the report as JSON."""
+    fix: str | None = None
+    """Write a repaired copy to this file, and say what was done."""
+    model: str | None = None
+    """NAME of the model whose tokenizer counts the tokens; without it d32's, or the starter's."""
+    max_seq_len: int = 2048
+    """Longest conversation in tokens."""
+
+
+def _check(arguments: list[str]) -> int:
+    from nanochat_core.conversations import check
+    from nanochat_core.repair import fix_file
+    from nanochat_core.tokenizer import Tokenizer
+
+    options: CheckCommand = _parse(CheckCommand, arguments, "check")
+    if options.fix is not None:
+        print(fix_file(options.file, options.fix).summary(), file=sys.stderr if options.json else sys.stdout)
+    path = options.file if options.fix is None else options.fix
+    tokenizer = Tokenizer.from_directory(paths.find_model(options.model).tokenizer_dir) if options.model else None
+    report = check(path, tokenizer, options.max_seq_len)
+    print(json.dumps(report.to_dict(), ensure_ascii=False) if options.json else report.summary())
+    return 1 if report.verdict == "reject" else 0
+
+
+@dataclass(frozen=True)
+class ChatCommand:
+    """Talk to a model. An empty line or Ctrl-D ends it."""
+
+    model: str | None = None
+    """NAME of the model: starter, pretrained/d32, finetuned/<run>, or a folder; without it d32, or the starter."""
+    p: str | None = None
+    """One question: answer it and end."""
+    system: str | None = None
+    """System prompt."""
+    step: int | None = None
+    """Checkpoint step; without it the newest."""
+    device_type: str = "auto"
+    """cuda, mps, cpu or auto."""
+    temperature: float = 0.7
+    """0 always takes the likeliest token."""
+    top_k: int = 50
+    """Choose among this many likeliest tokens; 0 among all."""
+    max_tokens: int = 256
+    """Longest reply in tokens."""
+    seed: int = 1
+    """Seed of the choices."""
+
+
+def _chat(arguments: list[str]) -> int:
+    from nanochat_core.terminal_chat import chat
+
+    options: ChatCommand = _parse(ChatCommand, arguments, "chat")
+    chat(**vars(options))
+    return 0
+
+
+@dataclass(frozen=True)
+class ModelsCommand:
+    """List the models that can be loaded by name."""
+
+
+def _models(arguments: list[str]) -> int:
+    _parse(ModelsCommand, arguments, "models")
+    for model in paths.list_models():
+        megabytes = model.weights.stat().st_size / 1e6
+        print(f"{model.name:<32} step {model.step:<8} {megabytes:>10,.1f} MB  {model.folder}")
+    if not paths.steps(paths.pretrained_dir() / "chatsft_checkpoints" / "d32"):
+        print("pretrained/d32 is not here yet: `make download` fetches it (7.3 GB).")
+    return 0
+
+
+@dataclass(frozen=True)
+class RunsCommand:
+    """List all training runs, or show, stop or resume one."""
+
+    action: Annotated[str, tyro.conf.Positional] = "list"
+    """list, show, stop or resume."""
+    tag: Annotated[str | None, tyro.conf.Positional] = None
+    """Name of the run."""
+    nproc: int | None = None
+    """resume: number of processes; without it as many as before."""
+
+
+def _runs(arguments: list[str]) -> int:
+    options: RunsCommand = _parse(RunsCommand, arguments, "runs")
+    if options.action == "list":
+        for run in Run.list():
+            print(_run_line(run))
+        return 0
+    actions = {"show": _show_run, "stop": _stop_run, "resume": lambda run: _resume_run(run, options.nproc)}
+    if options.action not in actions:
+        raise ValueError(f"There is no action '{options.action}' for runs. Use list, show, stop or resume.")
+    if options.tag is None:
+        raise ValueError(f"runs {options.action} needs the name of a run: `runs list` shows them.")
+    return actions[options.action](Run.open(options.tag))
+
+
+def _run_line(run: Run) -> str:
+    status = run.status()
+    loss = f"best validation loss {status.best_val_loss:.4f}" if status.best_val_loss is not None else ""
+    return f"{run.tag:<32} {status.state:<12} step {status.step}/{status.steps:<8} {loss}"
+
+
+def _show_run(run: Run) -> int:
+    status = run.status()
+    print(_run_line(run))
+    for label, text in (("problem", status.error), ("remedy", status.remedy), ("folder", run.path)):
+        if text:
+            print(f"{label}: {text}")
+    for name, value in run.record().get("settings", {}).items():
+        print(f"  {name} = {value}")
+    print(run.log_tail(10))
+    return 0
+
+
+def _stop_run(run: Run) -> int:
+    if run.status().is_over:
+        print(f"Run '{run.tag}' is not running ({run.status().state}).")
+        return 0
+    print(f"Asked run '{run.tag}' to save and stop ...", flush=True)
+    report = run.stop(wait=120, kill=True)
+    print(
+        f"Run '{run.tag}' is {report.state}; {'none' if not report.alive else len(report.alive)} of its processes left."
+    )
+    return 0 if not report.alive else 1
+
+
+def _resume_run(run: Run, nproc: int | None) -> int:
+    from nanochat_core.launcher import start_run
+
+    processes = nproc if nproc is not None else int(run.read_launch().get("nproc", 1))
+    start_run(run.settings(), nproc=processes, resume=True)
+    print(f"Run '{run.tag}' goes on in the background. Watch it: python -m nanochat_core runs show {run.tag}")
+    return 0
+
+
+@dataclass(frozen=True)
+class DownloadCommand:
+    """Fetch a nanochat model from the Hugging Face Hub, once; a second call needs no network."""
+
+    repo: str = "karpathy/nanochat-d32"
+    """Repository on the hub."""
+
+
+def _download(arguments: list[str]) -> int:
+    from nanochat_core.hub import download
+
+    options: DownloadCommand = _parse(DownloadCommand, arguments, "download")
+    folder: Path = download(options.repo)
+    print(f"{options.repo} is in {folder}.")
+    return 0
+
+
+COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "finetune": _finetune,
+    "check": _check,
+    "chat": _chat,
+    "models": _models,
+    "runs": _runs,
+    "download": _download,
+}
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,49 @@
+"""Talking to a model in the terminal."""
+
+import sys
+
+from nanochat_core.checkpoint import load_model
+from nanochat_core.engine import Engine
+from nanochat_core.paths import default_model
+from nanochat_core.ranks import choose_device
+
+
+def chat(
+    model: str | None,
+    p: str | None,
+    system: str | None,
+    step: int | None,
+    device_type: str,
+    temperature: float,
+    top_k: int,
+    max_tokens: int,
+    seed: int,
+) -> None:
+    """Answer the one question `p`, or converse until an empty line. The reply goes to stdout as it is made."""
+    name = model or default_model()
+    network, tokenizer, _ = load_model(name, device=choose_device(device_type), step=step)
+    engine = Engine(network, tokenizer)
+    history = [{"role": "system", "content": system}] if system else []
+    interactive = p is None
+    if interactive:
+        print(f"{name}. An empty line ends the chat.", file=sys.stderr)
+    while True:
+        question = p if p is not None else _read_question()
+        if not question.strip():
+            return
+        history.append({"role": "user", "content": question})
+        pieces = []
+        for text in engine.stream(history, max_tokens=max_tokens, temperature=temperature, top_k=top_k, seed=seed):
+            print(text, end="", flush=True)
+            pieces.append(text)
+        print(flush=True)
+        if not interactive:
+            return
+        history.append({"role": "assistant", "content": "".join(pieces)})
+
+
+def _read_question() -> str:
+    try:
+        return input("> ")
+    except EOFError:
+        return ""

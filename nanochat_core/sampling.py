@@ -1,0 +1,42 @@
+"""Choosing the next token from the logits: greedy, or at random with temperature and top-k."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How to choose: temperature 0 takes the most likely token; top_k None or 0 admits all."""
+
+    temperature: float = 0.7
+    top_k: int | None = 50
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.temperature) or self.temperature < 0:
+            raise ValueError(f"temperature is {self.temperature}; it must be 0 (always the likeliest word) or more.")
+        if self.top_k is not None and self.top_k < 0:
+            raise ValueError(f"top_k is {self.top_k}; it must be 1 or more, or 0 for no limit.")
+
+    def generator(self) -> torch.Generator:
+        """A fresh source of random numbers, on the CPU, so that every device gives the same reply."""
+        return torch.Generator().manual_seed(self.seed % 2**63)
+
+    def choose(self, logits: Tensor, generators: list[torch.Generator]) -> list[int]:
+        """One token id for each row of `logits` (B, V). ValueError when the model gives NaN."""
+        if logits.isnan().any():
+            raise ValueError(
+                "The model's output is not a number (NaN): its weights are damaged or its training diverged. "
+                "Take an earlier checkpoint, or train again with a lower learning rate."
+            )
+        if self.temperature == 0:
+            return logits.argmax(dim=-1).tolist()
+        size = logits.shape[-1]
+        values, ids = logits.float().cpu().topk(min(self.top_k or size, size))
+        likely = values - values[:, :1]  # so that a tiny temperature gives -inf at worst, never NaN
+        weights = torch.softmax(likely / max(self.temperature, 1e-30), dim=-1)
+        picks = [int(torch.multinomial(row, 1, generator=source)) for row, source in zip(weights, generators)]
+        return ids[torch.arange(len(picks)), picks].tolist()

@@ -93,5 +93,6 @@ def choose_compute_dtype(wanted: str, device: torch.device) -> torch.dtype:
 def _computes_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    # A CPU's bf16 products are fast with these instructions, but small models lose more in everything else.
-    return device.type != "cpu"
+    if device.type == "cpu":  # without one of these, bf16 products are emulated and slower than fp32
+        return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return True

@@ -34,18 +34,16 @@ class Progress:
 class Saver:
     """Saves and restores a run's checkpoints. Every method is called by all ranks; rank 0 alone writes."""
 
-    def __init__(self, run: Run, ranks: Ranks, keep_all: bool):
-        """keep_all: checkpoints at chosen steps are all kept; otherwise the best and the last."""
-        self.run, self.ranks, self.keep_all = run, ranks, keep_all
+    def __init__(self, run: Run, ranks: Ranks, save_every: int):
+        """save_every: the multiples of this step are all kept, beside the best and the last; -1: only these two."""
+        self.run, self.ranks, self.save_every = run, ranks, save_every
 
     def save(self, model: GPT, optimizers: list[torch.optim.Optimizer], progress: Progress, meta: dict) -> None:
         """Write checkpoint and resume state of `progress.step`, then remove what they replace."""
         states = collect_state(optimizers)
-        replaced = []
-        if not self.keep_all:
-            replaced = [s for s in progress.saved_steps if s not in (progress.step, progress.best_step)]
-        kept = [s for s in progress.saved_steps if s not in replaced and s != progress.step]
-        progress.saved_steps = [*kept, progress.step]
+        kept = {step for step in [*progress.saved_steps, progress.step] if self._is_kept(step, progress)}
+        replaced = set(progress.saved_steps) - kept
+        progress.saved_steps = sorted(kept)
         if self.ranks.is_first:
             save_checkpoint(self.run.path, progress.step, model, meta)
             content = {"progress": vars(progress), "optimizers": states, "exact": _exact_tables(model)}
@@ -56,6 +54,10 @@ class Saver:
             for step in replaced:
                 remove_checkpoint(self.run.path, step)
         self.ranks.wait()
+
+    def _is_kept(self, step: int, progress: Progress) -> bool:
+        is_regular = self.save_every > 0 and step % self.save_every == 0
+        return is_regular or step in (progress.step, progress.best_step)
 
     def newest(self) -> int | None:
         """The newest step from which the run can go on; None when there is none yet."""

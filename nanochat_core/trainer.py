@@ -51,7 +51,7 @@ class Trainer:
     def __init__(self, run: Run, ranks: Ranks, stop: StopFlag, say: Callable[[str], None], resume: bool = False):
         self.run, self.ranks, self.stop, self.say = run, ranks, stop, say
         self.config: FinetuneConfig = run.settings()
-        self.saver = Saver(run, ranks, keep_all=self.config.save_every > 0)
+        self.saver = Saver(run, ranks, self.config.save_every)
         self.resumed_step = self.saver.newest() if resume else None
         self.model, self.tokenizer = self._load_base()
         self.data: TrainingData = load_training_data(self.config, self.tokenizer, ranks.world)

@@ -3,7 +3,6 @@
 import contextlib
 import importlib.metadata
 import platform
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -29,13 +28,6 @@ def run_record(config: FinetuneConfig) -> dict[str, Any]:
         "versions": _versions(),
         "created": now(),
     }
-
-
-def anchored(config: FinetuneConfig) -> FinetuneConfig:
-    """The same settings with absolute paths: a run is resumed from other folders than the one it was started in."""
-    names = ("data_path", "replay_path", "questions_path")
-    paths = {name: getattr(config, name) for name in names}
-    return replace(config, **{name: str(Path(path).expanduser().resolve()) for name, path in paths.items() if path})
 
 
 def _rows(path: Path) -> int:

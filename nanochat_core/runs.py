@@ -18,7 +18,7 @@ from nanochat_core.config import FinetuneConfig
 from nanochat_core.files import write_json
 from nanochat_core.paths import finetuned_dir
 from nanochat_core.processes import ProcessIdentity
-from nanochat_core.run_record import anchored, now, run_record
+from nanochat_core.run_record import now, run_record
 from nanochat_core.run_status import STATES, RunStatus, StopReport, derive
 from nanochat_core.run_tags import check_tag, next_free_tag
 
@@ -80,7 +80,7 @@ class Run:
         folder, is taken, or the data file cannot be read.
         """
         run = cls(check_tag(config.output_tag), finetuned_dir() / config.output_tag)
-        content = run_record(anchored(config))
+        content = run_record(config.with_absolute_paths())
         for key, value in (record or {}).items():
             both_are_tables = isinstance(value, dict) and isinstance(content.get(key), dict)
             content[key] = {**content[key], **value} if both_are_tables else value

@@ -1,6 +1,7 @@
 """The process that stands for a run: runs torchrun in itself, passes "save and stop" on, and tells why a run died."""
 
 import argparse
+import os
 import signal
 import sys
 import tempfile
@@ -38,6 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
 def supervise(run: Run, nproc: int, worker: str = WORKER_MODULE) -> int:
     """Train `run` in `nproc` processes of `python -m <worker> TAG` and wait for them."""
     _pass_signals_on(run)
+    _stand_for(run, nproc)
     announce_launcher()
     print(f"--- {now()}: {nproc} process{'es' if nproc > 1 else ''} of {worker} for run {run.tag}", flush=True)
     try:
@@ -52,6 +54,15 @@ def supervise(run: Run, nproc: int, worker: str = WORKER_MODULE) -> int:
     finally:
         processes.kill(processes.tree(processes.identity())[1:])
     return _last_word(run, failures)
+
+
+def _stand_for(run: Run, nproc: int) -> None:
+    """Make sure that launch.json names this process, also when the one that started it was killed before it did."""
+    with run.claimed():
+        who = run.launcher()
+        if who is None or who.pid != os.getpid():
+            me = processes.identity().to_dict()
+            run.write_launch(**me, command=sys.orig_argv, nproc=nproc, detached=True, started=now())
 
 
 def _pass_signals_on(run: Run) -> None:

@@ -178,6 +178,18 @@ def test_a_run_outlives_the_program_that_started_it(start, config, tmp_path):
     assert run.wait(60).state == "stopped"
 
 
+def test_a_supervisor_whose_starter_was_killed_too_early_names_itself(config, monkeypatch):
+    monkeypatch.setenv("FAKE_WORKER", "count")
+    run = Run.create(config)
+    command = [sys.executable, "-m", "nanochat_core.supervisor", "mine", "--worker=fake_worker"]
+    paths = f"{Path(__file__).parent.parent}:{Path(__file__).parent}"
+    process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": paths}, stdout=subprocess.DEVNULL)
+    assert process.wait() == 0
+    assert run.status().state == "finished"
+    assert run.read_launch()["pid"] == process.pid
+    assert run.read_launch()["command"][1:4] == ["-m", "nanochat_core.supervisor", "mine"]
+
+
 def test_a_missing_base_model_or_nonsense_is_refused_before_anything_is_made(config):
     with pytest.raises(ValueError, match="no model 'pretrained/none'"):
         start_run(FinetuneConfig(data_path=config.data_path, model_tag="none"))

@@ -1,0 +1,32 @@
+"""Every skill of the starter: its function, how often it is trained and the evaluation task that it belongs to."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from starter.draw import Draw
+from starter.exchange import Exchange
+from starter.skills import context, knowledge, lists, social, tools
+
+
+class Skill(NamedTuple):
+    make: Callable[[Draw], Exchange]
+    weight: float
+    task: str
+
+
+SKILLS: dict[str, Skill] = {
+    "arithmetic": Skill(tools.arithmetic, 1.0, "arithmetic"),
+    "word_problem": Skill(tools.word_problem, 1.3, "word_problems"),
+    "count_letters": Skill(tools.count_letters, 1.2, "letters"),
+    "compare": Skill(tools.compare, 0.7, "arithmetic"),
+    "knowledge": Skill(knowledge.knowledge, 2.2, "knowledge"),
+    "lists": Skill(lists.name_some, 0.9, "lists"),
+    "kinds": Skill(lists.kind_of, 0.6, "lists"),
+    "identity": Skill(social.identity, 0.9, "self"),
+    "small_talk": Skill(social.small_talk, 0.5, "self"),
+    "refusal": Skill(social.refusal, 1.2, "refusals"),
+    "memory": Skill(context.memory, 1.5, "memory"),
+    "reading": Skill(context.reading, 2.4, "reading"),
+    "persona": Skill(context.persona, 0.8, "self"),
+    "copying": Skill(context.copying, 1.6, "copying"),
+}

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -166,7 +166,7 @@ class Engine:
         token_bytes = 2 * config.n_layer * config.n_kv_head * config.head_dim * self.model.compute_dtype.itemsize
         order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]), reverse=True)
         while order:
-            row_bytes = (len(prompts[order[0]]) + max_tokens + 1) * token_bytes
+            row_bytes = (len(prompts[order[0]]) + max_tokens) * token_bytes
             size = max(1, min(MAX_ROWS, MAX_CACHE_BYTES // row_bytes))
             yield order[:size]
             order = order[size:]
@@ -174,7 +174,7 @@ class Engine:
     def _run_rows(self, rows: list["_Row"], sampling: Sampling) -> None:
         """Generate all rows to their ends; finished ones leave the batch a quarter at a time."""
         longest = max(len(row.prompt) for row in rows)
-        cache = self.model.new_cache(len(rows), longest + max(row.limit for row in rows) + 1)
+        cache = self.model.new_cache(len(rows), longest + max(row.limit for row in rows))
         padded = [row.prompt + [0] * (longest - len(row.prompt)) for row in rows]
         counts = [len(row.prompt) for row in rows]
         while True:
@@ -187,7 +187,7 @@ class Engine:
                 cache.select(live)
                 rows = [rows[index] for index in live]
             padded = [[row.reply.tokens[-1] if row.reply.tokens else 0] for row in rows]
-            counts = [0 if row.finished else 1 for row in rows]
+            counts = [0 if row.finished else 1 for row in rows]  # a finished row stays where it is
 
     def _advance(self, rows: list["_Row"], logits: Tensor, sampling: Sampling) -> None:
         """Give each unfinished row its next token: one that the tool forces, or a choice from its logits."""
@@ -215,7 +215,7 @@ class _Row:
     limit: int
     reply: Reply
     source: torch.Generator
-    finished: bool = field(default=False)
+    finished: bool = False
 
 
 def _check_max_tokens(max_tokens: int) -> None:

@@ -36,7 +36,6 @@ class Sampling:
             return logits.argmax(dim=-1).tolist()
         size = logits.shape[-1]
         values, ids = logits.float().cpu().topk(min(self.top_k or size, size))
-        likely = values - values[:, :1]  # so that a tiny temperature gives -inf at worst, never NaN
-        weights = torch.softmax(likely / max(self.temperature, 1e-30), dim=-1)
+        weights = torch.softmax(values / max(self.temperature, 1e-30), dim=-1)  # what is smaller overflows to NaN
         picks = [int(torch.multinomial(row, 1, generator=source)) for row, source in zip(weights, generators)]
         return ids[torch.arange(len(picks)), picks].tolist()

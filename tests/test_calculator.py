@@ -136,7 +136,7 @@ def test_depth_is_bounded():
     assert calculate("(-" * 25 + "1" + ")" * 25) == -1
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(st.text(alphabet="0123456789.,+-*/%() '\"count\\r\n_e", max_size=40))
 def test_never_raises_and_is_finite(expression):
     value = calculate(expression)
@@ -155,7 +155,7 @@ expressions = st.recursive(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(expressions)
 def test_equals_python(expression):
     try:
@@ -186,6 +186,7 @@ def test_format(expression, text):
     assert format_result(calculate(expression)) == text
 
 
+@settings(deadline=None)
 @given(st.floats(allow_nan=False, allow_infinity=False))
 def test_format_reads_back(value):
     assert float(format_result(value)) == pytest.approx(value, rel=1e-14, abs=0)

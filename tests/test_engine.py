@@ -376,13 +376,21 @@ def test_second_turn_uses_the_cache_again():
     assert reply == Engine(model, TOKENIZER).reply(second, temperature=0.0)
 
 
-@pytest.mark.parametrize("generation", ["A", "E"])
-def test_reused_and_grown_caches_change_nothing(monkeypatch, generation):
+def smeared_model():
+    """Of generation E, in which the token before has a strong say."""
+    model = tiny_model("E", window_pattern="SL")
+    with torch.no_grad():
+        model.smear_lambda.fill_(30.0)
+    return model
+
+
+@pytest.mark.parametrize("make", [tiny_model, smeared_model])
+def test_reused_and_grown_caches_change_nothing(monkeypatch, make):
     monkeypatch.setattr(engine_module, "CACHE_STEP", 8)
-    engine = Engine(tiny_model(generation, window_pattern="SL"), TOKENIZER)
+    engine = Engine(make(), TOKENIZER)
     for messages in (chat(0), chat(2), chat(5), HI, chat(3, "Be kind."), chat(3)):
         for max_tokens in (3, 20):
-            fresh = Engine(tiny_model(generation, window_pattern="SL"), TOKENIZER)
+            fresh = Engine(make(), TOKENIZER)
             assert engine.reply(messages, max_tokens, 0.0) == fresh.reply(messages, max_tokens, 0.0)
 
 

@@ -1,11 +1,12 @@
 """Fitting a conversation into the context: newest turns stay, the system text stays, all is counted."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nanochat_core.fitting import SMALLEST_ROOM, fit_prompt
-from tests.tiny import tiny_tokenizer
+from nanochat_core.tokenizer import Tokenizer
+from tests.tiny import PATTERN, tiny_tokenizer
 
 TOKENIZER = tiny_tokenizer()
 
@@ -62,9 +63,21 @@ def test_tool_parts_in_old_turns():
     assert len(TOKENIZER.render_prompt(messages[prompt.dropped_messages - 2 :])) > 60
 
 
+def test_a_turn_goes_when_the_system_text_costs_more_beside_another_message():
+    ranks = {bytes([byte]): byte for byte in range(256)} | {b"\n\n": 256, b"\n\n\n": 257}
+    tokenizer = Tokenizer.from_ranks(ranks, PATTERN)
+    messages = conversation(["x", "ok", "\nQ"], "S")
+    counted = len(tokenizer.render_prompt([messages[0], messages[3]])) + len("x" + "ok") + 4
+    assert len(tokenizer.render_prompt(messages)) == counted + 1
+    prompt = fit_prompt(tokenizer, messages, counted)
+    assert prompt.ids == tokenizer.render_prompt([messages[0], messages[3]])
+    assert (prompt.dropped_messages, prompt.question_cut) == (2, False)
+
+
 words = st.text(alphabet="the of and\n 日é", max_size=30)
 
 
+@settings(deadline=None)
 @given(st.lists(words, min_size=1, max_size=9), st.none() | words, st.integers(0, 120))
 def test_always_fits_and_is_counted(texts, system, room):
     messages = conversation(texts, system)

@@ -1,7 +1,7 @@
 """Text and conversations to ids, mask and back; what cannot be encoded is said in a sentence."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.tiny import PATTERN, tiny_ranks, tiny_tokenizer
 
@@ -40,6 +40,7 @@ def test_merges_are_used():
     assert plain("the of with") == [tiny_ranks()[piece] for piece in (b"the", b" of", b" with")]
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_every_text_comes_back(text):
     tokenizer = tiny_tokenizer()

@@ -20,7 +20,7 @@ from nanochat_core.runs import Run
 
 USAGE = """usage: python -m nanochat_core COMMAND [--help]
 
-  finetune   train a model on your own conversations
+  finetune   train a model on your own conversations (--nproc N: in N processes, one for each GPU)
   check      look for faults in a file of conversations, and repair them
   chat       talk to a model
   models     list the models there are
@@ -56,10 +56,13 @@ def _parse(target: Callable, arguments: list[str], command: str):
 
 
 def _finetune(arguments: list[str]) -> int:
+    nproc, arguments = _take_nproc(arguments)
     preset = preset_of(_base_name(arguments))
     config: FinetuneConfig = _parse(functools.partial(FinetuneConfig, **preset), arguments, "finetune")
     if preset and os.environ.get("RANK", "0") == "0":
         print(describe_preset(preset, config), flush=True)
+    if nproc is not None:
+        return _finetune_detached(config, nproc)
     from nanochat_core.trainer import Diverged
     from nanochat_core.training import finetune
 
@@ -68,6 +71,33 @@ def _finetune(arguments: list[str]) -> int:
     except Diverged:
         return 1  # said by the training itself
     return 0
+
+
+def _finetune_detached(config: FinetuneConfig, nproc: int) -> int:
+    """Train in processes of their own, one a device, and show their log until they are done."""
+    from nanochat_core.following import follow
+    from nanochat_core.launcher import start_run
+
+    log = Run.open(config.output_tag).log_file if config.resume else None
+    position = log.stat().st_size if log and log.is_file() else 0
+    status = follow(start_run(config, nproc, resume=config.resume), position)
+    if status.state == "failed" and status.more.get("is_mistake"):
+        raise ValueError(status.error)
+    return 0 if status.state in ("finished", "stopped") else 1
+
+
+def _take_nproc(arguments: list[str]) -> tuple[int | None, list[str]]:
+    """Split `--nproc N` off: it says how to start a run, and is no setting of the run."""
+    for position, argument in enumerate(arguments):
+        flag, equals, value = argument.partition("=")
+        if flag != "--nproc":
+            continue
+        width = 1 if equals else 2
+        value = value if equals else "".join(arguments[position + 1 : position + 2])
+        if not value.isdecimal() or int(value) < 1:
+            raise ValueError(f"--nproc is '{value}': give the number of processes, one for each GPU.")
+        return int(value), arguments[:position] + arguments[position + width :]
+    return None, arguments
 
 
 def _base_name(arguments: list[str]) -> str:

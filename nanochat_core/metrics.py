@@ -81,5 +81,7 @@ def table(path: Path) -> "pandas.DataFrame":
 
 def rewind(path: Path, step: int) -> None:
     """Drop the lines after `step`: a resumed run goes on from its checkpoint and writes those steps again."""
+    if not path.is_file():
+        return
     kept = [json.dumps(row) + "\n" for row in lines(path) if row["step"] <= step]
     write_atomically(path, "".join(kept).encode())

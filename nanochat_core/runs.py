@@ -5,6 +5,7 @@ from __future__ import annotations  # `list` inside the class is a method
 import contextlib
 import json
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from filelock import FileLock
 from nanochat_core import metrics, processes
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.files import write_json
-from nanochat_core.paths import finetuned_dir
+from nanochat_core.paths import finetuned_dir, steps
 from nanochat_core.processes import ProcessIdentity
 from nanochat_core.run_record import now, run_record
 from nanochat_core.run_status import STATES, RunStatus, StopReport, derive
@@ -91,6 +92,8 @@ class Run:
 
     def _make_directory(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        if self._came_to_nothing():
+            shutil.rmtree(self.path)
         try:
             self.path.mkdir()
         except FileExistsError:
@@ -101,6 +104,10 @@ class Run:
                     f"There is already a run '{self.tag}' in {self.path}. "
                     f"Choose another name: --output_tag {free}{go_on}."
                 ) from None
+
+    def _came_to_nothing(self) -> bool:
+        """True for a run that ended before its first step, on a fault in the data say: its name is free again."""
+        return self._is_run() and self.status().is_over and not self.metrics_file.exists() and not steps(self.path)
 
     @classmethod
     def open(cls, tag: str) -> Run:

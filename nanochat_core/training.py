@@ -64,11 +64,17 @@ def _train(run: Run, ranks: Ranks, stop: StopFlag) -> Outcome:
                 state=outcome.state, step=outcome.step, eta_seconds=0.0 if outcome.state == "finished" else None
             )
         return outcome
-    except BaseException as error:
+    except KeyboardInterrupt:
+        if ranks.is_first:
+            run.write_status(state="stopped", eta_seconds=None, error="It was interrupted before it could save.")
+        raise
+    except Exception as error:
         if ranks.is_first:
             sentence, remedy = explain(Failure(ranks.rank, 1, f"{type(error).__name__}: {error}"), run.tag)
-            run.write_status(state="failed", error=sentence, remedy=remedy, eta_seconds=None)
-            say(f"{sentence} {remedy}")
+            is_mistake = isinstance(error, ValueError)
+            run.write_status(state="failed", error=sentence, remedy=remedy, eta_seconds=None, is_mistake=is_mistake)
+            if not is_mistake or run.read_launch().get("detached"):  # else it is said by whoever called
+                say(f"{sentence} {remedy}")
         raise
 
 

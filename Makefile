@@ -1,0 +1,70 @@
+# Every target installs what it needs first. On a fresh machine: `make finetune`, `make test`.
+
+PYTHON ?= python3
+VENV   := .venv
+RUN    := $(VENV)/bin/python -m nanochat_core
+
+DATA   ?= data/example_data.jsonl
+TAG    ?= finetuned
+NPROC  ?= 8
+ARGS   ?=
+
+# nanochat-d32 where it has been downloaded, else the shipped practice model.
+D32    := $(wildcard $(or $(NANOCHAT_STUDIO_HOME),.)/models/pretrained/chatsft_checkpoints/d32/model_*.pt)
+MODEL  ?= $(if $(D32),d32,starter)
+# mine_data.jsonl is asked about with mine_questions.jsonl where there is one.
+QUESTIONS ?= $(if $(filter %_data.jsonl,$(DATA)),$(wildcard $(DATA:_data.jsonl=_questions.jsonl)))
+SETTINGS = --data_path "$(DATA)" --model_tag $(MODEL) --output_tag $(TAG) \
+           $(if $(QUESTIONS),--questions_path "$(QUESTIONS)") $(ARGS)
+
+.PHONY: help install download finetune finetune-multi chat test bench starter clean
+
+help:
+	@echo "make finetune [DATA=my.jsonl] [TAG=name]   train on conversations; make finetune-multi NPROC=8 on several GPUs"
+	@echo "make chat [TAG=name]                       talk to the trained model"
+	@echo "make download                              fetch nanochat-d32 (7.3 GB)"
+	@echo "make test                                  run all checks"
+
+install: $(VENV)/.installed
+
+download: install
+	$(RUN) download
+
+finetune: install
+	@$(if $(filter starter,$(MODEL)),echo "Base model: the shipped starter (5M parameters, practice only); make download fetches nanochat-d32.",:)
+	$(RUN) finetune $(SETTINGS)
+
+finetune-multi: install
+	@$(if $(filter starter,$(MODEL)),echo "Base model: the shipped starter (5M parameters, practice only); make download fetches nanochat-d32.",:)
+	$(RUN) finetune --nproc $(NPROC) $(SETTINGS)
+
+chat: install
+	$(RUN) chat --model finetuned/$(TAG)
+
+test: $(VENV)/.installed-tests
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/python -m pytest
+
+bench: install
+	$(VENV)/bin/python -m benchmarks.load_memory
+
+# Rebuilds the practice model from nothing: an hour or two on two cores.
+starter: $(VENV)/.installed-tests
+	$(VENV)/bin/python -m starter.build
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "nanochat studio needs Python 3.11 to 3.13; $(PYTHON) is %d.%d. Use: make PYTHON=python3.12 ..." % sys.version_info[:2])'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: requirements.txt $(VENV)/bin/python
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+$(VENV)/.installed-tests: tests/requirements.txt $(VENV)/.installed
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt
+	@touch $@

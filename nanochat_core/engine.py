@@ -237,6 +237,6 @@ def _cut_sentence(prompt: Prompt, context: int) -> str:
     if prompt.question_cut:
         parts.append("the beginning of the last one")
     return (
-        f"The conversation does not fit into the model's context of {context:,} tokens: {' and '.join(parts)} "
-        f"({prompt.cut_tokens:,} tokens) were left out."
+        f"The conversation does not fit into the model's context of {context:,} tokens. Left out: {' and '.join(parts)} "
+        f"({prompt.cut_tokens:,} tokens)."
     )

@@ -3,11 +3,11 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.tiny import PATTERN, tiny_ranks, tiny_tokenizer
 
 from nanochat_core import tokenizer as tokenizer_module
 from nanochat_core.tokenizer import MAX_RUN, Tokenizer
 from nanochat_core.tokenizer_file import SPECIAL_TOKENS
+from tests.tiny import PATTERN, tiny_ranks, tiny_tokenizer
 
 BOS, USER, USER_END, ASSISTANT, ASSISTANT_END, PYTHON, PYTHON_END, OUTPUT, OUTPUT_END = range(503, 512)
 

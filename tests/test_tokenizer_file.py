@@ -6,11 +6,11 @@ import tracemalloc
 
 import pytest
 import tiktoken
-from tests.tiny import PATTERN, tiny_ranks, tiny_tokenizer
 
 from nanochat_core import tokenizer_file
 from nanochat_core.tokenizer import Tokenizer
 from nanochat_core.tokenizer_file import SPECIAL_TOKENS, read_tokenizer_file
+from tests.tiny import PATTERN, tiny_ranks, tiny_tokenizer
 
 HEAD = b"\x80\x04\x8c\x0dtiktoken.core\x8c\x08Encoding\x93)\x81"  # up to the empty instance
 

@@ -4,7 +4,8 @@ import random
 import zlib
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+
+from starter.wording_files import Wordings
 
 WORDS_FOLDER = Path(__file__).parent / "words"
 
@@ -38,6 +39,8 @@ VOWELS = listed("a a a e e e i i i o o u ai ea ee ie oa ou")
 CODAS = ["", "", "", *listed("n l r s t m nd rt ck x d sh lin v")]
 NAME_ENDINGS = listed("a a o i e ia an en in on is us el ar er y ette ina ita io ko ka as ell ard")
 TOWN_ENDINGS = listed("ton ville burg field ford port wick dale ham stad mouth ley ridge brook bury haven minster wood")
+DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday"
+MONTHS = "January February March April May June July August September October November December"
 COLOURS = listed("red blue green yellow black white brown orange purple pink grey silver golden")
 THINGS = listed("""
 hat bag book cup coat key lamp ball box chair pen bike map clock scarf ring shirt shoe spoon tent umbrella
@@ -45,30 +48,14 @@ violin phone kite drum basket bottle blanket camera candle guitar helmet jacket 
 stamp towel vase wallet whistle brush bucket carpet desk flute globe jar kettle mug necklace notebook parcel
 pencil radio sofa sweater table teapot ticket toy watch
 """)
-ANIMALS = (
-    listed("cat dog rabbit horse parrot hamster goat turtle pony duck hen goldfish mouse donkey snake lizard sheep pig")
+ANIMALS = listed(
+    "cat dog rabbit horse parrot hamster goat turtle pony duck hen goldfish mouse donkey snake lizard sheep pig"
 )
 JOBS = listed("""
 teacher baker doctor farmer nurse painter driver cook pilot writer singer dancer builder gardener waiter tailor
 plumber dentist lawyer librarian sailor fisherman carpenter photographer engineer mechanic clerk barber butcher
 florist
 """)
-
-
-class Wordings(NamedTuple):
-    """Ways to say one thing: those the model is trained on and those kept for the evaluation."""
-
-    trained: tuple[str, ...]
-    held_out: tuple[str, ...]
-
-
-def wordings(block: str) -> Wordings:
-    """One wording a line; a line that begins with "* " is held out."""
-    lines = [line.strip() for line in block.strip().splitlines()]
-    return Wordings(
-        tuple(line for line in lines if not line.startswith("* ")),
-        tuple(line[2:] for line in lines if line.startswith("* ")),
-    )
 
 
 def is_held_out(text: str) -> bool:
@@ -90,7 +77,7 @@ def glosses() -> tuple[tuple[str, str], ...]:
 
 
 class Draw:
-    """A seeded source of choices. In training it never yields what is held out; in an evaluation it can yield only that."""
+    """A seeded source of choices: never what is held out in training; only that in an evaluation, where asked."""
 
     def __init__(self, rng: random.Random, new_wordings: bool = False, new_content: bool = False) -> None:
         self.rng, self.new_wordings, self.new_content = rng, new_wordings, new_content

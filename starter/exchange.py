@@ -7,7 +7,7 @@ Content = str | list[dict]
 
 @dataclass(frozen=True)
 class Exchange:
-    """`turns` are (user, assistant) pairs; `expected` judges the last answer: one of these texts, exactly or contained."""
+    """`turns` are (user, assistant) pairs; the last answer must be, or contain, one of the `expected` texts."""
 
     turns: tuple[tuple[str, Content], ...]
     expected: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""Train the starter from nothing: fresh generated conversations all the way, Muon and AdamW, one weight file at the end.
+"""Train the starter from nothing on fresh generated conversations, with Muon and AdamW, to one weight file.
 
 Every conversation is seen once. The learning rate warms up, stays, and falls to zero over the last part.
 """

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from starter.draw import Draw
 from starter.exchange import Exchange
-from starter.skills import context, knowledge, lists, social, tools
+from starter.skills import copying, given, knowledge, lists, memory, social, tools
 
 
 class Skill(NamedTuple):
@@ -25,8 +25,8 @@ SKILLS: dict[str, Skill] = {
     "identity": Skill(social.identity, 0.9, "self"),
     "small_talk": Skill(social.small_talk, 0.5, "self"),
     "refusal": Skill(social.refusal, 1.2, "refusals"),
-    "memory": Skill(context.memory, 1.5, "memory"),
-    "reading": Skill(context.reading, 2.4, "reading"),
-    "persona": Skill(context.persona, 0.8, "self"),
-    "copying": Skill(context.copying, 1.6, "copying"),
+    "memory": Skill(memory.memory, 1.5, "memory"),
+    "reading": Skill(given.reading, 2.4, "reading"),
+    "persona": Skill(given.persona, 0.8, "self"),
+    "copying": Skill(copying.copying, 1.6, "copying"),
 }

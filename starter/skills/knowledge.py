@@ -2,57 +2,39 @@
 
 from typing import NamedTuple
 
-from starter.draw import Draw, Wordings, wordings
+from starter.draw import DAYS, MONTHS, Draw, listed
 from starter.exchange import Exchange, one
+from starter.wording_files import Wordings, read_wordings
 
-FRAMES = wordings("""
-What is {np}?
-What's {np}?
-Tell me {np}.
-Can you tell me {np}?
-Do you know {np}?
-Name {np}.
-{np}?
-Give me {np}.
-I would like to know {np}.
-Please tell me {np}.
-What is {np} called?
-Say {np}.
-I forgot {np}. What is it?
-Which word is {np}?
-What do you know about {np}?
-* Could you tell me {np}?
-* Please name {np}.
-* I want to know {np}.
-* Would you tell me {np}?
-""")
+KNOWLEDGE = read_wordings("knowledge")
+FRAMES = KNOWLEDGE["frames"]
+
+
+Pairs = tuple[tuple[str, str], ...]
 
 
 class Relation(NamedTuple):
     """`pairs` maps a subject to a value; `nouns` fill FRAMES; `direct` are questions of their own."""
 
-    pairs: tuple[tuple[str, str], ...]
+    pairs: Pairs
     answer: str
     nouns: Wordings
     direct: Wordings
 
 
-def _pairs(block: str) -> tuple[tuple[str, str], ...]:
+def _pairs(block: str) -> Pairs:
     entries = [entry.strip() for entry in block.replace("\n", ",").split(",") if entry.strip()]
     return tuple(tuple(part.strip() for part in entry.split("=")) for entry in entries)
 
 
-def _both_ways(pairs):
+def _both_ways(pairs: Pairs) -> Pairs:
     return pairs + tuple((b, a) for a, b in pairs)
 
 
-def _cycle(names: str, step: int) -> tuple[tuple[str, str], ...]:
-    items = names.split()
+def _cycle(names: str, step: int) -> Pairs:
+    items = listed(names)
     return tuple((item, items[(index + step) % len(items)]) for index, item in enumerate(items))
 
-
-DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday"
-MONTHS = "January February March April May June July August September October November December"
 
 RELATIONS: dict[str, Relation] = {
     "capital": Relation(
@@ -67,22 +49,8 @@ Iceland=Reykjavik, Romania=Bucharest, Bulgaria=Sofia, Croatia=Zagreb, Serbia=Bel
 England=London, Wales=Cardiff, the United States=Washington, South Korea=Seoul
 """),
         "The capital of {a} is {b}.",
-        wordings("""
-the capital of {a}
-the capital city of {a}
-{a}'s capital
-* the name of the capital of {a}
-* {a}'s capital city
-"""),
-        wordings("""
-Which city is the capital of {a}?
-What city is the capital of {a}?
-Where is the government of {a}?
-In which city does the government of {a} sit?
-capital of {a}
-* Which city is {a}'s capital?
-* What is the name of the capital city of {a}?
-"""),
+        KNOWLEDGE["capital noun"],
+        KNOWLEDGE["capital question"],
     ),
     "opposite": Relation(
         _both_ways(
@@ -97,25 +65,8 @@ tall=tiny, laugh=cry, remember=forget
 """)
         ),
         "The opposite of {a} is {b}.",
-        wordings("""
-the opposite of {a}
-the opposite of the word {a}
-the reverse of {a}
-the word that means the opposite of {a}
-* the antonym of {a}
-* the exact opposite of {a}
-"""),
-        wordings("""
-What word is the opposite of {a}?
-Which word means the opposite of {a}?
-What is the contrary of {a}?
-{a} is the opposite of what?
-Give me an antonym of {a}.
-Antonym of {a}?
-opposite of {a}
-* Which word is the opposite of {a}?
-* What means the opposite of {a}?
-"""),
+        KNOWLEDGE["opposite noun"],
+        KNOWLEDGE["opposite question"],
     ),
     "colour": Relation(
         _pairs("""
@@ -124,23 +75,8 @@ milk=white, chocolate=brown, a tomato=red, a frog=green, the sun=yellow, a straw
 a cucumber=green, a crow=black, a flamingo=pink, the sea=blue, wood=brown, a plum=purple, rice=white
 """),
         "The colour of {a} is {b}.",
-        wordings("""
-the colour of {a}
-the color of {a}
-the usual colour of {a}
-* the normal colour of {a}
-"""),
-        wordings("""
-What colour is {a}?
-What color is {a}?
-Which colour does {a} have?
-What colour does {a} have?
-Which colour is {a}?
-What is {a}'s colour?
-* Which color is {a}?
-* What colour has {a}?
-* What color does {a} have?
-"""),
+        KNOWLEDGE["colour noun"],
+        KNOWLEDGE["colour question"],
     ),
     "sound": Relation(
         _pairs("""
@@ -149,22 +85,8 @@ a snake=hiss, a bee=buzz, a frog=croak, an owl=hoot, a mouse=squeak, a rooster=c
 a bird=tweet
 """),
         "The sound of {a} is {b}.",
-        wordings("""
-the sound of {a}
-the sound that {a} makes
-the noise of {a}
-* the noise that {a} makes
-"""),
-        wordings("""
-What sound does {a} make?
-What noise does {a} make?
-What does {a} say?
-Which sound does {a} make?
-How does {a} sound?
-How does {a} go?
-* Which noise does {a} make?
-* What kind of sound does {a} make?
-"""),
+        KNOWLEDGE["sound noun"],
+        KNOWLEDGE["sound question"],
     ),
     "legs": Relation(
         _pairs("""
@@ -172,20 +94,8 @@ a dog=4, a spider=8, a bird=2, an ant=6, a cat=4, a horse=4, a snake=0, a fish=0
 a chicken=2, a person=2, a beetle=6, a frog=4, a worm=0, a duck=2, an elephant=4, a fly=6
 """),
         "The number of legs of {a} is {b}.",
-        wordings("""
-the number of legs of {a}
-how many legs {a} has
-* the number of legs that {a} has
-"""),
-        wordings("""
-How many legs does {a} have?
-How many legs has {a}?
-On how many legs does {a} walk?
-How many feet does {a} have?
-Count the legs of {a}.
-* How many legs are there on {a}?
-* How many legs does {a} normally have?
-"""),
+        KNOWLEDGE["legs noun"],
+        KNOWLEDGE["legs question"],
     ),
     "young": Relation(
         _pairs("""
@@ -194,23 +104,8 @@ a goat=kid, a duck=duckling, a goose=gosling, a deer=fawn, a pig=piglet, a bear=
 a kangaroo=joey
 """),
         "The young of {a} is a {b}.",
-        wordings("""
-the young of {a}
-the baby of {a}
-the name for the baby of {a}
-the word for the young of {a}
-* the name of the young of {a}
-* the word for the baby of {a}
-"""),
-        wordings("""
-What is the baby of {a} called?
-What do you call the baby of {a}?
-What is the young of {a} called?
-How do you call the young of {a}?
-What is a young animal of {a} called?
-* What do you call the young of {a}?
-* How is the baby of {a} called?
-"""),
+        KNOWLEDGE["young noun"],
+        KNOWLEDGE["young question"],
     ),
     "plural": Relation(
         _pairs("""
@@ -220,58 +115,20 @@ fish=fish, cat=cats, dog=dogs, car=cars, house=houses, tree=trees, book=books, b
 wife=wives, potato=potatoes, tomato=tomatoes, fox=foxes, day=days
 """),
         "The plural of {a} is {b}.",
-        wordings("""
-the plural of {a}
-the plural form of {a}
-the plural of the word {a}
-* the plural form of the word {a}
-"""),
-        wordings("""
-What is {a} in the plural?
-One {a}, two what?
-Which word is the plural of {a}?
-How do you write the plural of {a}?
-plural of {a}
-* What do you call more than one {a}?
-* How do you form the plural of {a}?
-"""),
+        KNOWLEDGE["plural noun"],
+        KNOWLEDGE["plural question"],
     ),
     "next": Relation(
         _cycle(DAYS, 1) + _cycle(MONTHS, 1),
         "After {a} comes {b}.",
-        wordings("""
-what comes after {a}
-the one after {a}
-* what follows after {a}
-"""),
-        wordings("""
-What comes after {a}?
-What follows {a}?
-Which comes after {a}?
-What is next after {a}?
-What comes right after {a}?
-{a} is followed by what?
-* What comes next after {a}?
-* Which one follows {a}?
-"""),
+        KNOWLEDGE["next noun"],
+        KNOWLEDGE["next question"],
     ),
     "before": Relation(
         _cycle(DAYS, -1) + _cycle(MONTHS, -1),
         "Before {a} comes {b}.",
-        wordings("""
-what comes before {a}
-the one before {a}
-* what goes before {a}
-"""),
-        wordings("""
-What comes before {a}?
-Which comes before {a}?
-What is right before {a}?
-What comes just before {a}?
-What precedes {a}?
-* Which one comes before {a}?
-* What comes right before {a}?
-"""),
+        KNOWLEDGE["before noun"],
+        KNOWLEDGE["before question"],
     ),
     "amount": Relation(
         _pairs("""
@@ -283,17 +140,8 @@ things are in a dozen=12, centimetres are in a metre=100, metres are in a kilome
 grams are in a kilogram=1000
 """),
         "The number is {b}.",
-        wordings("""
-how many {a}
-* exactly how many {a}
-"""),
-        wordings("""
-How many {a}?
-How many {a}, please?
-So how many {a}?
-Tell me, how many {a}?
-* Say, how many {a}?
-"""),
+        KNOWLEDGE["amount noun"],
+        KNOWLEDGE["amount question"],
     ),
     "job": Relation(
         _pairs("""
@@ -304,21 +152,8 @@ painter=paints pictures, dentist=looks after teeth, singer=sings songs, cook=pre
 librarian=looks after books, photographer=takes pictures, nurse=cares for sick people
 """),
         "A {a} {b}.",
-        wordings("""
-what a {a} does
-the work of a {a}
-the job of a {a}
-* what a {a} does at work
-"""),
-        wordings("""
-What does a {a} do?
-What is the job of a {a}?
-What does a {a} do all day?
-Describe the work of a {a}.
-What is a {a}?
-* What kind of work does a {a} do?
-* What does a {a} do for a living?
-"""),
+        KNOWLEDGE["job noun"],
+        KNOWLEDGE["job question"],
     ),
 }
 LANGUAGES = {
@@ -339,25 +174,7 @@ for _language, _words in LANGUAGES.items():
     RELATIONS[_language] = Relation(
         _words,
         f"The {_language} word for {{a}} is {{b}}.",
-        wordings(f"""
-the {_language} word for {{a}}
-the word for {{a}} in {_language}
-{{a}} in {_language}
-the {_language} for {{a}}
-* the {_language} name for {{a}}
-"""),
-        wordings(f"""
-How do you say {{a}} in {_language}?
-What does {{a}} mean in {_language}?
-Translate {{a}} into {_language}.
-Translate {{a}} to {_language}.
-How is {{a}} called in {_language}?
-What do you call {{a}} in {_language}?
-{{a}} in {_language}
-* How would you say {{a}} in {_language}?
-* Please translate {{a}} into {_language}.
-* What is {{a}} called in {_language}?
-"""),
+        *(KNOWLEDGE[f"language {form}"].filled(l=_language, a="{a}") for form in ("noun", "question")),
     )
 # Noun phrases that are clauses ("what comes after May") do not follow "What is" or "Name".
 CLAUSES = {"next", "before", "amount", "legs", "job"}

@@ -1,7 +1,8 @@
 """Categories: naming several different members, and telling what kind of thing a member is."""
 
-from starter.draw import Draw, listed, wordings
+from starter.draw import DAYS, MONTHS, Draw, listed
 from starter.exchange import Exchange, one
+from starter.wording_files import read_wordings
 
 # Each list is a circle: a reply starts anywhere and goes on in this order, so it never names one thing twice.
 CATEGORIES: dict[tuple[str, str], list[str]] = {
@@ -21,11 +22,8 @@ CATEGORIES: dict[tuple[str, str], list[str]] = {
     ("planet", "planets"): listed("Mercury Venus Earth Mars Jupiter Saturn Uranus Neptune"),
     ("metal", "metals"): listed("iron gold silver copper tin lead zinc nickel"),
     ("instrument", "instruments"): listed("piano guitar violin drum flute trumpet harp cello"),
-    (
-        "month",
-        "months",
-    ): listed("January February March April May June July August September October November December"),
-    ("day of the week", "days of the week"): listed("Monday Tuesday Wednesday Thursday Friday Saturday Sunday"),
+    ("month", "months"): listed(MONTHS),
+    ("day of the week", "days of the week"): listed(DAYS),
     ("season", "seasons"): listed("spring summer autumn winter"),
     ("job", "jobs"): listed("teacher doctor baker farmer pilot nurse painter driver"),
     ("piece of furniture", "pieces of furniture"): listed("chair table bed sofa desk shelf wardrobe bench"),
@@ -36,62 +34,7 @@ CATEGORIES: dict[tuple[str, str], list[str]] = {
     ("language", "languages"): listed("English French Spanish German Italian Chinese Arabic Hindi"),
 }
 NUMBERS = {2: "two", 3: "three", 4: "four", 5: "five"}
-SEVERAL = wordings("""
-Name {n} {c}.
-List {n} {c}.
-Give me {n} {c}.
-Tell me {n} {c}.
-Can you name {n} {c}?
-What are {n} {c}?
-Name {n} different {c}.
-I need {n} {c}.
-Write down {n} {c}.
-Say {n} {c}.
-{n} {c}, please.
-Give {n} examples of {c}.
-Could you list {n} {c}?
-Do you know {n} {c}?
-I want {n} {c}.
-Think of {n} {c}.
-* Please name {n} {c}.
-* Can you list {n} {c}?
-* Can you tell me {n} {c}?
-* Please give me {n} different {c}.
-* Mention {n} {c}.
-""")
-SINGLE = wordings("""
-Name a {c}.
-Name one {c}.
-Give me the name of a {c}.
-Tell me a {c}.
-Can you name a {c}?
-Say the name of a {c}.
-Give me an example of a {c}.
-* Please name one {c}.
-* Tell me the name of a {c}.
-""")
-KIND = wordings("""
-What is {x}?
-What kind of thing is {x}?
-What sort of thing is {x}?
-Which kind of thing is {x}?
-What is {x}, please?
-Tell me what {x} is.
-Do you know what {x} is?
-Can you say what {x} is?
-* What type of thing is {x}?
-* Can you tell me what {x} is?
-* Please tell me what {x} is.
-""")
-IS_IT = wordings("""
-Is {x} {c}?
-Would you say that {x} is {c}?
-Tell me: is {x} {c}?
-Is it true that {x} is {c}?
-{x}: is that {c}?
-* Do you think that {x} is {c}?
-* Can you tell me if {x} is {c}?
-""")
+LISTS = read_wordings("lists")
 # Members that belong to two lists would have two right answers.
 AMBIGUOUS = {"orange", "violet", "iris", "lead", "duck", "Mercury", "plum", "rose", "fly"}
 MEMBERS = [
@@ -107,13 +50,13 @@ def name_some(draw: Draw) -> Exchange:
     single, plural = draw.choice(list(CATEGORIES))
     items = CATEGORIES[single, plural]
     if draw.chance(0.15):
-        question = draw.wording(SINGLE).format(c=single).replace(" a a", " an a").replace(" a i", " an i")
+        question = draw.wording(LISTS["one"]).format(c=single).replace(" a a", " an a").replace(" a i", " an i")
         start = draw.integer(0, len(items) - 1)
         return one(question, f"{_capital(items[start])}.", *(f"{_capital(item)}." for item in items))
     count = draw.choice((2, 3, 3, 3, 4, 4, 5)) if len(items) > 4 else draw.choice((2, 3, 4))
     number = NUMBERS[count] if draw.chance(0.7) else str(count)
     replies = [_listed([items[(start + k) % len(items)] for k in range(count)]) for start in range(len(items))]
-    question = draw.wording(SEVERAL).format(n=number, c=plural)
+    question = draw.wording(LISTS["several"]).format(n=number, c=plural)
     return one(question[0].upper() + question[1:], draw.choice(replies), *replies)
 
 
@@ -138,11 +81,15 @@ def kind_of(draw: Draw) -> Exchange:
     subject = _subject(item, kind)
     statement = f"{subject} is {_article(kind)}."
     if draw.chance(0.5):
-        return one(draw.wording(KIND).format(x=subject), _capital(statement))
+        return one(draw.wording(LISTS["what kind"]).format(x=subject), _capital(statement))
     other = kind if draw.chance(0.5) else draw.choice([single for single, _ in CATEGORIES])
     # A bird or an insect is an animal too: no question that has two answers.
-    if other == "animal" and kind in ("bird", "insect") or other == "color" or {kind, other} == {"tool", "instrument"}:
+    if (
+        (other == "animal" and kind in ("bird", "insect"))
+        or other == "color"
+        or {kind, other} == {"tool", "instrument"}
+    ):
         other = kind
-    question = draw.wording(IS_IT).format(x=subject, c=_article(other))
+    question = draw.wording(LISTS["is it"]).format(x=subject, c=_article(other))
     answer = f"{'Yes' if other == kind else 'No'}, {statement}"
     return one(_capital(question), answer)

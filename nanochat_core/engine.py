@@ -236,7 +236,8 @@ def _cut_sentence(prompt: Prompt, context: int) -> str:
         parts.append(f"its {prompt.dropped_messages} oldest messages")
     if prompt.question_cut:
         parts.append("the beginning of the last one")
+    left_out = " and ".join(parts)
     return (
-        f"The conversation does not fit into the model's context of {context:,} tokens. Left out: {' and '.join(parts)} "
-        f"({prompt.cut_tokens:,} tokens)."
+        f"The conversation does not fit into the model's context of {context:,} tokens. "
+        f"Left out: {left_out} ({prompt.cut_tokens:,} tokens)."
     )

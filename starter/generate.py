@@ -14,8 +14,8 @@ from starter.skills.memory import NOT_TOLD
 EVALUATION_SEED, REPLAY_SEED = 2_000, 3_000
 QUESTIONS_PER_TASK, REPLAY_CONVERSATIONS = 50, 2_000
 PREFIXES = (
-    "Please", "Hey,", "Hi,", "Hello,", "OK,", "So,", "Now", "Tell me:", "Question:", "I have a question.", "One more thing:",
-    "And", "Well,", "Quick question:", "Excuse me,", "Next:", "Good. ", "Thanks.",
+    "Please", "Hey,", "Hi,", "Hello,", "OK,", "So,", "Now", "Tell me:", "Question:", "I have a question.",
+    "One more thing:", "And", "Well,", "Quick question:", "Excuse me,", "Next:", "Good. ", "Thanks.",
     "Could you help me?", "Help me:", "I wonder:", "Then", "But",
 )  # fmt: skip
 SUFFIXES = (" please", " Thanks!", " Thank you.", " Please answer.", " I want to know.", " Can you help?", " please?")

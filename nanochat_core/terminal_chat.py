@@ -6,6 +6,7 @@ from nanochat_core.checkpoint import load_model
 from nanochat_core.engine import Engine
 from nanochat_core.paths import default_model
 from nanochat_core.ranks import choose_device
+from nanochat_core.reply import Notice, Text
 
 
 def chat(
@@ -33,9 +34,12 @@ def chat(
             return
         history.append({"role": "user", "content": question})
         pieces = []
-        for text in engine.stream(history, max_tokens=max_tokens, temperature=temperature, top_k=top_k, seed=seed):
-            print(text, end="", flush=True)
-            pieces.append(text)
+        for event in engine.events(history, max_tokens, temperature, top_k, seed):
+            if isinstance(event, Text):
+                print(event.text, end="", flush=True)
+                pieces.append(event.text)
+            elif isinstance(event, Notice):
+                print(f"({event.text})", file=sys.stderr, flush=True)
         print(flush=True)
         if not interactive:
             return

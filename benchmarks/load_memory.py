@@ -1,0 +1,95 @@
+"""Peak memory and time of loading a d32-shaped checkpoint for chat on a CPU, to the first two tokens of a reply.
+
+    python -m benchmarks.load_memory            the whole size: 3.8 GB of random bf16 weights in a temporary folder
+    python -m benchmarks.load_memory --small    the same in seconds, to see that it runs
+
+Each case is measured in a process of its own, as VmHWM: the most memory it ever had, mapped file pages included.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+from nanochat_core.checkpoint import load_model
+from nanochat_core.engine import Engine
+from nanochat_core.files import write_json
+from nanochat_core.model import GPT, GPTConfig
+from nanochat_core.paths import meta_path, weights_path
+from nanochat_core.tokenizer import Tokenizer
+
+D32 = GPTConfig()
+SMALL = GPTConfig(n_layer=4, n_embd=256, n_head=2, n_kv_head=2)
+CASES = (("bfloat16", "bfloat16"), ("float32", "bfloat16"))
+"""(dtype in the file, dtype in memory): a re-saved checkpoint, and the published one."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--small", action="store_true")
+    parser.add_argument("--measure", nargs=2, metavar=("FOLDER", "DTYPE"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.measure:
+        print(json.dumps(measure(*options.measure)))
+        return
+    print(
+        "| file | in memory | weights | peak memory | peak / weights | load | first token |\n"
+        "|---|---|---|---|---|---|---|"
+    )
+    for stored, held in CASES:
+        with tempfile.TemporaryDirectory() as folder:
+            write_model(Path(folder), SMALL if options.small else D32, getattr(torch, stored))
+            command = [sys.executable, "-m", "benchmarks.load_memory", "--measure", folder, held]
+            found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        ratio = found["peak"] / found["weights"]
+        print(
+            f"| {stored} | {held} | {found['weights'] / 1e9:.2f} GB | {found['peak'] / 1e9:.2f} GB | {ratio:.2f} "
+            f"| {found['load_seconds']:.1f} s | {found['first_token_seconds']:.1f} s |",
+            flush=True,
+        )
+
+
+def measure(folder: str, dtype: str) -> dict[str, float]:
+    """Load the model in `folder`, answer one question, and say what that took (bytes, seconds)."""
+    started = time.monotonic()
+    model, tokenizer, _ = load_model(folder, device="cpu", dtype=getattr(torch, dtype))
+    loaded = time.monotonic()
+    stream = Engine(model, tokenizer).events([{"role": "user", "content": "hi"}], max_tokens=2, temperature=0.0)
+    next(stream, None)
+    return {
+        "weights": sum(parameter.numel() * parameter.element_size() for parameter in model.parameters()),
+        "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "load_seconds": loaded - started,
+        "first_token_seconds": time.monotonic() - started,
+    }
+
+
+def write_model(folder: Path, config: GPTConfig, dtype: torch.dtype) -> None:
+    """Random weights of this shape in nanochat's layout, with a tokenizer of as many tokens."""
+    with torch.device("meta"):
+        shapes = {name: parameter.shape for name, parameter in GPT(config).named_parameters()}
+    block = torch.randn(1 << 20, dtype=torch.float32).mul_(0.02).to(dtype)  # repeated: only the size matters
+    weights = {}
+    for name, shape in shapes.items():
+        flat = torch.empty(shape.numel(), dtype=dtype)
+        for start in range(0, len(flat), len(block)):
+            part = flat[start : start + len(block)]
+            part.copy_(block[: len(part)])
+        weights[name] = flat.view(shape)
+    torch.save(weights, weights_path(folder, 1))
+    write_json(meta_path(folder, 1), {"step": 1, "model_config": config.to_meta()})
+    pairs = (bytes([first, second]) for first in range(256) for second in range(256))
+    pieces = [bytes([byte]) for byte in range(256)] + [pair for pair, _ in zip(pairs, range(config.vocab_size - 265))]
+    Tokenizer.from_ranks(
+        {piece: rank for rank, piece in enumerate(pieces)}, r"\p{L}+|\p{N}{1,2}|\s+|[^\s\p{L}\p{N}]+"
+    ).save(folder / "tokenizer.pkl")
+
+
+if __name__ == "__main__":
+    main()

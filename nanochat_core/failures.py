@@ -93,12 +93,12 @@ def root_cause(failures: Iterable[Failure]) -> Failure:
 
     def order(failure: Failure) -> tuple[int, float, int]:
         ended_late = failure.exitcode == -signal.SIGKILL and failure.time - first >= CLOSING_SECONDS - 1
-        if failure.exitcode == -signal.SIGTERM or ended_late:
-            likely = 3
-        elif failure.exitcode < 0:
-            likely = 0
-        else:
+        if failure.message:  # it raised something, however it ended then
             likely = 2 if _LOST_PEER.search(failure.message) else 1
+        elif failure.exitcode == -signal.SIGTERM or ended_late:
+            likely = 3
+        else:
+            likely = 0 if failure.exitcode < 0 else 1
         return likely, failure.time, failure.rank
 
     return min(failures, key=order)
@@ -108,7 +108,7 @@ def explain(failure: Failure, tag: str) -> tuple[str, str]:
     """(what went wrong, what to do) for run `tag`, each one sentence or two for the person who started it."""
     who = f"Process {failure.rank} of the training (rank {failure.rank})"
     last = _last_line(failure.message)
-    if failure.exitcode < 0:
+    if failure.exitcode < 0 and not failure.message:
         name = _signal_name(-failure.exitcode)
         error, remedy = _SIGNALS.get(name, ("{who} crashed ({name}).", _generic_remedy()))
         return error.format(who=who, name=name), remedy.format(tag=tag)

@@ -144,7 +144,7 @@ def _last_word(run: Run, failures: list[Failure]) -> int:
             )
         return 1
     cause = root_cause(failures)
-    if status.state == "failed" and status.error and cause.rank == 0 and cause.exitcode > 0:
+    if status.state == "failed" and status.error and cause.rank == 0 and (cause.exitcode > 0 or cause.message):
         return 1  # the trainer knows better why it gave up
     if cause.exitcode > 0 and not cause.message:
         cause = replace(cause, message=last_exception(run.log_tail(200)))

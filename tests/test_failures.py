@@ -17,6 +17,8 @@ LOST = "RuntimeError: [gloo/transport/tcp/pair.cc:547] Connection closed by peer
         ([Failure(0, -15, "", 100), Failure(1, 1, "ValueError: x", 100)], 1),
         ([Failure(0, -9, "", 100 + CLOSING_SECONDS), Failure(1, 1, "ValueError: x", 100)], 1),
         ([Failure(0, -9, "", 100 + CLOSING_SECONDS), Failure(1, -9, "", 100)], 1),
+        ([Failure(0, -9, LOST, 101), Failure(1, -9, "", 100)], 1),  # it was slow to leave
+        ([Failure(0, 1, LOST, 100), Failure(1, -15, "ValueError: x", 99)], 1),  # so was the one to blame
         ([Failure(0, -15, "", 100)], 0),
         ([Failure(1, 1, "ValueError: x", 101), Failure(0, 1, "ValueError: y", 100)], 0),
     ],
@@ -42,6 +44,7 @@ def test_the_cause_comes_before_its_consequences(failures, rank):
         (1, "ValueError: There is no model 'x'. Run it.", "^There is no model 'x'. Run it.$", "Correct this"),
         (1, "Traceback ...\nKeyError: 'a {brace}'", "failed: KeyError: 'a {brace}'", "log.txt"),
         (3, "", "exit status 3", "log.txt"),
+        (-9, "MemoryError: x", "ran out of memory", "device_batch_size"),
     ],
 )
 def test_each_kind_has_its_sentence_and_remedy(exitcode, message, error, remedy):

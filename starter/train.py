@@ -27,6 +27,8 @@ WARMUP_STEPS, DECAY_PART = 40, 0.45
 BATCH_TOKENS, POOL = 4096, 1024
 """Tokens of one optimizer step; conversations that are sorted by length together."""
 CONTEXT = 512
+TOKENS = 14_000_000
+"""Length of the training."""
 
 
 def batches(tokenizer: Tokenizer, seed: int) -> Iterator[Batch]:
@@ -77,7 +79,7 @@ class Log:
             file.write(line + "\n")
 
 
-def train(folder: Path, minutes: float, tokens: int, seed: int, save_every: int = 400) -> int:
+def train(folder: Path, tokens: int, seed: int = 1, minutes: float = math.inf, save_every: int | None = None) -> int:
     """Train until `minutes` have passed or `tokens` are through, whichever comes first; returns the number of steps.
 
     With a limit of tokens alone the weights depend on the seed only (and on the machine's arithmetic).
@@ -111,7 +113,7 @@ def train(folder: Path, minutes: float, tokens: int, seed: int, save_every: int 
                 lr=round(multiplier, 4), seconds=round(elapsed, 1), tokens_per_s=round(seen / elapsed),
             )  # fmt: skip
             recent = []
-        if (step + 1) % save_every == 0:
+        if save_every and (step + 1) % save_every == 0:
             save(model, folder, step + 1, {"tokens": seen})
     notes = {"name": "starter (5M, practice only)", "tokens": seen, "supervised_tokens": supervised, "seed": seed}
     save(model, folder, step, notes)
@@ -123,11 +125,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="train the starter into a folder")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--minutes", type=float, default=math.inf)
-    parser.add_argument("--tokens", type=int, default=16_000_000)
+    parser.add_argument("--tokens", type=int, default=TOKENS)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
-    train(options.folder, options.minutes, options.tokens, options.seed)
+    train(options.folder, options.tokens, options.seed, options.minutes, save_every=400)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.metadata
+import json
 import platform
 from datetime import UTC, datetime
 from pathlib import Path
@@ -46,3 +47,12 @@ def _versions() -> dict[str, str]:
 def now() -> str:
     """The time as text that sorts: ISO 8601 in UTC."""
     return datetime.now(UTC).isoformat()
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The file's table; empty when it is not there or not one (a foreign or half-made folder)."""
+    try:
+        values = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return values if isinstance(values, dict) else {}

@@ -3,7 +3,6 @@
 from __future__ import annotations  # `list` inside the class is a method
 
 import contextlib
-import json
 import os
 import shutil
 import time
@@ -19,7 +18,7 @@ from nanochat_core.config import FinetuneConfig
 from nanochat_core.files import write_json
 from nanochat_core.paths import finetuned_dir, steps
 from nanochat_core.processes import ProcessIdentity
-from nanochat_core.run_record import now, run_record
+from nanochat_core.run_record import now, read_json, run_record
 from nanochat_core.run_status import STATES, RunStatus, StopReport, derive
 from nanochat_core.run_tags import check_tag, next_free_tag
 
@@ -127,13 +126,13 @@ class Run:
         return sorted(runs, key=lambda run: (str(run.record().get("created", "")), run.tag), reverse=True)
 
     def _is_run(self) -> bool:
-        return isinstance(_read_json(self.config_file).get("settings"), dict)
+        return isinstance(read_json(self.config_file).get("settings"), dict)
 
     # Reading
 
     def record(self) -> dict[str, Any]:
         """config.json: settings, versions, data (path, sha256, rows), base_model, created."""
-        return _read_json(self.config_file)
+        return read_json(self.config_file)
 
     def settings(self) -> FinetuneConfig:
         """The settings that the run was made with. ValueError when config.json was edited into something else."""
@@ -142,15 +141,15 @@ class Run:
     def status(self) -> RunStatus:
         """Where the run is now; `interrupted` when its process is gone without a last word."""
         launcher = self.launcher()
-        written = _read_json(self.status_file)
+        written = read_json(self.status_file)
         if launcher is not None and not processes.is_alive(launcher):
-            written = _read_json(self.status_file)  # it may have written its last word just before it went
+            written = read_json(self.status_file)  # it may have written its last word just before it went
             return derive(written, True, False, self.stop_requested(), self.tag)
         return derive(written, launcher is not None, launcher is not None, self.stop_requested(), self.tag)
 
     def has_begun(self) -> bool:
         """True once the trainer has taken over: from then on there may be something to save."""
-        return _read_json(self.status_file).get("state") not in ("queued", "starting")
+        return read_json(self.status_file).get("state") not in ("queued", "starting")
 
     def metrics(self) -> pandas.DataFrame:
         """All metrics so far, one row a line; the contract's columns are there even when it is empty."""
@@ -158,22 +157,14 @@ class Run:
 
     def log_tail(self, n: int = 50) -> str:
         """The last `n` lines of the output; of a progress bar's many states only the last."""
-        if not self.log_file.is_file():
-            return ""
-        with open(self.log_file, "rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            start = max(0, size - 1000 * n)
-            file.seek(start)
-            text = file.read().decode("utf-8", errors="replace").replace("\r\n", "\n")
-        found = [line.rsplit("\r", 1)[-1] for line in text.rstrip("\r\n").split("\n")]
-        return "\n".join(found[1:][-n:] if start and len(found) > 1 else found[-n:])
+        return last_lines(self.log_file, n)
 
     # Writing, for the launcher and the trainer's rank 0
 
     def write_status(self, **changes: Any) -> None:
         """Merge `changes` into status.json, with a new heartbeat. One writer at a time: rank 0, or its launcher."""
         assert changes.get("state", "queued") in STATES, changes
-        present = _read_json(self.status_file)
+        present = read_json(self.status_file)
         write_json(self.status_file, metrics.plain({**present, **changes, "heartbeat": time.time()}))
 
     def append_metrics(self, values: dict[str, Any]) -> None:
@@ -201,7 +192,7 @@ class Run:
 
     def read_launch(self) -> dict[str, Any]:
         """launch.json, empty when the run was never launched: pid, create_time, boot_id, command, detached, ..."""
-        return _read_json(self.launch_file)
+        return read_json(self.launch_file)
 
     def write_launch(self, **values: Any) -> None:
         """Merge `values` into launch.json, atomically."""
@@ -245,6 +236,17 @@ class Run:
                     f"Wait for it, or stop it first: `python -m nanochat_core runs stop {self.tag}`."
                 )
             yield
+
+    @contextlib.contextmanager
+    def rank_reports(self) -> Iterator[Path]:
+        """An empty folder in which the ranks leave their exceptions; also what a killed supervisor left is removed."""
+        folder = self.path / ".ranks"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def wait(self, timeout: float | None = None) -> RunStatus:
         """Wait until the run is over and its launcher is gone, at most `timeout` seconds. Returns the status then."""
@@ -304,12 +306,3 @@ class Run:
                 error="The run did not stop by itself and was ended by force; its last checkpoint remains.",
                 remedy=f"Go on from the last checkpoint with `python -m nanochat_core runs resume {self.tag}`.",
             )
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    """The file's table; empty when it is not there or not one (a foreign or half-made folder)."""
-    try:
-        values = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return values if isinstance(values, dict) else {}

@@ -4,7 +4,6 @@ import argparse
 import os
 import signal
 import sys
-import tempfile
 from dataclasses import replace
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -87,7 +86,7 @@ def _torchrun(run: Run, nproc: int, worker: str) -> list[Failure]:
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     _close_quickly()
-    with tempfile.TemporaryDirectory(prefix="nanochat-run-") as folder:
+    with run.rank_reports() as folder:
         config = LaunchConfig(
             min_nodes=1,
             max_nodes=1,
@@ -97,7 +96,7 @@ def _torchrun(run: Run, nproc: int, worker: str) -> list[Failure]:
             local_addr="127.0.0.1",
             run_id=run.tag,
             max_restarts=0,
-            logs_specs=DefaultLogsSpecs(log_dir=folder),  # the ranks' error files
+            logs_specs=DefaultLogsSpecs(log_dir=str(folder)),
             signals_to_handle="SIGQUIT",  # the others are ours
         )
         try:

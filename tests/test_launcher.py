@@ -72,6 +72,7 @@ def test_a_run_trains_detached_to_its_end_and_leaves_no_process(start, tmp_path,
     assert run.metrics()["step"].tolist() == [1, 2, 3]
     assert "counted" in run.log_tail()
     assert processes.wait_gone(run.processes(), 5) == []
+    assert not (run.path / ".ranks").exists()
     worker = json.loads((run.path / "rank0").read_text())
     assert worker["cwd"] == str(run.path)
     assert worker["MASTER_ADDR"] == "127.0.0.1"

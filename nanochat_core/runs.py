@@ -16,6 +16,7 @@ from filelock import FileLock
 from nanochat_core import metrics, processes
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.files import write_json
+from nanochat_core.logs import last_lines
 from nanochat_core.paths import finetuned_dir, steps
 from nanochat_core.processes import ProcessIdentity
 from nanochat_core.run_record import now, read_json, run_record

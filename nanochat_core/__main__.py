@@ -148,7 +148,7 @@ class ChatCommand:
 
     model: str | None = None
     """NAME of the model: starter, pretrained/d32, finetuned/<run>, or a folder; without it d32, or the starter."""
-    p: str | None = None
+    prompt: Annotated[str | None, tyro.conf.arg(aliases=["-p"])] = None
     """One question: answer it and end."""
     system: str | None = None
     """System prompt."""

@@ -11,7 +11,7 @@ from nanochat_core.reply import Notice, Text
 
 def chat(
     model: str | None,
-    p: str | None,
+    prompt: str | None,
     system: str | None,
     step: int | None,
     device_type: str,
@@ -20,16 +20,16 @@ def chat(
     max_tokens: int,
     seed: int,
 ) -> None:
-    """Answer the one question `p`, or converse until an empty line. The reply goes to stdout as it is made."""
+    """Answer the one question `prompt`, or converse until an empty line. The reply goes to stdout as it is made."""
     name = model or default_model()
     network, tokenizer, _ = load_model(name, device=choose_device(device_type), step=step)
     engine = Engine(network, tokenizer)
     history = [{"role": "system", "content": system}] if system else []
-    interactive = p is None
+    interactive = prompt is None
     if interactive:
         print(f"{name}. An empty line ends the chat.", file=sys.stderr)
     while True:
-        question = p if p is not None else _read_question()
+        question = _read_question() if interactive else prompt
         if not question.strip():
             return
         history.append({"role": "user", "content": question})

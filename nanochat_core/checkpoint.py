@@ -3,7 +3,10 @@
 Reading never runs code from a file, maps the file instead of copying it, and holds at most one tensor twice.
 """
 
+import ctypes
 import json
+import mmap
+import sys
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -80,7 +83,7 @@ def model_config(meta: Mapping[str, Any], weights: Mapping[str, Tensor]) -> GPTC
 def build_model(
     config: GPTConfig, weights: dict[str, Tensor], device: torch.device, dtype: torch.dtype, compute_dtype: torch.dtype
 ) -> GPT:
-    """A model on `device` with every parameter as `dtype`. Empties `weights` on the way.
+    """A model on `device` with every parameter as `dtype`. `weights`, from `read_weights`, are emptied on the way.
 
     Tensor by tensor, onto a model without storage, so that there is never a second copy of the weights. On a
     CPU a tensor that already has the dtype stays the file's mapping: pages are read when they are touched, and
@@ -92,10 +95,28 @@ def build_model(
     _check_names(expected, weights)
     for name in expected:
         owner, _, leaf = name.rpartition(".")
-        tensor = weights.pop(name).to(device=device, dtype=dtype)
+        stored = weights.pop(name)
+        tensor = stored.to(device=device, dtype=dtype)
         setattr(model.get_submodule(owner), leaf, torch.nn.Parameter(tensor))
+        if tensor is not stored:
+            _forget_pages(stored)
     weights.clear()  # rotary tables of old files
     return model
+
+
+def _forget_pages(tensor: Tensor) -> None:
+    """Give back the memory of a mapped tensor that was copied elsewhere; the file still has it.
+
+    The system would do so by itself once memory is short. Until then the process looks, and a container is
+    accounted, as if it held the weights twice.
+    """
+    if sys.platform != "linux":
+        return
+    page = mmap.PAGESIZE
+    start = -(-tensor.data_ptr() // page) * page  # whole pages only: the neighbours' may not be read yet
+    size = (tensor.data_ptr() + tensor.nbytes - start) // page * page
+    if size > 0:
+        ctypes.CDLL(None).madvise(ctypes.c_void_p(start), ctypes.c_size_t(size), mmap.MADV_DONTNEED)
 
 
 def load_model(

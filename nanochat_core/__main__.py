@@ -260,13 +260,17 @@ class DownloadCommand:
 
     repo: str = "karpathy/nanochat-d32"
     """Repository on the hub."""
+    tag: str | None = None
+    """Name to keep it under; without it, by the repository's name: nanochat-d32 gives d32."""
+    source: str | None = None
+    """Its stage (base, mid, sft, rl) where the repository does not tell."""
 
 
 def _download(arguments: list[str]) -> int:
     from nanochat_core.hub import download
 
     options: DownloadCommand = _parse(DownloadCommand, arguments, "download")
-    folder: Path = download(options.repo)
+    folder: Path = download(options.repo, options.tag, options.source)
     print(f"{options.repo} is in {folder}.")
     return 0
 

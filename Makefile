@@ -17,9 +17,10 @@ QUESTIONS ?= $(if $(filter %_data.jsonl,$(DATA)),$(wildcard $(DATA:_data.jsonl=_
 SETTINGS = --data_path "$(DATA)" --model_tag $(MODEL) --output_tag $(TAG) \
            $(if $(QUESTIONS),--questions_path "$(QUESTIONS)") $(ARGS)
 
-.PHONY: help install download finetune finetune-multi chat test bench starter clean
+.PHONY: help install download finetune finetune-multi chat app chat-web test bench starter clean
 
 help:
+	@echo "make app                                   open the app: edit data, train, compare, chat"
 	@echo "make finetune [DATA=my.jsonl] [TAG=name]   train on conversations; make finetune-multi NPROC=8 on several GPUs"
 	@echo "make chat [TAG=name]                       talk to the trained model"
 	@echo "make download                              fetch nanochat-d32 (7.3 GB)"
@@ -40,6 +41,12 @@ finetune-multi: install
 
 chat: install
 	$(RUN) chat --model finetuned/$(TAG)
+
+app: install
+	$(VENV)/bin/python app.py
+
+chat-web: install
+	$(VENV)/bin/python app.py --tab chat
 
 test: $(VENV)/.installed-tests
 	$(VENV)/bin/ruff check .

@@ -1,0 +1,21 @@
+"""What the tabs share: ids and handles only. The truth lies on disk, and every handler reads it there."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+
+@dataclass
+class Context:
+    """Made once by build_app, inside its Blocks, and given to every tab's build()."""
+
+    tabs: gr.Tabs
+    """Ids: data, train, evaluate, chat. A handler goes there by returning gr.Tabs(selected="train")."""
+    dataset: gr.State
+    """Path of the dataset chosen in Data, as text; "" before one is chosen. Set it in queued events only: others do
+    not fire its change."""
+    selected: gr.State
+    """Tag of the run that Train and Evaluate look at; "" for none."""
+    models: Any = None
+    """The worker processes that hold models (studio.model_process), shared by all browsers."""

@@ -1,0 +1,37 @@
+"""Serve the page: gradio's server with our theme, closed to other pages, and quiet."""
+
+from starlette.middleware import Middleware
+
+from studio.app import build_app
+from studio.security import RefuseForeign, is_loopback
+from studio.theme import CSS_FILE, theme
+
+_IDLE_SECONDS = 0.05  # gradio looks for work every millisecond, which costs 5% of a core while nothing happens
+
+
+def serve(host: str, port: int, tab: str = "data", share: bool = False, auth: tuple[str, str] | None = None) -> int:
+    """Serve until the program is ended. Returns 0, or 2 with one sentence when the address cannot be served."""
+    demo = build_app(tab)
+    any_host = share or not is_loopback(host)
+    if any_host and auth is None:
+        print("Anyone who can reach this address can train and delete models here. --auth USER:PASSWORD asks for both.")
+    demo.launch(
+        server_name=host,
+        server_port=port,
+        share=share,
+        auth=auth,
+        theme=theme(),
+        css_paths=CSS_FILE,
+        run_history=False,
+        footer_links=[],
+        ssr_mode=False,
+        quiet=True,
+        prevent_thread_lock=True,
+        app_kwargs={"middleware": [Middleware(RefuseForeign, any_host=any_host)]},
+    )
+    if hasattr(getattr(demo, "_queue", None), "sleep_when_free"):
+        demo._queue.sleep_when_free = _IDLE_SECONDS
+    shown = f"[{host}]" if ":" in host else host
+    print(f"nanochat studio is at http://{shown}:{port}" + (f" and {demo.share_url}" if share else ""), flush=True)
+    demo.block_thread()
+    return 0

@@ -1,0 +1,247 @@
+"""A dataset while somebody works on it: its rows on the server, edits with undo, and nothing on disk until Save.
+
+The browser holds only a session's id. One lock a session: two clicks that arrive together both count.
+"""
+
+import secrets
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+from nanochat_core.data_report import plural
+from nanochat_core.files import sha256_of
+from studio import data_files, data_index
+from studio.conversation_edit import blank_conversation
+from studio.data_import import Imported, read_lines
+from studio.data_index import Query
+from studio.data_repair import fixed
+from studio.data_rows import Rows
+
+MAX_UNDO = 200
+MAX_SESSIONS = 12
+"""Sessions kept in memory; beyond that the one that was unused for longest goes, those without changes first."""
+
+
+class _Step:
+    """What undo puts back: the lines of the rows that were replaced, and the order if it was another one."""
+
+    def __init__(self, what: str, before: dict[int, bytes], order: list[int] | None, key: object = None):
+        self.what, self.before, self.order, self.key = what, before, order, key
+
+
+class Session:
+    """An opened dataset. Every public method takes the lock."""
+
+    def __init__(self, name: str, imported: Imported, path: Path | None = None, sha: str | None = None):
+        self.id = secrets.token_urlsafe(9)
+        self.lock = threading.RLock()
+        self.used = time.monotonic()
+        self.name = name
+        """The file's name, or the one proposed for a dataset that is not saved yet."""
+        self.path = path
+        """The file on disk; None for a new one and for an example, which are saved under a name of their own."""
+        self.sha = sha
+        """Of the file on disk when it was opened or saved last."""
+        self.notes = imported.notes
+        self.rows = Rows(imported.lines)
+        self.changed: set[int] = set()
+        """Rows that differ from the file."""
+        self._undo: list[_Step] = []
+        self._steps_at_save = -1 if imported.is_converted or not imported.lines else 0
+        self._found: tuple[object, list[int]] = (None, [])
+
+    # Asking
+
+    @property
+    def is_dirty(self) -> bool:
+        """Whether there is something that is not on disk."""
+        return len(self._undo) != self._steps_at_save
+
+    @property
+    def undo_label(self) -> str:
+        """What undo would take back; "" for nothing."""
+        return self._undo[-1].what if self._undo else ""
+
+    def find(self, query: Query, max_seq_len: int) -> list[int]:
+        """The rows that match; searched once, not again for each page of the result."""
+        with self.lock:
+            key = (query, max_seq_len, self.rows.version)
+            if self._found[0] != key or query.show == "cut" or "tokens" in query.sort:
+                self._found = (key, data_index.find(self.rows, query, self.changed, max_seq_len))
+            return self._found[1]
+
+    def has(self, row: int | None) -> bool:
+        return (
+            row is not None and 0 <= row < len(self.rows.data) and bool(self.rows.data[row]) and row in self.rows.order
+        )
+
+    # Changing
+
+    def set_line(self, row: int, data: bytes, what: str, key: object = None) -> None:
+        """Replace a row's line. Changes one after the other with the same `key` (typing in one field) are one step."""
+        with self.lock:
+            if self.rows.data[row] == data:
+                return
+            if key is None or not self._undo or self._undo[-1].key != key:
+                self._push(_Step(what, {row: self.rows.data[row]}, None, key))
+            self._replace(row, data)
+
+    def insert(self, data: bytes, after: int | None, what: str) -> int:
+        """A new row behind `after` (None: at the end); its id."""
+        with self.lock:
+            place = len(self.rows.order) if after is None else self.rows.order.index(after) + 1
+            self._push(_Step(what, {}, list(self.rows.order)))
+            row = self._add(data)
+            self.rows.order.insert(place, row)
+            return row
+
+    def remove(self, rows: Sequence[int], what: str) -> None:
+        with self.lock:
+            gone = set(rows)
+            self._push(_Step(what, {}, list(self.rows.order)))
+            self.rows.order = [row for row in self.rows.order if row not in gone]
+            self.rows.version += 1
+
+    def fix(self, rows: Sequence[int], kind: str) -> int:
+        """Apply the rule for a kind of problem to these rows, as one step; how many it could mend."""
+        with self.lock:
+            results = {row: lines for row in rows if (lines := fixed(self.rows.data[row], kind)) is not None}
+            if not results:
+                return 0
+            before = {row: self.rows.data[row] for row, lines in results.items() if lines}
+            self._push(_Step(f"fixing {plural(len(results), 'line')}", before, list(self.rows.order)))
+            order = []
+            for row in self.rows.order:
+                lines = results.get(row)
+                if lines is None:
+                    order.append(row)
+                elif lines:
+                    self._replace(row, lines[0])
+                    order += [row, *(self._add(line) for line in lines[1:])]
+            self.rows.order = order
+            self.rows.version += 1
+            return len(results)
+
+    def undo(self) -> str:
+        """Take the last step back; what it was, "" when there is none."""
+        with self.lock:
+            if not self._undo:
+                return ""
+            step = self._undo.pop()
+            for row, data in step.before.items():
+                self._replace(row, data)
+            if step.order is not None:
+                self.rows.order = step.order
+                self.rows.version += 1
+            return step.what
+
+    def _replace(self, row: int, data: bytes) -> None:
+        self.rows.replace(row, data)
+        self.changed.add(row)
+
+    def _add(self, data: bytes) -> int:
+        row = self.rows.add(data)
+        self.changed.add(row)
+        return row
+
+    def _push(self, step: _Step) -> None:
+        if len(self._undo) < self._steps_at_save:
+            self._steps_at_save = -1  # what was saved cannot be reached by undo any more
+        self._undo.append(step)
+        if len(self._undo) > MAX_UNDO:
+            del self._undo[0]
+            self._steps_at_save -= 1
+        self.used = time.monotonic()
+
+    # Saving
+
+    def save(self) -> Path:
+        """Write the dataset to its file, or a new dataset to its first; ConflictError as `data_files.save`."""
+        with self.lock:
+            return self.save_as(self.name) if self.path is None else self._write(self.path, self.sha)
+
+    def save_as(self, name: str) -> Path:
+        """Write to a dataset that does not exist yet, and go on working on that one."""
+        with self.lock:
+            target = data_files.data_dir() / data_files.checked_name(name)
+            if data_files.free_path(name) != target:
+                raise data_files.ConflictError(f"There is already a dataset {target.name}. Save under another name.")
+            return self._write(target, None)
+
+    def _write(self, path: Path, expected_sha: str | None) -> Path:
+        if not self.rows.order:
+            raise ValueError("There is no conversation to save. Add one first.")
+        self.sha = data_files.save(path, self.write_to, expected_sha)
+        self.path, self.name = path, path.name
+        self._steps_at_save = len(self._undo)
+        self.changed.clear()
+        self.notes = []
+        if self._undo:
+            self._undo[-1].key = None  # typing that goes on after a save is a step of its own
+        self.rows.number_lines()
+        return path
+
+    def write_to(self, file: BinaryIO) -> None:
+        """The lines as they would be saved."""
+        for row in self.rows.order:
+            file.write(self.rows.data[row])
+            file.write(b"\n")
+
+
+# The sessions of this process
+
+_sessions: OrderedDict[str, Session] = OrderedDict()
+_sessions_lock = threading.Lock()
+
+
+def keep(session: Session) -> Session:
+    """Remember a session, forgetting the ones that were unused for longest when there are too many."""
+    with _sessions_lock:
+        _sessions[session.id] = session
+        while len(_sessions) > MAX_SESSIONS:
+            oldest = min(_sessions.values(), key=lambda other: (other.is_dirty, other.used))
+            del _sessions[oldest.id]
+    return session
+
+
+def get(session_id: str | None) -> Session | None:
+    """The session, or None when nothing is open or the app was started anew since."""
+    with _sessions_lock:
+        session = _sessions.get(session_id or "")
+        if session:
+            session.used = time.monotonic()
+        return session
+
+
+def open_dataset(dataset: data_files.Dataset) -> Session:
+    """Open a file of data/. An example is opened as a copy that has no file of its own yet."""
+    sha = sha256_of(dataset.path)
+    imported = read_lines(dataset.path)
+    if sha256_of(dataset.path) != sha:
+        raise ValueError(f"{dataset.name} was changed while it was being read. Open it again.")
+    if dataset.is_shipped:
+        return keep(Session(data_files.free_path(f"my_{dataset.name}").name, imported))
+    return keep(Session(dataset.name, imported, dataset.path, sha))
+
+
+def open_upload(path: Path, file_name: str) -> Session:
+    """Show an uploaded file of any format as a dataset that is not saved yet."""
+    imported = read_lines(path)
+    if not imported.lines:
+        raise ValueError(f"{file_name} holds no conversation. Choose another file.")
+    session = Session(data_files.free_path(data_files.name_from(file_name)).name, imported)
+    session._steps_at_save = -1
+    return keep(session)
+
+
+def create(name: str) -> Session:
+    """A new dataset with one conversation to fill in; it is on disk once it is saved."""
+    target = data_files.data_dir() / data_files.checked_name(name)
+    if data_files.free_path(name) != target:
+        raise ValueError(f"There is already a dataset {target.name}. Choose another name.")
+    session = Session(target.name, Imported([], [], False))
+    session.rows.order.append(session._add(blank_conversation()))
+    return keep(session)

@@ -23,6 +23,9 @@ KINDS = {
 }
 
 
+_NOTHING = "Nothing here is trained: there is no answer within the length that is used."
+
+
 @dataclass(frozen=True)
 class TokenCounts:
     """Of one conversation; trained + context + cut = total. Special tokens are among them."""
@@ -48,7 +51,8 @@ def token_view(messages: list[dict[str, Any]], tokenizer: Tokenizer, max_seq_len
     except ValueError as error:
         return f'<div class="note bad">{html.escape(str(error))}</div>'
     counts = count_tokens(ids, mask, max_seq_len, tokenizer.special_ids)
-    return f'<div class="token-view">{_facts(counts, max_seq_len)}{_legend()}{_text(ids, mask, tokenizer, max_seq_len)}</div>'
+    drawn = _text(ids, mask, tokenizer, max_seq_len)
+    return f'<div class="token-view">{_facts(counts, max_seq_len)}{_legend()}{drawn}</div>'
 
 
 def _facts(counts: TokenCounts, max_seq_len: int) -> str:
@@ -62,11 +66,10 @@ def _facts(counts: TokenCounts, max_seq_len: int) -> str:
     entries = "".join(f"<div><dt>{name}</dt><dd>{number:,}</dd></div>" for name, number in facts)
     note = ""
     if counts.cut:
-        note = f'<div class="note warn">Only the first {max_seq_len:,} tokens are used; {plural(counts.cut, "token")} at the end are cut off.</div>'
+        cut = f"{plural(counts.cut, 'token')} at the end are cut off"
+        note = f'<div class="note warn">Only the first {max_seq_len:,} tokens are used; {cut}.</div>'
     if not counts.trained:
-        note += (
-            '<div class="note bad">Nothing here is trained: there is no answer within the length that is used.</div>'
-        )
+        note += f'<div class="note bad">{_NOTHING}</div>'
     return f'<dl class="facts">{entries}</dl>{note}'
 
 
@@ -78,12 +81,12 @@ def _legend() -> str:
 def _text(ids: list[int], mask: list[int], tokenizer: Tokenizer, max_seq_len: int) -> str:
     kinds = ["cut" if place >= max_seq_len else "trained" if mask[place] else "context" for place in range(len(ids))]
     shown = list(zip(ids[:SHOWN], kinds[:SHOWN], strict=True))
-    runs = [
-        _run(kind, [token for token, _ in run], tokenizer) for kind, run in groupby(shown, key=lambda pair: pair[1])
-    ]
+    runs = groupby(shown, key=lambda pair: pair[1])
+    drawn = "".join(_run(kind, [token for token, _ in run], tokenizer) for kind, run in runs)
     rest = len(ids) - len(shown)
     more = f'<div class="note">And {plural(rest, "token")} more that are not drawn here.</div>' if rest > 0 else ""
-    return f'<div class="tokens" tabindex="0" role="group" aria-label="Tokens of this conversation">{"".join(runs)}</div>{more}'
+    label = "Tokens of this conversation"
+    return f'<div class="tokens" tabindex="0" role="group" aria-label="{label}">{drawn}</div>{more}'
 
 
 def _run(kind: str, ids: list[int], tokenizer: Tokenizer) -> str:

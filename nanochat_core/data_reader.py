@@ -105,7 +105,7 @@ def _lines(file: BinaryIO) -> Iterator[Piece]:
 # A whole text in quotes is one mark. Possessive (*+), or the engine would remember every escape for backtracking.
 _MARKS = re.compile(rb'"[^"\\\n]*+(?:\\.[^"\\\n]*+)*+"|["\[\]{}\n]')
 _QUOTE, _LF = b'"\n'
-_OPENING = b"{["
+_OPENING, _ARRAY = b"{[", b"["[0]
 _MAX_OPEN = 10_000
 """Brackets open at once, after which the rest of the file is not looked at: no parser would read it."""
 
@@ -115,7 +115,7 @@ def _spread_pieces(file: BinaryIO, is_array: bool) -> Iterator[Piece]:
 
     What stands between the pieces, apart from blanks and commas, comes as a piece of its own, so that nothing is lost.
     """
-    cutter = _Cutter(base=int(is_array))
+    cutter = _Cutter(is_array)
     while chunk := file.read(_CHUNK_BYTES):
         yield from cutter.feed(chunk)
         if cutter.depth > _MAX_OPEN:
@@ -129,9 +129,10 @@ def _spread_pieces(file: BinaryIO, is_array: bool) -> Iterator[Piece]:
 class _Cutter:
     """Follows brackets and quotes through the chunks of a file."""
 
-    def __init__(self, base: int):
-        self.base = base
-        """Depth at which pieces begin."""
+    def __init__(self, is_array: bool):
+        self.is_array = is_array
+        self.base = 0
+        """Depth at which pieces begin: 1 inside the array."""
         self.depth = 0
         self.line = 1
         self.start = (1, 0)
@@ -159,6 +160,8 @@ class _Cutter:
             elif mark == _LF:
                 self.line, self._line_start = self.line + 1, at + 1
             elif mark in _OPENING:
+                if self.depth == 0:
+                    self.base = int(self.is_array and mark == _ARRAY)
                 if self.depth <= self.base:
                     next_begin = at + (self.depth < self.base)  # the array's own bracket belongs to no piece
                     yield from self._cut(data[begin:at], next_begin)

@@ -64,12 +64,12 @@ def read_json(text: str, column: int = 0) -> tuple[Any, Fault | None, int]:
         return None, Fault("error", "not_json", message, fix), text.count("\n", 0, number.start())
 
 
-def read_several(text: str) -> list[Any]:
+def read_several(text: str, decoder: json.JSONDecoder = _DECODER) -> list[Any]:
     """All values of a line that holds several (or one with a comma after it); [] when it is anything else."""
     values, position = [], _BETWEEN_VALUES.match(text).end()
     while position < len(text):
         try:
-            value, position = _DECODER.raw_decode(text, position)
+            value, position = decoder.raw_decode(text, position)
         except (ValueError, RecursionError):
             return []
         if not isinstance(value, dict | list):
@@ -80,7 +80,7 @@ def read_several(text: str) -> list[Any]:
 
 
 def repeated_keys(text: str) -> list[str]:
-    """The keys that occur twice in one object of `text`, which must be valid JSON; the last one counts."""
+    """The keys that occur twice in one object of `text` (one value or several); the last one counts."""
     repeated: dict[str, None] = {}
 
     def note_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -90,7 +90,7 @@ def repeated_keys(text: str) -> list[str]:
             repeated.update((key, None) for key, _ in pairs if key in seen or seen.add(key))
         return value
 
-    json.loads(text, object_pairs_hook=note_repeats)
+    read_several(text, json.JSONDecoder(object_pairs_hook=note_repeats))
     return list(repeated)
 
 

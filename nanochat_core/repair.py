@@ -162,6 +162,7 @@ class _Repair:
         if fault.kind not in SEVERAL:
             return []
         values = read_several(text)
+        self._note_repeated_keys(line, text)
         one = "removed a comma after the end of an object"
         self._note(one if len(values) == 1 else "put objects that shared a line on lines of their own", line)
         return values

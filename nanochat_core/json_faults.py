@@ -2,14 +2,11 @@
 
 import json
 import re
+import sys
 from typing import Any, NoReturn
 
 from nanochat_core.data_report import Fault, quoted
 from nanochat_core.file_kinds import REPAIR
-
-MAX_DIGITS = 4300
-"""Python refuses to read a whole number with more digits (sys.int_info), which json passes on as a ValueError."""
-
 
 TOO_DEEP = Fault(
     "error",
@@ -57,7 +54,7 @@ def read_json(text: str, column: int = 0) -> tuple[Any, Fault | None, int]:
     except RecursionError:
         return None, TOO_DEEP, 0
     except ValueError:  # after its subclasses above: only Python's limit on digits is left
-        number = re.search(rf"\d{{{MAX_DIGITS},}}", text)
+        number = re.search(rf"\d{{{sys.get_int_max_str_digits()},}}", text)
         assert number, "json raised a ValueError that is not explained here"
         message = f"A number has {len(number[0]):,} digits, which is more than can be read."
         fix = "Put it in quotes, so that it is text, or remove it."

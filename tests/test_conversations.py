@@ -325,7 +325,7 @@ def test_a_long_line_of_ordinary_text_is_read(data):
 
 
 def test_many_messages_in_one_conversation(data):
-    messages = [message for n in range(50_000) for message in (user(str(n)), assistant(str(n)))]
+    messages = [message for n in range(10_000) for message in (user(str(n)), assistant(str(n)))]
     assert check(data(line(*messages)), max_seq_len=10**9).conversations == 1
     report = check(data(line(*messages[1:])))
     assert report.verdict == "reject"

@@ -1,0 +1,267 @@
+"""The processes that hold models, for real: load, reply, stop, be killed, give memory back, end with their parent."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import psutil
+import pytest
+
+from nanochat_core.config import FinetuneConfig
+from nanochat_core.paths import PROJECT_ROOT
+from studio.model_process import ModelProcesses
+from studio.model_worker import ModelProcess
+from tests.tiny import install_tiny_model, write_conversations
+
+HI = [{"role": "user", "content": "Hello, which word?"}]
+LONG = {"max_tokens": 4000, "temperature": 1.0, "seed": 3}
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """One home and one loaded tiny model for the tests that leave it as it was."""
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NANOCHAT_STUDIO_HOME", str(home))
+        install_tiny_model(home, sequence_len=8192)
+        install_tiny_model(home, tag="other", seed=5)
+        process = ModelProcess()
+        process.load("pretrained/tiny")
+        yield process
+        process.unload()
+
+
+def text_of(events) -> str:
+    return "".join(event["text"] for event in events if event["event"] == "text")
+
+
+def test_a_reply_is_the_engines_own(shared):
+    from nanochat_core.checkpoint import load_model
+    from nanochat_core.engine import Engine
+
+    model, tokenizer, _ = load_model("pretrained/tiny")
+    events = list(shared.generate(HI, max_tokens=20, temperature=0.9, top_k=40, seed=4))
+    expected = Engine(model, tokenizer).reply(HI, max_tokens=20, temperature=0.9, top_k=40, seed=4)
+    assert text_of(events) == expected
+    assert events[-1]["event"] == "done"
+    assert events[-1]["tokens"] <= 20
+
+
+def test_what_is_loaded_is_said(shared):
+    loaded = shared.loaded
+    assert (loaded.name, loaded.step, loaded.context, loaded.dtype) == ("pretrained/tiny", 7, 8192, "float32")
+    assert loaded.parameters > 100_000
+    assert shared.rss_bytes() > 50 << 20
+
+
+def test_a_stop_reaches_the_model_itself(shared):
+    stop = threading.Event()
+    replies = shared.generate(HI, stop, **LONG)
+    next(replies)
+    stop.set()
+    last = list(replies)[-1]
+    assert last["reason"] == "stopped"
+    assert last["tokens"] < 4000
+
+
+def test_closing_a_reply_stops_the_model_too(shared):
+    worker = psutil.Process(shared.pid)
+
+    def cpu_seconds(action) -> float:
+        before = sum(worker.cpu_times()[:2])
+        action()
+        return sum(worker.cpu_times()[:2]) - before
+
+    hundred = cpu_seconds(lambda: list(shared.generate(HI, max_tokens=100, temperature=1.0)))
+
+    def begin_and_close():
+        replies = shared.generate(HI, **LONG)
+        next(replies)
+        replies.close()
+        assert list(shared.generate(HI, max_tokens=1))[-1]["event"] == "done"  # answered once the other is over
+
+    assert cpu_seconds(begin_and_close) < 20 * hundred  # and not the forty times that 4,000 tokens take
+
+
+def test_a_request_that_was_stopped_while_it_waited_is_not_begun(shared):
+    first = shared.generate(HI, **LONG)
+    next(first)
+    stop = threading.Event()
+    stop.set()
+    waiting = shared.generate(HI, stop, **LONG)
+    results = []
+    thread = threading.Thread(target=lambda: results.extend(waiting))
+    thread.start()
+    time.sleep(0.3)
+    first.close()
+    thread.join(30)
+    assert [event["event"] for event in results] == ["done"]
+    assert results[0]["tokens"] == 0
+
+
+@pytest.mark.parametrize(
+    ("messages", "settings", "said"),
+    [
+        ([{"role": "user"}], {}, "must be an object with"),
+        (HI, {"temperature": -1}, "temperature is -1"),
+        (HI, {"max_tokens": 0}, "max_tokens is 0"),
+    ],
+)
+def test_a_mistake_is_a_sentence_and_the_model_stays(shared, messages, settings, said):
+    with pytest.raises(ValueError, match=said):
+        list(shared.generate(messages, **settings))
+    assert list(shared.generate(HI, max_tokens=2))[-1]["event"] == "done"
+
+
+def test_killed_in_mid_reply_it_is_one_sentence_and_the_next_load_works(home):
+    install_tiny_model(home, sequence_len=8192)
+    models = ModelProcesses()
+    said = []
+    models.load("pretrained/tiny", report=lambda fraction, text: said.append((fraction, text)))
+    assert said[0] == (0.0, "Starting the model's process")
+    assert any("model_000007.pt" in text for _, text in said)
+    [process] = [place.process for place in models._places.values()]
+    replies = models.generate("pretrained/tiny", 7, HI, **LONG)
+    next(replies)
+    os.kill(process.pid, signal.SIGKILL)
+    with pytest.raises(ValueError, match=r"ended from outside \(SIGKILL\).*load the model again"):
+        list(replies)
+    assert models.loaded() == []
+    models.load("pretrained/tiny")
+    assert list(models.generate("pretrained/tiny", 7, HI, max_tokens=2))[-1]["event"] == "done"
+    pid = psutil.Process(models._places["pretrained/tiny", 7].process.pid)
+    held = pid.memory_info().rss
+    assert models.unload("pretrained/tiny", 7) == pytest.approx(held, rel=0.3)
+    assert not pid.is_running()
+    assert models.unload("pretrained/tiny", 7) == 0
+    with pytest.raises(ValueError, match="No model is loaded"):
+        list(models.generate("pretrained/tiny", 7, HI))
+
+
+def test_a_model_that_is_not_there_or_damaged_is_a_sentence(home):
+    models = ModelProcesses()
+    with pytest.raises(ValueError, match="There is no model 'finetuned/nothing'"):
+        models.load("finetuned/nothing")
+    tag = install_tiny_model(home)
+    [weights] = (home / "models" / "pretrained").rglob("model_*.pt")
+    weights.write_bytes(weights.read_bytes()[:5000])
+    with pytest.raises(ValueError, match="cannot be read as a checkpoint"):
+        models.load(f"pretrained/{tag}")
+    assert models.loaded() == []
+
+
+class FakeProcess:
+    """Loads in no time; counts."""
+
+    ended = 0
+
+    def __init__(self):
+        self.loaded, self.is_alive = None, True
+
+    def load(self, name, step, report=None):
+        self.loaded = (name, step)
+
+    def generate(self, messages, stop, **settings):
+        yield {"event": "text", "text": "a"}
+        yield {"event": "done"}
+
+    def unload(self):
+        FakeProcess.ended += 1
+        self.loaded = None
+        return 5
+
+
+@pytest.fixture
+def three_models(home, monkeypatch):
+    for tag in ("one", "two", "three"):
+        folder = home / "models" / "pretrained" / "chatsft_checkpoints" / tag
+        folder.mkdir(parents=True)
+        (folder / "model_000007.pt").write_bytes(b"x")
+        (folder / "meta_000007.json").write_bytes(b"{}")
+    monkeypatch.setattr("studio.model_process.ModelProcess", FakeProcess)
+    FakeProcess.ended = 0
+    return ModelProcesses()
+
+
+def keys(models) -> set[str]:
+    return {name.removeprefix("pretrained/") for name, _ in models.loaded()}
+
+
+def test_a_third_model_takes_the_place_of_the_one_used_longest_ago(three_models):
+    three_models.load("pretrained/one")
+    three_models.load("pretrained/two")
+    list(three_models.generate("pretrained/one", 7, HI))
+    three_models.load("pretrained/three")
+    assert keys(three_models) == {"one", "three"}
+    assert FakeProcess.ended == 1
+
+
+def test_a_model_at_work_is_not_taken_away(three_models):
+    three_models.load("pretrained/one")
+    three_models.load("pretrained/two")
+    replies = [three_models.generate(f"pretrained/{tag}", 7, HI) for tag in ("one", "two")]
+    for reply in replies:
+        next(reply)
+    with pytest.raises(ValueError, match="2 other models are at work"):
+        three_models.load("pretrained/three")
+    replies[0].close()
+    three_models.load("pretrained/three")
+    assert keys(three_models) == {"two", "three"}
+
+
+def test_a_checkpoint_that_was_written_anew_is_loaded_anew(three_models, home):
+    three_models.load("pretrained/one")
+    assert three_models.load("pretrained/one") == ("pretrained/one", 7)
+    place = three_models._places["pretrained/one", 7]
+    place.process.loaded = "the same process"
+    assert three_models.load("pretrained/one") == "the same process"
+    [weights] = home.rglob("one/model_*.pt")
+    weights.write_bytes(b"other")
+    assert three_models.load("pretrained/one") == ("pretrained/one", 7)
+
+
+def test_a_probe_measures_the_real_training_and_writes_nothing(home, tmp_path):
+    install_tiny_model(home)
+    data = write_conversations(tmp_path / "data.jsonl", 20)
+    config = FinetuneConfig(data_path=str(data), model_tag="tiny", num_epochs=3, device_type="cpu", eval_every=2)
+    before = {path: path.stat().st_mtime_ns for path in home.rglob("*")}
+    said = []
+    probe = ModelProcesses().probe(config, lambda fraction, text: said.append(fraction))
+    assert (probe["examples_train"], probe["examples_validation"], probe["steps"]) == (18, 2, 6)
+    assert probe["validations"] == 4  # before, after 2, 4 and the last
+    assert probe["seconds_per_step"] > 0
+    assert probe["peak_bytes"] > 50 << 20
+    whole = 6 * probe["seconds_per_step"] + 4 * probe["seconds_per_validation"]
+    assert probe["total_seconds"] == pytest.approx(whole)
+    assert "18 to train on" in probe["notes"][0]
+    assert said == sorted(said)
+    assert {path: path.stat().st_mtime_ns for path in home.rglob("*")} == before
+
+
+PARENT = """
+import time
+from studio.model_worker import ModelProcess
+process = ModelProcess()
+process.load("pretrained/tiny")
+print(process.pid, flush=True)
+time.sleep(60)
+"""
+
+
+def test_the_process_ends_with_its_parent(home):
+    install_tiny_model(home)
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT_ROOT)}
+    parent = subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, env=environment)
+    worker = psutil.Process(int(parent.stdout.readline()))
+    parent.kill()
+    parent.wait()
+    worker.wait(20)
+    assert not worker.is_running()
+
+
+def test_the_app_s_side_knows_no_torch():
+    code = "import sys, studio.model_process; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": str(PROJECT_ROOT)})

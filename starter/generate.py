@@ -14,23 +14,27 @@ from starter.skills.memory import NOT_TOLD
 EVALUATION_SEED, REPLAY_SEED = 2_000, 3_000
 QUESTIONS_PER_TASK, REPLAY_CONVERSATIONS = 50, 2_000
 PREFIXES = (
-    "Please", "Hey,", "Hi,", "Hello,", "OK,", "So,", "Now", "Tell me:", "Question:", "I have a question.",
-    "One more thing:", "And", "Well,", "Quick question:", "Excuse me,", "Next:", "Good. ", "Thanks.",
-    "Could you help me?", "Help me:", "I wonder:", "Then", "But",
+    "Please", "Hey,", "Hi,", "Hello,", "OK,", "So,", "Now", "Tell me:", "Question:", "I have a question.", "Well,",
+    "Quick question:", "Excuse me,", "Could you help me?", "Help me:", "I wonder:", "I want to know:", "My question:",
+    "Here is a question:", "Listen.", "Sorry,", "May I ask:", "All right,", "Hello there!", "Dear model,", "Look:",
 )  # fmt: skip
-SUFFIXES = (" please", " Thanks!", " Thank you.", " Please answer.", " I want to know.", " Can you help?", " please?")
+LATER_PREFIXES = (
+    "One more thing:", "And", "Next:", "Good.", "Thanks.", "Then", "But", "By the way:", "Something else:", "Fine.",
+    "Let us go on.", "Also", "Again:", "Another question:", "Great.", "I see.", "Yes.", "Wait,",
+)  # fmt: skip
+SUFFIXES = (" please", " Thanks!", " Thank you.", " Please answer.", " I want to know.", " Can you help?", " Tell me!")
 
 
 def vary(draw: Draw, question: str, first: bool) -> str:
     """Small differences of manner, so that the model reads the question and not its first or last token."""
-    if draw.chance(0.12):
-        prefix = draw.choice(PREFIXES[: -4 if first else None])
+    if draw.chance(0.15):
+        prefix = draw.choice(PREFIXES if first else PREFIXES + LATER_PREFIXES)
         lower = (
             question[0].lower() + question[1:]
             if not question.startswith(("I ", "I'm")) and draw.chance(0.7)
             else question
         )
-        question = f"{prefix.strip()} {lower}"
+        question = f"{prefix} {lower}"
     if draw.chance(0.06):
         question = question + draw.choice(SUFFIXES)
     if draw.chance(0.08):

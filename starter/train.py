@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from nanochat_core.batches import Batch, Example, pack, render
+from nanochat_core.checkpoint import read_weights
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.files import write_atomically, write_json
 from nanochat_core.model import GPT, GPTConfig
@@ -27,7 +28,7 @@ WARMUP_STEPS, DECAY_PART = 40, 0.45
 BATCH_TOKENS, POOL = 4096, 1024
 """Tokens of one optimizer step; conversations that are sorted by length together."""
 CONTEXT = 512
-TOKENS = 14_000_000
+TOKENS = 12_000_000
 """Length of the training."""
 
 
@@ -52,9 +53,9 @@ def _filled(examples: list[Example]) -> list[list[Example]]:
     return rows
 
 
-def rate(progress: float, step: int) -> float:
+def rate(progress: float, step: int, decay_part: float = DECAY_PART) -> float:
     """Factor on every learning rate at `progress` (0 to 1) of the training."""
-    return min(1.0, (step + 1) / WARMUP_STEPS, max(0.0, (1.0 - progress) / DECAY_PART))
+    return min(1.0, (step + 1) / WARMUP_STEPS, max(0.0, (1.0 - progress) / decay_part))
 
 
 def save(model: GPT, folder: Path, step: int, notes: dict) -> None:
@@ -79,13 +80,22 @@ class Log:
             file.write(line + "\n")
 
 
-def train(folder: Path, tokens: int, seed: int = 1, minutes: float = math.inf, save_every: int | None = None) -> int:
+def train(
+    folder: Path,
+    tokens: int,
+    seed: int = 1,
+    minutes: float = math.inf,
+    save_every: int | None = None,
+    weights: Path | None = None,
+) -> int:
     """Train until `minutes` have passed or `tokens` are through, whichever comes first; returns the number of steps.
 
     With a limit of tokens alone the weights depend on the seed only (and on the machine's arithmetic).
     """
     tokenizer = Tokenizer.from_directory(FOLDER)
     model = GPT(SHAPE, compute_dtype=torch.bfloat16).init_weights(seed)
+    if weights:
+        model.load_state_dict({name: tensor.float() for name, tensor in read_weights(weights).items()})
     optimizers = build_optimizers(model, FinetuneConfig(data_path="generated", **RATES))
     log = Log(folder / "train_log.jsonl")
     log.write(seed=seed, parameters=sum(p.numel() for p in model.parameters()), torch=torch.__version__, **RATES)
@@ -96,7 +106,7 @@ def train(folder: Path, tokens: int, seed: int = 1, minutes: float = math.inf, s
         if progress >= 1.0:
             break
         count = int((batch.targets != -1).sum())
-        multiplier = rate(progress, step)
+        multiplier = rate(progress, step, 1.0 if weights else DECAY_PART)
         set_learning_rates(optimizers, multiplier)
         loss = model.loss_sum(batch.ids, batch.targets, batch.lengths) / count
         loss.backward()
@@ -127,9 +137,10 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=math.inf)
     parser.add_argument("--tokens", type=int, default=TOKENS)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--weights", type=Path, help="go on from these, with the rates falling from the start")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
-    train(options.folder, options.tokens, options.seed, options.minutes, save_every=400)
+    train(options.folder, options.tokens, options.seed, options.minutes, 400, options.weights)
 
 
 if __name__ == "__main__":

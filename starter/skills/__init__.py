@@ -16,17 +16,17 @@ class Skill(NamedTuple):
 
 SKILLS: dict[str, Skill] = {
     "arithmetic": Skill(tools.arithmetic, 1.0, "arithmetic"),
-    "word_problem": Skill(tools.word_problem, 1.3, "word_problems"),
+    "word_problem": Skill(tools.word_problem, 1.2, "word_problems"),
     "count_letters": Skill(tools.count_letters, 1.2, "letters"),
     "compare": Skill(tools.compare, 0.7, "arithmetic"),
     "knowledge": Skill(knowledge.knowledge, 2.2, "knowledge"),
     "lists": Skill(lists.name_some, 0.9, "lists"),
     "kinds": Skill(lists.kind_of, 0.6, "lists"),
     "identity": Skill(social.identity, 0.9, "self"),
-    "small_talk": Skill(social.small_talk, 0.5, "self"),
+    "small_talk": Skill(social.small_talk, 0.7, "self"),
     "refusal": Skill(social.refusal, 1.2, "refusals"),
-    "memory": Skill(memory.memory, 1.5, "memory"),
-    "reading": Skill(given.reading, 2.4, "reading"),
-    "persona": Skill(given.persona, 0.8, "self"),
-    "copying": Skill(copying.copying, 1.6, "copying"),
+    "memory": Skill(memory.memory, 1.7, "memory"),
+    "reading": Skill(given.reading, 3.0, "reading"),
+    "persona": Skill(given.persona, 1.0, "self"),
+    "copying": Skill(copying.copying, 2.4, "copying"),
 }

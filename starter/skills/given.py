@@ -26,8 +26,8 @@ def reading(draw: Draw) -> Exchange:
 
 ROLES = listed("helper assistant guide clerk receptionist waiter bot")
 STYLES = (
-    (PERSONA["end"], "{answer} {W}!"),
-    (PERSONA["begin"], "{W}! {answer}"),
+    (PERSONA["end"], "{answer} {w}!"),
+    (PERSONA["begin"], "{w}! {answer}"),
     (PERSONA["address"], "{n}, {lower}"),
 )
 
@@ -53,5 +53,5 @@ def persona(draw: Draw) -> Exchange:
     for _ in range(draw.choice((1, 1, 2))):
         question, answer = knowledge(draw).turns[0]
         lower = answer[0].lower() + answer[1:]
-        turns.append((question, shape.format(answer=answer, W=w.capitalize(), n=n, lower=lower)))
+        turns.append((question, shape.format(answer=answer, w=w, n=n, lower=lower)))
     return Exchange(tuple(turns), (turns[-1][1],), system=draw.wording(style).format(w=w, n=n), alone=True)

@@ -19,3 +19,7 @@ class Context:
     """Tag of the run that Train and Evaluate look at; "" for none."""
     models: Any = None
     """The worker processes that hold models (studio.model_process), shared by all browsers."""
+    page: gr.Blocks | None = None
+    """For page.load: what must be fresh when a browser opens the page."""
+    tab: gr.Tab | None = None
+    """The tab that is being built; its select event is when lists must be fresh."""

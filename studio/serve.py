@@ -1,7 +1,10 @@
 """Serve the page: gradio's server with our theme, closed to other pages, and quiet."""
 
+import threading
+
 from starlette.middleware import Middleware
 
+from studio import run_queue
 from studio.app import build_app
 from studio.security import RefuseForeign, is_loopback
 from studio.theme import CSS_FILE, theme
@@ -10,7 +13,7 @@ _IDLE_SECONDS = 0.05  # gradio looks for work every millisecond, which costs 5% 
 
 
 def serve(host: str, port: int, tab: str = "data", share: bool = False, auth: tuple[str, str] | None = None) -> int:
-    """Serve until the program is ended. Returns 0, or 2 with one sentence when the address cannot be served."""
+    """Serve until the program is ended. Returns 0."""
     demo = build_app(tab)
     any_host = share or not is_loopback(host)
     if any_host and auth is None:
@@ -33,5 +36,8 @@ def serve(host: str, port: int, tab: str = "data", share: bool = False, auth: tu
         demo._queue.sleep_when_free = _IDLE_SECONDS
     shown = f"[{host}]" if ":" in host else host
     print(f"nanochat studio is at http://{shown}:{port}" + (f" and {demo.share_url}" if share else ""), flush=True)
+    leaving = threading.Event()
+    run_queue.keep_going(leaving)
     demo.block_thread()
+    leaving.set()
     return 0

@@ -6,11 +6,11 @@ from typing import Any
 import gradio as gr
 
 
-def show_code(elem_id: str, code: str = "", label: str = "Show the code") -> gr.Code:
-    """A closed fold with Python code and a copy button. Return the text from a handler to keep it up to date."""
+def show_code(elem_id: str, code: str = "", label: str = "Show the code", language: str = "python") -> gr.Code:
+    """A closed fold with code and a copy button. Return the text from a handler to keep it up to date."""
     with gr.Accordion(label, open=False, elem_id=f"{elem_id}_fold", elem_classes="show-code"):
         return gr.Code(
-            code, language="python", interactive=False, show_label=False, container=False, lines=1, elem_id=elem_id
+            code, language=language, interactive=False, show_label=False, container=False, lines=1, elem_id=elem_id
         )
 
 

@@ -1,5 +1,6 @@
 """A line chart as one inline SVG: drawn here, so that the browser has nothing to compute and nothing to fetch."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -170,7 +171,7 @@ def _slices(series: Sequence[Series], frame: _Frame, x_label: str) -> list[str]:
     if len(places) > _SLICES:
         places = [places[round(i * (len(places) - 1) / (_SLICES - 1))] for i in range(_SLICES)]
     edges = [frame.x(places[0])]
-    edges += [(frame.x(a) + frame.x(b)) / 2 for a, b in zip(places, places[1:])]
+    edges += [(frame.x(a) + frame.x(b)) / 2 for a, b in itertools.pairwise(places)]
     edges.append(frame.x(places[-1]))
     parts, positions = [], [0] * len(series)
     for place, left, right in zip(places, edges, edges[1:]):

@@ -1,0 +1,92 @@
+"""The Train tab: choose, set, look before the start, start; then watch, stop and resume."""
+
+import gradio as gr
+
+from studio import html, train_events, train_state, watch_panel
+from studio.context import Context
+from studio.hardware import Hardware, find_hardware
+from studio.showcode import show_code
+from studio.train_choices import PRESETS, default_base, preset_values, suggest_tag
+from studio.train_events import TrainFields
+from studio.train_form import build_form
+
+
+def build(context: Context) -> None:
+    """Lay the tab out and wire it."""
+    base, datasets, hardware = default_base(), train_state.dataset_choices(), find_hardware()
+    data = datasets[0][1] if datasets else ""
+    gr.HTML(html.lead("Teach a model your conversations: choose, look at what will happen, start, and watch."))
+    fields = TrainFields()
+    _choice(fields, base, datasets, data)
+    gr.HTML(html.step(2, "How"))
+    fields.form = build_form(preset_values(PRESETS[0], base, data))
+    _hardware(fields, hardware)
+    _before(fields, context)
+    _start(fields)
+    gr.HTML(html.step(5, "Watch"), elem_id="watch_title")
+    panel = watch_panel.build(context, fields)
+    train_events.wire(fields, panel, context, hardware)
+
+
+def _choice(fields: TrainFields, base: str, datasets: list[tuple[str, str]], data: str) -> None:
+    gr.HTML(html.step(1, "What to train"))
+    with gr.Row(elem_classes="fields wide"):
+        fields.base = gr.Dropdown(
+            train_state.base_choices(), value=base, label="Base model", elem_id="train_base", min_width=220
+        )
+        fields.data = gr.Dropdown(datasets, value=data, label="Dataset", elem_id="train_data", min_width=220)
+        fields.tag = gr.Textbox(
+            suggest_tag(data), label="Name of the run", elem_id="train_tag", min_width=200, max_lines=1
+        )
+        fields.preset = gr.Dropdown(
+            list(PRESETS), value=PRESETS[0], label="Settings to begin with", elem_id="train_preset", min_width=220
+        )
+
+
+def _hardware(fields: TrainFields, hardware: Hardware) -> None:
+    gr.HTML(html.note(hardware.sentence(), title="Hardware:"), elem_id="train_hardware", padding=False)
+    names = train_state.gpu_names(hardware)
+    with gr.Row(elem_classes="fields wide"):
+        fields.gpus = gr.CheckboxGroup(
+            names, value=names, label="GPUs to use", visible=bool(names), elem_id="train_gpus"
+        )
+        fields.count = gr.Number(
+            1,
+            label="Processes",
+            info="How many share the work; 1 unless there is a reason.",
+            precision=0,
+            minimum=1,
+            visible=not names,
+            elem_id="train_nproc",
+            min_width=200,
+            scale=0,
+        )
+    with gr.Row(elem_classes="buttons"):
+        fields.save = gr.Button("Save settings", size="sm", elem_id="train_save", scale=0, min_width=130)
+        fields.load = gr.UploadButton(
+            "Load settings", file_types=[".json"], size="sm", elem_id="train_load", scale=0, min_width=130
+        )
+        fields.saved = gr.DownloadButton(visible="hidden", elem_id="train_saved")
+
+
+def _before(fields: TrainFields, context: Context) -> None:
+    gr.HTML(html.step(3, "Before the start", "Counted with the base model's own tokenizer, on every conversation."))
+    fields.counts = gr.HTML(elem_id="train_counts", padding=False)
+    has_models = context.models is not None
+    with gr.Row(elem_classes="buttons"):
+        fields.probe = gr.Button(
+            "Measure time and memory", size="sm", elem_id="train_probe", visible=has_models, scale=0, min_width=190
+        )
+    fields.probed = gr.HTML(elem_id="train_probed", padding=False)
+
+
+def _start(fields: TrainFields) -> None:
+    gr.HTML(html.step(4, "Start", "The run goes on when this page, or the whole app, is closed."))
+    with gr.Row(elem_classes="buttons"):
+        fields.start = gr.Button("Start training", variant="primary", elem_id="train_start", scale=0, min_width=180)
+        fields.queue = gr.Button("Queue it", elem_id="train_queue", scale=0, min_width=130)
+        fields.clear = gr.Button("Empty the queue", elem_id="train_unqueue", scale=0, min_width=150, visible=False)
+    fields.said = gr.HTML(elem_id="train_said", padding=False)
+    fields.waiting = gr.HTML(elem_id="train_waiting", padding=False)
+    fields.cell = show_code("train_cell")
+    fields.command = show_code("train_command", label="Show the shell command", language="shell")

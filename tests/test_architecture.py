@@ -4,6 +4,7 @@ import ast
 import os
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,7 @@ def _imports(path: Path, at_module_level: bool = False) -> set[str]:
     return found
 
 
+@cache
 def _core_imports(name: str) -> set[str]:
     prefix = "nanochat_core."
     modules = {path.stem for path in CORE.glob("*.py")}

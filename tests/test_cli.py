@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from nanochat_core import FinetuneConfig, Run
-from nanochat_core.__main__ import main
+from nanochat_core.__main__ import _base_name, _parse, main
 from tests.tiny import install_tiny_model, write_conversations
 
 ROOT = Path(__file__).parent.parent
@@ -97,28 +97,24 @@ def test_an_unknown_command_lists_the_known_ones(capsys):
     assert "finetune" in capsys.readouterr().out
 
 
-def test_underscore_and_dash_are_the_same(home):
-    data = write_conversations(home / "data.jsonl")
-    install_tiny_model(home)
-    for number, flags in enumerate((["--data_path", "--model_tag"], ["--data-path", "--model-tag"])):
-        process = _run(
-            *("finetune", flags[0], str(data), flags[1], "tiny", "--output_tag", f"run{number}"),
-            *("--num-iterations", "2", "--dtype=float32"),
-        )
-        assert process.returncode == 0, process.stderr
-        assert Run.open(f"run{number}").status().state == "finished"
+def test_underscore_and_dash_are_the_same():
+    parsed = [
+        _parse(FinetuneConfig, flags, "finetune")
+        for flags in (["--data_path", "x", "--num_epochs", "3"], ["--data-path=x", "--num-epochs=3"])
+    ]
+    assert parsed[0] == parsed[1] == FinetuneConfig("x", num_epochs=3)
+    for flag in ("--from_finetuned", "--from-finetuned"):  # also where the base decides the defaults
+        assert _base_name([flag, "mine"]) == _base_name([f"{flag}=mine"]) == "finetuned/mine"
 
 
-def test_a_run_that_came_to_nothing_leaves_its_name_free(home):
+def test_a_run_that_came_to_nothing_leaves_its_name_free(home, capsys):
     install_tiny_model(home)
     data = home / "data.jsonl"
     data.write_text("not json\n")
-    flags = ("finetune", "--data_path", str(data), "--model_tag", "tiny", "--num_iterations", "1")
-    first = _run(*flags)
-    assert first.returncode == 2
-    assert first.stderr.startswith("Error: ")
+    flags = ["finetune", "--data_path", str(data), "--model_tag", "tiny", "--num_iterations", "1"]
+    assert main(flags) == 2
+    assert capsys.readouterr().err.startswith("Error: ")
     write_conversations(data)
-    assert _run(*flags).returncode == 0
-    third = _run(*flags)
-    assert third.returncode == 2
-    assert "already a run 'finetuned'" in third.stderr
+    assert main(flags) == 0
+    assert main(flags) == 2
+    assert "already a run 'finetuned'" in capsys.readouterr().err

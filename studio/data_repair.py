@@ -94,7 +94,7 @@ def _calculate(data: bytes) -> Lines | None:
     value = json.loads(data)
     messages = value if isinstance(value, list) else value["messages"]
     for message in messages:
-        if isinstance(message["content"], list):
+        if isinstance(message, dict) and isinstance(message.get("content"), list):
             message["content"] = _with_answers(message["content"])
     line = to_line(value).rstrip(b"\n")
     still = {fault.kind for fault in judge_line(line)[1]}
@@ -103,9 +103,10 @@ def _calculate(data: bytes) -> Lines | None:
 
 def _with_answers(parts: list[dict[str, str]]) -> list[dict[str, str]]:
     whole = []
-    for part, after in zip(parts, [*parts[1:], {"type": ""}], strict=True):
+    kinds = [part.get("type") if isinstance(part, dict) else None for part in [*parts, None]]
+    for part, kind, after in zip(parts, kinds, kinds[1:], strict=False):
         whole.append(part)
-        if part["type"] == "python" and after["type"] != "python_output":
+        if kind == "python" and after != "python_output" and isinstance(part.get("text"), str):
             if (answer := calculate(part["text"])) is not None:
                 whole.append({"type": "python_output", "text": str(answer)})
     return whole

@@ -125,6 +125,13 @@ class Session:
             self.rows.version += 1
             return len(results)
 
+    def replace_all(self, lines: Sequence[tuple[int, bytes]], what: str) -> None:
+        """Other lines in place of all, as one step."""
+        with self.lock:
+            self._push(_Step(what, {}, list(self.rows.order)))
+            self.rows.order = [self._add(data) for _, data in lines]
+            self.rows.version += 1
+
     def undo(self) -> str:
         """Take the last step back; what it was, "" when there is none."""
         with self.lock:

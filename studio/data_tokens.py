@@ -3,6 +3,7 @@
 import threading
 import time
 from functools import lru_cache
+from weakref import WeakKeyDictionary
 
 from nanochat_core.paths import default_model, find_model, list_models
 from nanochat_core.tokenizer import Tokenizer
@@ -73,6 +74,15 @@ class Counter:
         """Until everything is counted (for tests and measurements)."""
         if self._thread:
             self._thread.join()
+
+
+_counters: "WeakKeyDictionary[Session, Counter]" = WeakKeyDictionary()
+
+
+def counter_of(session: Session) -> Counter:
+    """The one counter of a session."""
+    with session.lock:
+        return _counters.setdefault(session, Counter())
 
 
 def forget(rows: Rows) -> None:

@@ -1,0 +1,105 @@
+"""From an opened dataset to what each control of the Data tab shows: plain functions that return gradio updates."""
+
+from typing import Any
+
+import gradio as gr
+
+from nanochat_core.data_report import plural
+from studio import data_handlers, data_session, data_view
+from studio.data_index import PAGE, Page, page
+from studio.data_overview import overview_html
+from studio.data_problems import fix_label
+from studio.data_session import Session
+from studio.data_tokens import counter_of, uncounted
+from studio.data_view import Measure
+from studio.html import empty, note
+
+
+def measure(model: str | None, longest: float | None, split: float | None) -> Measure:
+    """The three controls as a Measure; what is out of range becomes the nearest that is not."""
+    return Measure(model or "", max(8, int(longest or 2048)), min(max(split or 0.1, 0.01), 0.9))
+
+
+def buttons(session: Session | None) -> tuple[Any, Any]:
+    """Save and Undo, as far as there is something to save or to undo."""
+    label = session.undo_label if session else ""
+    return (
+        gr.update(interactive=bool(session and session.is_dirty)),
+        gr.update(value=f"Undo {label}" if label else "Undo", interactive=bool(label)),
+    )
+
+
+def typed(session: Session, row: int, how: Measure) -> tuple:
+    """After a key in a bubble: status, tokens, Save, Undo. The field itself is left alone."""
+    return data_view.status(session), data_view.tokens_html(session, row, how), *buttons(session)
+
+
+def pick(at: dict, mine: dict) -> Any:
+    """The list of datasets, the opened one chosen."""
+    session = data_session.get(at["session"])
+    choices = data_handlers.choices([*mine["opened"], at["session"]])
+    values = [value for _, value in choices]
+    unsaved = data_handlers.UNSAVED + at["session"]
+    value = unsaved if unsaved in values else at["source"] if at["source"] in values and session else None
+    return gr.update(choices=choices, value=value)
+
+
+def the_list(session: Session | None, at: dict, query: tuple, how: Measure, number: int | None) -> tuple:
+    """(radio, note, previous, next, page number); the page with the shown conversation when `number` is None."""
+    if session is None:
+        return gr.update(choices=[], value=None), "", gr.update(interactive=False), gr.update(interactive=False), 0
+    with session.lock:
+        found = session.find(data_handlers.query_of(*query), how.max_seq_len)
+        if number is None:
+            number = found.index(at["row"]) // PAGE if at["row"] in found else 0
+        shown = page(session.rows, found, number)
+    choices = [(label, row) for row, label in shown.rows]
+    value = at["row"] if at["row"] in [row for row, _ in shown.rows] else None
+    return (
+        gr.update(choices=choices, value=value),
+        _list_note(session, shown),
+        gr.update(interactive=shown.number > 0),
+        gr.update(interactive=shown.number < shown.pages - 1),
+        shown.number,
+    )
+
+
+def _list_note(session: Session, shown: Page) -> str:
+    if not shown.found:
+        return empty("Nothing found", "Search for other words, or show all.")
+    first = shown.number * PAGE + 1
+    of_all = "" if shown.found == len(session.rows.order) else f" found among {len(session.rows.order):,}"
+    text = f"{first:,} to {first + len(shown.rows) - 1:,} of {plural(shown.found, 'conversation')}{of_all}"
+    return f'<div class="data-heading">{text}</div>'
+
+
+def mending(session: Session | None, kind: str) -> tuple:
+    """(kinds, fix all, go to, problems)."""
+    kinds = data_view.kind_choices(session)
+    kind = kind if kind in [value for _, value in kinds] else ""
+    label = fix_label(kind)
+    fix = gr.update(value=f"{label}: all of this kind" if label else "Fix all of this kind", interactive=bool(label))
+    jumps = gr.update(choices=data_view.problem_choices(session, kind), value=None)
+    return gr.update(choices=kinds, value=kind), fix, jumps, data_view.problems_html(session, kind)
+
+
+def count(session: Session, how: Measure) -> tuple[bool, str]:
+    """Have the tokens counted; (whether that goes on in the background, what hinders it)."""
+    try:
+        counter_of(session).start(session, how.model, how.max_seq_len)
+    except ValueError as error:
+        return False, note(str(error), "bad")
+    return bool(uncounted(session.rows)), ""
+
+
+def rest(session: Session | None, at: dict, how: Measure, hindrance: str) -> tuple:
+    """(tokens, overview, versions, code)."""
+    if session is None:
+        versions = gr.update(choices=[], value=None)
+        return data_view.tokens_html(None, None, how), data_view.NOTHING_OPEN, versions, data_view.code(None, how)
+    return (
+        data_view.tokens_html(session, at["row"], how),
+        hindrance + overview_html(session.rows, how.max_seq_len, how.val_split),
+        gr.update(choices=data_view.version_choices(session)),
+        data_view.code(session, how),
+    )

@@ -1,0 +1,243 @@
+"""What the Data tab's buttons do: plain functions from where a person is to where they are then. No gradio here.
+
+`At` is all that the browser holds: ids. The truth is the session on the server and the file on disk.
+"""
+
+import itertools
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from nanochat_core.data_report import plural
+from studio import conversation_edit as edit
+from studio import data_files, data_session
+from studio.data_index import Query
+from studio.data_problems import rows_with
+from studio.data_session import Session
+
+At = dict[str, Any]
+"""session: id; row: the shown conversation or None; tick: another number for each change; source: path of the dataset
+as Train may use it, "" when it is not on disk."""
+
+NOWHERE: At = {"session": "", "row": None, "tick": 0, "source": ""}
+UNSAVED = "unsaved:"
+_ticks = itertools.count(1)
+
+
+def moved(at: At, **changes: Any) -> At:
+    """`at` with changes, and a new tick so that the page is drawn again."""
+    return {**at, **changes, "tick": next(_ticks)}
+
+
+def session_of(at: At) -> Session:
+    """The opened dataset. ValueError when there is none."""
+    session = data_session.get(at["session"])
+    if session is None:
+        raise ValueError("No dataset is open: pick one, or upload a file. (After a restart of the app, open it again.)")
+    return session
+
+
+def row_of(at: At) -> tuple[Session, int]:
+    """The opened dataset and the shown conversation. ValueError when there is none, any more."""
+    session = session_of(at)
+    if not session.has(at["row"]):
+        raise ValueError("Pick a conversation in the list first.")
+    return session, at["row"]
+
+
+# Datasets
+
+
+def choices(opened: list[str]) -> list[tuple[str, str]]:
+    """(label, value) of what can be picked: this browser's unsaved work first, then the files."""
+    sessions = [data_session.get(session_id) for session_id in opened]
+    unsaved = [(f"{one.name} (not saved)", UNSAVED + one.id) for one in sessions if one and one.is_dirty]
+    return unsaved + [(dataset.label, str(dataset.path)) for dataset in data_files.list_datasets()]
+
+
+def pick(at: At, value: str) -> At:
+    """Open what was picked, or go back to unsaved work."""
+    if value.startswith(UNSAVED):
+        session = data_session.get(value.removeprefix(UNSAVED))
+        if session is None:
+            raise ValueError("This work is gone: the app was started anew since. Pick a file.")
+        return opened(at, session)
+    dataset = data_files.find_dataset(value)
+    return opened(at, data_session.open_dataset(dataset), str(dataset.path))
+
+
+def upload(at: At, path: str, file_name: str = "") -> At:
+    return opened(at, data_session.open_upload(Path(path), file_name or Path(path).name), "")
+
+
+def create(at: At, name: str) -> At:
+    return opened(at, data_session.create(name), "")
+
+
+def opened(at: At, session: Session, source: str | None = None) -> At:
+    """At a session's first fault, or else at its first conversation."""
+    source = str(session.path or "") if source is None else source
+    faulty = (row for row in session.rows.order if session.rows.is_faulty(row))
+    return moved(at, session=session.id, row=next(faulty, _first(session)), source=source)
+
+
+def _file_of(at: At) -> data_files.Dataset:
+    session = session_of(at)
+    if not at["source"]:
+        raise ValueError(f"{session.name} is not on disk yet: save it first.")
+    return data_files.find_dataset(at["source"])
+
+
+def duplicate(at: At) -> At:
+    """A copy of the file on disk, opened."""
+    return pick(at, str(data_files.duplicate(_file_of(at))))
+
+
+def rename(at: At, name: str) -> At:
+    target = data_files.rename(_file_of(at), name)
+    session = session_of(at)
+    session.path, session.name = target, target.name
+    return moved(at, source=str(target))
+
+
+def delete(at: At) -> tuple[At, str]:
+    """(nowhere, where the file lies now)."""
+    where = data_files.bin_dataset(_file_of(at))
+    return moved(NOWHERE), f"Moved to data/.trash/{where.name}. Take it back from there if you need it."
+
+
+def download(at: At) -> str:
+    """A file with what is on the screen, saved or not, under the dataset's name."""
+    session = session_of(at)
+    shutil.rmtree(_download_dir() / session.id, ignore_errors=True)
+    target = _download_dir() / session.id / session.name
+    target.parent.mkdir(parents=True)
+    with open(target, "wb") as file, session.lock:
+        session.write_to(file)
+    return str(target)
+
+
+def _download_dir() -> Path:
+    return Path(tempfile.gettempdir()) / "nanochat-studio-downloads"
+
+
+# Saving
+
+
+def save(at: At) -> At:
+    """Save to the opened file. ConflictError when it has changed on disk meanwhile."""
+    session = session_of(at)
+    return moved(at, source=str(session.save()))
+
+
+def save_as(at: At, name: str) -> At:
+    session = session_of(at)
+    return moved(at, source=str(session.save_as(name)))
+
+
+def reload(at: At) -> At:
+    """Open the file as it is on disk, without the changes made here."""
+    session = session_of(at)
+    if session.path is None:
+        raise ValueError(f"{session.name} is not on disk yet: there is nothing to reload.")
+    return pick(at, str(session.path))
+
+
+def restore(at: At, version: str) -> At:
+    """The lines of a kept version in place of the present ones, as one step that undo takes back."""
+    session = session_of(at)
+    if session.path is None or version not in {str(kept.path) for kept in data_files.versions(session.path)}:
+        raise ValueError("Pick one of the earlier versions first.")
+    session.replace_all(data_session.read_lines(version, convert=False).lines, "restoring a version")
+    return moved(at, row=_first(session))
+
+
+# Conversations
+
+
+def choose(at: At, row: int | None) -> At:
+    return at if row is None else moved(at, row=row)
+
+
+def undo(at: At) -> tuple[At, str]:
+    session = session_of(at)
+    what = session.undo()
+    return moved(at, row=at["row"] if session.has(at["row"]) else _first(session)), what
+
+
+def add_conversation(at: At) -> At:
+    session = session_of(at)
+    after = at["row"] if session.has(at["row"]) else None
+    return moved(at, row=session.insert(edit.blank_conversation(), after, "adding a conversation"))
+
+
+def duplicate_conversation(at: At) -> At:
+    session, row = row_of(at)
+    return moved(at, row=session.insert(session.rows.data[row], row, "duplicating a conversation"))
+
+
+def delete_conversation(at: At) -> At:
+    session, row = row_of(at)
+    place = session.rows.order.index(row)
+    session.remove([row], "deleting a conversation")
+    order = session.rows.order
+    return moved(at, row=order[min(place, len(order) - 1)] if order else None)
+
+
+def _first(session: Session) -> int | None:
+    return session.rows.order[0] if session.rows.order else None
+
+
+def change(at: At, what: str, function: Any, *arguments: Any) -> At:
+    """Apply one of conversation_edit's functions to the shown conversation."""
+    session, row = row_of(at)
+    with session.lock:
+        session.set_line(row, function(session.rows.data[row], *arguments), what)
+    return moved(at)
+
+
+def type_text(session_id: str, row: int, turn: int, part: int | None, text: str) -> Session:
+    """Store what is being typed; a whole stretch of typing in one field is one step of undo."""
+    session = session_of({"session": session_id})
+    with session.lock:
+        data = edit.set_text(session.rows.data[row], turn, part, text)
+        session.set_line(row, data, f"typing in turn {turn + 1}", key=(row, turn, part))
+    return session
+
+
+def apply_text(at: At, text: str) -> At:
+    """Put a whole line, typed as JSON."""
+    session, row = row_of(at)
+    session.set_line(row, edit.from_text(text), "editing the JSON")
+    return moved(at)
+
+
+# Problems
+
+
+def fix_one(at: At, kind: str) -> At:
+    """Apply the rule to the shown conversation. ValueError when it cannot mend it."""
+    session, row = row_of(at)
+    place = session.rows.order.index(row)
+    if not session.fix([row], kind):
+        raise ValueError("No rule can mend this one: correct it by hand, or delete the line.")
+    order = session.rows.order
+    return moved(at, row=row if session.has(row) else order[min(place, len(order) - 1)] if order else None)
+
+
+def fix_all(at: At, kind: str) -> tuple[At, str]:
+    """Apply the rule to every row with this kind of problem; what was done, in a sentence."""
+    session = session_of(at)
+    rows = rows_with(session.rows, kind)
+    mended = session.fix(rows, kind)
+    if not mended:
+        raise ValueError("No rule can mend these: correct them by hand, or delete the lines.")
+    left = len(rows) - mended
+    rest = f" {plural(left, 'line')} cannot be mended by a rule." if left else ""
+    row = at["row"] if session.has(at["row"]) else _first(session)
+    return moved(at, row=row), f"{plural(mended, 'line')} mended; undo takes it back.{rest}"
+
+
+def query_of(text: str, show: str, sort: str) -> Query:
+    return Query(text or "", show or "all", sort or "file")

@@ -1,0 +1,226 @@
+"""The Data tab: pick or upload a dataset, read and edit it, mend its problems, save it."""
+
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from studio import data_controls, data_draw, data_session, data_view
+from studio import data_handlers as handlers
+from studio.context import Context
+from studio.data_editor import QUIET, Editor
+from studio.data_files import ConflictError, free_path
+from studio.html import note, step
+
+_STYLE = Path(__file__).with_name("data_style.css")
+
+
+def edge(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A handler whose ValueError is shown to the person."""
+
+    @wraps(function)
+    def guarded(*arguments: Any) -> Any:
+        try:
+            return function(*arguments)
+        except ValueError as error:
+            raise gr.Error(str(error), duration=12) from error
+
+    return guarded
+
+
+def said(function: Callable[..., tuple[Any, str]]) -> Callable[..., Any]:
+    """A handler that returns a sentence beside its result; the sentence is shown for a moment."""
+
+    @wraps(function)
+    def saying(*arguments: Any) -> Any:
+        result, sentence = edge(function)(*arguments)
+        if sentence:
+            gr.Info(sentence)
+        return result
+
+    return saying
+
+
+def build(context: Context) -> None:
+    """Lay out the tab and wire it. Whatever a person does changes `at`, and its change draws the page."""
+    at, page = gr.State(dict(handlers.NOWHERE)), gr.State(0)
+    # Remembers what this browser has opened, so that a reload of the page finds unsaved work again.
+    mine = gr.BrowserState({"session": "", "opened": []}, storage_key="nanochat-studio-data", secret="data")
+    gr.HTML(f"<style>{_STYLE.read_text(encoding='utf-8')}</style>", padding=False)
+    files, saving = data_controls.files(), data_controls.saving()
+    gr.HTML(step(2, "Read and edit", "Click a conversation and type in its bubbles."), padding=False)
+    with gr.Row(elem_id="data-work", equal_height=False):
+        with gr.Column(scale=2, min_width=300):
+            listing = data_controls.listing()
+        with gr.Column(scale=3, min_width=320):
+            editor_place = gr.Column(elem_id="data-editor")
+            gr.HTML('<h3 class="data-subtitle">What the model is trained on</h3>', padding=False)
+            measures = data_controls.measures()
+            tokens = gr.HTML(elem_id="data-tokens", padding=False)
+    mending, history = data_controls.mending(), data_controls.history()
+    how = [measures.model, measures.longest, measures.split]
+    query = [listing.search, listing.show, listing.sort]
+    shown = [listing.rows, listing.note, listing.previous, listing.next, page]
+
+    _wire_drawing(at, mine, page, files, saving, listing, mending, history, tokens, how, query, shown)
+    _wire_list(at, page, listing, query, how, shown)
+    _wire_files(at, files)
+    _wire_saving(at, saving)
+    _wire_mending(at, mending, history)
+    measures.model.input(data_view.longest_of, measures.model, measures.longest, **QUIET)
+    gr.context.Context.root_block.load(_restore, [at, mine], at, **QUIET)
+    at.change(_remember, [at, mine, context.dataset], [mine, context.dataset], **QUIET)
+
+    editor = Editor(at, edge, _typed, how, [saving.status, tokens, saving.save, saving.undo])
+    with editor_place:
+        gr.render(inputs=[at], triggers=[at.change])(editor.draw)
+
+
+def _wire_drawing(at, mine, page, files, saving, listing, mending, history, tokens, how, query, shown) -> None:
+    """Everything but the editor is drawn by one handler, so that no two controls contradict each other."""
+    timer = gr.Timer(1, active=False)
+    outputs = [files.pick, saving.status, saving.save, saving.undo, *shown]
+    outputs += [mending.kind, mending.fix_all, mending.jump, mending.problems]
+    outputs += [tokens, history.overview, history.version, history.code, timer]
+    inputs = [at, mine, page, *query, *how, mending.kind]
+    at.change(_draw, inputs, outputs, **QUIET)
+    gr.on([mending.kind.input, *(control.change for control in how)], _redraw, inputs, outputs, **QUIET)
+    timer.tick(_tick, [at, page, *query, *how], [*shown, history.overview, timer], queue=False, **QUIET)
+
+
+def _wire_list(at, page, listing, query, how, shown) -> None:
+    inputs = [at, page, *query, *how]
+    searched = [listing.search.input, listing.show.input, listing.sort.input]
+    gr.on(searched, _searched, inputs, shown, trigger_mode="always_last", **QUIET)
+    listing.previous.click(_previous, inputs, shown, **QUIET)
+    listing.next.click(_next, inputs, shown, **QUIET)
+    listing.rows.input(edge(handlers.choose), [at, listing.rows], at, **QUIET)
+
+
+def _wire_files(at: gr.State, files: data_controls.Files) -> None:
+    files.pick.input(edge(handlers.pick), [at, files.pick], at, api_visibility="private")
+    files.upload.upload(edge(_uploaded), [at, files.upload], [at, files.upload], api_visibility="private")
+    files.new.click(edge(handlers.create), [at, files.name], at, **QUIET)
+    files.duplicate.click(edge(handlers.duplicate), at, at, **QUIET)
+    files.rename.click(edge(handlers.rename), [at, files.name], at, **QUIET)
+    files.delete.click(lambda: gr.Row(visible=True), None, files.delete_row, **QUIET)
+    files.delete_no.click(lambda: gr.Row(visible=False), None, files.delete_row, **QUIET)
+    files.delete_yes.click(said(handlers.delete), at, at, **QUIET)
+    files.delete_yes.click(lambda: gr.Row(visible=False), None, files.delete_row, **QUIET)
+    # A DownloadButton's first click would only make the file; so a plain button does, and then clicks the other one.
+    made = files.download.click(edge(handlers.download), at, files.download_file, **QUIET)
+    made.success(None, None, None, js="() => document.querySelector('#data-download-file').click()")
+
+
+def _wire_saving(at: gr.State, saving: data_controls.Saving) -> None:
+    conflict = [saving.conflict, saving.conflict_text, saving.save_name]
+    saving.save.click(edge(_save), at, [at, *conflict], **QUIET)
+    saving.save_as.click(edge(_save_as), [at, saving.save_name], [at, *conflict], **QUIET)
+    saving.reload.click(edge(_reload), at, [at, *conflict], **QUIET)
+    saving.conflict_close.click(_no_conflict, None, conflict, **QUIET)
+    saving.undo.click(edge(lambda at: handlers.undo(at)[0]), at, at, **QUIET)
+
+
+def _wire_mending(at: gr.State, mending: data_controls.Mending, history: data_controls.History) -> None:
+    mending.fix_all.click(said(handlers.fix_all), [at, mending.kind], at, **QUIET)
+    mending.jump.input(edge(handlers.choose), [at, mending.jump], at, **QUIET)
+    history.version.input(_compared, [at, history.version], history.difference, **QUIET)
+    history.restore.click(edge(handlers.restore), [at, history.version], at, **QUIET)
+
+
+# Handlers that speak gradio
+
+
+def _redraw(at: dict, mine: dict, number: int | None, *controls: Any) -> tuple:
+    """Everything but the editor; the list stays at its page."""
+    *query, model, longest, split, kind = controls
+    session, how = data_session.get(at["session"]), data_draw.measure(model, longest, split)
+    is_counting, hindrance = data_draw.count(session, how) if session else (False, "")
+    return (
+        data_draw.pick(at, mine),
+        data_view.status(session),
+        *data_draw.buttons(session),
+        *data_draw.the_list(session, at, tuple(query), how, number),
+        *data_draw.mending(session, kind),
+        *data_draw.rest(session, at, how, hindrance),
+        gr.Timer(active=is_counting),
+    )
+
+
+def _draw(at: dict, mine: dict, number: int, *controls: Any) -> tuple:
+    """Everything but the editor; the list goes to the page of the shown conversation."""
+    return _redraw(at, mine, None, *controls)
+
+
+def _tick(at: dict, number: int, text: str, show: str, sort: str, *how: Any) -> tuple:
+    """While the tokens are being counted: the numbers that grow."""
+    session, measure = data_session.get(at["session"]), data_draw.measure(*how)
+    if session is None:
+        return *_paged(at, number, (text, show, sort), how), gr.skip(), gr.Timer(active=False)
+    is_counting, hindrance = data_draw.count(session, measure)
+    overview = data_draw.rest(session, at, measure, hindrance)[1]
+    return *_paged(at, number, (text, show, sort), how), overview, gr.Timer(active=is_counting)
+
+
+def _typed(session_id: str, row: int, turn: int, part: int | None, text: str, *how: Any) -> tuple:
+    session = edge(handlers.type_text)(session_id, row, turn, part, text)
+    return data_draw.typed(session, row, data_draw.measure(*how))
+
+
+def _paged(at: dict, number: int, query: tuple, how: tuple) -> tuple:
+    return data_draw.the_list(data_session.get(at["session"]), at, query, data_draw.measure(*how), number)
+
+
+def _searched(at: dict, number: int, text: str, show: str, sort: str, *how: Any) -> tuple:
+    return _paged(at, 0, (text, show, sort), how)
+
+
+def _previous(at: dict, number: int, text: str, show: str, sort: str, *how: Any) -> tuple:
+    return _paged(at, number - 1, (text, show, sort), how)
+
+
+def _next(at: dict, number: int, text: str, show: str, sort: str, *how: Any) -> tuple:
+    return _paged(at, number + 1, (text, show, sort), how)
+
+
+def _uploaded(at: dict, path: str) -> tuple[dict, None]:
+    return handlers.upload(at, path), None
+
+
+def _save(at: dict) -> tuple:
+    try:
+        return handlers.save(at), *_no_conflict()
+    except ConflictError as error:
+        name = free_path(handlers.session_of(at).name).name
+        return at, gr.update(visible=True), note(str(error), "bad", "Not saved:"), name.removesuffix(".jsonl")
+
+
+def _save_as(at: dict, name: str) -> tuple:
+    return handlers.save_as(at, name), *_no_conflict()
+
+
+def _reload(at: dict) -> tuple:
+    return handlers.reload(at), *_no_conflict()
+
+
+def _no_conflict() -> tuple:
+    return gr.update(visible=False), "", ""
+
+
+def _compared(at: dict, version: str) -> str:
+    return data_view.compare(data_session.get(at["session"]), version)
+
+
+def _restore(at: dict, mine: dict) -> dict:
+    """After a reload of the page: the work that this browser had open, if the app still has it."""
+    session = data_session.get(mine["session"])
+    if session is None or at["session"]:
+        return handlers.moved(at)
+    return handlers.opened(at, session)
+
+
+def _remember(at: dict, mine: dict, dataset: str) -> tuple[dict, str]:
+    opened = [at["session"], *(one for one in mine["opened"] if one != at["session"])][: data_session.MAX_SESSIONS]
+    return {"session": at["session"], "opened": [one for one in opened if one]}, at["source"] or dataset

@@ -1,0 +1,169 @@
+"""What the Data tab shows of an opened dataset, as escaped HTML and plain text. No gradio here."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from nanochat_core.data_report import plural
+from nanochat_core.presets import preset_of
+from studio import data_diff, data_files, data_problems
+from studio.conversation_edit import editable, messages_of
+from studio.data_index import name_of
+from studio.data_session import Session
+from studio.data_tokens import tokenizer_of
+from studio.html import empty, escape, note
+from studio.showcode import python_call
+from studio.token_view import token_view
+
+NOTHING_OPEN = empty("No dataset is open", "Pick one above, drop a file, or make a new one.")
+
+NO_VERSION = empty("No version is picked", "Each save keeps the file as it was before; pick one to compare with.")
+
+
+@dataclass(frozen=True)
+class Measure:
+    """With what lengths are counted: a model's tokenizer, the longest conversation, the share that validates."""
+
+    model: str
+    max_seq_len: int = 2048
+    val_split: float = 0.1
+
+
+def longest_of(model: str) -> int:
+    """max_seq_len as it is proposed for a model."""
+    return int(preset_of(model).get("max_seq_len", 2048))
+
+
+def status(session: Session | None) -> str:
+    """One line: the file, how much is in it, whether it can be trained on, and what is not saved."""
+    if session is None:
+        return NOTHING_OPEN
+    errors = data_problems.count_errors(session.rows)
+    words = [f"<b>{escape(session.name)}</b>", plural(len(session.rows.order), "conversation")]
+    words.append(
+        _badge("bad", f"{plural(errors, 'line')} with errors") if errors else _badge("good", "can be trained on")
+    )
+    if session.is_dirty:
+        where = "" if session.path else " in data/ yet"
+        words.append(_badge("warn", f"not saved{where}"))
+    else:
+        words.append(_badge("", "saved"))
+    notes = "".join(note(text, "good") for text in session.notes)
+    return f'<div class="data-status" role="status">{" ".join(words)}</div>{notes}'
+
+
+def _badge(kind: str, text: str) -> str:
+    return f'<span class="data-badge {kind}">{escape(text)}</span>'
+
+
+def heading(session: Session, row: int) -> str:
+    """Which conversation is shown, where, and its problems."""
+    place = session.rows.order.index(row) + 1
+    name = name_of(session.rows, row)
+    where = f"Conversation {place:,} of {len(session.rows.order):,} · {name}"
+    return f'<div class="data-heading">{escape(where)}</div>'
+
+
+def row_problems(session: Session, row: int) -> str:
+    """The problems of the shown conversation, each with its line and remedy."""
+    name = name_of(session.rows, row).capitalize()
+    return "".join(
+        note(f"{fault.message} {fault.fix}", "bad" if fault.level == "error" else "warn", f"{name}:")
+        for fault in data_problems.problems_of(session.rows, row)
+    )
+
+
+def tokens_html(session: Session | None, row: int | None, measure: Measure) -> str:
+    """The shown conversation as the model sees it, or why that cannot be said yet."""
+    if session is None or not session.has(row):
+        return empty("No conversation is picked", "Pick one in the list to see which of its tokens are trained on.")
+    try:
+        tokenizer = tokenizer_of(measure.model)
+    except ValueError as error:
+        return note(str(error), "bad")
+    messages = session.rows.messages(row)
+    if messages is None:
+        value = editable(session.rows.data[row])
+        if value is None:
+            return note("A line with an error is not trained on. Correct it to see its tokens.", "warn")
+        messages = messages_of(value)  # a draft: the renderer says itself what hinders it
+    return token_view(messages, tokenizer, measure.max_seq_len)
+
+
+def problems_html(session: Session | None, kind: str) -> str:
+    """The first problems of a kind (or of all), with line, what is wrong and what to do."""
+    if session is None:
+        return NOTHING_OPEN
+    counts = data_problems.count_kinds(session.rows)
+    if not counts:
+        return note("No problems: every line follows the rules.", "good")
+    shown = data_problems.first_problems(session.rows, kind)
+    total = counts[kind] if kind else counts.total()
+    more = note(f"And {total - len(shown):,} more.") if total > len(shown) else ""
+    listed = "".join(
+        note(
+            f"{problem.fault.message} {problem.fault.fix}",
+            "bad" if problem.fault.level == "error" else "warn",
+            f"{problem.name.capitalize()}:",
+        )
+        for problem in shown
+    )
+    return f'<div class="data-problems">{listed}</div>{more}'
+
+
+def kind_choices(session: Session | None) -> list[tuple[str, str]]:
+    """(label, kind) of what can be listed and mended at once."""
+    if session is None:
+        return [("All kinds", "")]
+    counts = data_problems.count_kinds(session.rows)
+    kinds = [(f"{data_problems.kind_words(kind)}: {count:,}", kind) for kind, count in counts.items()]
+    return [(f"All kinds: {counts.total():,}", ""), *kinds]
+
+
+def problem_choices(session: Session | None, kind: str) -> list[tuple[str, int]]:
+    """(label, row) of the listed problems' conversations, to jump to."""
+    if session is None:
+        return []
+    listed = data_problems.first_problems(session.rows, kind)
+    first = {problem.row: problem for problem in reversed(listed)}
+    return [(f"{problem.name}: {_short(problem.fault.message)}", row) for row, problem in reversed(first.items())]
+
+
+def _short(text: str, limit: int = 80) -> str:
+    return text if len(text) <= limit else f"{text[:limit]}…"
+
+
+def version_choices(session: Session | None) -> list[tuple[str, str]]:
+    """(label, path) of what the dataset can be compared with, those that a run was trained on first."""
+    if session is None or session.path is None:
+        return []
+    kept = data_files.versions(session.path)
+    return [(version.label, str(version.path)) for version in data_diff.comparable(session.path, session.sha, kept)]
+
+
+def compare(session: Session | None, version: str) -> str:
+    """What is different on the screen from a version of the file."""
+    if session is None or version not in {path for _, path in version_choices(session)}:
+        return NO_VERSION
+    with session.lock:
+        now = [session.rows.data[row] for row in session.rows.order]
+    return data_diff.difference_html(data_diff.difference(data_diff.file_lines(Path(version)), now))
+
+
+def code(session: Session | None, measure: Measure) -> str:
+    """The calls that read and check the dataset in a notebook."""
+    name = f"data/{session.name}" if session else "data/example_data.jsonl"
+    check = python_call("check", {"path": name, "tokenizer": None, "max_seq_len": measure.max_seq_len})
+    check = check.replace("None", "tokenizer").replace("path=", "")
+    return "\n".join(
+        [
+            "from nanochat_core.conversations import check, load_conversations, save_conversations",
+            "from nanochat_core.paths import find_model",
+            "from nanochat_core.tokenizer import Tokenizer",
+            "",
+            f"tokenizer = Tokenizer.from_directory(find_model({measure.model!r}).tokenizer_dir)",
+            f"print({check}.summary())",
+            f"conversations = load_conversations({name!r}, tokenizer, {measure.max_seq_len})",
+            f"ids, mask = tokenizer.render_conversation(conversations[0], max_tokens={measure.max_seq_len})",
+            f"save_conversations({name!r}, conversations)",
+        ]
+    )

@@ -1,0 +1,232 @@
+"""What happens in the Chat tab: plain functions from the values of its fields to what it shows next."""
+
+import queue
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import gradio as gr
+
+from studio import chat_correct, html
+from studio.chat_code import chat_code
+from studio.chat_models import choices, defaults, key_of
+from studio.chat_replies import TICK_SECONDS, Replies, status
+from studio.chat_state import SIDES, Chat
+from studio.model_process import ModelProcesses
+
+Update = Any
+"""A value for a component, gr.update(...) or gr.skip()."""
+
+STREAM = ("bot_0", "facts_0", "bot_1", "facts_1", "box", "send", "stop", "said", "editing", "seed", "code", "chat_id")
+"""What a reply changes, in the order of the outputs."""
+
+SETTINGS = ("both", "model_0", "model_1", "system", "temperature", "top_k", "max_tokens", "seed")
+"""What a reply needs to know, in the order of the inputs."""
+
+
+class ChatHandlers:
+    """Holds the models' processes and the replies in the making; everything else comes in and goes out."""
+
+    def __init__(self, models: ModelProcesses):
+        self.models = models
+        self.replies = Replies(models)
+
+    # Writing
+
+    def send(self, chat_id: str, text: str, editing: int | None, *settings: Any) -> Iterator[tuple[Update, ...]]:
+        """Answer a message; one that replaces an earlier one takes away what came after that."""
+        if not (text or "").strip():
+            yield _stream(said=html.note("Write a message first.", "warn"))
+            return
+        chat = Chat.load(chat_id or Chat.new_id())
+        yield from self._answer(chat, text.strip(), editing, settings)
+
+    def retry(self, chat_id: str, *settings: Any) -> Iterator[tuple[Update, ...]]:
+        """Answer the last message again, with the next seed: the same one would give the same reply."""
+        chat = Chat.load(chat_id or Chat.new_id())
+        if not chat.turns:
+            yield _stream(said=html.note("There is no message to answer again yet. Write one.", "warn"))
+            return
+        settings = (*settings[:-1], int(settings[-1] or 0) + 1)
+        yield from self._answer(chat, chat.turns[-1].user, len(chat.turns) - 1, settings)
+
+    def _answer(self, chat: Chat, text: str, replaced: int | None, settings: tuple) -> Iterator[tuple[Update, ...]]:
+        values = dict(zip(SETTINGS, settings, strict=True))
+        models = {side: values[f"model_{side}"] for side in SIDES if side == 0 or values["both"]}
+        try:
+            sampling = _sampling(values)
+            answers = self.replies.answer(chat, text, replaced, values["system"] or "", models, sampling)
+            first = next(answers)
+        except ValueError as error:
+            yield _stream(said=html.note(str(error), "bad"), box=text)
+            return
+        shown = {"box": "", "said": "", "editing": None, "seed": values["seed"], "chat_id": chat.id}
+        yield _stream(send=gr.Button(visible=False), stop=gr.Button(visible=True), **shown, **_sides(chat, first))
+        for changed in answers:
+            yield _stream(**_sides(chat, changed))
+        code = self.code(chat.id, *settings)
+        shown = {"send": gr.Button(visible=True), "stop": gr.Button(visible=False), "said": "", "code": code}
+        yield _stream(**shown, **_sides(chat, SIDES))
+
+    def stop(self, chat_id: str) -> str:
+        """Stop the reply in the making; the generator that shows it ends by itself then."""
+        return html.note("Stopping ...") if self.replies.stop(chat_id) else ""
+
+    # Going back
+
+    def restore(self, chat_id: str) -> tuple[Update, ...]:
+        """(id, chatbots and lines of both sides) of a page that is opened, or opened again."""
+        chat = Chat.load(chat_id) if chat_id else Chat(Chat.new_id())
+        return chat.id, *_all_sides(chat)
+
+    def clear(self, chat_id: str) -> tuple[Update, ...]:
+        """Begin anew; the old chat is deleted. (said, editing, box, chatbots and lines of both sides)."""
+        self.replies.stop(chat_id)
+        chat = Chat(chat_id or Chat.new_id())
+        chat.save()
+        return "", None, "", *_all_sides(chat)
+
+    def edit(self, chat_id: str, picked: int | None) -> tuple[Update, Update, Update]:
+        """(box, turn being edited, said): the picked or last message in the box, to be changed and sent again."""
+        chat = Chat.load(chat_id)
+        turn = len(chat.turns) - 1 if picked is None or picked >= len(chat.turns) else picked
+        if turn < 0:
+            return gr.skip(), None, html.note("There is no message to edit yet. Write one.", "warn")
+        later = len(chat.turns) - turn - 1
+        rest = f" and what came after it ({later} more message{'s' if later > 1 else ''})" if later else ""
+        return chat.turns[turn].user, turn, html.note(f"Sending it replaces message {turn + 1}{rest}.")
+
+    # Models
+
+    def lists(self, first: str | None, second: str | None) -> tuple[Update, ...]:
+        """Fresh choices of models and of datasets, what is gone replaced; then the lines about both models."""
+        found, begin = choices(), defaults()
+        known = [value for _, value in found]
+        values = [value if value in known else other for value, other in zip((first, second), begin)]
+        menus = [gr.Dropdown(choices=found, value=value) for value in values]
+        return *menus, *(self.about(value) for value in values)
+
+    def about(self, value: str | None, said: str = "") -> str:
+        """The line under a model's name: whether it is in memory, and what it is."""
+        try:
+            key = key_of(value)
+        except ValueError as error:
+            return html.note(str(error), "bad")
+        loaded = next((model for model in self.models.loaded() if model.key == key), None)
+        if loaded is None:
+            text = said or "Not in memory; it is loaded with your first message."
+        else:
+            held = html.size(self.models.rss_bytes(*key) + loaded.device_bytes)
+            text = (
+                f"In memory: {loaded.parameters:,} parameters, {loaded.device}, {loaded.dtype}, "
+                f"context of {loaded.context:,} tokens, {held}."
+            )
+        return f'<p class="chat-facts" role="status">{html.escape(text)}</p>'
+
+    def load(self, value: str | None) -> Iterator[str]:
+        """Load a model, showing how far it is."""
+        reports: queue.Queue[tuple[float, str] | Exception | None] = queue.Queue()
+
+        def work() -> None:
+            try:
+                self.models.load(*key_of(value), lambda fraction, text: reports.put((fraction, text)))
+                reports.put(None)
+            except ValueError as error:
+                reports.put(error)
+
+        threading.Thread(target=work, name="load", daemon=True).start()
+        while report := reports.get():
+            if isinstance(report, Exception):
+                yield html.note(str(report), "bad")
+                return
+            if not reports.qsize():
+                percent = round(100 * report[0])
+                yield html.bar(percent, 100) + f'<p class="chat-facts">{html.escape(report[1])}</p>'
+                threading.Event().wait(TICK_SECONDS)
+        yield self.about(value)
+
+    def unload(self, value: str | None) -> str:
+        """End the model's process, and say what that gave back."""
+        try:
+            freed = self.models.unload(*key_of(value))
+        except ValueError as error:
+            return html.note(str(error), "bad")
+        return self.about(value, f"Unloaded: {html.size(freed)} given back." if freed else "It was not in memory.")
+
+    def code(self, chat_id: str, *settings: Any) -> str:
+        """The nanochat_core calls that give the same replies."""
+        values = dict(zip(SETTINGS, settings, strict=True))
+        models = [values["model_0"], values["model_1"]][: 2 if values["both"] else 1]
+        return chat_code(Chat.load(chat_id or Chat.new_id()), models, _numbers(values))
+
+    # Correcting
+
+    def correct(self, chat_id: str, side: int, picked: int | None, dataset: str) -> tuple[Update, ...]:
+        """(panel, title, text, which reply, datasets, earlier turns, said) for the picked or last reply of a side."""
+        chat = Chat.load(chat_id)
+        turn = len(chat.turns) - 1 if picked is None or picked >= len(chat.turns) else picked
+        reply = chat.turns[turn].replies[side] if turn >= 0 else None
+        if reply is None:
+            said = html.note("There is no reply to correct yet. Ask something first.", "warn")
+            return gr.skip(), gr.skip(), gr.skip(), gr.skip(), gr.skip(), gr.skip(), said
+        title = html.lead(f"What {reply.model} should have said to: {_short(chat.turns[turn].user)}")
+        menu = gr.Dropdown(choices=chat_correct.dataset_choices(), value=chat_correct.default_dataset(dataset))
+        earlier = gr.Checkbox(visible=turn > 0, value=turn > 0)
+        text = chat_correct.as_text(reply.content)
+        return gr.Group(visible=True), title, text, [side, turn], menu, earlier, ""
+
+    def add(self, chat_id: str, which: list[int], text: str, dataset: str, earlier: bool) -> tuple[Update, ...]:
+        """(panel, said, dataset): append the corrected conversation to a dataset."""
+        try:
+            conversation = chat_correct.corrected(Chat.load(chat_id), *which, text, earlier)
+            path, line = chat_correct.add(dataset, conversation)
+        except ValueError as error:
+            return gr.skip(), html.note(str(error), "bad"), gr.skip()
+        said = html.note(
+            f"Added to {path.name} as line {line:,}. Open it in Data to see it, or train on it in Train.", "good"
+        )
+        return gr.Group(visible=False), said, str(path)
+
+
+def pick(chat_id: str, side: int, index: int) -> tuple[int | None, str]:
+    """(turn, said) of a message that was clicked on."""
+    try:
+        turn = Chat.load(chat_id).turn_at(side, index)
+    except ValueError:  # a click on what is only just being written
+        return None, ""
+    return turn, html.note(f"Message {turn + 1} is picked: edit it, or correct the reply to it.")
+
+
+def _stream(**updates: Update) -> tuple[Update, ...]:
+    assert updates.keys() <= set(STREAM)
+    return tuple(updates.get(name, gr.skip()) for name in STREAM)
+
+
+def _sides(chat: Chat, sides: Any) -> dict[str, Update]:
+    found: dict[str, Update] = {}
+    for side in sides:
+        reply = chat.turns[-1].replies[side] if chat.turns else None
+        found |= {f"bot_{side}": chat.shown(side), f"facts_{side}": status(reply)}
+    return found
+
+
+def _all_sides(chat: Chat) -> tuple[Update, ...]:
+    return tuple(_sides(chat, SIDES).values())
+
+
+def _sampling(values: dict[str, Any]) -> dict[str, Any]:
+    """Settings for the model's process. ValueError for an empty field."""
+    for name in ("temperature", "top_k", "max_tokens", "seed"):
+        if values[name] is None:
+            raise ValueError(f"The setting {name} is empty. Give a number.")
+    return _numbers(values)
+
+
+def _numbers(values: dict[str, Any]) -> dict[str, Any]:
+    whole = {name: int(values[name] or 0) for name in ("max_tokens", "top_k", "seed")}
+    return {"max_tokens": whole["max_tokens"], "temperature": float(values["temperature"] or 0), **whole}
+
+
+def _short(text: str, most: int = 100) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= most else text[: most - 1] + "…"

@@ -152,5 +152,5 @@ def _chart(status: RunStatus, rows: list[dict[str, Any]]) -> str:
     if chart:
         return chart
     if status.is_over:
-        return html.empty("No loss was measured", "The run ended before its first step; the log below says more.")
+        return html.empty("No loss was measured", "The run ended before its first step; the log says more.")
     return html.empty("The loss appears here", "with the first step, after the model has been loaded.")

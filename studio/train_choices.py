@@ -39,7 +39,7 @@ class Base:
 
 def bases() -> list[Base]:
     """The starter, what was downloaded, and finished runs."""
-    found = [Base("starter", "starter (5M parameters, for practice)")]
+    found = [Base("starter", "starter (small, for practice)")]
     for source, folder in SOURCE_FOLDERS.items():
         for path in sorted((pretrained_dir() / folder).glob("*")):
             if steps(path):

@@ -18,14 +18,14 @@ _LABELS = {
 }
 
 
-def build_form(values: dict[str, Any]) -> list[gr.components.Component]:
-    """The fields in the order of `form_names`, the essential ones first and the others in a fold."""
-    essential, others = form_settings()
-    with gr.Row(elem_id="train_essentials", elem_classes="fields"):
-        fields = [_field(setting, values[setting.name]) for setting in essential]
-    with gr.Accordion("More settings", open=False, elem_id="train_more"), gr.Row(elem_classes="fields wide"):
-        fields += [_field(setting, values[setting.name]) for setting in others]
-    return fields
+def essential_fields(values: dict[str, Any]) -> list[gr.components.Component]:
+    """The fields that everybody looks at."""
+    return [_field(setting, values[setting.name]) for setting in form_settings()[0]]
+
+
+def other_fields(values: dict[str, Any]) -> list[gr.components.Component]:
+    """All the others. Essential and others together are in the order of `form_names`."""
+    return [_field(setting, values[setting.name]) for setting in form_settings()[1]]
 
 
 def by_name(values: tuple[Any, ...] | list[Any]) -> dict[str, Any]:

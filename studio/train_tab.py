@@ -1,5 +1,7 @@
 """The Train tab: choose, set, look before the start, start; then watch, stop and resume."""
 
+from typing import Any
+
 import gradio as gr
 
 from studio import html, train_events, train_state, watch_panel
@@ -8,7 +10,7 @@ from studio.hardware import Hardware, find_hardware
 from studio.showcode import show_code
 from studio.train_choices import PRESETS, default_base, preset_values, suggest_tag
 from studio.train_events import TrainFields
-from studio.train_form import build_form
+from studio.train_form import essential_fields, other_fields
 
 
 def build(context: Context) -> None:
@@ -18,9 +20,7 @@ def build(context: Context) -> None:
     gr.HTML(html.lead("Teach a model your conversations: choose, look at what will happen, start, and watch."))
     fields = TrainFields()
     _choice(fields, base, datasets, data)
-    gr.HTML(html.step(2, "How"))
-    fields.form = build_form(preset_values(PRESETS[0], base, data))
-    _hardware(fields, hardware)
+    _settings(fields, hardware, preset_values(PRESETS[0], base, data))
     _before(fields, context)
     _start(fields)
     gr.HTML(html.step(5, "Watch"), elem_id="watch_title")
@@ -30,7 +30,7 @@ def build(context: Context) -> None:
 
 def _choice(fields: TrainFields, base: str, datasets: list[tuple[str, str]], data: str) -> None:
     gr.HTML(html.step(1, "What to train"))
-    with gr.Row(elem_classes="fields wide"):
+    with gr.Row(elem_classes="fields"):
         fields.base = gr.Dropdown(
             train_state.base_choices(), value=base, label="Base model", elem_id="train_base", min_width=220
         )
@@ -43,24 +43,24 @@ def _choice(fields: TrainFields, base: str, datasets: list[tuple[str, str]], dat
         )
 
 
-def _hardware(fields: TrainFields, hardware: Hardware) -> None:
-    gr.HTML(html.note(hardware.sentence(), title="Hardware:"), elem_id="train_hardware", padding=False)
+def _settings(fields: TrainFields, hardware: Hardware, values: dict[str, Any]) -> None:
+    gr.HTML(html.step(2, "How", hardware.sentence()), elem_id="train_hardware")
     names = train_state.gpu_names(hardware)
-    with gr.Row(elem_classes="fields wide"):
-        fields.gpus = gr.CheckboxGroup(
-            names, value=names, label="GPUs to use", visible=bool(names), elem_id="train_gpus"
-        )
+    fields.gpus = gr.CheckboxGroup(names, value=names, label="GPUs to use", visible=bool(names), elem_id="train_gpus")
+    with gr.Row(elem_id="train_essentials", elem_classes="fields"):
+        essential = essential_fields(values)
         fields.count = gr.Number(
             1,
             label="Processes",
-            info="How many share the work; 1 unless there is a reason.",
+            info="How many share the work on the CPU; one is best for a small model.",
             precision=0,
             minimum=1,
             visible=not names,
             elem_id="train_nproc",
             min_width=200,
-            scale=0,
         )
+    with gr.Accordion("More settings", open=False, elem_id="train_more"), gr.Row(elem_classes="fields"):
+        fields.form = essential + other_fields(values)
     with gr.Row(elem_classes="buttons"):
         fields.save = gr.Button("Save settings", size="sm", elem_id="train_save", scale=0, min_width=130)
         fields.load = gr.UploadButton(

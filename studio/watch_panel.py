@@ -23,9 +23,7 @@ class WatchPanel:
 
 def build(context: Context, fields: TrainFields) -> WatchPanel:
     """Lay it out and wire it."""
-    picker = gr.Dropdown(
-        train_state.run_choices(), value="", label="Run", elem_id="watch_run", info="Whoever started it, and wherever."
-    )
+    picker = gr.Dropdown(train_state.run_choices(), value="", label="Run", elem_id="watch_run")
     status = gr.HTML(live.NOTHING.status, elem_id="watch_status", padding=False)
     with gr.Row(elem_classes="buttons"):
         stop = gr.Button("Stop and save", variant="stop", visible=False, elem_id="watch_stop", scale=0, min_width=150)
@@ -38,7 +36,7 @@ def build(context: Context, fields: TrainFields) -> WatchPanel:
     said = gr.HTML(elem_id="watch_said", padding=False)
     with gr.Row(elem_classes="watch"):
         chart = gr.HTML(elem_id="watch_chart", padding=False, min_height=0)
-        log = gr.HTML(elem_id="watch_log", max_height=330, autoscroll=True, padding=False)
+        log = gr.HTML(elem_id="watch_log", max_height=340, autoscroll=True, padding=False)
     code = show_code("watch_code")
     seen = gr.State([])
     timer = gr.Timer(POLL_SECONDS)

@@ -1,0 +1,147 @@
+"""What there is to know of each run, for the table of runs; and the actions on a whole run: note, rename, delete."""
+
+import os
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nanochat_core.files import write_atomically, write_json
+from nanochat_core.paths import finetuned_dir
+from nanochat_core.run_tags import check_tag
+from nanochat_core.runs import Run
+from studio import html, launching, run_metrics
+
+COLUMNS = ("Run", "State", "Base", "Data", "Version", "Steps", "Best validation", "Time", "Device", "Note")
+_NOTE = "note.txt"
+_DEVICE = re.compile(r"^Base model .*? parameters, (\w+), (\w+)", re.MULTILINE)
+_LOG_HEAD_BYTES = 4000
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """One row of the table."""
+
+    tag: str
+    state: str
+    base: str
+    data: str
+    version: str
+    """The first eight digits of the data file's sha256."""
+    steps: int
+    planned: int
+    best: float | None
+    seconds: float
+    device: str
+    note: str
+
+    def row(self) -> list[Any]:
+        """The cells under COLUMNS; numbers stay numbers, so that they sort as such."""
+        best = None if self.best is None else round(self.best, 4)
+        shown = (self.data, self.version, self.steps, best, html.duration(self.seconds), self.device, self.note)
+        return [self.tag, self.state, self.base, *shown]
+
+
+def facts_of(run: Run) -> RunFacts:
+    """Read a run's directory."""
+    record, status = run.record(), run.status()
+    data = record.get("data", {})
+    rows = run_metrics.rows(run)
+    best = status.best_val_loss if status.best_val_loss is not None else run_metrics.last(rows, "best_val_loss")
+    return RunFacts(
+        tag=run.tag,
+        state=status.state,
+        base=str(record.get("base_model", "")),
+        data=Path(str(data.get("path", ""))).name,
+        version=str(data.get("sha256", ""))[:8],
+        steps=status.step,
+        planned=status.steps,
+        best=best,
+        seconds=_training_seconds(rows),
+        device=_device(run),
+        note=note_of(run),
+    )
+
+
+def all_facts() -> list[RunFacts]:
+    """Every run, newest first."""
+    return [facts_of(run) for run in Run.list()]
+
+
+def _training_seconds(rows: list[dict[str, Any]]) -> float:
+    """Time in training steps, without the pauses between a stop and a resume."""
+    total, tokens = 0.0, 0.0
+    for row in rows:
+        if row.get("tokens_per_s") and isinstance(row.get("tokens"), int | float):
+            total += max(0.0, row["tokens"] - tokens) / row["tokens_per_s"]
+            tokens = row["tokens"]
+    return total
+
+
+def _device(run: Run) -> str:
+    """What the run said when it began; "" before that."""
+    try:
+        with open(run.log_file, "rb") as file:
+            found = _DEVICE.search(file.read(_LOG_HEAD_BYTES).decode("utf-8", errors="replace"))
+    except FileNotFoundError:
+        return ""
+    processes = int(run.read_launch().get("nproc") or 1)
+    return f"{processes} x {found[1]}" if found and processes > 1 else (found[1] if found else "")
+
+
+def note_of(run: Run) -> str:
+    """A person's remark about the run, "" when there is none."""
+    path = run.path / _NOTE
+    return path.read_text(encoding="utf-8", errors="replace").strip() if path.is_file() else ""
+
+
+def set_note(tag: str, text: str) -> None:
+    """Keep a remark beside the run."""
+    write_atomically(Run.open(tag).path / _NOTE, f"{text.strip()}\n".encode())
+
+
+def rename(tag: str, new: str, loaded: list[str]) -> Run:
+    """Give a run another name, also in its own settings and in those of the runs that were trained from it."""
+    new = check_tag(new.strip())
+    run = Run.open(tag)
+    _refuse_in_use(run, loaded, "renamed")
+    target = finetuned_dir() / new
+    if target.exists():
+        raise ValueError(f"There is already a run '{new}'. Choose another name.")
+    os.rename(run.path, target)
+    for other in Run.list():
+        record = other.record()
+        changed = _renamed(record, other.tag == new, tag, new)
+        if changed != record:
+            write_json(other.config_file, changed)
+    return Run.open(new)
+
+
+def _renamed(record: dict[str, Any], is_itself: bool, old: str, new: str) -> dict[str, Any]:
+    settings = dict(record.get("settings", {}))
+    if is_itself:
+        settings["output_tag"] = new
+    if settings.get("from_finetuned") == old:
+        settings["from_finetuned"] = new
+    base = record.get("base_model")
+    return {**record, "settings": settings, "base_model": f"finetuned/{new}" if base == f"finetuned/{old}" else base}
+
+
+def delete(tag: str, loaded: list[str]) -> None:
+    """Remove a run with its checkpoints. ValueError while it trains, is loaded, or other runs are built on it."""
+    run = Run.open(tag)
+    _refuse_in_use(run, loaded, "deleted")
+    children = [other.tag for other in Run.list() if other.record().get("base_model") == f"finetuned/{tag}"]
+    if children:
+        raise ValueError(f"Run '{children[0]}' was trained from '{tag}' and needs its record. Delete that one first.")
+    shutil.rmtree(run.path)
+
+
+def _refuse_in_use(run: Run, loaded: list[str], what: str) -> None:
+    if launching.is_active(run) or run.processes():
+        raise ValueError(f"Run '{run.tag}' is training and cannot be {what}. Stop it first, in the Train tab.")
+    if f"finetuned/{run.tag}" in loaded:
+        raise ValueError(
+            f"The model of run '{run.tag}' is loaded and cannot be {what}. Unload it first, in the Chat tab."
+        )

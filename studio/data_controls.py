@@ -141,6 +141,7 @@ def measures() -> Measures:
 class Mending:
     """Problems by kind, and the fix for all of a kind."""
 
+    tools: gr.Column
     kind: gr.Dropdown
     fix_all: gr.Button
     jump: gr.Dropdown
@@ -150,7 +151,7 @@ class Mending:
 def mending() -> Mending:
     gr.HTML(step(3, "Mend problems", "A file with one error is not trained on."), padding=False)
     with gr.Row(equal_height=False):
-        with gr.Column(scale=2, min_width=300):
+        with gr.Column(scale=2, min_width=300, visible=False) as tools:
             kind = gr.Dropdown([("All kinds", "")], value="", label="Kind", elem_id="data-kind")
             fix_all = gr.Button("Fix all of this kind", size="sm", interactive=False, elem_id="data-fix-all")
             jump = gr.Dropdown([], value=None, label="Go to a line", elem_id="data-jump")

@@ -74,13 +74,14 @@ def _list_note(session: Session, shown: Page) -> str:
 
 
 def mending(session: Session | None, kind: str) -> tuple:
-    """(kinds, fix all, go to, problems)."""
+    """(their column, kinds, fix all, go to, problems)."""
     kinds = data_view.kind_choices(session)
     kind = kind if kind in [value for _, value in kinds] else ""
     label = fix_label(kind)
     fix = gr.update(value=f"{label}: all of this kind" if label else "Fix all of this kind", interactive=bool(label))
     jumps = gr.update(choices=data_view.problem_choices(session, kind), value=None)
-    return gr.update(choices=kinds, value=kind), fix, jumps, data_view.problems_html(session, kind)
+    tools = gr.update(visible=len(kinds) > 1)
+    return tools, gr.update(choices=kinds, value=kind), fix, jumps, data_view.problems_html(session, kind)
 
 
 def count(session: Session, how: Measure) -> tuple[bool, str]:

@@ -49,7 +49,7 @@ class Editor:
         with gr.Row(elem_classes="data-tools"):
             self._button("Duplicate conversation", "data-duplicate-conversation", handlers.duplicate_conversation)
             self._button("Add conversation", "data-add-conversation", handlers.add_conversation)
-            self._button("Delete conversation", "data-delete-conversation", handlers.delete_conversation, "stop")
+            self._button("Delete conversation", "data-delete-conversation", handlers.delete_conversation, "danger")
 
     def _problems(self, session: Session, row: int) -> None:
         faults = data_problems.problems_of(session.rows, row)
@@ -149,7 +149,16 @@ class Editor:
     def _text(
         self, session_id: str, row: int, turn: int, part: int | None, text: str, label: str, elem_id: str
     ) -> None:
-        box = gr.Textbox(text, label=label, lines=1, max_lines=14, interactive=True, elem_id=elem_id, scale=1)
+        box = gr.Textbox(
+            text,
+            label=label,
+            lines=1,
+            max_lines=14,
+            interactive=True,
+            elem_id=elem_id,
+            elem_classes="turn-text" if part is None else None,
+            scale=1,
+        )
         # always_last: one request at a time, and the last state of the field is sent in any case.
         box.input(
             partial(self.typed, session_id, row, turn, part),
@@ -163,8 +172,8 @@ class Editor:
     def _change(self, what: str, function: Callable[..., bytes], *arguments: Any) -> Callable[..., Any]:
         return lambda at: handlers.change(at, what, function, *arguments)
 
-    def _button(self, label: str, elem_id: str, act: Callable[..., Any], variant: str = "secondary") -> None:
-        button = gr.Button(label, size="sm", variant=variant, elem_id=elem_id, min_width=90, scale=0)
+    def _button(self, label: str, elem_id: str, act: Callable[..., Any], look: str = "") -> None:
+        button = gr.Button(label, size="sm", elem_id=elem_id, elem_classes=look or None, min_width=90, scale=0)
         button.click(self.edge(act), self.at, self.at, **QUIET)
 
     def _sign(self, label: str, elem_id: str, act: Callable[..., Any], is_possible: bool = True) -> None:

@@ -114,6 +114,7 @@ def _is_table(head: bytes) -> bool:
 def _read_table(path: Path) -> Imported:
     """The rows of a CSV or TSV file with a header as conversations. ValueError when the columns are not known."""
     with open(path, "rb") as original, as_utf8(original, head_of(original)) as (file, done):
+        file.seek(0)
         text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="strict", newline="")
         csv.field_size_limit(MAX_PIECE_BYTES)
         try:

@@ -82,7 +82,7 @@ def _wire_drawing(at, mine, page, files, saving, listing, mending, history, toke
     """Everything but the editor is drawn by one handler, so that no two controls contradict each other."""
     timer = gr.Timer(1, active=False)
     outputs = [files.pick, saving.status, saving.save, saving.undo, *shown]
-    outputs += [mending.kind, mending.fix_all, mending.jump, mending.problems]
+    outputs += [mending.tools, mending.kind, mending.fix_all, mending.jump, mending.problems]
     outputs += [tokens, history.overview, history.version, history.code, timer]
     inputs = [at, mine, page, *query, *how, mending.kind]
     at.change(_draw, inputs, outputs, **QUIET)

@@ -43,8 +43,9 @@ def status(session: Session | None) -> str:
         _badge("bad", f"{plural(errors, 'line')} with errors") if errors else _badge("good", "can be trained on")
     )
     if session.is_dirty:
-        where = "" if session.path else " in data/ yet"
-        words.append(_badge("warn", f"not saved{where}"))
+        words.append(_badge("warn", "not saved"))
+    elif session.path is None:
+        words.append(_badge("", "example: Save makes a copy of your own once you change it"))
     else:
         words.append(_badge("", "saved"))
     notes = "".join(note(text, "good") for text in session.notes)

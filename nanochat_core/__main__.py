@@ -139,6 +139,8 @@ def _check(arguments: list[str]) -> int:
     tokenizer = Tokenizer.from_directory(paths.find_model(options.model).tokenizer_dir) if options.model else None
     report = check(path, tokenizer, options.max_seq_len)
     print(json.dumps(report.to_dict(), ensure_ascii=False) if options.json else report.summary())
+    if options.json:
+        print("".join(f"{note}\n" for note in report.notes), end="", file=sys.stderr)
     return 1 if report.verdict == "reject" else 0
 
 

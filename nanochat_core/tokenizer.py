@@ -24,7 +24,7 @@ MAX_RUN = 500_000
 _RUNS = {
     "blanks": re.compile(r"\s+"),
     "letters": re.compile(r"[^\W\d_]+"),
-    "symbols": re.compile(r"(?:[^\w\s]|_)+"),  # the underscore is a letter to Python's \w only
+    "symbols": re.compile(r"(?:[^\w\s]|_)++"),  # the underscore is a letter to Python's \w only
 }
 
 # A pattern that loses text, matches nothing, or backtracks without end shows it on one of these.

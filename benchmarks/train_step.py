@@ -1,0 +1,95 @@
+"""Tokens a second, MFU and peak memory of whole finetuning steps, optimizer included.
+
+    python -m benchmarks.train_step              the shape of d32, on a GPU of 80 GB
+    python -m benchmarks.train_step --small      a small shape, on any machine
+
+Random weights and random conversations; a step takes 16 conversations of 2048 tokens in micro-batches of 4, all
+tokens supervised, as FinetuneConfig's defaults have it. MFU counts 6 FLOPs a token and matrix parameter and the causal
+half of attention (Chowdhery et al., PaLM, arXiv 2204.02311, appendix B), over the device's dense bf16 peak.
+"""
+
+import argparse
+import resource
+import statistics
+import time
+
+import torch
+
+from nanochat_core.config import FinetuneConfig
+from nanochat_core.model import GPT, GPTConfig
+from nanochat_core.optim import build_optimizers
+from nanochat_core.ranks import choose_compute_dtype, choose_device
+
+D32, SMALL = GPTConfig(), GPTConfig(sequence_len=256, n_layer=4, n_embd=256, n_head=2, n_kv_head=2, vocab_size=4096)
+PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}
+"""Dense bf16 FLOP/s by the makers' data sheets."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--small", action="store_true")
+    parser.add_argument("--steps", type=int, default=5, help="measured steps, after two that are not")
+    options = parser.parse_args()
+    config, device = SMALL if options.small else D32, choose_device("auto")
+    seconds, losses = measure(config, device, options.steps)
+    tokens = 16 * config.sequence_len
+    median = statistics.median(seconds)
+    flops = flops_per_token(config) * tokens / median
+    name = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
+    peak = next((value for part, value in PEAK_FLOPS.items() if part in name), None)
+    print(f"{name}, torch {torch.__version__}, {config.n_layer} layers of {config.n_embd}, {tokens} tokens a step")
+    print(f"step: median {median:.2f} s of {len(seconds)} (from {min(seconds):.2f} to {max(seconds):.2f})")
+    share = f"{flops / peak:.1%}" if peak else "unknown"
+    print(f"tokens/s: {tokens / median:,.0f}; {flops / 1e12:.2f} TFLOP/s; MFU {share}")
+    print(f"peak memory: {_peak_bytes(device) / 1e9:.1f} GB; loss {losses[0]:.3f} -> {losses[-1]:.3f}")
+
+
+def measure(config: GPTConfig, device: torch.device, steps: int) -> tuple[list[float], list[float]]:
+    """(seconds, loss) of each of `steps` steps after two of warming up."""
+    with torch.device(device):
+        model = GPT(config, choose_compute_dtype("bfloat16", device))
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.02)
+        parameter.grad = torch.zeros_like(parameter)
+    optimizers = build_optimizers(model, FinetuneConfig("-", matrix_lr=0.001, embedding_lr=0.001))
+    ids = torch.randint(0, config.vocab_size, (16, config.sequence_len + 1), device=device)
+    seconds, losses = [], []
+    for step in range(steps + 2):
+        _wait(device)
+        started = time.monotonic()
+        nats = torch.zeros((), device=device)
+        for rows in ids.split(4):
+            inputs, targets = rows[:, :-1].reshape(1, -1), rows[:, 1:].reshape(1, -1)
+            loss = model.loss_sum(inputs, targets, [config.sequence_len] * 4) / targets.numel() / 4
+            loss.backward()
+            nats += loss.detach()
+        for optimizer in optimizers:
+            optimizer.step()
+        for parameter in model.parameters():
+            parameter.grad.zero_()
+        losses.append(nats.item())
+        _wait(device)
+        if step >= 2:
+            seconds.append(time.monotonic() - started)
+    return seconds, losses[2:]
+
+
+def flops_per_token(config: GPTConfig) -> float:
+    """Training FLOPs of one token in a row of sequence_len: the embedding look-up is none, causal attention half."""
+    matrices = config.n_layer * 12 * config.n_embd**2 + config.vocab_size * config.n_embd
+    return 6 * matrices + 6 * config.n_layer * config.n_embd * config.sequence_len
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def _peak_bytes(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+if __name__ == "__main__":
+    main()

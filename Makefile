@@ -8,6 +8,7 @@ DATA   ?= data/example_data.jsonl
 TAG    ?= finetuned
 NPROC  ?= 8
 ARGS   ?=
+PYTEST ?=
 
 # nanochat-d32 where it has been downloaded, else the shipped practice model.
 D32    := $(wildcard $(or $(NANOCHAT_STUDIO_HOME),.)/models/pretrained/chatsft_checkpoints/d32/model_*.pt)
@@ -51,7 +52,7 @@ chat-web: install
 test: $(VENV)/.installed-tests
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest -n 2 $(PYTEST)
 
 bench: install
 	$(VENV)/bin/python -m benchmarks.load_memory

@@ -57,7 +57,8 @@ def corrected(chat: Chat, side: int, turn: int, text: str, with_earlier: bool) -
     messages.append({"role": "assistant", "content": as_content(text.strip())})
     conversation = {"messages": messages}
     _, faults = judge(conversation)
-    if errors := [fault.message for fault in faults if fault.level == "error"]:
+    # An empty reply is only a warning in a file, but nobody wants it in a row that is made to mend something.
+    if errors := [fault.message for fault in faults if fault.level == "error" or fault.kind == "empty_text"]:
         raise ValueError(f"This cannot be added: {' '.join(errors)} Correct it, or leave the earlier turns out.")
     return conversation
 

@@ -30,7 +30,7 @@ def defaults() -> tuple[str | None, str | None]:
     """Values to begin with: the base model, and beside it the newest run's best."""
     values = [value for _, value in choices()]
     base = next((value for value in values if value.rsplit("@", 1)[0] == default_model()), None)
-    newest = [f"finetuned/{run.tag}@" for run in Run.list()]
+    newest = [*(f"finetuned/{run.tag}@" for run in Run.list()), "finetuned/"]
     tuned = next((value for start in newest for value in values if value.startswith(start)), None)
     return base, tuned or base
 

@@ -59,15 +59,15 @@ def _build_side(fields: SimpleNamespace, side: int, value: str | None) -> None:
             label=f"Replies of model {LETTERS[side]}",
             show_label=False,
             elem_id=f"chat_bot_{side}",
-            height="max(300px, calc(100vh - 420px))",
+            height="max(280px, calc(100vh - 500px))",
             buttons=["copy"],
             latex_delimiters=[],
             allow_tags=False,
-            group_consecutive_messages=False,
             placeholder="**Nothing said yet**\n\nWrite a message below.",
         )
-        facts = gr.HTML(elem_id=f"chat_facts_{side}", padding=False)
-        correct = gr.Button("Correct this reply", elem_id=f"chat_correct_{side}", **{**_BUTTON, "min_width": 150})
+        with gr.Row(elem_classes="chat-under"):
+            facts = gr.HTML(elem_id=f"chat_facts_{side}", padding=False)
+            correct = gr.Button("Correct this reply", elem_id=f"chat_correct_{side}", **{**_BUTTON, "min_width": 140})
     parts = {"column": column, "model": model, "load": load, "unload": unload}
     parts |= {"about": about, "bot": bot, "facts": facts, "correct": correct}
     for name, component in parts.items():
@@ -161,7 +161,13 @@ def _wire_writing(of: Any, fields: SimpleNamespace, handlers: ChatHandlers) -> N
     fields.retry.click(handlers.retry, of("chat_id", *SETTINGS), **stream)
     fields.stop.click(handlers.stop, fields.chat_id, fields.said, queue=False, **QUIET)
     sides = ("bot_0", "facts_0", "bot_1", "facts_1")
-    fields.clear.click(handlers.clear, fields.chat_id, of("said", "editing", "box", *sides), **QUIET)
+    gr.on(
+        [fields.clear.click, fields.bot_0.clear, fields.bot_1.clear],
+        handlers.clear,
+        fields.chat_id,
+        of("said", "editing", "box", *sides),
+        **QUIET,
+    )
     fields.edit.click(handlers.edit, of("chat_id", "picked"), of("box", "editing", "said"), **QUIET).then(
         None, None, None, js="() => document.querySelector('#chat_box textarea').focus()"
     )

@@ -1,0 +1,128 @@
+"""What the Evaluate tab does, without a browser: facts, rename, delete, curves, comparison."""
+
+import csv
+import io
+
+import gradio as gr
+import pytest
+
+from nanochat_core import processes
+from nanochat_core.presets import original_base
+from nanochat_core.runs import Run
+from studio import charts, comparison, evaluate_events, run_facts
+from tests.e2e.invented import invent_run
+
+
+def test_a_run_in_one_row(home):
+    invent_run("mine", "stopped", 40, 20)
+    facts = run_facts.facts_of(Run.open("mine"))
+    assert (facts.tag, facts.state, facts.base, facts.data) == ("mine", "stopped", "starter", "example_data.jsonl")
+    assert (facts.steps, facts.planned, facts.device) == (20, 40, "cpu")
+    assert len(facts.version) == 8
+    assert facts.seconds == pytest.approx(20 * 1650 / 1270, rel=0.05)
+    assert len(facts.row()) == len(run_facts.COLUMNS)
+
+
+def test_a_note_stays_with_the_run(home):
+    invent_run("mine")
+    run_facts.set_note("mine", " lower rates ")
+    assert run_facts.facts_of(Run.open("mine")).note == "lower rates"
+    run_facts.rename("mine", "other", [])
+    assert run_facts.note_of(Run.open("other")) == "lower rates"
+
+
+def test_a_renamed_run_can_still_be_resumed_and_built_on(home):
+    invent_run("mine", "stopped", 40, 20)
+    invent_run("child", from_finetuned="mine")
+    run_facts.rename("mine", "renamed", [])
+    assert Run.open("renamed").settings().output_tag == "renamed"
+    assert Run.open("child").settings().from_finetuned == "renamed"
+    assert original_base("finetuned/child") == "starter"
+    with pytest.raises(ValueError, match="already a run 'child'"):
+        run_facts.rename("renamed", "child", [])
+    with pytest.raises(ValueError, match="output_tag"):
+        run_facts.rename("renamed", "../out", [])
+
+
+@pytest.mark.parametrize("act", [run_facts.delete, lambda tag, loaded: run_facts.rename(tag, "other", loaded)])
+def test_a_run_in_use_is_left_alone(home, act):
+    run = invent_run("mine", "running", 40, 20)
+    run.write_launch(**processes.identity().to_dict())  # this very process stands for the run
+    with pytest.raises(ValueError, match="is training"):
+        act("mine", [])
+    run.launch_file.unlink()
+    with pytest.raises(ValueError, match="Unload it"):
+        act("mine", ["finetuned/mine"])
+
+
+def test_a_run_is_deleted_unless_others_are_built_on_it(home):
+    invent_run("mine")
+    invent_run("child", from_finetuned="mine")
+    with pytest.raises(ValueError, match="'child' was trained from 'mine'"):
+        run_facts.delete("mine", [])
+    run_facts.delete("child", [])
+    run_facts.delete("mine", [])
+    assert Run.list() == []
+
+
+@pytest.mark.parametrize("x_axis", ["step", "epoch", "tokens", "minutes"])
+def test_curves_of_several_runs(home, x_axis):
+    invent_run("one", steps=20)
+    invent_run("two", steps=40)
+    series = charts.curves(["one", "two", "gone"], x_axis)
+    assert [one.name for one in series] == ["one, training", "one, validation", "two, training", "two, validation"]
+    ends = [one.points[-1][0] for one in series]
+    assert ends[0] == ends[1] < ends[2] == ends[3]
+    picture = charts.chart(series, x_axis, log=True)
+    assert picture.count("<polyline") == 4
+    assert picture.count("best ") >= 2
+    assert len(charts.curves(["one"], x_axis, "Training")) == len(charts.curves(["one"], x_axis, "Validation")) == 1
+
+
+def test_downloads(home):
+    invent_run("one", steps=20)
+    assert charts.png(charts.curves(["one"]), "step", log=True).startswith(b"\x89PNG")
+    assert charts.png([], "step", log=False).startswith(b"\x89PNG")
+    rows = list(csv.DictReader(io.StringIO(charts.csv_text(["one", "gone"]))))
+    assert {row["run"] for row in rows} == {"one"}
+    assert sum(bool(row["train_loss"]) for row in rows) == 20
+
+
+def test_only_what_differs_is_compared(home):
+    invent_run("one", init_lr_frac=0.4)
+    invent_run("two", init_lr_frac=0.1, seed=7)
+    assert comparison.differences("one", "two") == [("init_lr_frac", "0.4", "0.1"), ("seed", "42", "7")]
+    shown = comparison.comparison_html("one", "two")
+    assert shown.count("version ") == 2
+    assert "num_epochs" not in shown
+    assert "same run" in comparison.comparison_html("one", "one")
+
+
+def test_scores_and_replies_before_and_after(home):
+    invent_run("one")
+    shown = comparison.scores_html(["one", "one"])
+    assert "0 of 30 (0%)" in shown
+    assert "26 of 30 (87%)" in shown
+    assert shown.count("An invented reply") == 2
+    (Run.open("one").evals_dir / "before.json").write_text("[broken")
+    (Run.open("one").evals_dir / "after.json").unlink()
+    assert "No questions were asked" in comparison.scores_html(["one"])
+
+
+def test_the_lists_follow_what_there_is(home):
+    assert "No run yet" in evaluate_events.refresh("gone", ["gone"], "gone", "gone")[0]
+    invent_run("one")
+    said, table, run, shown, *_ = evaluate_events.refresh(None, ["gone"], None, None)
+    assert said == ""
+    assert table.value["data"][0][0] == "one"
+    assert (run.value, shown.value) == ("one", ["one"])
+
+
+def test_the_watch_sends_nothing_while_nothing_changes(home):
+    invent_run("one", "stopped", 40, 20)
+    look, pickers = (["one"], "Both", "step", 0.6, False), ("one", ["one"], None, None)
+    seen = evaluate_events.watch([], *look, *pickers)[0]
+    assert evaluate_events.watch(seen, *look, *pickers) == [gr.skip()] * 7
+    Run.open("one").write_status(step=21)
+    assert "<svg" in evaluate_events.watch(seen, *look, *pickers)[1]
+    assert "deleted" in evaluate_events.delete_run("one", [])[1]

@@ -23,6 +23,11 @@ STREAM = ("bot_0", "facts_0", "bot_1", "facts_1", "box", "send", "stop", "said",
 SETTINGS = ("both", "model_0", "model_1", "system", "temperature", "top_k", "max_tokens", "seed")
 """What a reply needs to know, in the order of the inputs."""
 
+TOOL_INFO = (
+    "<|python_start|> and <|python_end|> frame what the calculator is asked, "
+    "<|output_start|> and <|output_end|> what it says."
+)
+
 
 class ChatHandlers:
     """Holds the models' processes and the replies in the making; everything else comes in and goes out."""
@@ -55,7 +60,8 @@ class ChatHandlers:
         models = {side: values[f"model_{side}"] for side in SIDES if side == 0 or values["both"]}
         try:
             sampling = _sampling(values)
-            answers = self.replies.answer(chat, text, replaced, values["system"] or "", models, sampling)
+            chat.settings = values
+            answers = self.replies.answer(chat, text, replaced, models, sampling)
             first = next(answers)
         except ValueError as error:
             yield _stream(said=html.note(str(error), "bad"), box=text)
@@ -74,10 +80,14 @@ class ChatHandlers:
 
     # Going back
 
-    def restore(self, chat_id: str) -> tuple[Update, ...]:
-        """(id, chatbots and lines of both sides) of a page that is opened, or opened again."""
+    def restore(self, chat_id: str, *settings: Any) -> tuple[Update, ...]:
+        """(id, chatbots and lines of both sides, SETTINGS, lines about both models, code) for a page that is opened."""
         chat = Chat.load(chat_id) if chat_id else Chat(Chat.new_id())
-        return chat.id, *_all_sides(chat)
+        values = {**dict(zip(SETTINGS, settings, strict=True)), **chat.settings}
+        values["model_0"], values["model_1"], *about = self.lists(values["model_0"], values["model_1"])
+        models = [menu.value for menu in (values["model_0"], values["model_1"])]
+        code = self.code(chat.id, values["both"], *models, *[values[name] for name in SETTINGS[3:]])
+        return chat.id, *_all_sides(chat), *[values[name] for name in SETTINGS], *about, code
 
     def clear(self, chat_id: str) -> tuple[Update, ...]:
         """Begin anew; the old chat is deleted. (said, editing, box, chatbots and lines of both sides)."""
@@ -172,8 +182,9 @@ class ChatHandlers:
         title = html.lead(f"What {reply.model} should have said to: {_short(chat.turns[turn].user)}")
         menu = gr.Dropdown(choices=chat_correct.dataset_choices(), value=chat_correct.default_dataset(dataset))
         earlier = gr.Checkbox(visible=turn > 0, value=turn > 0)
-        text = chat_correct.as_text(reply.content)
-        return gr.Group(visible=True), title, text, [side, turn], menu, earlier, ""
+        text, info = chat_correct.as_text(reply.content), None if isinstance(reply.content, str) else TOOL_INFO
+        box = gr.Textbox(value=text, info=info)
+        return gr.Column(visible=True), title, box, [side, turn], menu, earlier, ""
 
     def add(self, chat_id: str, which: list[int], text: str, dataset: str, earlier: bool) -> tuple[Update, ...]:
         """(panel, said, dataset): append the corrected conversation to a dataset."""
@@ -185,7 +196,7 @@ class ChatHandlers:
         said = html.note(
             f"Added to {path.name} as line {line:,}. Open it in Data to see it, or train on it in Train.", "good"
         )
-        return gr.Group(visible=False), said, str(path)
+        return gr.Column(visible=False), said, str(path)
 
 
 def pick(chat_id: str, side: int, index: int) -> tuple[int | None, str]:

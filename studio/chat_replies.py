@@ -45,7 +45,6 @@ class Replies:
         chat: Chat,
         text: str,
         replaced: int | None,
-        system: str,
         models: Mapping[int, str | None],
         settings: Mapping[str, Any],
     ) -> Iterator[set[int]]:
@@ -59,7 +58,6 @@ class Replies:
         try:
             if replaced is not None:
                 chat.cut(replaced)
-            chat.system = system
             chat.turns.append(turn := Turn(text))
             for side, value in models.items():
                 turn.replies[side] = Reply(label_of(value), facts="Waiting for the model ...")
@@ -133,7 +131,8 @@ def status(reply: Reply | None) -> str:
     if reply is None:
         return ""
     lines = [html.note(reply.notice, "warn")] if reply.notice else []
-    return "".join([*lines, f'<p class="chat-facts" role="status">{html.escape(reply.facts)}</p>'])
+    said = " · ".join(part for part in (reply.model, reply.facts) if part)
+    return "".join([*lines, f'<p class="chat-facts" role="status">{html.escape(said)}</p>'])
 
 
 def _changed(writers: Mapping[int, _Writer]) -> set[int]:

@@ -80,8 +80,13 @@ class Chat:
 
     id: str
     turns: list[Turn] = field(default_factory=list)
-    system: str = ""
-    """The system prompt of the last reply."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """What the last reply was asked with, by name: models, system prompt, numbers."""
+
+    @property
+    def system(self) -> str:
+        """The system prompt."""
+        return str(self.settings.get("system") or "")
 
     def messages(self, side: int, turns: int | None = None) -> list[dict[str, Any]]:
         """What a model of `side` is to answer at the last of the first `turns` turns (default: all).
@@ -137,7 +142,7 @@ class Chat:
         try:
             values = json.loads(_path(chat_id).read_text(encoding="utf-8"))
             turns = [_turn(turn) for turn in values["turns"]]
-            return cls(chat_id, turns, str(values["system"]))
+            return cls(chat_id, turns, dict(values["settings"]))
         except (OSError, ValueError, KeyError, TypeError):
             return cls(chat_id)
 

@@ -33,9 +33,9 @@ def build(context: Context) -> None:
         for side, value in zip(SIDES, defaults()):
             _build_side(fields, side, value)
     fields.said = gr.HTML(elem_id="chat_said", padding=False)
+    _build_correction(fields)
     _build_writing(fields)
     _build_settings(fields)
-    _build_correction(fields)
     fields.code = show_code("chat_code")
     _wire(fields, ChatHandlers(context.models), context)
 
@@ -50,10 +50,10 @@ def _build_side(fields: SimpleNamespace, side: int, value: str | None) -> None:
                 label="Model" if side == 0 else "Model beside it",
                 elem_id=f"chat_model_{side}",
                 allow_custom_value=True,  # a folder with a model, too
-                min_width=180,
+                min_width=130,
             )
-            load = gr.Button("Load", elem_id=f"chat_load_{side}", **{**_BUTTON, "min_width": 70})
-            unload = gr.Button("Unload", elem_id=f"chat_unload_{side}", **{**_BUTTON, "min_width": 80})
+            load = gr.Button("Load", elem_id=f"chat_load_{side}", **{**_BUTTON, "min_width": 60})
+            unload = gr.Button("Unload", elem_id=f"chat_unload_{side}", **{**_BUTTON, "min_width": 70})
         about = gr.HTML(elem_id=f"chat_about_{side}", padding=False)
         bot = gr.Chatbot(
             label=f"Replies of model {LETTERS[side]}",
@@ -78,10 +78,10 @@ def _build_writing(fields: SimpleNamespace) -> None:
     with gr.Row(elem_classes="chat-writing"):
         fields.box = gr.Textbox(
             label="Your message", placeholder="Enter sends, Shift+Enter begins a line", lines=1, max_lines=8,
-            elem_id="chat_box", scale=1, min_width=220,
+            elem_id="chat_box", scale=1, min_width=160,
         )  # fmt: skip
-        fields.send = gr.Button("Send", variant="primary", elem_id="chat_send", scale=0, min_width=110)
-        fields.stop = gr.Button("Stop", variant="stop", elem_id="chat_stop", scale=0, min_width=110, visible=False)
+        fields.send = gr.Button("Send", variant="primary", elem_id="chat_send", scale=0, min_width=84)
+        fields.stop = gr.Button("Stop", variant="stop", elem_id="chat_stop", scale=0, min_width=84, visible=False)
     with gr.Row(elem_classes="buttons"):
         fields.retry = gr.Button("Retry", elem_id="chat_retry", **_BUTTON)
         fields.edit = gr.Button("Edit my message", elem_id="chat_edit", **{**_BUTTON, "min_width": 140})
@@ -113,21 +113,20 @@ def _build_settings(fields: SimpleNamespace) -> None:
 
 
 def _build_correction(fields: SimpleNamespace) -> None:
-    with gr.Group(visible=False, elem_id="chat_correction") as fields.correction:
-        fields.correction_title = gr.HTML()
-        fields.corrected = gr.Textbox(
-            label="Corrected reply", lines=4, max_lines=16, elem_id="chat_corrected",
-            info="What the calculator was asked stands between <|python_start|> and <|python_end|>.",
-        )  # fmt: skip
-        with gr.Row():
+    with gr.Column(visible=False, elem_id="chat_correction") as fields.correction:
+        fields.correction_title = gr.HTML(padding=False)
+        fields.corrected = gr.Textbox(label="Corrected reply", lines=3, max_lines=16, elem_id="chat_corrected")
+        with gr.Row(equal_height=False):
             fields.dataset = gr.Dropdown(label="Add to", elem_id="chat_dataset", min_width=220)
             fields.earlier = gr.Checkbox(
                 True, label="With the messages before it", elem_id="chat_earlier", min_width=220,
                 info="Earlier replies are then trained on, too.",
             )  # fmt: skip
-        with gr.Row():
-            fields.add = gr.Button("Add to dataset", variant="primary", elem_id="chat_add", min_width=150)
-            fields.cancel = gr.Button("Cancel", elem_id="chat_cancel", min_width=110)
+        with gr.Row(elem_classes="buttons"):
+            fields.add = gr.Button(
+                "Add to dataset", variant="primary", elem_id="chat_add", **{**_BUTTON, "min_width": 150}
+            )
+            fields.cancel = gr.Button("Cancel", elem_id="chat_cancel", **_BUTTON)
     fields.added = gr.HTML(elem_id="chat_added", padding=False)
 
 
@@ -139,12 +138,14 @@ def _wire(fields: SimpleNamespace, handlers: ChatHandlers, context: Context) -> 
     _wire_models(of, fields, handlers, context)
     _wire_correction(of, fields, handlers, context)
     sides = of("bot_0", "facts_0", "bot_1", "facts_1")
-    context.page.load(handlers.restore, fields.chat_id, [fields.chat_id, *sides], **QUIET)
+    known = of("chat_id", *SETTINGS)
+    shown = [fields.chat_id, *sides, *of(*SETTINGS, "about_0", "about_1", "code")]
+    context.page.load(handlers.restore, known, shown, **QUIET)
     fields.both.change(lambda both: gr.Column(visible=both), fields.both, fields.column_1, **QUIET)
     gr.on(
         [component.change for component in of(*SETTINGS)],
         handlers.code,
-        of("chat_id", *SETTINGS),
+        known,
         fields.code,
         trigger_mode="always_last",
         **QUIET,
@@ -181,7 +182,6 @@ def _wire_writing(of: Any, fields: SimpleNamespace, handlers: ChatHandlers) -> N
 
 def _wire_models(of: Any, fields: SimpleNamespace, handlers: ChatHandlers, context: Context) -> None:
     models, about = of("model_0", "model_1"), of("about_0", "about_1")
-    context.page.load(handlers.lists, models, [*models, *about], **QUIET)
     context.tab.select(handlers.lists, models, [*models, *about], **QUIET)
     for side in SIDES:
         model, line, load, unload = of(f"model_{side}", f"about_{side}", f"load_{side}", f"unload_{side}")
@@ -203,4 +203,4 @@ def _wire_correction(of: Any, fields: SimpleNamespace, handlers: ChatHandlers, c
         [fields.correction, fields.added, context.dataset],
         **QUIET,
     )
-    fields.cancel.click(partial(gr.Group, visible=False), None, fields.correction, **QUIET)
+    fields.cancel.click(partial(gr.Column, visible=False), None, fields.correction, **QUIET)

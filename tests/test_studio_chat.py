@@ -270,13 +270,17 @@ class TestReplies:
     def test_the_chat_survives_a_reload_and_is_deleted_when_cleared(self, models):
         handlers = ChatHandlers(models)
         run(handlers.send(ID, "One", None, *chosen()))
-        chat_id, bot, facts, other, _ = ChatHandlers(models).restore(ID)
+        restored = ChatHandlers(models).restore(ID, *chosen(seed=9, model_0=B))
+        chat_id, bot, facts, other, _ = restored[:5]
+        settings = dict(zip(SETTINGS, restored[5:13], strict=True))
+        assert (settings["model_0"].value, settings["model_1"].value, settings["seed"]) == (A, B, 1)
+        assert "'One'" in restored[-1]
         assert (chat_id, [message["content"] for message in bot]) == (ID, ["One", "Good day."])
         assert "30 tokens" in facts
         assert len(other) == 1
         handlers.clear(ID)
         assert Chat.load(ID).turns == []
-        assert len(handlers.restore("")[0]) == 16
+        assert len(handlers.restore("", *chosen())[0]) == 16
 
     @pytest.mark.parametrize("chat_id", ["../../../etc/passwd", "", "0123456789ABCDEF", None])
     def test_an_id_from_the_browser_reaches_no_other_file(self, home, chat_id):
@@ -321,7 +325,9 @@ class TestModels:
 
 def a_chat() -> Chat:
     parts = [{"type": "python", "text": "2*3"}, {"type": "python_output", "text": "6"}, {"type": "text", "text": "7"}]
-    chat = Chat(ID, [Turn("One", [Reply("m", [{"type": "text", "text": "Uno"}]), None])], system="Be kind.")
+    chat = Chat(
+        ID, [Turn("One", [Reply("m", [{"type": "text", "text": "Uno"}]), None])], settings={"system": "Be kind."}
+    )
     chat.turns.append(Turn("2*3?", [Reply("m", parts), Reply("n", [{"type": "text", "text": "5"}])]))
     chat.save()
     return chat
@@ -334,9 +340,9 @@ class TestCorrecting:
         panel, title, text, which, menu, earlier, _ = handlers.correct(ID, 0, None, "")
         assert panel.visible
         assert "2*3?" in title
-        assert text == "<|python_start|>2*3<|python_end|><|output_start|>6<|output_end|>7"
+        assert text.value == "<|python_start|>2*3<|python_end|><|output_start|>6<|output_end|>7"
         assert (which, menu.value, earlier.visible) == ([0, 1], chat_correct.NEW, True)
-        _, note, path = handlers.add(ID, which, text[:-1] + "6", menu.value, True)
+        _, note, path = handlers.add(ID, which, text.value[:-1] + "6", menu.value, True)
         assert "Added to corrections.jsonl as line 1" in note
         [row] = load_conversations(path)
         assert [message["role"] for message in row["messages"]] == ["system", "user", "assistant", "user", "assistant"]

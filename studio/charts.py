@@ -34,7 +34,7 @@ def curves(tags: Sequence[str], x_axis: str = "step", which: str = "Both", smoot
 
 def chart(series: Sequence[Series], x_axis: str, log: bool) -> str:
     """The lines as inline SVG; "" when there is nothing to draw."""
-    return line_chart(series, X_LABELS[x_axis].lower(), "loss", log)
+    return line_chart(series, X_LABELS[x_axis].lower(), "loss", log, width=1240, height=360)
 
 
 def png(series: Sequence[Series], x_axis: str, log: bool) -> bytes:

@@ -20,8 +20,8 @@ _FIRST_SHOWN = 3
 class EvaluateFields:
     """The components of the tab."""
 
-    none: Any = None
     table: Any = None
+    sort: Any = None
     run: Any = None
     note: Any = None
     name: Any = None
@@ -53,8 +53,8 @@ class EvaluateFields:
 
 def wire(fields: EvaluateFields, context: Context) -> None:
     """Connect everything."""
-    pickers = [fields.run, fields.shown, fields.first, fields.second]
-    lists = {"fn": refresh, "inputs": pickers, "outputs": [fields.none, fields.table, *pickers], **PRIVATE}
+    pickers = [fields.sort, fields.run, fields.shown, fields.first, fields.second]
+    lists = {"fn": refresh, "inputs": pickers, "outputs": [fields.table, *pickers[1:]], **PRIVATE}
     of_run = {"fn": about_run, "inputs": fields.run, "outputs": [fields.note, fields.name], **PRIVATE}
     look = [fields.shown, fields.which, fields.x_axis, fields.smoothing, fields.log]
     drawn = [fields.chart, fields.chart_code]
@@ -67,7 +67,7 @@ def wire(fields: EvaluateFields, context: Context) -> None:
     context.page.load(**lists)
     context.tab.select(**lists)
     fields.run.change(**of_run)
-    fields.table.select(chosen_row, None, fields.run, **PRIVATE)
+    gr.on([fields.sort.input, fields.run.input], show_table, pickers[:2], fields.table, **PRIVATE)
     gr.on([one.change for one in look], draw, look, drawn, trigger_mode="always_last", **PRIVATE)
     gr.on([one.change for one in (fields.first, fields.second, *look[1:])], trigger_mode="always_last", **pair)
     _wire_actions(fields, context, lists)
@@ -75,7 +75,7 @@ def wire(fields: EvaluateFields, context: Context) -> None:
     gr.Timer(LOOK_EVERY_SECONDS).tick(
         watch,
         [seen, *look, *pickers],
-        [seen, fields.chart, fields.none, fields.table, *pickers],
+        [seen, fields.chart, fields.table, *pickers[1:]],
         queue=False,
         **PRIVATE,
     )
@@ -103,22 +103,24 @@ def _wire_actions(fields: EvaluateFields, context: Context, lists: dict[str, Any
         event.then(**lists)
 
 
-def refresh(run: str, shown: list[str], first: str, second: str) -> list[Any]:
+def show_table(sort: str, run: str) -> str:
+    """The table in another order, or with another run chosen."""
+    return run_facts.table_html(run_facts.sorted_facts(run_facts.all_facts(), sort), run)
+
+
+def refresh(sort: str, run: str, shown: list[str], first: str, second: str) -> list[Any]:
     """The table and every list of runs as they are now; what is gone is no longer chosen."""
-    facts = run_facts.all_facts()
-    tags = [one.tag for one in facts]
-    nothing = "" if facts else html.empty("No run yet", "Train one in the Train tab: it appears here, with its loss.")
+    tags = live.run_tags()
     kept = [tag for tag in shown or [] if tag in tags] or tags[:_FIRST_SHOWN]
     run = run if run in tags else (tags[0] if tags else None)
     first = first if first in tags else (tags[1] if len(tags) > 1 else None)
     second = second if second in tags else (tags[0] if len(tags) > 1 else None)
     return [
-        nothing,
-        gr.Dataframe(value=[one.row() for one in facts], visible=bool(facts)),
-        gr.Dropdown(choices=tags, value=run),
-        gr.Dropdown(choices=tags, value=kept),
-        gr.Dropdown(choices=tags, value=first),
-        gr.Dropdown(choices=tags, value=second),
+        show_table(sort, run),
+        gr.update(choices=tags, value=run),
+        gr.update(choices=tags, value=kept),
+        gr.update(choices=tags, value=first),
+        gr.update(choices=tags, value=second),
     ]
 
 
@@ -126,19 +128,14 @@ def watch(seen: list[Any], *values: Any) -> list[Any]:
     """What changed since this browser last looked: the list of runs and their states, and the shown curves."""
     look, pickers = values[:5], values[5:]
     facts = run_facts.all_facts()
-    states = [[one.tag, one.state, one.note] for one in facts]
+    states = [list(one.row()) for one in facts]
     lengths = [[one.tag, one.steps] for one in facts if one.tag in (look[0] or [])]
     if [states, lengths] == seen:
         return [gr.skip()] * 7
     changed_runs = bool(seen) and seen[0] != states
-    lists = refresh(*pickers) if changed_runs else [gr.skip()] * 6
+    lists = refresh(*pickers) if changed_runs else [gr.skip()] * 5
     chart = draw(*look)[0] if bool(seen) and seen[1] != lengths else gr.skip()
     return [[states, lengths], chart, *lists]
-
-
-def chosen_row(event: gr.SelectData) -> str:
-    """The run of the row that was clicked, wherever sorting has put it."""
-    return str(event.row_value[0])
 
 
 def about_run(tag: str) -> tuple[str, str]:
@@ -181,7 +178,7 @@ def rename_run(tag: str, name: str, loaded: list[str]) -> tuple[str, Any]:
     """Rename the chosen run."""
     said = _said(lambda: run_facts.rename(tag or "", name or "", loaded), f"{tag} is now called {name}.")
     is_renamed = "note good" in said
-    return said, (gr.Dropdown(choices=live.run_tags(), value=name.strip()) if is_renamed else gr.skip())
+    return said, (gr.update(choices=live.run_tags(), value=name.strip()) if is_renamed else gr.skip())
 
 
 def ask_delete(tag: str) -> tuple[Any, str, str]:

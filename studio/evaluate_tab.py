@@ -7,9 +7,6 @@ from studio.context import Context
 from studio.evaluate_events import EvaluateFields
 from studio.showcode import show_code
 
-_WIDTHS = [130, 90, 120, 150, 90, 70, 120, 90, 80, 160]
-_TYPES = ["str", "str", "str", "str", "str", "number", "number", "str", "str", "str"]
-
 
 def build(context: Context) -> None:
     """Lay the tab out and wire it."""
@@ -22,21 +19,10 @@ def build(context: Context) -> None:
 
 
 def _runs(fields: EvaluateFields) -> None:
-    gr.HTML(html.step(1, "All runs", "Click a column's head to sort, a row to choose its run."))
-    fields.none = gr.HTML(elem_id="eval_none", padding=False)
-    fields.table = gr.Dataframe(
-        [],
-        headers=list(run_facts.COLUMNS),
-        datatype=_TYPES,
-        column_widths=_WIDTHS,
-        interactive=False,
-        show_label=False,
-        max_height=320,
-        elem_id="eval_table",
-        buttons=[],
-        visible=False,
-    )
+    gr.HTML(html.step(1, "All runs", "Whoever started them, and wherever."))
+    fields.table = gr.HTML(elem_id="eval_table", padding=False)
     with gr.Row(elem_classes="fields"):
+        fields.sort = gr.Dropdown(list(run_facts.SORTS), value=run_facts.SORTS[0], label="Order", elem_id="eval_sort")
         fields.run = gr.Dropdown([], value=None, label="Chosen run", elem_id="eval_run")
         fields.note = gr.Textbox(label="Note", max_lines=1, elem_id="eval_note", placeholder="What was tried here?")
         fields.name = gr.Textbox(label="New name", max_lines=1, elem_id="eval_name")

@@ -52,14 +52,16 @@ def bar(done: int, total: int, state: str = "") -> str:
 
 def log(text: str) -> str:
     """Output of a program, as it is."""
-    return f'<pre class="log" tabindex="0" aria-label="Log">{escape(text)}</pre>'
+    return (
+        f'<div class="log-frame" tabindex="0" role="log" aria-label="Log"><pre class="log">{escape(text)}</pre></div>'
+    )
 
 
 def table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """A plain table."""
+    """A plain table of even columns."""
     head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
     body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    return f'<table class="plain"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+    return f'<table class="plain fixed"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
 
 
 def duration(seconds: float | None) -> str:

@@ -99,7 +99,7 @@ def _draw(run: Run, status: RunStatus, stopping: tuple[str, str], signature: tup
         run.tag,
         _status(run, status, stopping, rows),
         _chart(status, rows),
-        html.log(run.log_tail(LOG_LINES)),
+        html.log(run.log_tail(LOG_LINES) or "The log is empty so far."),
         can_stop=is_active and status.state != "stopping",
         can_resume=status.state in ("stopped", "interrupted", "failed") and not is_active,
         retry=change.label if change else "",
@@ -148,7 +148,7 @@ def _chart(status: RunStatus, rows: list[dict[str, Any]]) -> str:
         Series("training, smoothed", smooth(train, SMOOTHING), 0),
         Series("validation", validation, 1, mark_best=True),
     ]
-    chart = line_chart(series, "step", "loss")
+    chart = line_chart(series, "step", "loss", width=660, height=340)
     if chart:
         return chart
     if status.is_over:

@@ -14,6 +14,7 @@ from nanochat_core.runs import Run
 from studio import html, launching, run_metrics
 
 COLUMNS = ("Run", "State", "Base", "Data", "Version", "Steps", "Best validation", "Time", "Device", "Note")
+SORTS = ("Newest first", "Best validation first", "Longest first", "By name", "By state", "By data")
 _NOTE = "note.txt"
 _DEVICE = re.compile(r"^Base model .*? parameters, (\w+), (\w+)", re.MULTILINE)
 _LOG_HEAD_BYTES = 4000
@@ -36,11 +37,12 @@ class RunFacts:
     device: str
     note: str
 
-    def row(self) -> list[Any]:
-        """The cells under COLUMNS; numbers stay numbers, so that they sort as such."""
-        best = None if self.best is None else round(self.best, 4)
-        shown = (self.data, self.version, self.steps, best, html.duration(self.seconds), self.device, self.note)
-        return [self.tag, self.state, self.base, *shown]
+    def row(self) -> tuple[str, ...]:
+        """The cells under COLUMNS."""
+        best = "–" if self.best is None else f"{self.best:.4f}"
+        steps = f"{self.steps} of {self.planned}" if self.planned else str(self.steps)
+        shown = (self.data, self.version, steps, best, html.duration(self.seconds), self.device or "–", self.note)
+        return self.tag, self.state, self.base, *shown
 
 
 def facts_of(run: Run) -> RunFacts:
@@ -67,6 +69,41 @@ def facts_of(run: Run) -> RunFacts:
 def all_facts() -> list[RunFacts]:
     """Every run, newest first."""
     return [facts_of(run) for run in Run.list()]
+
+
+def sorted_facts(facts: list[RunFacts], by: str) -> list[RunFacts]:
+    """In one of the orders of SORTS; those without a value come last."""
+    keys = {
+        SORTS[1]: lambda one: (one.best is None, one.best or 0.0),
+        SORTS[2]: lambda one: -one.seconds,
+        SORTS[3]: lambda one: one.tag.lower(),
+        SORTS[4]: lambda one: one.state,
+        SORTS[5]: lambda one: (one.data.lower(), one.version),
+    }
+    return sorted(facts, key=keys[by]) if by in keys else facts
+
+
+def table_html(facts: list[RunFacts], chosen: str | None) -> str:
+    """All runs as a table that scrolls sideways where the window is narrow."""
+    if not facts:
+        return html.empty("No run yet", "Train one in the Train tab: it appears here, with its loss.")
+    numbers = ("Steps", "Best validation", "Time")
+    head = "".join(f"<th{_number(name, numbers)}>{name}</th>" for name in COLUMNS)
+    body = "".join(
+        f"<tr{' class=chosen' if one.tag == chosen else ''}>"
+        + "".join(
+            f"<td{_number(name, numbers)}>{html.badge(cell) if name == 'State' else html.escape(cell)}</td>"
+            for name, cell in zip(COLUMNS, one.row(), strict=True)
+        )
+        + "</tr>"
+        for one in facts
+    )
+    table = f'<table class="plain"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+    return f'<div class="table-frame" tabindex="0" role="region" aria-label="All runs">{table}</div>'
+
+
+def _number(name: str, numbers: tuple[str, ...]) -> str:
+    return ' class="number"' if name in numbers else ""
 
 
 def _training_seconds(rows: list[dict[str, Any]]) -> float:

@@ -126,7 +126,7 @@ class Handlers:
         if not data:
             return gr.skip(), gr.skip(), gr.skip()
         tag, questions = self.name_run(data)
-        return gr.Dropdown(choices=train_state.dataset_choices(), value=data), tag, questions
+        return gr.update(choices=train_state.dataset_choices(), value=data), tag, questions
 
     def lists(self, base: str, data: str) -> tuple[Any, Any]:
         """Fresh choices; what is gone is no longer chosen."""
@@ -134,7 +134,7 @@ class Handlers:
         base = base if base in [value for _, value in bases] else bases[0][1]
         paths = [path for _, path in datasets]
         data = data if data in paths else (paths[0] if paths else None)
-        return gr.Dropdown(choices=bases, value=base), gr.Dropdown(choices=datasets, value=data)
+        return gr.update(choices=bases, value=base), gr.Dropdown(choices=datasets, value=data)
 
     def preview(self, *chosen: Any) -> Iterator[tuple[Any, Any, Any, Any]]:
         """Counts, command and cell of what is chosen; a sentence in place of the counts where it cannot work."""
@@ -154,7 +154,7 @@ class Handlers:
         except ValueError as error:
             return html.note(str(error), "bad"), gr.skip(), gr.skip()
         said = html.note(f"Run {run.tag} has been started.", "good")
-        return said, gr.Dropdown(choices=train_state.run_choices(), value=""), suggest_tag(chosen[1])
+        return said, gr.update(choices=train_state.run_choices(), value=""), suggest_tag(chosen[1])
 
     def queue(self, *chosen: Any) -> tuple[Any, Any, Any, Any]:
         """Put the run at the end of the queue."""
@@ -190,7 +190,7 @@ class Handlers:
             return [gr.skip()] * (3 + len(form_names())) + [html.note(str(error), "bad")]
         values, datasets = config.to_dict(), train_state.dataset_choices()
         is_known = config.data_path in [known for _, known in datasets]
-        data = gr.Dropdown(choices=datasets, value=config.data_path) if is_known else gr.skip()
+        data = gr.update(choices=datasets, value=config.data_path) if is_known else gr.skip()
         what = "Settings loaded." if is_known else f"Settings loaded; their dataset {config.data_path} is not here."
         form = [values[name] for name in form_names()]
         return [base_value(config), data, config.output_tag, *form, html.note(what, "good" if is_known else "warn")]

@@ -28,7 +28,7 @@ def build(context: Context, fields: TrainFields) -> WatchPanel:
     with gr.Row(elem_classes="buttons"):
         stop = gr.Button("Stop and save", variant="stop", visible=False, elem_id="watch_stop", scale=0, min_width=150)
         resume = gr.Button("Resume", variant="primary", visible=False, elem_id="watch_resume", scale=0, min_width=130)
-        retry = gr.Button("Retry", visible=False, elem_id="watch_retry", scale=0, min_width=220)
+        retry = gr.Button("Retry", visible=False, elem_id="watch_retry", scale=0, min_width=290)
     with gr.Row(visible=False, elem_classes="buttons", elem_id="watch_sure") as sure:
         gr.HTML(html.note("Finish the step, save a checkpoint and stop? It can be resumed.", "warn"), padding=False)
         yes = gr.Button("Yes, stop and save", variant="stop", elem_id="watch_stop_yes", scale=0, min_width=160)
@@ -36,7 +36,7 @@ def build(context: Context, fields: TrainFields) -> WatchPanel:
     said = gr.HTML(elem_id="watch_said", padding=False)
     with gr.Row(elem_classes="watch"):
         chart = gr.HTML(elem_id="watch_chart", padding=False, min_height=0)
-        log = gr.HTML(elem_id="watch_log", max_height=340, autoscroll=True, padding=False)
+        log = gr.HTML(elem_id="watch_log", padding=False)
     code = show_code("watch_code")
     seen = gr.State([])
     timer = gr.Timer(POLL_SECONDS)
@@ -70,7 +70,7 @@ def poll(tag: str, seen: list[Any]) -> list[Any]:
     if now[1] != was[1]:
         changes[7:9] = [waiting, gr.Button(visible=bool(waiting))]
     if now[2] != was[2]:
-        changes[9] = gr.Dropdown(choices=train_state.run_choices())
+        changes[9] = gr.update(choices=train_state.run_choices())
     return [*changes, gr.skip() if now == seen else now]
 
 
@@ -110,4 +110,4 @@ def retry_run(tag: str) -> tuple[str, Any]:
     except ValueError as error:
         return html.note(str(error), "bad"), gr.skip()
     said = html.note(f"Started again as {run.tag}.", "good")
-    return said, gr.Dropdown(choices=train_state.run_choices(), value="")
+    return said, gr.update(choices=train_state.run_choices(), value="")

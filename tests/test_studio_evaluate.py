@@ -23,6 +23,16 @@ def test_a_run_in_one_row(home):
     assert len(facts.row()) == len(run_facts.COLUMNS)
 
 
+def test_runs_are_sorted_and_shown_as_text(home):
+    invent_run("slow", steps=60)
+    invent_run("best", steps=30, init_lr_frac=0.05).write_status(best_val_loss=0.1)
+    run_facts.set_note("slow", "<script>alert(1)</script>")
+    orders = {by: [one.tag for one in run_facts.sorted_facts(run_facts.all_facts(), by)] for by in run_facts.SORTS}
+    assert orders["Newest first"] == orders["Best validation first"] == orders["By name"] == ["best", "slow"]
+    assert orders["Longest first"] == ["slow", "best"]
+    assert "<script" not in evaluate_events.show_table("By name", "slow")
+
+
 def test_a_note_stays_with_the_run(home):
     invent_run("mine")
     run_facts.set_note("mine", " lower rates ")
@@ -110,17 +120,17 @@ def test_scores_and_replies_before_and_after(home):
 
 
 def test_the_lists_follow_what_there_is(home):
-    assert "No run yet" in evaluate_events.refresh("gone", ["gone"], "gone", "gone")[0]
+    newest = run_facts.SORTS[0]
+    assert "No run yet" in evaluate_events.refresh(newest, "gone", ["gone"], "gone", "gone")[0]
     invent_run("one")
-    said, table, run, shown, *_ = evaluate_events.refresh(None, ["gone"], None, None)
-    assert said == ""
-    assert table.value["data"][0][0] == "one"
-    assert (run.value, shown.value) == ("one", ["one"])
+    table, run, shown, *_ = evaluate_events.refresh(newest, None, ["gone"], None, None)
+    assert "<td>one</td>" in table
+    assert (run["value"], shown["value"]) == ("one", ["one"])
 
 
 def test_the_watch_sends_nothing_while_nothing_changes(home):
     invent_run("one", "stopped", 40, 20)
-    look, pickers = (["one"], "Both", "step", 0.6, False), ("one", ["one"], None, None)
+    look, pickers = (["one"], "Both", "step", 0.6, False), (run_facts.SORTS[0], "one", ["one"], None, None)
     seen = evaluate_events.watch([], *look, *pickers)[0]
     assert evaluate_events.watch(seen, *look, *pickers) == [gr.skip()] * 7
     Run.open("one").write_status(step=21)

@@ -17,8 +17,9 @@ def build_app(tab: str = "data") -> gr.Blocks:
     """The whole app, not yet launched; `tab` (data, train, evaluate, chat) is open at first."""
     with gr.Blocks(title="nanochat studio", fill_width=True, analytics_enabled=False) as demo:
         gr.HTML(HEADER, elem_id="header", padding=False)
+        dataset, selected = gr.State(""), gr.State("")  # not inside Tabs, which takes its children for tabs
         with gr.Tabs(selected=tab, elem_id="tabs") as tabs:
-            context = Context(tabs=tabs, dataset=gr.State(""), selected=gr.State(""), models=_models(), page=demo)
+            context = Context(tabs=tabs, dataset=dataset, selected=selected, models=_models(), page=demo)
             for label in TABS:
                 name = f"studio.{label.lower()}_tab"
                 if importlib.util.find_spec(name):

@@ -84,9 +84,11 @@ class ChatHandlers:
         """(id, chatbots and lines of both sides, SETTINGS, lines about both models, code) for a page that is opened."""
         chat = Chat.load(chat_id) if chat_id else Chat(Chat.new_id())
         values = {**dict(zip(SETTINGS, settings, strict=True)), **chat.settings}
-        values["model_0"], values["model_1"], *about = self.lists(values["model_0"], values["model_1"])
-        models = [menu.value for menu in (values["model_0"], values["model_1"])]
-        code = self.code(chat.id, values["both"], *models, *[values[name] for name in SETTINGS[3:]])
+        models = self._there(values["model_0"], values["model_1"])
+        values["model_0"], values["model_1"] = models
+        code = self.code(chat.id, *[values[name] for name in SETTINGS])
+        values["model_0"], values["model_1"] = _menus(models)
+        about = [self.about(value) for value in models]
         return chat.id, *_all_sides(chat), *[values[name] for name in SETTINGS], *about, code
 
     def clear(self, chat_id: str) -> tuple[Update, ...]:
@@ -109,12 +111,14 @@ class ChatHandlers:
     # Models
 
     def lists(self, first: str | None, second: str | None) -> tuple[Update, ...]:
-        """Fresh choices of models and of datasets, what is gone replaced; then the lines about both models."""
-        found, begin = choices(), defaults()
-        known = [value for _, value in found]
-        values = [value if value in known else other for value, other in zip((first, second), begin)]
-        menus = [gr.Dropdown(choices=found, value=value) for value in values]
-        return *menus, *(self.about(value) for value in values)
+        """Fresh choices of models, what is gone replaced; then the lines about both."""
+        values = self._there(first, second)
+        return *_menus(values), *(self.about(value) for value in values)
+
+    def _there(self, *chosen: str | None) -> list[str | None]:
+        """The chosen models, with others in place of those that are not there."""
+        known = [value for _, value in choices()]
+        return [value if value in known else other for value, other in zip(chosen, defaults())]
 
     def about(self, value: str | None, said: str = "") -> str:
         """The line under a model's name: whether it is in memory, and what it is."""
@@ -206,6 +210,10 @@ def pick(chat_id: str, side: int, index: int) -> tuple[int | None, str]:
     except ValueError:  # a click on what is only just being written
         return None, ""
     return turn, html.note(f"Message {turn + 1} is picked: edit it, or correct the reply to it.")
+
+
+def _menus(values: list[str | None]) -> list[Update]:
+    return [gr.Dropdown(choices=choices(), value=value) for value in values]
 
 
 def _stream(**updates: Update) -> tuple[Update, ...]:

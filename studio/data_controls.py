@@ -11,7 +11,10 @@ from studio.data_tokens import tokenizer_names
 from studio.html import step
 from studio.showcode import show_code
 
-_LEAD = "One conversation a line; the model learns the assistant's words. Nothing changes on disk until you save."
+_LEAD = (
+    "Pick a dataset, or drop a file: JSONL, JSON, ShareGPT, Alpaca, prompt and completion, CSV. "
+    "Nothing changes on disk until you save."
+)
 
 
 @dataclass
@@ -48,7 +51,7 @@ def files() -> Files:
                     delete_no = tool("Keep it", "data-delete-no")
                 download_file = gr.DownloadButton(visible="hidden", elem_id="data-download-file")
         with gr.Column(scale=2, min_width=300):
-            upload = gr.File(label="Upload: JSONL, JSON, ShareGPT, Alpaca, CSV", elem_id="data-upload", height=120)
+            upload = gr.File(label="Upload", elem_id="data-upload", height=132)
     return by_name(Files, locals())
 
 

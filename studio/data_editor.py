@@ -159,15 +159,12 @@ class Editor:
             elem_classes="turn-text" if part is None else None,
             scale=1,
         )
-        # always_last: one request at a time, and the last state of the field is sent in any case.
-        box.input(
-            partial(self.typed, session_id, row, turn, part),
-            [box, *self.inputs],
-            self.outputs,
-            queue=False,
-            trigger_mode="always_last",
-            **QUIET,
-        )
+        store = partial(self.typed, session_id, row, turn, part)
+        wires = {"inputs": [box, *self.inputs], "outputs": self.outputs, "queue": False, **QUIET}
+        # One request at a time while typing, and the field's last state in any case.
+        box.input(store, trigger_mode="always_last", **wires)
+        # On leaving it at once: a click elsewhere draws the editor anew, and what was still waiting would be lost.
+        box.blur(store, trigger_mode="multiple", **wires)
 
     def _change(self, what: str, function: Callable[..., bytes], *arguments: Any) -> Callable[..., Any]:
         return lambda at: handlers.change(at, what, function, *arguments)

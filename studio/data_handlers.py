@@ -157,7 +157,8 @@ def restore(at: At, version: str) -> At:
 
 
 def choose(at: At, row: int | None) -> At:
-    return at if row is None else moved(at, row=row)
+    """Show another conversation."""
+    return at if row is None or row == at["row"] else moved(at, row=row)
 
 
 def undo(at: At) -> tuple[At, str]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nanochat_core.data_report import plural
+from studio.conversation_edit import editable, messages_of
 from studio.data_rows import UNKNOWN, Rows
 
 PAGE = 25
@@ -121,16 +122,23 @@ def page(rows: Rows, found: list[int], number: int) -> Page:
 def _label(rows: Rows, row: int, is_repeated: bool) -> str:
     words = [name_of(rows, row)]
     problems = len(rows.all_faults(row)) + is_repeated
+    preview = _preview(rows, row)
     if rows.is_faulty(row):
-        preview = rows.data[row][:200].decode("utf-8", "replace")
+        words.append("error")
     else:
-        preview = rows.messages(row)[0]["content"]
         words.append(plural(rows.turns[row], "turn"))
         if rows.tokens[row] != UNKNOWN:
             words.append(plural(rows.tokens[row], "token"))
     if problems:
-        words.append(f"{'⛔' if _has_error(rows, row) else '⚠'} {plural(problems, 'problem')}")
+        words.append(plural(problems, "problem"))
     return f"{_shortened(preview)}\n{' · '.join(words)}"
+
+
+def _preview(rows: Rows, row: int) -> str:
+    """The first text; of a line that cannot be shown as turns, its beginning."""
+    value = editable(rows.data[row])
+    content = messages_of(value)[0]["content"] if value and messages_of(value) else None
+    return content if isinstance(content, str) else rows.data[row][:400].decode("utf-8", "replace")
 
 
 def name_of(rows: Rows, row: int) -> str:

@@ -14,6 +14,7 @@ from studio.data_editor import QUIET, Editor
 from studio.data_files import ConflictError, free_path
 from studio.html import note, step
 
+_EDIT = "Click a conversation and type in its bubbles. The model learns the assistant's words."
 _STYLE = Path(__file__).with_name("data_style.css")
 
 
@@ -50,16 +51,17 @@ def build(context: Context) -> None:
     mine = gr.BrowserState({"session": "", "opened": []}, storage_key="nanochat-studio-data", secret="data")
     gr.HTML(f"<style>{_STYLE.read_text(encoding='utf-8')}</style>", padding=False)
     files, saving = data_controls.files(), data_controls.saving()
-    gr.HTML(step(2, "Read and edit", "Click a conversation and type in its bubbles."), padding=False)
-    with gr.Row(elem_id="data-work", equal_height=False):
-        with gr.Column(scale=2, min_width=300):
-            listing = data_controls.listing()
-        with gr.Column(scale=3, min_width=320):
-            editor_place = gr.Column(elem_id="data-editor")
-            gr.HTML('<h3 class="data-subtitle">What the model is trained on</h3>', padding=False)
-            measures = data_controls.measures()
-            tokens = gr.HTML(elem_id="data-tokens", padding=False)
-    mending, history = data_controls.mending(), data_controls.history()
+    with gr.Column(elem_id="data-open"):  # not seen before something is open: see data_style.css
+        gr.HTML(step(2, "Read and edit", _EDIT), padding=False)
+        with gr.Row(elem_id="data-work", equal_height=False):
+            with gr.Column(scale=2, min_width=300):
+                listing = data_controls.listing()
+            with gr.Column(scale=3, min_width=320):
+                editor_place = gr.Column(elem_id="data-editor")
+                gr.HTML('<h3 class="data-subtitle">What the model is trained on</h3>', padding=False)
+                measures = data_controls.measures()
+                tokens = gr.HTML(elem_id="data-tokens", padding=False)
+        mending, history = data_controls.mending(), data_controls.history()
     how = [measures.model, measures.longest, measures.split]
     query = [listing.search, listing.show, listing.sort]
     shown = [listing.rows, listing.note, listing.previous, listing.next, page]
@@ -70,7 +72,8 @@ def build(context: Context) -> None:
     _wire_saving(at, saving)
     _wire_mending(at, mending, history)
     measures.model.input(data_view.longest_of, measures.model, measures.longest, **QUIET)
-    gr.context.Context.root_block.load(_restore, [at, mine], at, **QUIET)
+    context.page.load(_restore, [at, mine], at, **QUIET)
+    context.tab.select(handlers.moved, at, at, **QUIET)  # other tabs add datasets and runs
     at.change(_remember, [at, mine, context.dataset], [mine, context.dataset], **QUIET)
 
     editor = Editor(at, edge, _typed, how, [saving.status, tokens, saving.save, saving.undo])
@@ -96,7 +99,8 @@ def _wire_list(at, page, listing, query, how, shown) -> None:
     gr.on(searched, _searched, inputs, shown, trigger_mode="always_last", **QUIET)
     listing.previous.click(_previous, inputs, shown, **QUIET)
     listing.next.click(_next, inputs, shown, **QUIET)
-    listing.rows.input(edge(handlers.choose), [at, listing.rows], at, **QUIET)
+    # Either may be missing after the server has set the value; a second one of the same row changes nothing.
+    gr.on([listing.rows.input, listing.rows.select], edge(handlers.choose), [at, listing.rows], at, **QUIET)
 
 
 def _wire_files(at: gr.State, files: data_controls.Files) -> None:

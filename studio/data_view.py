@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from nanochat_core.data_report import plural
+from nanochat_core.data_report import Fault, plural
+from nanochat_core.file_kinds import REPAIR
 from nanochat_core.presets import preset_of
 from studio import data_diff, data_files, data_problems
 from studio.conversation_edit import editable, messages_of
@@ -66,11 +67,16 @@ def heading(session: Session, row: int) -> str:
 
 def row_problems(session: Session, row: int) -> str:
     """The problems of the shown conversation, each with its line and remedy."""
-    name = name_of(session.rows, row).capitalize()
-    return "".join(
-        note(f"{fault.message} {fault.fix}", "bad" if fault.level == "error" else "warn", f"{name}:")
-        for fault in data_problems.problems_of(session.rows, row)
-    )
+    name = name_of(session.rows, row)
+    return "".join(_problem(name, fault) for fault in data_problems.problems_of(session.rows, row))
+
+
+def _problem(name: str, fault: Fault) -> str:
+    """One problem. What the command line would do is a button here."""
+    words = "the button does it for you." if data_problems.fix_label(fault.kind) else ""
+    remedy = fault.fix.replace(REPAIR, words)
+    kind = "bad" if fault.level == "error" else "warn"
+    return note(f"{fault.message} {remedy}", kind, f"{name.capitalize()}:")
 
 
 def tokens_html(session: Session | None, row: int | None, measure: Measure) -> str:
@@ -100,14 +106,7 @@ def problems_html(session: Session | None, kind: str) -> str:
     shown = data_problems.first_problems(session.rows, kind)
     total = counts[kind] if kind else counts.total()
     more = note(f"And {total - len(shown):,} more.") if total > len(shown) else ""
-    listed = "".join(
-        note(
-            f"{problem.fault.message} {problem.fault.fix}",
-            "bad" if problem.fault.level == "error" else "warn",
-            f"{problem.name.capitalize()}:",
-        )
-        for problem in shown
-    )
+    listed = "".join(_problem(problem.name, problem.fault) for problem in shown)
     return f'<div class="data-problems">{listed}</div>{more}'
 
 

@@ -131,7 +131,7 @@ def test_pages():
 
 def test_label_of_a_faulty_line_shows_the_line_and_its_problem():
     label = data_index.page(sample(), [2], 0).rows[0][1]
-    assert label == "{broken\nline 3 · ⛔ 1 problem"
+    assert label == "{broken\nline 3 · error · 1 problem"
 
 
 @pytest.mark.parametrize("count", [2, 3, 10, 47])

@@ -1,0 +1,101 @@
+"""The Train and Evaluate tabs in the real app: start, watch, reload, a second browser, a killed app, stop, resume."""
+
+import json
+import re
+
+import pytest
+
+from nanochat_core.runs import Run
+from tests.tiny import install_tiny_model
+
+
+@pytest.fixture
+def mine(home):
+    """A dataset and a tiny downloaded model, which the form then takes by itself."""
+    install_tiny_model(home)
+    path = home / "data" / "mine.jsonl"
+    path.parent.mkdir()
+    turns = [[("user", f"What is {i} and {i}?"), ("assistant", f"It is {2 * i}.")] for i in range(64)]
+    rows = [{"messages": [{"role": role, "content": text} for role, text in turn]} for turn in turns]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def step_of(page) -> int:
+    return int(re.search(r"Step\s+(\d+) of", page.locator("#watch_status").inner_text())[1])
+
+
+def wait_for_step(page, step):
+    page.wait_for_function(
+        "step => Number((document.querySelector('#watch_status').innerText.match(/Step\\s+(\\d+) of/) || [])[1]) > step",
+        arg=step,
+        timeout=90_000,
+    )
+
+
+def test_a_run_from_start_to_finish(app, mine, open_browser):
+    app.start("--tab", "train")
+    page = open_browser()
+    page.goto(app.url)
+    facts = page.locator("#train_counts .facts")
+    facts.get_by_text("57 / 6").wait_for()  # counted before anything was pressed
+    page.locator("#set_num_epochs input").fill("60")
+    page.locator("#set_num_epochs input").press("Tab")
+    facts.get_by_text("240", exact=True).wait_for()
+    page.locator("#train_tag input, #train_tag textarea").first.fill("mine")
+    page.locator("#train_start").click()
+    page.locator("#watch_chart polyline").first.wait_for(timeout=90_000)
+    wait_for_step(page, step_of(page))
+    page.reload()
+    wait_for_step(page, 1)
+    other = open_browser(390, 844)
+    other.goto(app.url)
+    wait_for_step(other, step_of(page))
+    wait_for_step(page, step_of(other))
+
+    app.kill()
+    before = Run.open("mine").status().step
+    app.start("--tab", "train")
+    again = open_browser()
+    again.goto(app.url)
+    again.locator("#watch_status").get_by_text("mine", exact=True).wait_for(timeout=10_000)
+    wait_for_step(again, before)
+    wait_for_step(page, before)  # the open page reconnects by itself
+
+    again.locator("#watch_stop").click()
+    again.locator("#watch_stop_yes").click()
+    again.locator("#watch_status").get_by_text("All its processes are gone").wait_for()
+    run = Run.open("mine")
+    assert run.processes() == []
+    assert run.status().state == "stopped"
+    other.locator("#watch_status .badge.stopped").wait_for()
+
+    again.locator("#watch_resume").click()
+    again.locator("#watch_status .badge.finished").wait_for(timeout=180_000)
+    assert run.status().step == 240
+    steps = run.metrics().dropna(subset="train_loss")["step"].tolist()
+    assert steps == list(range(1, 241))
+
+    again.get_by_role("tab", name="Evaluate", exact=True).click()
+    again.locator("#eval_table").get_by_text("240 of 240").wait_for()
+    assert again.locator("#eval_chart polyline").count() == 2
+    with again.expect_download() as download:
+        again.locator("#eval_csv").click()
+    assert len(download.value.path().read_text().splitlines()) > 240
+
+
+def test_a_mistake_is_told_in_place_and_nothing_starts(app, mine, open_browser):
+    app.start("--tab", "train")
+    page = open_browser()
+    page.goto(app.url)
+    page.locator("#train_counts .facts").wait_for()
+    page.locator("#set_val_split, #train_tag").first.wait_for()
+    page.locator("#train_tag input, #train_tag textarea").first.fill("../out")
+    page.locator("#train_start").click()
+    page.locator("#train_said .bad").get_by_text("output_tag").wait_for()
+    with open(mine, "a") as file:
+        file.write('{"messages": [{"role": "user"}]}\n')
+    page.locator("#set_num_epochs input").fill("2")
+    page.locator("#set_num_epochs input").press("Tab")
+    page.locator("#train_counts .bad").get_by_text("ine 65").wait_for()
+    assert Run.list() == []

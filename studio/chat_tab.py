@@ -19,14 +19,18 @@ LEAD = (
     "Ask one model, or two the same: the base beside what you taught it. "
     "Where a reply is bad, write what it should have been and add it to your data."
 )
-_BUTTON = {"size": "sm", "scale": 0, "min_width": 110}
+_BUTTON = {"size": "sm", "scale": 0, "min_width": 84}
+
+_REMEMBERED = "(id, ...rest) => [localStorage.getItem('nanochat-studio-chat') || '', ...rest]"
+_REMEMBER = "(id) => { if (id) localStorage.setItem('nanochat-studio-chat', id) }"
 
 
 def build(context: Context) -> None:
     """Lay the tab out and wire it."""
     fields = SimpleNamespace()
     gr.HTML(html.lead(LEAD))
-    fields.chat_id = gr.BrowserState("", storage_key="nanochat-studio-chat", secret="nanochat-studio")
+    # A field and not a BrowserState, which is not read before its tab has been opened.
+    fields.chat_id = gr.Textbox(visible=False, elem_id="chat_id")
     fields.editing, fields.picked, fields.which = gr.State(None), gr.State(None), gr.State([0, 0])
     fields.both = gr.Checkbox(False, label="Two models side by side", elem_id="chat_both", container=False)
     with gr.Row(equal_height=False, elem_id="chat_sides"):
@@ -77,14 +81,14 @@ def _build_side(fields: SimpleNamespace, side: int, value: str | None) -> None:
 def _build_writing(fields: SimpleNamespace) -> None:
     with gr.Row(elem_classes="chat-writing"):
         fields.box = gr.Textbox(
-            label="Your message", placeholder="Enter sends, Shift+Enter begins a line", lines=1, max_lines=8,
+            label="Your message", placeholder="Write here; Enter sends", lines=1, max_lines=8,
             elem_id="chat_box", scale=1, min_width=160,
         )  # fmt: skip
         fields.send = gr.Button("Send", variant="primary", elem_id="chat_send", scale=0, min_width=84)
         fields.stop = gr.Button("Stop", variant="stop", elem_id="chat_stop", scale=0, min_width=84, visible=False)
     with gr.Row(elem_classes="buttons"):
         fields.retry = gr.Button("Retry", elem_id="chat_retry", **_BUTTON)
-        fields.edit = gr.Button("Edit my message", elem_id="chat_edit", **{**_BUTTON, "min_width": 140})
+        fields.edit = gr.Button("Edit my message", elem_id="chat_edit", **{**_BUTTON, "min_width": 130})
         fields.clear = gr.Button("Clear", elem_id="chat_clear", **_BUTTON)
 
 
@@ -116,12 +120,14 @@ def _build_correction(fields: SimpleNamespace) -> None:
     with gr.Column(visible=False, elem_id="chat_correction") as fields.correction:
         fields.correction_title = gr.HTML(padding=False)
         fields.corrected = gr.Textbox(label="Corrected reply", lines=3, max_lines=16, elem_id="chat_corrected")
-        with gr.Row(equal_height=False):
-            fields.dataset = gr.Dropdown(label="Add to", elem_id="chat_dataset", min_width=220)
-            fields.earlier = gr.Checkbox(
-                True, label="With the messages before it", elem_id="chat_earlier", min_width=220,
-                info="Earlier replies are then trained on, too.",
-            )  # fmt: skip
+        fields.dataset = gr.Dropdown(label="Add to", elem_id="chat_dataset")
+        fields.earlier = gr.Checkbox(
+            True,
+            label="With the messages before it",
+            info="Earlier replies are then trained on, too.",
+            container=False,
+            elem_id="chat_earlier",
+        )
         with gr.Row(elem_classes="buttons"):
             fields.add = gr.Button(
                 "Add to dataset", variant="primary", elem_id="chat_add", **{**_BUTTON, "min_width": 150}
@@ -140,7 +146,9 @@ def _wire(fields: SimpleNamespace, handlers: ChatHandlers, context: Context) -> 
     sides = of("bot_0", "facts_0", "bot_1", "facts_1")
     known = of("chat_id", *SETTINGS)
     shown = [fields.chat_id, *sides, *of(*SETTINGS, "about_0", "about_1", "code")]
-    context.page.load(handlers.restore, known, shown, **QUIET)
+    context.page.load(handlers.restore, known, shown, js=_REMEMBERED, **QUIET).then(
+        None, fields.chat_id, None, js=_REMEMBER
+    )
     fields.both.change(lambda both: gr.Column(visible=both), fields.both, fields.column_1, **QUIET)
     gr.on(
         [component.change for component in of(*SETTINGS)],

@@ -1,0 +1,154 @@
+"""Chat in the real app: base and tuned side by side, stopped in mid-reply, and a bad answer made a training row."""
+
+import json
+import re
+import shutil
+
+import psutil
+import pytest
+from playwright.sync_api import Page, expect, sync_playwright
+
+from nanochat_core.conversations import load_conversations
+from tests.e2e.real_app import RealApp
+from tests.tiny import install_tiny_model
+
+PATIENCE = 90_000  # ms: a model's process imports torch, on a machine that may have other things to do
+HOSTILE = (
+    '<img src=http://127.0.0.1:9/a.png onerror="window.ran = 1"> <script>window.ran = 2</script> '
+    "![x](http://127.0.0.1:9/b.png) <b>bold?</b>"
+)
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory):
+    """The app with two small models that never tire of talking."""
+    home = tmp_path_factory.mktemp("chat-home")
+    install_tiny_model(home, tag="base", sequence_len=4096)
+    install_tiny_model(home, tag="tuned", sequence_len=4096, seed=3)
+    app = RealApp(home).start("--tab", "chat")
+    yield app
+    app.close()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_playwright() as playwright:
+        found = shutil.which("chromium")
+        assert found, "These tests need Chromium: `apt-get install chromium`."
+        browser = playwright.chromium.launch(executable_path=found)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(app, browser):
+    """The Chat tab in a browser of its own, which must not ask for anything elsewhere."""
+    context = browser.new_context(viewport={"width": 1440, "height": 900})
+    asked: list[str] = []
+    context.on("request", lambda request: asked.append(request.url))
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE)
+    expect.set_options(timeout=PATIENCE)
+    page.goto(app.url)
+    expect(page.locator("#chat_about_0")).to_contain_text("emory")
+    yield page
+    assert [url for url in asked if not url.startswith((app.url, "data:", "blob:"))] == []
+    context.close()
+
+
+def choose(page: Page, side: int, name: str) -> None:
+    field = page.locator(f"#chat_model_{side} input")
+    field.fill(name)
+    field.press("Enter")
+    field.blur()
+    expect(page.locator(f"#chat_about_{side}")).to_contain_text("emory")
+
+
+def set_longest(page: Page, tokens: int) -> None:
+    if not page.locator("#chat_max_tokens").is_visible():
+        page.locator("#chat_settings button").first.click()
+    field = page.locator("#chat_max_tokens input[type=number]")
+    field.fill(str(tokens))
+    field.blur()
+
+
+def ask(page: Page, text: str) -> None:
+    page.locator("#chat_box textarea").fill(text)
+    page.locator("#chat_send").click()
+
+
+def wait_for_reply(page: Page, side: int = 0) -> None:
+    expect(page.locator(f"#chat_facts_{side}")).to_contain_text("tokens/s")
+    expect(page.locator("#chat_send")).to_be_visible()
+
+
+def replies(page: Page, side: int):
+    return page.locator(f"#chat_bot_{side} [data-testid=bot]")
+
+
+def test_base_and_tuned_side_by_side_then_a_correction(page, app):
+    page.locator("#chat_both input").check()
+    choose(page, 0, "pretrained/base")
+    choose(page, 1, "pretrained/tuned")
+    set_longest(page, 24)
+    ask(page, "Hello, who are you?")
+    wait_for_reply(page, 0)
+    wait_for_reply(page, 1)
+    assert replies(page, 0).inner_text() != replies(page, 1).inner_text()
+    expect(page.locator("#chat_about_1")).to_contain_text("In memory")
+    page.locator("#chat_correct_1").click()
+    expect(page.locator("#chat_corrected textarea")).to_be_visible()
+    page.locator("#chat_corrected textarea").fill("I am the tuned one.")
+    page.locator("#chat_add").click()
+    expect(page.locator("#chat_added")).to_contain_text("Added to corrections.jsonl as line 1")
+    [row] = load_conversations(app.home / "data" / "corrections.jsonl")
+    assert [message["content"] for message in row["messages"]] == ["Hello, who are you?", "I am the tuned one."]
+    page.reload()
+    expect(replies(page, 1)).to_have_count(1)
+    expect(page.locator("#chat_model_1 input")).to_have_value("pretrained/tuned")
+    page.locator("#chat_unload_1").click()
+    expect(page.locator("#chat_about_1")).to_contain_text(re.compile(r"Unloaded: \d+ MB given back"))
+
+
+def test_stop_in_mid_reply_frees_the_model(page, app):
+    choose(page, 0, "pretrained/base")
+    set_longest(page, 2048)
+    ask(page, "Tell me everything.")
+    expect(page.locator("#chat_facts_0")).to_contain_text("Writing")
+    page.locator("#chat_stop").click()
+    expect(page.locator("#chat_facts_0")).to_contain_text("stopped")
+    tokens = int(re.search(r"([\d,]+) tokens?", page.locator("#chat_facts_0").inner_text())[1].replace(",", ""))
+    assert tokens < 2048
+    workers = psutil.Process(app.process.pid).children()
+    assert max(worker.cpu_percent(interval=1) for worker in workers) < 50  # nothing is generated any more
+    set_longest(page, 5)
+    page.locator("#chat_retry").click()
+    expect(page.locator("#chat_facts_0")).to_contain_text("5 tokens")
+    expect(page.locator("#chat_seed input")).to_have_value("2")
+
+
+def test_edit_and_clear(page, app):
+    choose(page, 0, "pretrained/base")
+    set_longest(page, 5)
+    ask(page, "First")
+    wait_for_reply(page)
+    page.locator("#chat_edit").click()
+    expect(page.locator("#chat_box textarea")).to_have_value("First")
+    ask(page, "First, please")
+    expect(page.locator("#chat_bot_0 [data-testid=user]")).to_have_text("First, please")
+    wait_for_reply(page)
+    page.locator("#chat_clear").click()
+    expect(page.locator("#chat_bot_0")).to_contain_text("Nothing said yet")
+
+
+def test_nothing_of_a_text_is_run_or_fetched(page, app):
+    choose(page, 0, "pretrained/base")
+    set_longest(page, 5)
+    ask(page, HOSTILE)
+    wait_for_reply(page)
+    shown = page.locator("#chat_bot_0 [data-testid=user]")
+    expect(shown).to_contain_text("<b>bold?</b>")
+    assert shown.locator("img, script, b").count() == 0
+    assert page.evaluate("window.ran") is None
+    chat = json.loads(next(path.read_text() for path in (app.home / "chats").iterdir() if "bold?" in path.read_text()))
+    assert chat["turns"][0]["user"] == HOSTILE

@@ -14,11 +14,12 @@ PYTEST ?=
 D32    := $(wildcard $(or $(NANOCHAT_STUDIO_HOME),.)/models/pretrained/chatsft_checkpoints/d32/model_*.pt)
 MODEL  ?= $(if $(D32),d32,starter)
 # mine_data.jsonl is asked about with mine_questions.jsonl where there is one.
+SHOTS  ?= models/screenshots
 QUESTIONS ?= $(if $(filter %_data.jsonl,$(DATA)),$(wildcard $(DATA:_data.jsonl=_questions.jsonl)))
 SETTINGS = --data_path "$(DATA)" --model_tag $(MODEL) --output_tag $(TAG) \
            $(if $(QUESTIONS),--questions_path "$(QUESTIONS)") $(ARGS)
 
-.PHONY: help install download finetune finetune-multi chat app chat-web test bench starter clean
+.PHONY: help install download finetune finetune-multi chat app chat-web test chromium screenshots bench starter clean
 
 help:
 	@echo "make app                                   open the app: edit data, train, compare, chat"
@@ -26,6 +27,7 @@ help:
 	@echo "make chat [TAG=name]                       talk to the trained model"
 	@echo "make download                              fetch nanochat-d32 (7.3 GB)"
 	@echo "make test                                  run all checks"
+	@echo "make screenshots [SHOTS=folder]            pictures of every tab"
 
 install: $(VENV)/.installed
 
@@ -49,10 +51,18 @@ app: install
 chat-web: install
 	$(VENV)/bin/python app.py --tab chat
 
-test: $(VENV)/.installed-tests
+test: $(VENV)/.installed-tests chromium
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/python -m pytest -n 2 $(PYTEST)
+
+# The browser tests' browser, where there is none yet.
+chromium: $(VENV)/.installed-tests
+	@$(VENV)/bin/python -m tests.e2e.browser
+
+# Every tab, wide and narrow, light and dark, empty, busy and failed, to be looked at.
+screenshots: chromium
+	$(VENV)/bin/python -m tests.e2e.screenshots $(SHOTS)
 
 bench: install
 	$(VENV)/bin/python -m benchmarks.load_memory

@@ -10,7 +10,7 @@ from tests.e2e.browser import chromium_path
 from tests.e2e.real_app import RealApp
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium():
     """The system's Chromium, or playwright's own."""
     with sync_playwright() as playwright:

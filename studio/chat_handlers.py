@@ -17,7 +17,21 @@ from studio.model_process import ModelProcesses
 Update = Any
 """A value for a component, gr.update(...) or gr.skip()."""
 
-STREAM = ("bot_0", "facts_0", "bot_1", "facts_1", "box", "send", "stop", "said", "editing", "seed", "code", "chat_id")
+STREAM = (
+    "bot_0",
+    "facts_0",
+    "bot_1",
+    "facts_1",
+    "box",
+    "send",
+    "stop",
+    "said",
+    "editing",
+    "seed",
+    "code",
+    "chat_id",
+    "picked",
+)
 """What a reply changes, in the order of the outputs."""
 
 SETTINGS = ("both", "model_0", "model_1", "system", "temperature", "top_k", "max_tokens", "seed")
@@ -66,7 +80,7 @@ class ChatHandlers:
         except ValueError as error:
             yield _stream(said=html.note(str(error), "bad"), box=text)
             return
-        shown = {"box": "", "said": "", "editing": None, "seed": values["seed"], "chat_id": chat.id}
+        shown = {"box": "", "said": "", "editing": None, "picked": None, "seed": values["seed"], "chat_id": chat.id}
         yield _stream(send=gr.Button(visible=False), stop=gr.Button(visible=True), **shown, **_sides(chat, first))
         for changed in answers:
             yield _stream(**_sides(chat, changed))
@@ -82,6 +96,7 @@ class ChatHandlers:
 
     def restore(self, chat_id: str, *settings: Any) -> tuple[Update, ...]:
         """(id, chatbots and lines of both sides, SETTINGS, lines about both models, code) for a page that is opened."""
+        self.replies.wait(chat_id)  # of a page that was reloaded in mid-reply, what was said is just being saved
         chat = Chat.load(chat_id) if chat_id else Chat(Chat.new_id())
         values = {**dict(zip(SETTINGS, settings, strict=True)), **chat.settings}
         models = self._there(values["model_0"], values["model_1"])
@@ -92,11 +107,11 @@ class ChatHandlers:
         return chat.id, *_all_sides(chat), *[values[name] for name in SETTINGS], *about, code
 
     def clear(self, chat_id: str) -> tuple[Update, ...]:
-        """Begin anew; the old chat is deleted. (said, editing, box, chatbots and lines of both sides)."""
+        """Begin anew; the old chat is deleted. (said, editing, picked, box, chatbots and lines of both sides)."""
         self.replies.stop(chat_id)
         chat = Chat(chat_id or Chat.new_id())
         chat.save()
-        return "", None, "", *_all_sides(chat)
+        return "", None, None, "", *_all_sides(chat)
 
     def edit(self, chat_id: str, picked: int | None) -> tuple[Update, Update, Update]:
         """(box, turn being edited, said): the picked or last message in the box, to be changed and sent again."""

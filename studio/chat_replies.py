@@ -1,6 +1,7 @@
 """Having one or two models answer at the same time: a thread for each, looked at a dozen times a second."""
 
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -39,6 +40,12 @@ class Replies:
         if stop is not None:
             stop.set()
         return stop is not None
+
+    def wait(self, chat_id: str, seconds: float = 3.0) -> None:
+        """Wait until nothing is being written in a chat, but not for long."""
+        limit = time.monotonic() + seconds
+        while chat_id in self._stops and time.monotonic() < limit:
+            time.sleep(TICK_SECONDS)
 
     def answer(
         self,
@@ -92,10 +99,10 @@ class Replies:
             for writer in writers.values():
                 if writer.thread is not None:
                     writer.thread.join()
-            with self._lock:
-                self._stops.pop(chat.id, None)
             if abandoned:
                 chat.save()
+            with self._lock:
+                self._stops.pop(chat.id, None)
 
         abandoned = any(writer.thread is not None and writer.thread.is_alive() for writer in writers.values())
         if abandoned:

@@ -174,7 +174,7 @@ def _wire_writing(of: Any, fields: SimpleNamespace, handlers: ChatHandlers) -> N
         [fields.clear.click, fields.bot_0.clear, fields.bot_1.clear],
         handlers.clear,
         fields.chat_id,
-        of("said", "editing", "box", *sides),
+        of("said", "editing", "picked", "box", *sides),
         **QUIET,
     )
     fields.edit.click(handlers.edit, of("chat_id", "picked"), of("box", "editing", "said"), **QUIET).then(

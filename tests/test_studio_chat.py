@@ -192,7 +192,11 @@ class TestReplies:
         handlers = ChatHandlers(models)
         stream = handlers.send(ID, "Hi", None, *chosen())
         next(stream)
-        stream.close()
+        while not models.asked:
+            next(stream)
+        time.sleep(0.1)
+        stream.close()  # and opened again at once: what was said is there
+        assert "word" in str(ChatHandlers.restore(handlers, ID, *chosen())[1])
         for thread in [one for one in threading.enumerate() if one.name.startswith("reply-")]:
             thread.join(10)
         assert models.stopped == 1

@@ -162,7 +162,7 @@ class Editor:
         store = partial(self.typed, session_id, row, turn, part)
         wires = {"inputs": [box, *self.inputs], "outputs": self.outputs, "queue": False, **QUIET}
         # One request at a time while typing, and the field's last state in any case.
-        box.input(store, trigger_mode="always_last", **wires)
+        box.change(store, trigger_mode="always_last", **wires)
         # On leaving it at once: a click elsewhere draws the editor anew, and what was still waiting would be lost.
         box.blur(store, trigger_mode="multiple", **wires)
 

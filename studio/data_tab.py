@@ -95,7 +95,7 @@ def _wire_drawing(at, mine, page, files, saving, listing, mending, history, toke
 
 def _wire_list(at, page, listing, query, how, shown) -> None:
     inputs = [at, page, *query, *how]
-    searched = [listing.search.input, listing.show.input, listing.sort.input]
+    searched = [listing.search.change, listing.show.input, listing.sort.input]
     gr.on(searched, _searched, inputs, shown, trigger_mode="always_last", **QUIET)
     listing.previous.click(_previous, inputs, shown, **QUIET)
     listing.next.click(_next, inputs, shown, **QUIET)

@@ -2,11 +2,10 @@
 
 import json
 import re
-import shutil
 
 import psutil
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 from nanochat_core.conversations import load_conversations
 from tests.e2e.real_app import RealApp
@@ -30,30 +29,15 @@ def app(tmp_path_factory):
     app.close()
 
 
-@pytest.fixture(scope="module")
-def browser():
-    with sync_playwright() as playwright:
-        found = shutil.which("chromium")
-        assert found, "These tests need Chromium: `apt-get install chromium`."
-        browser = playwright.chromium.launch(executable_path=found)
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
-def page(app, browser):
-    """The Chat tab in a browser of its own, which must not ask for anything elsewhere."""
-    context = browser.new_context(viewport={"width": 1440, "height": 900})
-    asked: list[str] = []
-    context.on("request", lambda request: asked.append(request.url))
-    page = context.new_page()
+def page(app, open_browser):
+    """The Chat tab in a browser of its own."""
+    page = open_browser()
     page.set_default_timeout(PATIENCE)
     expect.set_options(timeout=PATIENCE)
     page.goto(app.url)
     expect(page.locator("#chat_about_0")).to_contain_text("emory")
-    yield page
-    assert [url for url in asked if not url.startswith((app.url, "data:", "blob:"))] == []
-    context.close()
+    return page
 
 
 def choose(page: Page, side: int, name: str) -> None:
@@ -137,8 +121,28 @@ def test_edit_and_clear(page, app):
     ask(page, "First, please")
     expect(page.locator("#chat_bot_0 [data-testid=user]")).to_have_text("First, please")
     wait_for_reply(page)
+    ask(page, "Second")
+    wait_for_reply(page)
+    page.locator("#chat_bot_0 [data-testid=user]").first.click()
+    expect(page.locator("#chat_said")).to_contain_text("Message 1 is picked")
+    page.locator("#chat_edit").click()
+    expect(page.locator("#chat_box textarea")).to_have_value("First, please")
+    expect(page.locator("#chat_said")).to_contain_text("replaces message 1 and what came after it (1 more message)")
     page.locator("#chat_clear").click()
     expect(page.locator("#chat_bot_0")).to_contain_text("Nothing said yet")
+
+
+def test_reload_in_mid_reply_stops_the_model_and_keeps_what_was_said(page, app):
+    choose(page, 0, "pretrained/base")
+    set_longest(page, 2048)
+    ask(page, "Tell me everything.")
+    page.wait_for_function("document.querySelector('#chat_bot_0 [data-testid=bot]')?.innerText.length > 40")
+    page.reload()
+    page.wait_for_function("document.querySelector('#chat_bot_0 [data-testid=bot]')?.innerText.length > 40")
+    expect(page.locator("#chat_facts_0")).to_contain_text("stopped")
+    ask(page, "Are you free?")
+    page.locator("#chat_stop").click()
+    expect(page.locator("#chat_bot_0 [data-testid=bot]")).to_have_count(2)
 
 
 def test_nothing_of_a_text_is_run_or_fetched(page, app):

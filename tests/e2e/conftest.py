@@ -42,7 +42,7 @@ def open_browser(chromium):
 
     def make(width=1440, height=900):
         context = chromium.new_context(viewport={"width": width, "height": height}, accept_downloads=True)
-        context.set_default_timeout(60_000)
+        context.set_default_timeout(120_000)
         context.on("request", note)
         contexts.append(context)
         return context.new_page()

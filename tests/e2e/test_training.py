@@ -28,7 +28,7 @@ def step_of(page) -> int:
 def wait_for_step(page, step):
     text = "(document.querySelector('#watch_status')?.innerText ?? '')"
     reached = f"step => Number(({text}.match(/Step\\s+(\\d+)/) || [])[1]) > step"
-    page.wait_for_function(reached, arg=step, timeout=90_000)
+    page.wait_for_function(reached, arg=step, timeout=180_000)
 
 
 def test_a_run_from_start_to_finish(app, mine, open_browser):
@@ -37,12 +37,12 @@ def test_a_run_from_start_to_finish(app, mine, open_browser):
     page.goto(app.url)
     facts = page.locator("#train_counts .facts")
     facts.get_by_text("58 / 6").wait_for()  # counted before anything was pressed
-    page.locator("#set_num_epochs input").fill("60")
+    page.locator("#set_num_epochs input").fill("200")
     page.locator("#set_num_epochs input").press("Tab")
-    facts.get_by_text("240", exact=True).wait_for()
+    facts.get_by_text("800", exact=True).wait_for()
     page.locator("#train_tag input, #train_tag textarea").first.fill("mine")
     page.locator("#train_start").click()
-    page.locator("#watch_chart polyline").first.wait_for(timeout=90_000)
+    page.locator("#watch_chart polyline").first.wait_for(timeout=180_000)
     wait_for_step(page, step_of(page))
     page.reload()
     wait_for_step(page, 1)
@@ -56,7 +56,7 @@ def test_a_run_from_start_to_finish(app, mine, open_browser):
     app.start("--tab", "train")
     again = open_browser()
     again.goto(app.url)
-    again.locator("#watch_status").get_by_text("mine", exact=True).wait_for(timeout=10_000)
+    again.locator("#watch_status").get_by_text("mine", exact=True).wait_for()
     wait_for_step(again, before)
     wait_for_step(page, before)  # the open page reconnects by itself
 
@@ -69,17 +69,17 @@ def test_a_run_from_start_to_finish(app, mine, open_browser):
     other.locator("#watch_status .badge.stopped").wait_for()
 
     again.locator("#watch_resume").click()
-    again.locator("#watch_status .badge.finished").wait_for(timeout=180_000)
-    assert run.status().step == 240
+    again.locator("#watch_status .badge.finished").wait_for(timeout=300_000)
+    assert run.status().step == 800
     steps = run.metrics().dropna(subset="train_loss")["step"].tolist()
-    assert steps == list(range(1, 241))
+    assert steps == list(range(1, 801))
 
     again.get_by_role("tab", name="Evaluate", exact=True).click()
-    again.locator("#eval_table").get_by_text("240 of 240").wait_for()
+    again.locator("#eval_table").get_by_text("800 of 800").wait_for()
     assert again.locator("#eval_chart polyline").count() == 2
     with again.expect_download() as download:
         again.locator("#eval_csv").click()
-    assert len(download.value.path().read_text().splitlines()) > 240
+    assert len(download.value.path().read_text().splitlines()) > 800
 
 
 def test_a_mistake_is_told_in_place_and_nothing_starts(app, mine, open_browser):

@@ -22,28 +22,8 @@ from studio.data_session import Session, read_lines
 from studio.data_tokens import counter_of, tokenizer_names
 from studio.data_view import Measure
 
-WORDS = [
-    "the",
-    "bakery",
-    "opens",
-    "at",
-    "seven",
-    "and",
-    "sells",
-    "bread",
-    "cake",
-    "coffee",
-    "to",
-    "every",
-    "customer",
-    "who",
-    "can",
-    "pay",
-    "an",
-    "invoice",
-    "by",
-    "card",
-]
+_TEXT = "the bakery opens at seven and sells bread cake coffee to every customer who can pay an invoice by card"
+WORDS = tuple(_TEXT.split())
 
 
 def write_dataset(path: Path, conversations: int) -> None:

@@ -76,6 +76,13 @@ def glosses() -> tuple[tuple[str, str], ...]:
     return tuple((word, text) for word, text in (line.split(": ", 1) for line in lines))
 
 
+PHRASES = (
+    "a {a} {b}", "the {a} of a {b}", "a {a} that is {b} and {c}", "{a} with a {b}", "someone who is {a} in the {b}",
+    "a person who can {a} the {b}", "the act of {a} or {b}", "a kind of {a} made of {b} and {c}", "{a} and {b} in {c}",
+    "to {a} the {b}", "not {a} but {b}", "a {a} {b} for the {c}", "the state of being {a}", "{a}, {b} and {c}",
+)  # fmt: skip
+
+
 class Draw:
     """A seeded source of choices: never what is held out in training; only that in an evaluation, where asked."""
 
@@ -140,7 +147,18 @@ class Draw:
         """A word in lower case, mostly a real one."""
         if self.chance(0.2):
             return self.invented_word()
+        if not self.new_content and self.chance(0.2):
+            return self._until_allowed(self._compound)
         return self._until_allowed(lambda: self.choice(dictionary()))
+
+    def _compound(self) -> str:
+        """Two words in one, so that every piece of the tokenizer gets copied in training, whatever is held out."""
+        return self.choice(dictionary()) + self.choice(dictionary())[:5]
+
+    def phrase(self) -> str:
+        """Some words that look like English, for copying."""
+        a, b, c = self.words(3)
+        return self.choice(PHRASES).format(a=a, b=b, c=c)
 
     def words(self, count: int) -> list[str]:
         found: list[str] = []

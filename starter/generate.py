@@ -6,13 +6,18 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
-from starter.draw import Draw
+from starter.draw import Draw, dictionary, listed
 from starter.exchange import Content, Exchange
 from starter.skills import SKILLS
 from starter.skills.memory import NOT_TOLD
 
 EVALUATION_SEED, REPLAY_SEED = 2_000, 3_000
 QUESTIONS_PER_TASK, REPLAY_CONVERSATIONS = 50, 2_000
+FIRST_WORDS = listed("""
+a an the my your his her is are am do does did can could would will may must what which who whom whose when where why
+how if in on at of for from to with and or not no yes please tell this that these those there hello hi
+thanks you we they
+""")
 PREFIXES = (
     "Please", "Hey,", "Hi,", "Hello,", "OK,", "So,", "Now", "Tell me:", "Question:", "I have a question.", "Well,",
     "Quick question:", "Excuse me,", "Could you help me?", "Help me:", "I wonder:", "I want to know:", "My question:",
@@ -29,21 +34,22 @@ def vary(draw: Draw, question: str, first: bool) -> str:
     """Small differences of manner, so that the model reads the question and not its first or last token."""
     if draw.chance(0.15):
         prefix = draw.choice(PREFIXES if first else PREFIXES + LATER_PREFIXES)
-        lower = (
-            question[0].lower() + question[1:]
-            if not question.startswith(("I ", "I'm")) and draw.chance(0.7)
-            else question
-        )
-        question = f"{prefix} {lower}"
+        question = f"{prefix} {_lowered(question) if draw.chance(0.7) else question}"
     if draw.chance(0.06):
         question = question + draw.choice(SUFFIXES)
     if draw.chance(0.08):
-        question = question[0].lower() + question[1:]
+        question = _lowered(question)
     if draw.chance(0.06):
         question = question.rstrip("?.!")
     if draw.chance(0.02):
         question = question.replace("'", "")
     return question
+
+
+def _lowered(text: str) -> str:
+    """The text with a small first letter, unless it begins with a name."""
+    first = text.split()[0].split("'")[0].rstrip(".,:?!").lower()
+    return text[0].lower() + text[1:] if first in FIRST_WORDS or first in dictionary() else text
 
 
 def _messages(system: str, turns: list[tuple[str, Content]]) -> list[dict]:

@@ -87,6 +87,7 @@ def train(
     minutes: float = math.inf,
     save_every: int | None = None,
     weights: Path | None = None,
+    peak: float = 1.0,
 ) -> int:
     """Train until `minutes` have passed or `tokens` are through, whichever comes first; returns the number of steps.
 
@@ -106,7 +107,7 @@ def train(
         if progress >= 1.0:
             break
         count = int((batch.targets != -1).sum())
-        multiplier = rate(progress, step, 1.0 if weights else DECAY_PART)
+        multiplier = rate(progress, step, 1.0 if weights else DECAY_PART) * peak
         set_learning_rates(optimizers, multiplier)
         loss = model.loss_sum(batch.ids, batch.targets, batch.lengths) / count
         loss.backward()
@@ -138,9 +139,10 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=TOKENS)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--weights", type=Path, help="go on from these, with the rates falling from the start")
+    parser.add_argument("--peak", type=float, default=1.0, help="factor on all rates")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
-    train(options.folder, options.tokens, options.seed, options.minutes, 400, options.weights)
+    train(options.folder, options.tokens, options.seed, options.minutes, 400, options.weights, options.peak)
 
 
 if __name__ == "__main__":

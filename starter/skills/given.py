@@ -27,7 +27,6 @@ def reading(draw: Draw) -> Exchange:
 ROLES = listed("helper assistant guide clerk receptionist waiter bot")
 STYLES = (
     (PERSONA["end"], "{answer} {w}!"),
-    (PERSONA["begin"], "{w}! {answer}"),
     (PERSONA["address"], "{n}, {lower}"),
 )
 

@@ -42,7 +42,7 @@ def overview(rows: Rows, max_seq_len: int, val_split: float) -> Overview:
     if not len(ids):
         return Overview(*[0] * 14)
     tokens, trained = rows.column("tokens")[ids], rows.column("trained")[ids]
-    faulty = np.array([rows.is_faulty(row) for row in rows.order])
+    faulty = rows.faulty()[ids]
     counted = ~faulty & (tokens != UNKNOWN)
     useless = counted & (trained == 0)
     useful = ids[~faulty & ~useless]

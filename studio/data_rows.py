@@ -100,6 +100,12 @@ class Rows:
     def is_faulty(self, row: int) -> bool:
         return any(fault.level == "error" for fault in self.faults.get(row, ()))
 
+    def faulty(self) -> np.ndarray:
+        """Whether each row that ever was has an error, by id."""
+        found = np.zeros(len(self.data), dtype=bool)
+        found[[row for row in self.faults if self.is_faulty(row)]] = True
+        return found
+
     def all_faults(self, row: int) -> list[Fault]:
         """Faults of the line and of its length. Repetitions are found by `repeats`."""
         extra = self.length_faults.get(row)

@@ -1,0 +1,142 @@
+"""What the Data tab shows: everything escaped, empty states that say what to do, versions named by their runs."""
+
+import json
+
+import pytest
+
+from nanochat_core.config import FinetuneConfig
+from nanochat_core.files import sha256_of
+from nanochat_core.runs import Run
+from studio import data_diff, data_draw, data_handlers, data_tokens, data_view
+from studio.data_diff import difference, difference_html
+from studio.data_import import Imported
+from studio.data_session import Session, get
+from studio.data_view import Measure
+from tests.samples import GOOD, assistant, line, user
+from tests.tiny import tiny_tokenizer
+
+EVIL = "<img src=x onerror=alert(1)>"
+HOW = Measure("tiny", 64, 0.1)
+
+
+@pytest.fixture(autouse=True)
+def tiny(monkeypatch):
+    """The tiny tokenizer under every name."""
+    for module in (data_tokens, data_view):
+        monkeypatch.setattr(module, "tokenizer_of", lambda name: tiny_tokenizer())
+
+
+def opened(home, *lines):
+    path = home / "data" / "mine.jsonl"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    at = data_handlers.pick(dict(data_handlers.NOWHERE), str(path))
+    return at, get(at["session"]), path
+
+
+def everything(at, session):
+    data_draw.count(session, HOW)
+    query = ("", "all", "file")
+    shown = [*data_draw.the_list(session, at, query, HOW, None), *data_draw.mending(session, "")]
+    shown += [data_view.status(session), *data_draw.rest(session, at, HOW, ""), data_view.heading(session, at["row"])]
+    return [*shown, data_view.row_problems(session, at["row"])]
+
+
+def test_no_markup_of_the_data_reaches_the_page(home):
+    evil_keys = json.dumps({EVIL: 1, "messages": [{"role": EVIL, "content": EVIL}]})
+    at, session, _ = opened(home, evil_keys, f"{{{EVIL}", line(user(EVIL), assistant(EVIL)))
+    session.name = EVIL
+    for row in list(session.rows.order):
+        for shown in everything({**at, "row": row}, session):
+            if isinstance(shown, str) and shown.startswith("<"):
+                assert EVIL not in shown
+    session.path = None
+    assert EVIL not in difference_html(difference([EVIL.encode()], [b"b"]))
+
+
+def test_without_a_dataset_every_place_says_what_to_do():
+    at = dict(data_handlers.NOWHERE)
+    assert "drop a file" in data_view.status(None)
+    tokens, overview, versions, code = data_draw.rest(None, at, HOW, "")
+    assert "Pick one" in tokens
+    assert "drop a file" in overview
+    assert versions["choices"] == []
+    compile(code, "code", "exec")
+    assert data_draw.the_list(None, at, ("", "all", "file"), HOW, 0)[0]["choices"] == []
+
+
+def test_the_code_names_the_dataset_and_compiles(home):
+    _, session, _ = opened(home, GOOD)
+    code = data_view.code(session, HOW)
+    compile(code, "code", "exec")
+    assert "check('data/mine.jsonl'" in code.replace("\n    ", "") or "'data/mine.jsonl'" in code
+
+
+def test_the_list_goes_to_the_page_of_the_shown_conversation(home):
+    lines = [line(user(f"q {number}"), assistant("a")) for number in range(60)]
+    at, session, _ = opened(home, *lines)
+    radio, note, previous, following, number = data_draw.the_list(
+        session, {**at, "row": 59}, ("", "all", "file"), HOW, None
+    )
+    assert (radio["value"], number) == (59, 2)
+    assert "51 to 60 of 60" in note
+    assert (previous["interactive"], following["interactive"]) == (True, False)
+    assert data_draw.the_list(session, {**at, "row": 59}, ("", "all", "file"), HOW, 0)[0]["value"] is None
+
+
+def test_the_command_lines_remedy_is_a_button_here(home):
+    _, session, _ = opened(home, line({"role": "human", "content": "a"}, assistant("b")))
+    shown = data_view.row_problems(session, 0)
+    assert "check FILE" not in shown
+    assert "the button does it for you" in shown
+
+
+def test_large_datasets_are_counted_in_the_background_to_the_same_numbers(monkeypatch):
+    lines = [line(user(f"three fruits {number}"), assistant("answer " * (number % 9))) for number in range(300)]
+    at_once = Session("x.jsonl", Imported(list(enumerate(map(str.encode, lines), 1)), [], False))
+    later = Session("x.jsonl", Imported(list(enumerate(map(str.encode, lines), 1)), [], False))
+    data_tokens.counter_of(at_once).start(at_once, "tiny", 64)
+    monkeypatch.setattr(data_tokens, "AT_ONCE", 10)
+    data_tokens.counter_of(later).start(later, "tiny", 64)
+    data_tokens.counter_of(later).wait()
+    assert data_tokens.uncounted(later.rows) == []
+    assert later.rows.tokens == at_once.rows.tokens
+    assert later.rows.trained == at_once.rows.trained
+    data_tokens.counter_of(later).start(later, "tiny", 8)  # another length: all anew
+    data_tokens.counter_of(later).wait()
+    assert max(later.rows.trained) < max(at_once.rows.trained)
+
+
+def test_a_version_is_named_by_the_run_that_it_trained(home):
+    at, session, path = opened(home, GOOD, GOOD)
+    run = Run.create(FinetuneConfig(data_path=str(path), output_tag="first", model_tag="starter"))
+    assert run.record()["data"]["sha256"] == sha256_of(path)
+    data_handlers.type_text(session.id, 0, 1, None, "changed")
+    data_handlers.save(at)
+    label, version = data_view.version_choices(session)[0]
+    assert label.endswith("trained: first")
+    shown = data_view.compare(session, version)
+    assert "1 line added, 1 line removed" in shown
+    assert "changed" in shown
+    assert data_view.compare(session, "/etc/passwd") == data_view.NO_VERSION
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "removed", "added"),
+    [
+        ([b"a", b"b"], [b"b", b"a"], [], []),
+        ([b"a"], [b"a", b"a"], [], [b"a"]),
+        ([b"a", b"a"], [b"a"], [b"a"], []),
+        ([b"a", b"b"], [b"a", b"c"], [b"b"], [b"c"]),
+        ([], [], [], []),
+    ],
+)
+def test_difference(old, new, removed, added):
+    found = difference(old, new)
+    assert (found.removed, found.added) == (removed, added)
+
+
+def test_long_differences_are_cut():
+    drawn = data_diff.difference_html(difference([], [b"%d" % number for number in range(100)]))
+    assert drawn.count('class="came"') == data_diff.SHOWN
+    assert "60 lines more" in drawn

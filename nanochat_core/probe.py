@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 import torch
@@ -61,6 +62,12 @@ class _UnwrittenRun:
 
     config: FinetuneConfig
     tag: str = "probe"
+    path: Path = Path("/nonexistent/probe")
+    """Neither made nor written to: a run that has no checkpoint to go on from."""
+
+    @property
+    def resume_dir(self) -> Path:
+        return self.path / "resume"
 
     def settings(self) -> FinetuneConfig:
         return self.config

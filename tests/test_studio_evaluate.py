@@ -24,7 +24,7 @@ def test_a_run_in_one_row(home):
 
 
 def test_runs_are_sorted_and_shown_as_text(home):
-    invent_run("slow", steps=60)
+    invent_run("slow", steps=60, init_lr_frac=0.4)
     invent_run("best", steps=30, init_lr_frac=0.05).write_status(best_val_loss=0.1)
     run_facts.set_note("slow", "<script>alert(1)</script>")
     orders = {by: [one.tag for one in run_facts.sorted_facts(run_facts.all_facts(), by)] for by in run_facts.SORTS}

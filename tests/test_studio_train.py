@@ -291,7 +291,8 @@ def test_what_cannot_start_stays_in_the_queue_with_its_reason(data, home):
     ],
 )
 def test_a_remedy_becomes_a_button(home, remedy, label):
-    invent_run("mine", "failed", 40, 20).write_status(error="It went wrong.", remedy=remedy)
+    run = invent_run("mine", "failed", 40, 20, device_batch_size=8, init_lr_frac=0.4)
+    run.write_status(error="It went wrong.", remedy=remedy)
     view = live.look("mine")
     assert view.retry == label
     assert remedy.split("(")[0] in view.status
@@ -306,7 +307,8 @@ def test_the_last_remedy_of_a_batch_of_one_is_a_shorter_context():
 
 def test_retry_starts_the_changed_run_under_a_free_name(home, fake_training):
     fake_training("count")
-    invent_run("mine", "failed", 40, 20).write_status(error="Full.", remedy="Use a smaller device_batch_size.")
+    failed = invent_run("mine", "failed", 40, 20, device_batch_size=8)
+    failed.write_status(error="Full.", remedy="Use a smaller device_batch_size.")
     run = launching.retry("mine")
     assert (run.tag, run.settings().device_batch_size) == ("mine-2", 4)
     assert run.wait(60).state == "finished"

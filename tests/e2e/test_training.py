@@ -69,7 +69,7 @@ def test_a_run_from_start_to_finish(app, mine, open_browser):
     other.locator("#watch_status .badge.stopped").wait_for()
 
     again.locator("#watch_resume").click()
-    again.locator("#watch_status .badge.finished").wait_for(timeout=300_000)
+    again.locator("#watch_status .badge.finished").wait_for(timeout=600_000)
     assert run.status().step == 800
     steps = run.metrics().dropna(subset="train_loss")["step"].tolist()
     assert steps == list(range(1, 801))

@@ -30,8 +30,9 @@ def buttons(session: Session | None) -> tuple[Any, Any]:
 
 
 def typed(session: Session, row: int, how: Measure) -> tuple:
-    """After a key in a bubble: status, tokens, Save, Undo. The field itself is left alone."""
-    return data_view.status(session), data_view.tokens_html(session, row, how), *buttons(session)
+    """After a key in a bubble: status, tokens, Save, Undo, the problems. The field itself is left alone."""
+    shown = data_view.status(session), data_view.tokens_html(session, row, how), *buttons(session)
+    return *shown, data_view.row_problems(session, row) if session.has(row) else ""
 
 
 def pick(at: dict, mine: dict) -> Any:

@@ -38,12 +38,12 @@ class Editor:
             return
         row = at["row"]
         gr.HTML(data_view.heading(session, row), elem_id="data-heading", padding=False)
-        self._problems(session, row)
+        outputs = [*self.outputs, self._problems(session, row)]
         value = edit.editable(session.rows.data[row])
         if value is None:
             self._raw(session, row)
         else:
-            self._turns(session, row, edit.messages_of(value))
+            self._turns(session, row, edit.messages_of(value), outputs)
             with gr.Accordion("Edit as JSON", open=False, elem_id="data-json-fold"):
                 self._raw(session, row)
         with gr.Row(elem_classes="data-tools"):
@@ -51,17 +51,17 @@ class Editor:
             self._button("Add conversation", "data-add-conversation", handlers.add_conversation)
             self._button("Delete conversation", "data-delete-conversation", handlers.delete_conversation, "danger")
 
-    def _problems(self, session: Session, row: int) -> None:
+    def _problems(self, session: Session, row: int) -> gr.HTML:
+        """The problems and their fixes; the list of them follows what is typed."""
         faults = data_problems.problems_of(session.rows, row)
-        if not faults:
-            return
-        gr.HTML(data_view.row_problems(session, row), elem_id="data-row-problems", padding=False)
+        listed = gr.HTML(data_view.row_problems(session, row), elem_id="data-row-problems", padding=False)
         kinds = [kind for kind in dict.fromkeys(fault.kind for fault in faults) if data_problems.fix_label(kind)]
-        with gr.Row(elem_classes="data-tools"):
+        with gr.Row(elem_classes="data-tools", visible=bool(kinds)):
             for kind in kinds:
                 fix = partial(handlers.fix_one, kind=kind)
                 label = f"{data_problems.fix_label(kind)} ({data_problems.kind_words(kind)})"
                 self._button(label, f"data-fix-{kind.replace('_', '-')}", fix)
+        return listed
 
     def _raw(self, session: Session, row: int) -> None:
         text = session.rows.data[row].decode("utf-8", "replace")
@@ -78,9 +78,9 @@ class Editor:
         button = gr.Button("Apply", size="sm", variant="primary", elem_id="data-raw-apply")
         button.click(self.edge(handlers.apply_text), [self.at, box], self.at, **QUIET)
 
-    def _turns(self, session: Session, row: int, messages: list[dict[str, Any]]) -> None:
+    def _turns(self, session: Session, row: int, messages: list[dict[str, Any]], outputs: list) -> None:
         for turn, message in enumerate(messages[:TURNS]):
-            self._turn(session.id, row, turn, message, len(messages))
+            self._turn(turn, message, len(messages), partial(self._text, outputs, session.id, row, turn))
         if len(messages) > TURNS:
             gr.HTML(data_view.note(f"{len(messages) - TURNS} more turns: edit them as JSON below."))
         with gr.Row(elem_classes="data-tools"):
@@ -90,7 +90,7 @@ class Editor:
                 )
             self._button("+ Turn", "data-add-turn", self._change("adding a turn", edit.add_turn))
 
-    def _turn(self, session_id: str, row: int, turn: int, message: dict[str, Any], turns: int) -> None:
+    def _turn(self, turn: int, message: dict[str, Any], turns: int, text: Callable[..., None]) -> None:
         role = message["role"]
         side = role if role in ROLES else "other"
         with gr.Column(elem_classes=["turn", f"turn-{side}"], elem_id=f"data-turn-{turn}", min_width=200):
@@ -99,10 +99,10 @@ class Editor:
                 self._tools(turn, role, turns)
             if isinstance(message["content"], str):
                 label = "System prompt" if role == "system" else f"Turn {turn + 1}, {role}"
-                self._text(session_id, row, turn, None, message["content"], label, f"data-turn-{turn}-text")
+                text(None, message["content"], label, f"data-turn-{turn}-text")
             else:
                 for number, part in enumerate(message["content"]):
-                    self._part(session_id, row, turn, number, part)
+                    self._part(turn, number, part, text)
 
     def _role(self, turn: int, role: str) -> None:
         known = [*ROLES] if role in ROLES else [*ROLES, role]
@@ -137,17 +137,25 @@ class Editor:
             self._sign("Add calculation", f"{name}-calculation", calculation)
         self._sign("Delete turn", f"{name}-delete", self._change("deleting a turn", edit.delete_turn, turn))
 
-    def _part(self, session_id: str, row: int, turn: int, number: int, part: dict[str, Any]) -> None:
+    def _part(self, turn: int, number: int, part: dict[str, Any], text: Callable[..., None]) -> None:
         kind = part.get("type")
         name = f"data-turn-{turn}-part-{number}"
         label = edit.PART_LABELS.get(kind, f"Part of the unknown type {kind}")
         with gr.Row(elem_classes=["part", f"part-{kind if kind in edit.PART_LABELS else 'other'}"]):
-            self._text(session_id, row, turn, number, part["text"], label, name)
+            text(number, part["text"], label, name)
             delete = self._change("deleting a part", edit.delete_part, turn, number)
             self._sign("Delete part", f"{name}-delete", delete)
 
     def _text(
-        self, session_id: str, row: int, turn: int, part: int | None, text: str, label: str, elem_id: str
+        self,
+        outputs: list,
+        session_id: str,
+        row: int,
+        turn: int,
+        part: int | None,
+        text: str,
+        label: str,
+        elem_id: str,
     ) -> None:
         box = gr.Textbox(
             text,
@@ -160,7 +168,7 @@ class Editor:
             scale=1,
         )
         store = partial(self.typed, session_id, row, turn, part)
-        wires = {"inputs": [box, *self.inputs], "outputs": self.outputs, "queue": False, **QUIET}
+        wires = {"inputs": [box, *self.inputs], "outputs": outputs, "queue": False, **QUIET}
         # One request at a time while typing, and the field's last state in any case.
         box.change(store, trigger_mode="always_last", **wires)
         # On leaving it at once: a click elsewhere draws the editor anew, and what was still waiting would be lost.

@@ -11,7 +11,9 @@ ARGS   ?=
 PYTEST ?=
 
 # nanochat-d32 where it has been downloaded, else the shipped practice model.
-D32    := $(wildcard $(or $(NANOCHAT_STUDIO_HOME),.)/models/pretrained/chatsft_checkpoints/d32/model_*.pt)
+MODELS := $(or $(NANOCHAT_STUDIO_HOME),.)/models
+D32    := $(wildcard $(MODELS)/pretrained/chatsft_checkpoints/d32/meta_*.json)
+TUNED   = $(wildcard $(MODELS)/finetuned/$(TAG)/meta_*.json)
 MODEL  ?= $(if $(D32),d32,starter)
 # mine_data.jsonl is asked about with mine_questions.jsonl where there is one.
 SHOTS  ?= models/screenshots
@@ -43,7 +45,8 @@ finetune-multi: install
 	$(RUN) finetune --nproc $(NPROC) $(SETTINGS)
 
 chat: install
-	$(RUN) chat --model finetuned/$(TAG)
+	@$(if $(TUNED),:,echo "There is no run '$(TAG)' yet: this is the model before finetuning.")
+	$(RUN) chat $(if $(TUNED),--model finetuned/$(TAG))
 
 app: install
 	$(VENV)/bin/python app.py

@@ -18,6 +18,9 @@ from nanochat_core.runs import Run
 
 # What needs torch is imported where it is used: `runs list` must not wait two seconds for it.
 
+STOP_SECONDS = 600
+"""Saving d32 with its optimizer state writes 16 GB."""
+
 USAGE = """usage: python -m nanochat_core COMMAND [--help]
 
   finetune   train a model on your own conversations (--nproc N: in N processes, one for each GPU)
@@ -42,10 +45,14 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return command(arguments[1:])
     except ValueError as error:
-        print(f"Error: {error}", file=sys.stderr)
+        if os.environ.get("RANK", "0") == "0":  # under torchrun every rank has the same to say
+            print(f"Error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
+    except (PermissionError, FileNotFoundError, FileExistsError, NotADirectoryError) as error:
+        print(f"Error: {error.filename}: {error.strerror}. Check the path and its permissions.", file=sys.stderr)
+        return 2
     except BrokenPipeError:  # `... | head`: the reader has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -239,11 +246,15 @@ def _stop_run(run: Run) -> int:
     if run.status().is_over:
         print(f"Run '{run.tag}' is not running ({run.status().state}).")
         return 0
-    print(f"Asked run '{run.tag}' to save and stop ...", flush=True)
-    report = run.stop(wait=120, kill=True)
-    print(
-        f"Run '{run.tag}' is {report.state}; {'none' if not report.alive else len(report.alive)} of its processes left."
-    )
+    minutes = STOP_SECONDS // 60
+    print(f"Asked run '{run.tag}' to save and stop ... (after {minutes} minutes it is ended by force)", flush=True)
+    if not run.read_launch().get("detached"):  # it trains in somebody's terminal or notebook: that is not ours to end
+        run.stop()
+        state = run.wait(STOP_SECONDS).state
+        print(f"Run '{run.tag}' is {state}.")
+        return 0 if state in ("stopped", "finished") else 1
+    report = run.stop(wait=STOP_SECONDS, kill=True)
+    print(f"Run '{run.tag}' is {report.state}; {len(report.alive) or 'none'} of its processes left.")
     return 0 if not report.alive else 1
 
 
@@ -287,4 +298,8 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
 }
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    if status and os.environ.get("WORLD_SIZE", "1") != "1":
+        sys.stderr.flush()
+        os._exit(status)  # leaving in the usual way would wait for the other ranks, who wait for this one
+    sys.exit(status)

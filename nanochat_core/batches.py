@@ -52,7 +52,7 @@ class Batch:
     lengths: list[int]
 
     def to(self, device: torch.device) -> "Batch":
-        return Batch(self.ids.to(device, non_blocking=True), self.targets.to(device, non_blocking=True), self.lengths)
+        return Batch(self.ids.to(device), self.targets.to(device), self.lengths)
 
 
 def render(conversations: Sequence[dict], tokenizer: Tokenizer, max_seq_len: int) -> list[Example]:

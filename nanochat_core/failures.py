@@ -15,8 +15,8 @@ _LOST_PEER = re.compile(
 )
 
 _SMALLER = (
-    "Use a smaller device_batch_size (the result stays the same) or max_seq_len, and close other programs that use "
-    "memory; then go on with `python -m nanochat_core runs resume {tag}`, or start again."
+    "Close other programs that use memory and go on with `python -m nanochat_core runs resume {tag}`, or start again "
+    "with a smaller device_batch_size (the result stays the same) or max_seq_len under a new output_tag."
 )
 
 _KNOWN = (
@@ -112,11 +112,11 @@ def explain(failure: Failure, tag: str) -> tuple[str, str]:
         name = _signal_name(-failure.exitcode)
         error, remedy = _SIGNALS.get(name, ("{who} crashed ({name}).", _generic_remedy()))
         return error.format(who=who, name=name), remedy.format(tag=tag)
+    if failure.message.startswith("ValueError: "):  # written for people, with its own remedy
+        return failure.message.removeprefix("ValueError: "), "Correct this, then start again."
     for pattern, error, remedy in _KNOWN:
         if re.search(pattern, failure.message):
             return error.format(who=who, last=last), remedy.format(tag=tag)
-    if failure.message.startswith("ValueError: "):  # written for people, with its own remedy
-        return failure.message.removeprefix("ValueError: "), "Correct this, then start again."
     if failure.message.startswith("Diverged: "):
         return failure.message.removeprefix("Diverged: "), _DIVERGED
     said = f": {last}" if last else f" with exit status {failure.exitcode} and no message"

@@ -8,6 +8,7 @@ import threading
 from nanochat_core import processes
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.paths import PROJECT_ROOT, find_model, home
+from nanochat_core.presets import original_base
 from nanochat_core.run_record import now
 from nanochat_core.runs import Run
 
@@ -25,16 +26,16 @@ def start_run(config: FinetuneConfig, nproc: int = 1, resume: bool = False, work
         raise ValueError(f"nproc is {nproc}: a run needs at least one process.")
     if resume or config.resume:
         run = Run.open(config.output_tag)
-        _check_resumable(run)
+        check_resumable(run)
     else:
         find_model(config.base_name, config.model_step, config.base_source)
-        run = Run.create(config)
+        run = create_run(config)
     with run.claimed():
         run.clear_stop()
         run.launch_file.unlink(
             missing_ok=True
         )  # the process of an earlier launch is gone and must not be shown as ours
-        run.write_status(state="queued", error=None, remedy=None, eta_seconds=None)
+        run.write_status(state="queued", error=None, remedy=None, eta_seconds=None, is_mistake=None, rank=None)
         command = [sys.executable, "-u", "-m", "nanochat_core.supervisor", run.tag, f"--nproc={nproc}"]
         command += [f"--worker={worker}"] if worker != _WORKER else []
         process = _detach(run, command, _environment(run, nproc))
@@ -44,7 +45,13 @@ def start_run(config: FinetuneConfig, nproc: int = 1, resume: bool = False, work
     return run
 
 
-def _check_resumable(run: Run) -> None:
+def create_run(config: FinetuneConfig) -> Run:
+    """Make the run's directory; which model it descends from is noted, since its ancestors may be deleted."""
+    return Run.create(config, {"original_base": original_base(config.base_name)})
+
+
+def check_resumable(run: Run) -> None:
+    """ValueError when the run has finished, or when its settings cannot be read."""
     run.settings()  # a config.json that was edited into something else is refused here, not in a log
     if run.status().state == "finished":
         raise ValueError(

@@ -10,11 +10,10 @@ from nanochat_core.runs import Run
 
 def original_base(name: str) -> str:
     """The model that `name` descends from: itself, or for a finetuned run what its first base was."""
-    seen = set()
-    while name.startswith("finetuned/") and name not in seen:
-        seen.add(name)
-        name = str(Run.open(name.removeprefix("finetuned/")).record().get("base_model", "unknown"))
-    return name
+    if not name.startswith("finetuned/"):
+        return name
+    record = Run.open(name.removeprefix("finetuned/")).record()
+    return str(record.get("original_base", "unknown"))
 
 
 def preset_of(base_name: str) -> dict[str, Any]:

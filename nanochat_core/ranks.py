@@ -42,6 +42,14 @@ class Ranks:
         for work in [dist.all_reduce(parameter.grad, async_op=True) for parameter in parameters]:
             work.wait()
 
+    def same_for_all(self, text: str | None) -> str | None:
+        """Rank 0's `text`, on every rank."""
+        if self.world == 1:
+            return text
+        texts = [text]
+        dist.broadcast_object_list(texts, 0)
+        return texts[0]
+
     def wait(self) -> None:
         """Return when every rank is here."""
         if self.world > 1:
@@ -58,11 +66,12 @@ def joined_ranks(device_type: str) -> Iterator[Ranks]:
     if world == 1:
         yield Ranks(rank, world, device)
         return
+    if device.type == "mps":
+        raise ValueError(f"{world} processes cannot share this machine's one mps device. Use 1 process.")
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=WAIT_FOR_OTHERS)
-    try:
-        yield Ranks(rank, world, device)
-    finally:
-        dist.destroy_process_group()
+    yield Ranks(rank, world, device)
+    # Not after an exception: destroying waits for the others, who wait for this rank in a collective.
+    dist.destroy_process_group()
 
 
 def choose_device(device_type: str, local_rank: int = 0) -> torch.device:

@@ -40,13 +40,13 @@ class Saver:
 
     def save(self, model: GPT, optimizers: list[torch.optim.Optimizer], progress: Progress, meta: dict) -> None:
         """Write checkpoint and resume state of `progress.step`, then remove what they replace."""
-        states = collect_state(optimizers)
+        state = collect_state(model, optimizers)
         kept = {step for step in [*progress.saved_steps, progress.step] if self._is_kept(step, progress)}
         replaced = set(progress.saved_steps) - kept
         progress.saved_steps = sorted(kept)
         if self.ranks.is_first:
             save_checkpoint(self.run.path, progress.step, model, meta)
-            content = {"progress": vars(progress), "optimizers": states, "exact": _exact_tables(model)}
+            content = {"progress": vars(progress), "optimizers": state, "exact": _exact_tables(model)}
             write_atomically(self._state_path(progress.step), lambda file: torch.save(content, file))
             for path in self._state_paths():
                 if path != self._state_path(progress.step):
@@ -73,8 +73,20 @@ class Saver:
         with torch.no_grad():
             for name, tensor in state["exact"].items():
                 parameters[name].copy_(tensor)
-        load_state(optimizers, state["optimizers"])
-        return Progress(**state["progress"])
+        load_state(model, optimizers, state["optimizers"])
+        progress = Progress(**state["progress"])
+        if self.ranks.is_first:
+            self._clean_up(progress)
+        return progress
+
+    def _clean_up(self, progress: Progress) -> None:
+        """Remove what a killed process left half written, and checkpoints that it saved but had not yet noted."""
+        for folder in (self.run.path, self.run.resume_dir):
+            for path in folder.glob(".*.tmp"):
+                path.unlink()
+        for step in steps(self.run.path):
+            if step not in progress.saved_steps:
+                remove_checkpoint(self.run.path, step)
 
     def _state_path(self, step: int) -> Path:
         return self.run.resume_dir / f"state_{step:06d}.pt"

@@ -11,7 +11,6 @@ from nanochat_core.evaluation import EvalResult, Question, evaluate, load_questi
 from nanochat_core.files import write_json
 from nanochat_core.model import GPT
 from nanochat_core.paths import starter_dir
-from nanochat_core.presets import original_base
 from nanochat_core.runs import Run
 from nanochat_core.tokenizer import Tokenizer
 
@@ -38,7 +37,7 @@ class Summary:
         """samples: conversations whose first question is asked when there is no questions_path."""
         self.run, self.say = run, say
         self.new = load_questions(config.questions_path) if config.questions_path else []
-        is_starter = original_base(config.base_name) == "starter"
+        is_starter = run.record().get("original_base") == "starter"
         self.old = load_questions(starter_dir() / "eval.jsonl") if is_starter else []
         self.samples = [question.messages for question in self.new[:SAMPLES]] or [
             _first_question(conversation) for conversation in samples[:SAMPLES]

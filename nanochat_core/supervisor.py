@@ -148,7 +148,10 @@ def _last_word(run: Run, failures: list[Failure]) -> int:
     if cause.exitcode > 0 and not cause.message:
         cause = replace(cause, message=last_exception(run.log_tail(200)))
     error, remedy = explain(cause, run.tag)
-    run.write_status(state="failed", eta_seconds=None, error=error, remedy=remedy, rank=cause.rank)
+    is_mistake = cause.message.startswith("ValueError: ")
+    run.write_status(
+        state="failed", eta_seconds=None, error=error, remedy=remedy, rank=cause.rank, is_mistake=is_mistake
+    )
     print(f"--- {now()}: failed. {error} {remedy}", flush=True)
     return 1
 

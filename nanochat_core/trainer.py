@@ -48,11 +48,16 @@ class Outcome:
 class Trainer:
     """One rank's part in the training of a run."""
 
-    def __init__(self, run: Run, ranks: Ranks, stop: StopFlag, say: Callable[[str], None], resume: bool = False):
+    def __init__(self, run: Run, ranks: Ranks, stop: StopFlag, say: Callable[[str], None]):
         self.run, self.ranks, self.stop, self.say = run, ranks, stop, say
         self.config: FinetuneConfig = run.settings()
         self.saver = Saver(run, ranks, self.config.save_every)
-        self.resumed_step = self.saver.newest() if resume else None
+        self.resumed_step = self.saver.newest()
+        if self.resumed_step is None and paths.steps(run.path):
+            raise ValueError(
+                f"Run '{run.tag}' cannot be resumed: its folder resume/ is gone. Start a new run from its model: "
+                f"--from_finetuned {run.tag} --output_tag NAME."
+            )
         self.model, self.tokenizer = self._load_base()
         self.data: TrainingData = load_training_data(self.config, self.tokenizer, ranks.world)
         self.plan = Plan(

@@ -1,5 +1,6 @@
 """Training a run from its first to its last word in this process: the loop, the questions around it, the ending."""
 
+import contextlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.failures import Failure, explain
 from nanochat_core.files import sha256_of
+from nanochat_core.launcher import check_resumable, create_run
 from nanochat_core.orphans import launcher_from_environment, watch_launcher
 from nanochat_core.paths import weights_path
 from nanochat_core.ranks import Ranks, joined_ranks
@@ -14,6 +16,9 @@ from nanochat_core.runs import Run
 from nanochat_core.stopping import StopFlag, stop_signals
 from nanochat_core.summary import Summary
 from nanochat_core.trainer import Outcome, Trainer
+
+SAVING_SECONDS = 600.0
+"""An orphan has this long to save and stop: d32's checkpoint and optimizer state are 16 GB."""
 
 
 def finetune(config: FinetuneConfig) -> Run:
@@ -23,20 +28,35 @@ def finetune(config: FinetuneConfig) -> Run:
     that it was made with. Raises ValueError for a person's mistake and Diverged when the loss is no number.
     """
     with stop_signals() as stop, joined_ranks(config.device_type) as ranks:
+        mistake = None
         if ranks.is_first:
-            run = Run.open(config.output_tag) if config.resume else Run.create(config.with_absolute_paths())
-            run.claim(sys.argv)
-            run.clear_stop()
-        ranks.wait()
+            try:
+                _prepare(config, ranks)
+            except ValueError as error:  # the other ranks must not wait for one that has given up
+                mistake = str(error)
+        if mistake := ranks.same_for_all(mistake):
+            raise ValueError(mistake)
         run = Run.open(config.output_tag)
         _train(run, ranks, stop)
     return run
 
 
+def _prepare(config: FinetuneConfig, ranks: Ranks) -> None:
+    """Make or reopen the run, and make this process its only trainer."""
+    if config.resume:
+        run = Run.open(config.output_tag)
+        check_resumable(run)
+    else:
+        run = create_run(config)
+    run.claim(sys.argv)
+    run.write_launch(nproc=ranks.world)
+    run.clear_stop()
+
+
 def train_run(run: Run) -> Outcome:
     """Train a run that was made and claimed by its launcher, in this process as one of its ranks."""
     with stop_signals() as stop, joined_ranks(run.settings().device_type) as ranks:
-        watch_launcher(launcher_from_environment(), stop.set)
+        watch_launcher(launcher_from_environment(), stop.set, SAVING_SECONDS)
         return _train(run, ranks, stop)
 
 
@@ -44,7 +64,7 @@ def _train(run: Run, ranks: Ranks, stop: StopFlag) -> Outcome:
     say = _speaker(run) if ranks.is_first else _silence
     try:
         if ranks.is_first:
-            run.write_status(state="starting", error=None, remedy=None)
+            run.write_status(state="starting", error=None, remedy=None, is_mistake=None, rank=None)
         _check_data_unchanged(run)
         trainer = Trainer(run, ranks, stop, say)
         if ranks.is_first:
@@ -116,7 +136,8 @@ def _speaker(run: Run) -> Callable[[str], None]:
         return lambda text: print(text, flush=True)
 
     def say(text: str) -> None:
-        print(text, flush=True)
+        with contextlib.suppress(BrokenPipeError):  # `... | head` must not end the training
+            print(text, flush=True)
         with open(run.log_file, "a", encoding="utf-8") as log:
             log.write(text + "\n")
 

@@ -1,6 +1,8 @@
 """One rank of a launched run: `python -m nanochat_core.worker TAG`, started by torchrun in the run's supervisor."""
 
+import os
 import sys
+import traceback
 
 from torch.distributed.elastic.multiprocessing.errors import record
 
@@ -15,4 +17,10 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except Exception:  # noqa: BLE001 - nothing is swallowed: the process ends
+        traceback.print_exc()
+        # Leaving in the usual way would wait for the other ranks, who wait for this one.
+        sys.stdout.flush()
+        os._exit(1)

@@ -31,7 +31,7 @@ def test_the_cause_comes_before_its_consequences(failures, rank):
 @pytest.mark.parametrize(
     ("exitcode", "message", "error", "remedy"),
     [
-        (-9, "", "rank 3.*SIGKILL.*memory", "device_batch_size.*runs resume mine"),
+        (-9, "", "rank 3.*SIGKILL.*memory", "runs resume mine.*device_batch_size"),
         (-15, "", "SIGTERM", "runs resume mine"),
         (-11, "", "crashed .SIGSEGV", "log.txt"),
         (-7, "", "SIGBUS.*shared memory", "Free some space"),

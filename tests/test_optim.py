@@ -99,7 +99,7 @@ def test_state_that_is_saved_and_loaded_goes_on_alike():
     for seed in range(2):
         _step(interrupted, first, seed)
     second = build_optimizers(interrupted, FinetuneConfig("data"))
-    load_state(second, collect_state(first))
+    load_state(interrupted, second, collect_state(interrupted, first))
     for seed in range(2, 4):
         _step(interrupted, second, seed)
     for a, b in zip(straight.parameters(), interrupted.parameters()):

@@ -1,10 +1,12 @@
 """The starter's settings reach the starter and its descendants, and nobody else."""
 
 import json
+import shutil
 
 import pytest
 
-from nanochat_core import FinetuneConfig, Run, with_preset
+from nanochat_core import FinetuneConfig, with_preset
+from nanochat_core.launcher import create_run
 from nanochat_core.paths import PROJECT_ROOT, starter_dir
 from nanochat_core.presets import describe_preset, original_base, preset_of
 from tests.tiny import write_conversations
@@ -39,9 +41,10 @@ def test_d32_never_gets_them(home):
 
 def test_the_starters_descendants_get_them_too(home):
     data = str(write_conversations(home / "data.jsonl"))
-    Run.create(FinetuneConfig(data, model_tag="starter", output_tag="child"))
-    Run.create(FinetuneConfig(data, from_finetuned="child", output_tag="grandchild"))
-    Run.create(FinetuneConfig(data, output_tag="of_d32"))
+    child = create_run(FinetuneConfig(data, model_tag="starter", output_tag="child"))
+    create_run(FinetuneConfig(data, from_finetuned="child", output_tag="grandchild"))
+    create_run(FinetuneConfig(data, output_tag="of_d32"))
+    shutil.rmtree(child.path)  # a parent may be deleted
     assert original_base("finetuned/grandchild") == "starter"
     assert with_preset(data_path=data, from_finetuned="grandchild").init_lr_frac > 0.1
     assert with_preset(data_path=data, from_finetuned="of_d32").init_lr_frac == 0.1

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -209,6 +210,34 @@ def test_a_second_run_under_the_same_name_is_refused(config):
     finetune(config)
     with pytest.raises(ValueError, match="already a run 'straight'"):
         finetune(config)
+
+
+def test_a_finished_run_or_one_without_its_state_is_not_resumed(config, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "stop_requested", lambda run: run.metrics()["train_loss"].count() >= 10)
+        run = finetune(config)
+    metrics = run.metrics_file.read_bytes()
+    shutil.rmtree(run.resume_dir)
+    with pytest.raises(ValueError, match="resume/ is gone"):
+        finetune(_changed(config, resume=True))
+    assert run.metrics_file.read_bytes() == metrics
+    finished = finetune(_changed(config, output_tag="finished"))
+    with pytest.raises(ValueError, match="has finished"):
+        finetune(_changed(config, output_tag="finished", resume=True))
+    assert finished.status().state == "finished"
+
+
+def test_resuming_removes_what_a_kill_left_half_written(config, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "stop_requested", lambda run: run.metrics()["train_loss"].count() >= 10)
+        run = finetune(config)
+    (run.path / ".model_000015.pt.abc.tmp").write_bytes(b"half")
+    (run.resume_dir / ".state_000015.pt.abc.tmp").write_bytes(b"half")
+    for name in ("model_{}.pt", "meta_{}.json"):  # saved, but killed before its state was
+        shutil.copy(run.path / name.format("000010"), run.path / name.format("000012"))
+    finetune(_changed(config, resume=True))
+    assert not list(run.path.rglob("*.tmp"))
+    assert not (run.path / "model_000012.pt").exists()
 
 
 def test_changed_data_is_not_resumed_on(config, monkeypatch):

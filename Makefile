@@ -15,20 +15,20 @@ MODELS := $(or $(NANOCHAT_STUDIO_HOME),.)/models
 D32    := $(wildcard $(MODELS)/pretrained/chatsft_checkpoints/d32/meta_*.json)
 TUNED   = $(wildcard $(MODELS)/finetuned/$(TAG)/meta_*.json)
 MODEL  ?= $(if $(D32),d32,starter)
-# mine_data.jsonl is asked about with mine_questions.jsonl where there is one.
 SHOTS  ?= models/screenshots
+# mine_data.jsonl is asked about with mine_questions.jsonl where there is one.
 QUESTIONS ?= $(if $(filter %_data.jsonl,$(DATA)),$(wildcard $(DATA:_data.jsonl=_questions.jsonl)))
 SETTINGS = --data_path "$(DATA)" --model_tag $(MODEL) --output_tag $(TAG) \
            $(if $(QUESTIONS),--questions_path "$(QUESTIONS)") $(ARGS)
 
-.PHONY: help install download finetune finetune-multi chat app chat-web test chromium screenshots bench starter clean
+.PHONY: help install download finetune finetune-multi chat app chat-web test test-browser chromium screenshots bench starter clean
 
 help:
 	@echo "make app                                   open the app: edit data, train, compare, chat"
 	@echo "make finetune [DATA=my.jsonl] [TAG=name]   train on conversations; make finetune-multi NPROC=8 on several GPUs"
 	@echo "make chat [TAG=name]                       talk to the trained model"
 	@echo "make download                              fetch nanochat-d32 (7.3 GB)"
-	@echo "make test                                  run all checks"
+	@echo "make test                                  run all checks; make test-browser the app's in a real browser"
 	@echo "make screenshots [SHOTS=folder]            pictures of every tab"
 
 install: $(VENV)/.installed
@@ -54,10 +54,14 @@ app: install
 chat-web: install
 	$(VENV)/bin/python app.py --tab chat
 
-test: $(VENV)/.installed-tests chromium
+test: $(VENV)/.installed-tests
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/python -m pytest -n 2 $(PYTEST)
+	$(VENV)/bin/python -m pytest -n 2 --ignore=tests/e2e $(PYTEST)
+
+# The app in a real browser, one test after the other.
+test-browser: chromium
+	$(VENV)/bin/python -m pytest tests/e2e $(PYTEST)
 
 # The browser tests' browser, where there is none yet.
 chromium: $(VENV)/.installed-tests

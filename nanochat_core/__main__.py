@@ -15,6 +15,7 @@ from nanochat_core import paths
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.presets import describe_preset, preset_of
 from nanochat_core.runs import Run
+from nanochat_core.threads import share_cores
 
 # What needs torch is imported where it is used: `runs list` must not wait two seconds for it.
 
@@ -34,6 +35,7 @@ USAGE = """usage: python -m nanochat_core COMMAND [--help]
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command. Returns the exit status: 0, 1 for a rejected file or a failed run, 2 for a person's mistake."""
+    share_cores(os.environ)
     arguments = sys.argv[1:] if arguments is None else arguments
     command = COMMANDS.get(arguments[0]) if arguments else None
     if command is None:

@@ -11,6 +11,7 @@ from nanochat_core.paths import PROJECT_ROOT, find_model, home
 from nanochat_core.presets import original_base
 from nanochat_core.run_record import now
 from nanochat_core.runs import Run
+from nanochat_core.threads import share_cores
 
 _WORKER = "nanochat_core.worker"
 
@@ -87,6 +88,7 @@ def _environment(run: Run, nproc: int) -> dict[str, str]:
     }
     if sys.platform == "linux":  # all ranks are here: no look-up of the host's name, nothing offered to the network
         environment.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    share_cores(environment)
     if nproc > 1:  # each would take every core
         environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // nproc)))
     return environment

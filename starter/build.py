@@ -1,6 +1,6 @@
 """One command that makes the starter anew: tokenizer, questions, replay set, training, figures.
 
-python -m starter.build            # everything; about an hour and a quarter on one core
+python -m starter.build            # everything; about an hour and a half on one core
 python -m starter.build --figures  # only score the weights that are here
 """
 
@@ -13,21 +13,21 @@ from nanochat_core.files import write_json
 from starter import build_tokenizer, generate, train
 
 FOLDER = Path(__file__).parent
-FIGURES_SEED = 9_000
-"""The figures are taken on other questions than eval.jsonl's."""
+FIGURES_SEEDS = (9_000, 19_000, 29_000, 39_000)
+"""The figures are taken on four times as many and other questions than eval.jsonl's."""
 
 
-def questions_of(rows: list[dict]) -> list[Question]:
-    """Generated questions as the evaluation takes them."""
-    return [Question(**row) for row in rows]
+def _asked(new_wordings: bool) -> list[Question]:
+    sets = [generate.evaluation(new_wordings, new_content=True, seed=seed) for seed in FIGURES_SEEDS]
+    return [Question(**row) for rows in sets for row in rows]
 
 
 def figures(folder: Path = FOLDER) -> dict:
     """Accuracy by skill: trained wordings and held-out ones, both with fresh words, names and numbers."""
     model, tokenizer, _ = load_model(str(folder))
     sets = {
-        "trained wordings": questions_of(generate.evaluation(False, True, FIGURES_SEED)),
-        "held-out wordings": questions_of(generate.evaluation(True, True, FIGURES_SEED)),
+        "trained wordings": _asked(new_wordings=False),
+        "held-out wordings": _asked(new_wordings=True),
         "eval.jsonl": load_questions(folder / "eval.jsonl"),
     }
     return {name: _row(evaluate(model, tokenizer, questions)) for name, questions in sets.items()}

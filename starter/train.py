@@ -28,7 +28,7 @@ WARMUP_STEPS, DECAY_PART = 40, 0.45
 BATCH_TOKENS, POOL = 4096, 1024
 """Tokens of one optimizer step; conversations that are sorted by length together."""
 CONTEXT = 512
-TOKENS = 12_000_000
+TOKENS = 16_000_000
 """Length of the training."""
 
 

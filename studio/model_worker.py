@@ -21,6 +21,7 @@ import psutil
 
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.paths import PROJECT_ROOT, home
+from nanochat_core.threads import share_cores
 
 SERVER = "nanochat_core.model_server"
 _END_SECONDS = 5.0
@@ -144,6 +145,7 @@ class ModelProcess:
         }
         # A file, because a pipe that nobody empties would block the process; it goes when it is forgotten.
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115
+        share_cores(environment)
         self._process = subprocess.Popen(
             [sys.executable, "-m", SERVER],
             stdin=subprocess.PIPE,

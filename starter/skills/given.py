@@ -25,32 +25,31 @@ def reading(draw: Draw) -> Exchange:
 
 
 ROLES = listed("helper assistant guide clerk receptionist waiter bot")
-STYLES = (
-    (PERSONA["end"], "{answer} {w}!"),
-    (PERSONA["address"], "{n}, {lower}"),
-)
 
 
 def persona(draw: Draw) -> Exchange:
     """A system message that gives facts, a name and a job, or a manner of answering."""
+    return draw.choice((_facts, _role, _role, _manner))(draw)
+
+
+def _facts(draw: Draw) -> Exchange:
+    text, questions = draw.choice(STORIES)(draw)
+    chosen = draw.sample(questions, draw.choice((1, 2)))
+    turns = tuple((draw.wording(wording), answer) for wording, answer in chosen)
+    return Exchange(turns, (turns[-1][1],), system=text)
+
+
+def _role(draw: Draw) -> Exchange:
     n, b, r = draw.name(), draw.business(), draw.choice(ROLES)
-    if draw.chance(0.25):
-        text, questions = draw.choice(STORIES)(draw)
-        turns = tuple(
-            (draw.wording(wording), answer) for wording, answer in draw.sample(questions, draw.choice((1, 2)))
-        )
-        return Exchange(turns, (turns[-1][1],), system=text)
-    if draw.chance(0.5):
-        system = draw.wording(PERSONA["given"]).format(n=n, b=b, r=r)
-        who = (draw.wording(PERSONA["name"]), f"I am {n}, the {r} of {b}.")
-        work = (draw.wording(PERSONA["work"]), f"I work as the {r} of {b}.")
-        turns = draw.choice(((who,), (work,), (who, work), (work, who)))
-        return Exchange(turns, (turns[-1][1],), system=system)
-    style, shape = draw.choice(STYLES)
-    w = draw.word()
-    turns = []
-    for _ in range(draw.choice((1, 1, 2))):
-        question, answer = knowledge(draw).turns[0]
-        lower = answer[0].lower() + answer[1:]
-        turns.append((question, shape.format(answer=answer, w=w, n=n, lower=lower)))
-    return Exchange(tuple(turns), (turns[-1][1],), system=draw.wording(style).format(w=w, n=n), alone=True)
+    who = (draw.wording(PERSONA["name"]), f"I am {n}, the {r} of {b}.")
+    work = (draw.wording(PERSONA["work"]), f"I work as the {r} of {b}.")
+    turns = draw.choice(((who,), (work,), (who, work), (work, who)))
+    return Exchange(turns, (turns[-1][1],), system=draw.wording(PERSONA["given"]).format(n=n, b=b, r=r))
+
+
+def _manner(draw: Draw) -> Exchange:
+    """Every answer ends with a given word."""
+    word = draw.word()
+    facts = [knowledge(draw).turns[0] for _ in range(draw.choice((1, 1, 2)))]
+    turns = tuple((question, f"{answer} {word}!") for question, answer in facts)
+    return Exchange(turns, (turns[-1][1],), system=draw.wording(PERSONA["end"]).format(w=word), alone=True)

@@ -79,17 +79,4 @@ def _subject(item: str, kind: str) -> str:
 def kind_of(draw: Draw) -> Exchange:
     item, kind = draw.choice(MEMBERS)
     subject = _subject(item, kind)
-    statement = f"{subject} is {_article(kind)}."
-    if draw.chance(0.5):
-        return one(draw.wording(LISTS["what kind"]).format(x=subject), _capital(statement))
-    other = kind if draw.chance(0.5) else draw.choice([single for single, _ in CATEGORIES])
-    # A bird or an insect is an animal too: no question that has two answers.
-    if (
-        (other == "animal" and kind in ("bird", "insect"))
-        or other == "color"
-        or {kind, other} == {"tool", "instrument"}
-    ):
-        other = kind
-    question = draw.wording(LISTS["is it"]).format(x=subject, c=_article(other))
-    answer = f"{'Yes' if other == kind else 'No'}, {statement}"
-    return one(_capital(question), answer)
+    return one(draw.wording(LISTS["what kind"]).format(x=subject), _capital(f"{subject} is {_article(kind)}."))

@@ -3,12 +3,12 @@
     python -m benchmarks.load_memory            the whole size: 3.8 GB of random bf16 weights in a temporary folder
     python -m benchmarks.load_memory --small    the same in seconds, to see that it runs
 
-Each case is measured in a process of its own, as VmHWM: the most memory it ever had, mapped file pages included.
+Each case is measured in a process of its own, as Linux's VmHWM: the most memory it ever had, mapped file pages
+included.
 """
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -64,10 +64,16 @@ def measure(folder: str, dtype: str) -> dict[str, float]:
     next(stream, None)
     return {
         "weights": sum(parameter.numel() * parameter.element_size() for parameter in model.parameters()),
-        "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "peak": _peak_bytes(),
         "load_seconds": loaded - started,
         "first_token_seconds": time.monotonic() - started,
     }
+
+
+def _peak_bytes() -> int:
+    """VmHWM of this process. (getrusage's figure would also hold the parent's size at the fork.)"""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) * 1024
 
 
 def write_model(folder: Path, config: GPTConfig, dtype: torch.dtype) -> None:

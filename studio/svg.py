@@ -79,6 +79,9 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
     return [i * step for i in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
+_TINY = 1e-200  # nothing measured is smaller, and the logarithms and ratios of what is smaller leave the floats
+
+
 @dataclass(frozen=True)
 class _Frame:
     """From values to places in the picture."""
@@ -94,7 +97,8 @@ class _Frame:
         xs = [x for one in series for x, _ in one.points]
         ys = [math.log10(y) if log else y for one in series for _, y in one.points]
         low_y, high_y = min(ys), max(ys)
-        margin = 0.06 * (high_y - low_y) or max(abs(high_y) * 0.1, 0.05)
+        spread = high_y - low_y
+        margin = 0.06 * spread if spread > _TINY else max(abs(high_y) * 0.1, 0.05)
         low_x, high_x = min(xs), max(xs)
         if high_x == low_x:
             high_x = low_x + 1
@@ -121,7 +125,7 @@ class _Frame:
 
 
 def _drawable(series: Series, log: bool) -> Series:
-    points = [(x, y) for x, y in series.points if math.isfinite(x) and math.isfinite(y) and (y > 0 or not log)]
+    points = [(x, y) for x, y in series.points if math.isfinite(x) and math.isfinite(y) and (y > _TINY or not log)]
     return Series(series.name, points, series.colour, series.style, series.mark_best)
 
 

@@ -6,7 +6,7 @@ import re
 import xml.etree.ElementTree as ET
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from studio.svg import MOST_POINTS, Series, line_chart, smooth, thin, ticks
@@ -90,6 +90,8 @@ def test_ticks_are_few_and_inside(low, span):
 
 
 @given(st.lists(st.tuples(st.floats(0, 1e9), st.floats(-1e3, 1e3)), min_size=1, max_size=300), st.booleans())
+@example([(0.0, 5e-324)], True)
+@example([(0.0, 0.0), (1.0, 1e-322)], False)
 def test_any_points_make_a_whole_picture(points, log):
     chart = line_chart([Series("a", sorted(points), mark_best=True)], "tokens", "loss", log)
     if chart:

@@ -104,6 +104,11 @@ def root_cause(failures: Iterable[Failure]) -> Failure:
     return min(failures, key=order)
 
 
+def is_lost_peer(message: str) -> bool:
+    """Whether a process failed only because another one of the run was gone."""
+    return _LOST_PEER.search(message) is not None
+
+
 def explain(failure: Failure, tag: str) -> tuple[str, str]:
     """(what went wrong, what to do) for run `tag`, each one sentence or two for the person who started it."""
     who = f"Process {failure.rank} of the training (rank {failure.rank})"

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from nanochat_core.config import FinetuneConfig
-from nanochat_core.failures import Failure, explain
+from nanochat_core.failures import Failure, explain, is_lost_peer
 from nanochat_core.files import sha256_of
 from nanochat_core.launcher import check_resumable, create_run
 from nanochat_core.orphans import launcher_from_environment, watch_launcher
@@ -89,8 +89,10 @@ def _train(run: Run, ranks: Ranks, stop: StopFlag) -> Outcome:
             run.write_status(state="stopped", eta_seconds=None, error="It was interrupted before it could save.")
         raise
     except Exception as error:
-        if ranks.is_first:
-            sentence, remedy = explain(Failure(ranks.rank, 1, f"{type(error).__name__}: {error}"), run.tag)
+        message = f"{type(error).__name__}: {error}"
+        caused_here = ranks.world == 1 or not is_lost_peer(message)  # else the supervisor knows which rank died of what
+        if ranks.is_first and caused_here:
+            sentence, remedy = explain(Failure(ranks.rank, 1, message), run.tag)
             is_mistake = isinstance(error, ValueError)
             run.write_status(state="failed", error=sentence, remedy=remedy, eta_seconds=None, is_mistake=is_mistake)
             if not is_mistake or run.read_launch().get("detached"):  # else it is said by whoever called

@@ -1,6 +1,7 @@
 """The command line: reads arguments, calls the package, prints. A person's mistake is one sentence and status 2."""
 
 import functools
+import importlib
 import json
 import os
 import sys
@@ -22,25 +23,15 @@ from nanochat_core.threads import share_cores
 STOP_SECONDS = 600
 """Saving d32 with its optimizer state writes 16 GB."""
 
-USAGE = """usage: python -m nanochat_core COMMAND [--help]
-
-  finetune   train a model on your own conversations (--nproc N: in N processes, one for each GPU)
-  check      look for faults in a file of conversations, and repair them
-  chat       talk to a model
-  models     list the models there are
-  runs       list, show, stop or resume training runs
-  download   fetch a nanochat model from the Hugging Face Hub
-"""
-
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command. Returns the exit status: 0, 1 for a rejected file or a failed run, 2 for a person's mistake."""
     share_cores(os.environ)
     arguments = sys.argv[1:] if arguments is None else arguments
-    command = COMMANDS.get(arguments[0]) if arguments else None
+    command = _command(arguments[0]) if arguments else None
     if command is None:
         wants_help = bool(arguments) and arguments[0] in ("-h", "--help", "help")
-        print(USAGE, file=sys.stdout if wants_help else sys.stderr)
+        print(_usage(), file=sys.stdout if wants_help else sys.stderr)
         if arguments and not wants_help:
             print(f"There is no command '{arguments[0]}'. Choose one of the above.", file=sys.stderr)
         return 0 if wants_help else 2
@@ -58,6 +49,16 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # `... | head`: the reader has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _usage() -> str:
+    lines = "".join(f"  {name:<10} {words}\n" for name, (words, _) in COMMANDS.items())
+    return f"usage: python -m nanochat_core COMMAND [--help]\n\n{lines}"
+
+
+def _command(name: str) -> Callable[[list[str]], int] | None:
+    _, command = COMMANDS.get(name, ("", None))
+    return importlib.import_module(f"nanochat_core.{command}").run if isinstance(command, str) else command
 
 
 def _parse(target: Callable, arguments: list[str], command: str):
@@ -290,13 +291,14 @@ def _download(arguments: list[str]) -> int:
     return 0
 
 
-COMMANDS: dict[str, Callable[[list[str]], int]] = {
-    "finetune": _finetune,
-    "check": _check,
-    "chat": _chat,
-    "models": _models,
-    "runs": _runs,
-    "download": _download,
+# Those in modules of their own are named as text, and imported when they are called.
+COMMANDS: dict[str, tuple[str, Callable[[list[str]], int] | str]] = {
+    "finetune": ("train a model on your own conversations (--nproc N: in N processes, one for each GPU)", _finetune),
+    "check": ("look for faults in a file of conversations, and repair them", _check),
+    "chat": ("talk to a model", _chat),
+    "models": ("list the models there are", _models),
+    "runs": ("list, show, stop or resume training runs", _runs),
+    "download": ("fetch a nanochat model from the Hugging Face Hub", _download),
 }
 
 if __name__ == "__main__":

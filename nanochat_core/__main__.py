@@ -7,7 +7,6 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 
 import tyro
@@ -270,27 +269,6 @@ def _resume_run(run: Run, nproc: int | None) -> int:
     return 0
 
 
-@dataclass(frozen=True)
-class DownloadCommand:
-    """Fetch a nanochat model from the Hugging Face Hub, once; a second call needs no network."""
-
-    repo: str = "karpathy/nanochat-d32"
-    """Repository on the hub."""
-    tag: str | None = None
-    """Name to keep it under; without it, by the repository's name: nanochat-d32 gives d32."""
-    source: str | None = None
-    """Its stage (base, mid, sft, rl) where the repository does not tell."""
-
-
-def _download(arguments: list[str]) -> int:
-    from nanochat_core.hub import download
-
-    options: DownloadCommand = _parse(DownloadCommand, arguments, "download")
-    folder: Path = download(options.repo, options.tag, options.source)
-    print(f"{options.repo} is in {folder}.")
-    return 0
-
-
 # Those in modules of their own are named as text, and imported when they are called.
 COMMANDS: dict[str, tuple[str, Callable[[list[str]], int] | str]] = {
     "finetune": ("train a model on your own conversations (--nproc N: in N processes, one for each GPU)", _finetune),
@@ -298,7 +276,7 @@ COMMANDS: dict[str, tuple[str, Callable[[list[str]], int] | str]] = {
     "chat": ("talk to a model", _chat),
     "models": ("list the models there are", _models),
     "runs": ("list, show, stop or resume training runs", _runs),
-    "download": ("fetch a nanochat model from the Hugging Face Hub", _download),
+    "download": ("fetch a nanochat model from the Hugging Face Hub", "command_download"),
 }
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
 """What was downloaded and verified, kept beside a checkpoint, so that a second call need not ask the hub."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nanochat_core.files import sha256_of, write_json
 from nanochat_core.paths import pretrained_dir
+from nanochat_core.run_record import read_json
 
 _NAME = "download.json"
 
@@ -28,11 +28,17 @@ class DownloadRecord:
     def is_complete(folder: Path, repo: str) -> bool:
         """True when `repo` was downloaded into `folder` and every file of it is still as it was verified."""
         try:
-            values = json.loads((folder / _NAME).read_bytes())
+            values = read_json(folder / _NAME)
             entries = values["files"].items() if values["repo"] == repo else []
             return bool(entries) and all(_is_as_verified(pretrained_dir() / path, facts) for path, facts in entries)
         except (OSError, ValueError, KeyError, TypeError, AttributeError):  # none, or edited: ask the hub
             return False
+
+    @staticmethod
+    def owner_of(folder: Path) -> str | None:
+        """The repository whose model lies in `folder`; None when it was not downloaded, or the record was edited."""
+        repo = read_json(folder / _NAME).get("repo")
+        return repo if isinstance(repo, str) else None
 
 
 def _facts(path: Path, sha256: str | None) -> dict[str, Any]:

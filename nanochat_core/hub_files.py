@@ -6,9 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from nanochat_core.paths import SOURCE_FOLDERS
-
 _WEIGHTS = re.compile(r"model_(\d{6,})\.pt")
+_STAGE_WORD = re.compile(r"(?:^|[-_.])(?:chat)?(base|mid|sft|rl)(?:_checkpoints)?(?=$|[-_.])", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -21,6 +20,8 @@ class RemoteFile:
     """Bytes."""
     sha256: str | None = None
     """Of its content; stated for large files (LFS) only."""
+    git_sha1: str | None = None
+    """git's name of its content; stated for all files, but for large ones it is that of a pointer to them."""
 
     @property
     def name(self) -> str:
@@ -52,12 +53,13 @@ def tag_of(repo: str) -> str:
 def choose(files: Iterable[RemoteFile], repo: str, source: str | None = None) -> Selection:
     """The newest complete checkpoint among `files`, which may lie in any folder, and the tokenizer closest to it.
 
-    source: the stage wanted (base, mid, sft, rl); without it the most trained one whose folder is named as nanochat
-    names it, and sft for files that lie elsewhere. Names such as model_best.pt are passed over.
+    source: the stage wanted (base, mid, sft, rl); without it the most trained one that a folder's name tells
+    (chatsft_checkpoints, sft), or else the repository's (nanochat-d20-mid), or else sft. Names such as model_best.pt
+    are passed over.
     Raises ValueError that says what is missing.
     """
     by_path = {file.path: file for file in files}
-    found = [pair for file in by_path.values() if (pair := _checkpoint(file, by_path, source))]
+    found = [pair for file in by_path.values() if (pair := _checkpoint(file, by_path, repo, source))]
     tokenizers = [path for path in by_path if PurePosixPath(path).name == "tokenizer.pkl"]
     missing = [] if tokenizers else ["tokenizer.pkl"]
     if not found:
@@ -77,16 +79,21 @@ def choose(files: Iterable[RemoteFile], repo: str, source: str | None = None) ->
 
 
 def _checkpoint(
-    file: RemoteFile, by_path: dict[str, RemoteFile], source: str | None
+    file: RemoteFile, by_path: dict[str, RemoteFile], repo: str, source: str | None
 ) -> tuple[str, RemoteFile, RemoteFile] | None:
     """(stage, weights, meta) when `file` holds the weights of a complete checkpoint of the stage wanted."""
     match = _WEIGHTS.fullmatch(file.name)
-    path = PurePosixPath(file.path)
-    meta = by_path.get(str(path.parent / f"meta_{match[1]}.json")) if match else None
-    stated = next((stage for stage, folder in SOURCE_FOLDERS.items() if folder in path.parts), None)
+    folder = PurePosixPath(file.path).parent
+    meta = by_path.get(str(folder / f"meta_{match[1]}.json")) if match else None
+    stated = _stage_in(*reversed(folder.parts))
     if meta is None or (source and stated not in (None, source)):
         return None
-    return stated or source or "sft", file, meta
+    return stated or source or _stage_in(repo.rpartition("/")[2]) or "sft", file, meta
+
+
+def _stage_in(*names: str) -> str | None:
+    """The stage that the first of `names` to name one names: sft for chatsft_checkpoints, sft or d20-sft."""
+    return next((match[1].lower() for name in names if (match := _STAGE_WORD.search(name))), None)
 
 
 def _preference(found: tuple[str, RemoteFile, RemoteFile]) -> tuple[int, int, int]:

@@ -1,33 +1,58 @@
-"""A hub on loopback, of the standard library only: what the real client asks of it, and faults on request."""
+"""A hub on loopback, of the standard library only: what the real client asks of it, and faults on request.
+
+It holds one repository, of a model or of a dataset, which can be read, made, and written to.
+"""
 
 import contextlib
 import hashlib
 import json
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
+
+from tests.fake_hub_writing import answer_writing
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 class FakeHub:
-    """Serves one repository. `files` maps its paths to bytes; large ones (.pt, .pkl) are stated as LFS files."""
+    """Serves one repository. `files` maps its paths to bytes; large ones (by their ending) are stated as LFS files."""
 
-    def __init__(self, repo: str, files: dict[str, bytes]) -> None:
+    def __init__(self, repo: str, files: dict[str, bytes] | None = None, repo_type: str = "model") -> None:
         self.repo = repo
-        self.files = files
+        self.repo_type = repo_type
+        self.files = files or {}
+        self.exists = files is not None
+        self.visibility = "public"
         self.requests: list[str] = []
         """Method and path of every request."""
+        self.ranges: list[tuple[str, int]] = []
+        """(file, first byte) of every request for a part of a file."""
+        self.sent: Counter[str] = Counter()
+        """Bytes of each file that were sent."""
         self.refusal: tuple[int, dict[str, str]] | None = None
         """(status, headers) answered to every request for the repository."""
+        self.refuses_files_only = False
+        """The refusal holds for contents only: of a gated repository everybody sees the listing."""
         self.damaged: set[str] = set()
         """Files that are sent with one bit flipped."""
-        self.cut: dict[str, int] = {}
-        """File -> how many more times its connection is cut in the middle."""
+        self.cut: dict[str, list[int]] = {}
+        """File -> offsets in it at which its next connections break."""
         self.hanging: set[str] = set()
         """Files of which half is sent, and no more until the client is gone."""
         self.is_sending_half = threading.Event()
+        self.token: str | None = None
+        """What a client must show to write, or to see a private repository; None: nothing."""
+        self.commits: list[dict] = []
+        """What was written: summary, paths added, paths deleted."""
+        self.refused_commits: list[int] = []
+        """Statuses with which the next commits are refused."""
+        self.uploads: dict[str, bytes] = {}
+        """Large files by SHA-256, before they are committed."""
+        self.bodies: list[bytes] = []
+        """Every body that was sent here."""
         self.url = ""
 
     def sha256(self, path: str) -> str:
@@ -37,24 +62,40 @@ class FakeHub:
         content = self.files[path]
         return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
 
-    def is_large(self, path: str) -> bool:
-        return path.endswith((".pt", ".pkl"))
+    @staticmethod
+    def is_large(path: str) -> bool:
+        return path.endswith((".pt", ".pkl", ".safetensors", ".parquet", ".png"))
 
-    def tree(self) -> list[dict]:
-        """The listing of all files, as the hub's tree endpoint gives it."""
+    def tree(self, folder: str = "") -> list[dict]:
+        """The listing of all files below `folder`, as the hub's tree endpoint gives it."""
         entries = []
         for path, content in self.files.items():
+            if not path.startswith(folder):
+                continue
             entry = {"type": "file", "path": path, "size": len(content), "oid": self.git_sha1(path)}
             if self.is_large(path):
+                entry["oid"] = "f" * 40  # git's name of the pointer
                 entry["lfs"] = {"oid": self.sha256(path), "size": len(content), "pointerSize": 134}
             entries.append(entry)
         return [*entries, {"type": "directory", "path": "images", "oid": "0" * 40, "size": 0}]
 
+    @property
+    def api(self) -> str:
+        return f"/api/{self.repo_type}s/{self.repo}"
+
+    @property
+    def contents(self) -> str:
+        prefix = "" if self.repo_type == "model" else f"/{self.repo_type}s"
+        return f"{prefix}/{self.repo}/resolve/{COMMIT}/"
+
     def downloads(self) -> list[str]:
         """Files whose content was asked for, in order."""
-        return [
-            line.rpartition(f"/{COMMIT}/")[2] for line in self.requests if line.startswith(f"GET /{self.repo}/resolve")
-        ]
+        asked = f"GET {self.contents}"
+        return [line.removeprefix(asked) for line in self.requests if line.startswith(asked)]
+
+    def lets_see(self, authorization: str | None) -> bool:
+        is_owner = self.token is None or authorization == f"Bearer {self.token}"
+        return self.exists and (self.visibility == "public" or is_owner)
 
 
 @contextlib.contextmanager
@@ -67,6 +108,12 @@ def serving(hub: FakeHub) -> Iterator[FakeHub]:
 
         def do_HEAD(self) -> None:
             _answer(hub, self, with_body=False)
+
+        def do_POST(self) -> None:
+            _write(hub, self)
+
+        def do_PUT(self) -> None:
+            _write(hub, self)
 
         def log_message(self, *_: object) -> None:
             pass
@@ -86,41 +133,81 @@ def serving(hub: FakeHub) -> Iterator[FakeHub]:
 def _answer(hub: FakeHub, request: BaseHTTPRequestHandler, with_body: bool) -> None:
     path = unquote(urlsplit(request.path).path)
     hub.requests.append(f"{request.command} {path}")
-    if path.startswith(f"/{hub.repo}/resolve/{COMMIT}/") or path.startswith(f"/api/models/{hub.repo}/"):
-        if hub.refusal:
-            _send(request, hub.refusal[0], hub.refusal[1], b"", with_body)
-        elif path.startswith("/api/"):
-            is_tree = path.endswith(f"/tree/{COMMIT}")
-            _send_json(request, hub.tree() if is_tree else {"id": hub.repo, "sha": COMMIT}, with_body)
-        else:
-            _send_file(hub, request, path.rpartition(f"/{COMMIT}/")[2], with_body)
-    elif path.startswith("/api/models/"):
-        _send(request, 404, {"X-Error-Code": "RepoNotFound"}, b"", with_body)
+    of_api = path == hub.api or path.startswith(f"{hub.api}/")
+    if not (of_api or path.startswith(hub.contents)) or not hub.lets_see(request.headers["Authorization"]):
+        headers = {"X-Error-Code": "RepoNotFound"} if path.startswith(f"/api/{hub.repo_type}s/") else {}
+        _send(request, 404, headers, b"", with_body)
+    elif hub.refusal and not (of_api and hub.refuses_files_only):
+        _send(request, hub.refusal[0], hub.refusal[1], b"", with_body)
+    elif of_api:
+        tree = f"{hub.api}/tree/{COMMIT}"
+        info = {"id": hub.repo, "sha": COMMIT, "private": hub.visibility == "private"}
+        value = hub.tree(path.removeprefix(tree).strip("/")) if path.startswith(tree) else info
+        _send(request, 200, {"Content-Type": "application/json"}, json.dumps(value).encode(), with_body)
+    elif (name := path.removeprefix(hub.contents)) in hub.files:
+        _send_file(hub, request, name, with_body)
     else:
-        _send(request, 404, {}, b"", with_body)
-
-
-def _send_json(request: BaseHTTPRequestHandler, value: object, with_body: bool) -> None:
-    _send(request, 200, {"Content-Type": "application/json"}, json.dumps(value).encode(), with_body)
+        _send(request, 404, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": COMMIT}, b"", with_body)
 
 
 def _send_file(hub: FakeHub, request: BaseHTTPRequestHandler, name: str, with_body: bool) -> None:
     content = hub.files[name]
     etag = hub.sha256(name) if hub.is_large(name) else hub.git_sha1(name)
-    headers = {"ETag": f'"{etag}"', "X-Repo-Commit": COMMIT, "Content-Length": str(len(content))}
     if name in hub.damaged:
         content = bytes([content[0] ^ 1]) + content[1:]
-    if not with_body or not (hub.cut.get(name) or name in hub.hanging):
-        _send(request, 200, headers, content, with_body)
-        return
-    _send(request, 200, headers, content[: len(content) // 2], with_body)
-    request.wfile.flush()
-    if name in hub.hanging:
-        hub.is_sending_half.set()
-        request.connection.recv(1)  # until the client is gone
+    first, last = _range(request.headers["Range"], len(content))
+    status = 206 if request.headers["Range"] else 200
+    headers = {"ETag": f'"{etag}"', "X-Repo-Commit": COMMIT, "Content-Length": str(last - first)}
+    if status == 206:
+        headers["Content-Range"] = f"bytes {first}-{last - 1}/{len(content)}"
+        hub.ranges.append((name, first))
+    end = last
+    if with_body and name in hub.hanging:
+        end = len(content) // 2
+    elif with_body and hub.cut.get(name) and first < hub.cut[name][0]:
+        end = min(last, hub.cut[name].pop(0))
+    _send(request, status, headers, content[first:end], with_body)
+    hub.sent[name] += end - first if with_body else 0
+    if end < last and with_body:
+        request.wfile.flush()
+        if name in hub.hanging:
+            hub.is_sending_half.set()
+            request.connection.recv(1)  # until the client is gone
+        request.close_connection = True
+
+
+def _range(header: str | None, size: int) -> tuple[int, int]:
+    """(first byte, byte after the last) that a request asks for."""
+    if not header:
+        return 0, size
+    first, _, last = header.removeprefix("bytes=").partition("-")
+    return int(first), min(size, int(last) + 1) if last else size
+
+
+def _write(hub: FakeHub, request: BaseHTTPRequestHandler) -> None:
+    path = unquote(urlsplit(request.path).path)
+    hub.requests.append(f"{request.command} {path}")
+    body = _body(request)
+    hub.bodies.append(body)
+    may_write = hub.token is None or request.headers["Authorization"] == f"Bearer {hub.token}"
+    if hub.refusal:
+        _send(request, *hub.refusal, b"", True)
+    elif not may_write and not path.startswith("/upload/"):  # the address of an upload is itself the permission
+        _send(request, 401, {"X-Error-Message": "Invalid username or password."}, b"{}", True)
     else:
-        hub.cut[name] -= 1
-    request.close_connection = True
+        status, value = answer_writing(hub, path, body)
+        _send(request, status, {"Content-Type": "application/json"}, json.dumps(value).encode(), True)
+
+
+def _body(request: BaseHTTPRequestHandler) -> bytes:
+    if request.headers["Transfer-Encoding"] != "chunked":
+        return request.rfile.read(int(request.headers["Content-Length"] or 0))
+    parts = []
+    while size := int(request.rfile.readline(), 16):
+        parts.append(request.rfile.read(size))
+        request.rfile.readline()
+    request.rfile.readline()
+    return b"".join(parts)
 
 
 def _send(

@@ -1,8 +1,10 @@
 """Downloading with the real client from a hub on loopback: whole, verified, once, and every failure in a sentence."""
 
 import errno
+import hashlib
 import json
 import os
+import random
 import re
 import signal
 import subprocess
@@ -99,7 +101,13 @@ def test_a_complete_download_then_a_second_call_without_a_hub(home, hub, fetch):
     status, out, err = finished(fetch())
     assert status == 0, err
     assert out.splitlines()[-1] == str(pretrained(home) / "chatsft_checkpoints" / "d32")
-    assert f"{MODEL}  0.8 MB" in out
+    assert out.splitlines()[:5] == [
+        "tokenizer.pkl  0.0 MB",
+        "token_bytes.pt  0.0 MB",
+        f"{MODEL}  0.8 MB",
+        "meta_000650.json  0.0 MB",
+        f"In all 0.8 MB from {REPO}.",
+    ]
     assert_whole(home)
     assert hub.downloads() == ["tokenizer.pkl", "token_bytes.pt", MODEL, "meta_000650.json"]
     asked = len(hub.requests)
@@ -120,32 +128,62 @@ def test_a_file_that_changed_or_went_is_fetched_again_and_no_other(home, hub, fe
     hub.requests.clear()
     assert finished(fetch())[0] == 0
     assert_whole(home)
-    assert hub.downloads() == ["token_bytes.pt", MODEL, "meta_000650.json"]
+    assert hub.downloads() == ["token_bytes.pt", MODEL]
 
 
 def test_a_callback_hears_of_every_byte(home, hub, fetch):
     program = (
         "import json, sys\nfrom nanochat_core.hub import download\nheard = []\n"
-        "download(sys.argv[1], on_progress=lambda *told: heard.append(told))\nprint(json.dumps(heard))"
+        "download(sys.argv[1], report=lambda *told: heard.append(told))\nprint(json.dumps(heard))"
     )
     status, out, err = finished(fetch(program=program))
     assert status == 0, err
     heard = json.loads(out)
     total = sum(len(content) for content in WHOLE.values())
-    assert heard[-1] == [total, total, "meta_000650.json"]
-    assert [done for done, _, _ in heard] == sorted(done for done, _, _ in heard)
+    assert (heard[0], heard[-1]) == ([0, total], [total, total])
+    assert heard == sorted(heard)
     assert err == ""
 
 
-def test_a_connection_cut_once_is_taken_up_again(home, hub, fetch):
-    hub.cut[MODEL] = 1
+def test_sizes_are_known_before_anything_is_fetched(home, hub, fetch):
+    program = (
+        "import json, sys\nfrom nanochat_core.hub import repository_size\nsize = repository_size(*sys.argv[1:])\n"
+        "print(json.dumps([size.total_bytes, size.stage, size.files]))\nprint(size.summary())"
+    )
+    status, out, err = finished(fetch(program=program))
+    assert status == 0, err
+    total, stage, files = json.loads(out.splitlines()[0])
+    assert (total, stage) == (sum(len(content) for content in WHOLE.values()), "sft")
+    assert [MODEL, len(FILES[MODEL])] in files
+    assert out.splitlines()[-1] == f"In all {total / 1e6:.1f} MB from {REPO}."
+    assert (hub.downloads(), contents(home)) == ([], {})
+    hub.refusal = (403, {})
+    assert finished(fetch(program=program))[0] == 1
+
+
+def test_a_connection_cut_twice_is_taken_up_where_it_broke(home, hub, fetch):
+    """More than the client's pieces of 10 MiB, so that it goes on from the middle; with other bytes in each piece."""
+    hub.files[MODEL] = content = random.Random(1).randbytes(36 << 20)
+    hub.cut[MODEL] = [15 << 20, 29 << 20]
     status, _, err = finished(fetch())
     assert status == 0, err
+    assert hub.cut[MODEL] == []
+    assert hub.ranges == [(MODEL, 10 << 20), (MODEL, 20 << 20)]
+    assert hub.sent[MODEL] < 1.6 * len(content)
+    arrived = contents(home)[f"chatsft_checkpoints/d32/{MODEL}"]
+    assert hashlib.sha256(arrived).digest() == hashlib.sha256(content).digest()
+
+
+def test_a_small_file_cut_twice_begins_anew(home, hub, fetch):
+    hub.cut[MODEL] = [300_000, 500_000]
+    status, _, err = finished(fetch())
+    assert status == 0, err
+    assert hub.cut[MODEL] == []
     assert_whole(home)
 
 
 def test_a_connection_that_is_always_cut_is_said_and_leaves_no_model(home, hub, fetch):
-    hub.cut[MODEL] = 1000
+    hub.cut[MODEL] = [400_000] * 1000
     sentence = said(fetch())
     assert "connection broke off" in sentence
     assert "repeat" in sentence
@@ -170,13 +208,17 @@ def test_what_a_killed_download_left_is_removed_and_a_second_one_meanwhile_refus
     assert hub.is_sending_half.wait(60)
     assert "Another download" in said(fetch())
     process.send_signal(signal.SIGKILL)
-    finished(process)
+    assert finished(process)[0] == -signal.SIGKILL
     left = list(pretrained(home).rglob("*.incomplete"))
     assert left, "the killed download left nothing to remove"
     assert MODEL not in {Path(path).name for path in contents(home) if not path.startswith(".incoming/")}
     hub.hanging.clear()
     assert finished(fetch())[0] == 0
     assert_whole(home)
+    names = {path.name for path in pretrained(home).rglob("*")}
+    assert names - {Path(path).name for path in contents(home)} == {
+        *(".incoming.lock", "tokenizer", "chatsft_checkpoints", "d32")
+    }
 
 
 @pytest.mark.parametrize(
@@ -245,6 +287,20 @@ def test_another_models_tokenizer_is_kept_apart(home, hub, fetch):
     assert own.read_bytes() == FILES["tokenizer.pkl"]
 
 
+def test_a_model_from_elsewhere_is_never_overwritten_nor_mixed_in(home, hub, fetch):
+    folder = pretrained(home) / "chatsft_checkpoints" / "d32"
+    folder.mkdir(parents=True)
+    (folder / "model_000700.pt").write_bytes(b"put here by hand")
+    (folder / "meta_000700.json").write_bytes(b"{}")
+    assert "--tag d32-2" in said(fetch())
+    assert set(contents(home)) == {
+        f"chatsft_checkpoints/d32/{name}" for name in ("model_000700.pt", "meta_000700.json")
+    }
+    assert finished(fetch(REPO, "d32-2"))[0] == 0
+    hub.repo = "somebody/else-d32"
+    assert f"holds another model already ({REPO})" in said(fetch("somebody/else-d32", "d32-2"))
+
+
 def test_the_command_ends_with_a_sentence_and_status_2(home, hub, fetch):
     hub.refusal = (429, {})
     program = "import sys; from nanochat_core.__main__ import main; sys.exit(main(['download', '--repo', sys.argv[1]]))"
@@ -276,6 +332,9 @@ def test_the_tag_comes_from_the_repository(repo, tag):
     assert tag_of(repo) == tag
 
 
+PAIR = (("model", "pt"), ("meta", "json"))
+
+
 def remote(*paths):
     return [RemoteFile(path, 1, "0" * 64) for path in paths]
 
@@ -296,6 +355,30 @@ def test_files_are_found_in_folders_with_the_tokenizer_closest_to_them():
     assert choose(files, "me/x", "base").checkpoint[0].path == "base_checkpoints/d20/model_021400.pt"
     with pytest.raises(ValueError, match="of stage rl"):
         choose(files, "me/x", "rl")
+
+
+LAYOUTS = {
+    "a whole cache folder": ("me/x", ".cache/nanochat/chatsft_checkpoints/d26", ".cache/nanochat/tokenizer", "sft"),
+    "stages as folders": ("me/nanochat-d20", "rl", "tokenizer", "rl"),
+    "chat stages as folders": ("me/nanochat-d20", "checkpoints/chatsft/d20", "tokenizer", "sft"),
+    "a base model with its tag": ("me/nanochat-d26", "base_checkpoints/d26", "tokenizer", "base"),
+    "a stage in the tag's folder": ("me/models", "d24-mid", "d24-mid", "mid"),
+    "the stage in the name": ("me/nanochat-d20-mid", "", "", "mid"),
+    "a stage folder as name": ("me/d20-20tpp-base_checkpoints", "", "tokenizer", "base"),
+    "a folder by tag, the stage in the name": ("me/nanochat-d26-sft", "d26", "tokenizer", "sft"),
+    "nothing told": ("karpathy/nanochat-d34", "", "", "sft"),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_files_are_found_in_the_communitys_layouts(layout):
+    repo, folder, tokenizer, stage = LAYOUTS[layout]
+    place, pickle = (f"{path}/" if path else "" for path in (folder, tokenizer))
+    wanted = [f"{pickle}tokenizer.pkl", f"{pickle}token_bytes.pt", *(f"{place}{n}_002100.{e}" for n, e in PAIR)]
+    noise = [f"{place}optim_002100_rank0.pt", f"{place}report.md", "model.safetensors", "tokenizer.json", "README.md"]
+    chosen = choose(remote(*noise, *reversed(wanted)), repo)
+    assert ([file.path for file in chosen.files], chosen.stage) == (wanted, stage)
+    assert choose(remote(*wanted), "me/x", stage).stage == stage
 
 
 def test_a_repository_without_token_bytes_or_stage_is_taken_as_it_is():

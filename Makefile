@@ -28,7 +28,7 @@ help:
 	@echo "make finetune [DATA=my.jsonl] [TAG=name]   train on conversations; make finetune-multi NPROC=8 on several GPUs"
 	@echo "make chat [TAG=name]                       talk to the trained model"
 	@echo "make download                              fetch nanochat-d32 (7.3 GB)"
-	@echo "make test                                  run all checks; make test-browser the app's in a real browser"
+	@echo "make test                                  run all checks; make test-browser only the app's in a real browser"
 	@echo "make screenshots [SHOTS=folder]            pictures of every tab"
 
 install: $(VENV)/.installed
@@ -54,10 +54,12 @@ app: install
 chat-web: install
 	$(VENV)/bin/python app.py --tab chat
 
-test: $(VENV)/.installed-tests
+# The browser comes first: where it cannot be installed, that is said before anything else is waited for.
+test: chromium
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/python -m pytest -n 2 --ignore=tests/e2e $(PYTEST)
+	$(VENV)/bin/python -m pytest tests/e2e
 
 # The app in a real browser, one test after the other.
 test-browser: chromium

@@ -8,6 +8,13 @@ from studio.model_process import ModelProcesses
 
 TABS = {"Data": data_tab, "Train": train_tab, "Evaluate": evaluate_tab, "Chat": chat_tab}
 
+# The tab stands in the address (#train), so a reload comes back to it, and a tab can be linked to.
+_REMEMBER_TAB = "() => history.replaceState(null, '', '#{tab}')"
+_OPEN_REMEMBERED_TAB = """() => {
+    const name = location.hash.slice(1);
+    if (/^[a-z]+$/.test(name)) document.getElementById(`${name}_tab-button`)?.click();
+}"""
+
 HEADER = """<header class="studio-header"><span class="mark" aria-hidden="true"></span><h1>nanochat studio</h1>
 <p>Teach a nanochat model your own conversations.</p></header>"""
 
@@ -22,4 +29,6 @@ def build_app(tab: str = "data") -> gr.Blocks:
             for label, module in TABS.items():
                 with gr.Tab(label, id=label.lower(), elem_id=f"{label.lower()}_tab") as context.tab:
                     module.build(context)
+                context.tab.select(None, None, None, js=_REMEMBER_TAB.format(tab=label.lower()))
+        demo.load(None, None, None, js=_OPEN_REMEMBERED_TAB)
     return demo

@@ -144,6 +144,15 @@ def reload(at: At) -> At:
     return pick(at, str(session.path))
 
 
+def refreshed(at: At) -> At:
+    """After other tabs were open: a file that changed meanwhile is read anew, unless that would lose changes."""
+    session = data_session.get(at["session"])
+    if session is None or not session.is_outdated():
+        return moved(at)
+    fresh, row = pick(at, str(session.path)), at["row"]
+    return {**fresh, "row": row} if session_of(fresh).has(row) else fresh
+
+
 def restore(at: At, version: str) -> At:
     """The lines of a kept version in place of the present ones, as one step that undo takes back."""
     session = session_of(at)

@@ -13,10 +13,11 @@ from typing import BinaryIO
 
 from nanochat_core.data_report import plural
 from nanochat_core.files import sha256_of
-from studio import data_files, data_index
+from studio import data_drafts, data_files, data_index
 from studio.conversation_edit import blank_conversation
 from studio.data_import import Imported, read_lines
 from studio.data_index import Query
+from studio.data_journal import Journal, journalled
 from studio.data_repair import fixed
 from studio.data_rows import Rows
 
@@ -35,8 +36,10 @@ class _Step:
 class Session:
     """An opened dataset. Every public method takes the lock."""
 
-    def __init__(self, name: str, imported: Imported, path: Path | None = None, sha: str | None = None):
-        self.id = secrets.token_urlsafe(9)
+    def __init__(
+        self, name: str, imported: Imported, path: Path | None = None, sha: str | None = None, session_id: str = ""
+    ):
+        self.id = session_id or secrets.token_urlsafe(9)
         self.lock = threading.RLock()
         self.used = time.monotonic()
         self.name = name
@@ -49,6 +52,10 @@ class Session:
         self.rows = Rows(imported.lines)
         self.changed: set[int] = set()
         """Rows that differ from the file."""
+        self.field_names: dict[int, tuple[bytes, list]] = {}
+        """By row: the line, and the names of its fields on the page (studio.data_fields)."""
+        self.journal: Journal | None = None
+        """Writes the unsaved changes to disk; None for a session that nobody keeps."""
         self._undo: list[_Step] = []
         self._steps_at_save = -1 if imported.is_converted or not imported.lines else 0
         self._found: tuple[object, list[int]] = (None, [])
@@ -65,6 +72,15 @@ class Session:
         """What undo would take back; "" for nothing."""
         return self._undo[-1].what if self._undo else ""
 
+    def is_outdated(self) -> bool:
+        """Whether the file has changed on disk while nothing was changed here. With changes, saving tells."""
+        if self.path is None or self.is_dirty:
+            return False
+        try:
+            return sha256_of(self.path) != self.sha
+        except FileNotFoundError:
+            return False  # what is on the screen is then the last copy
+
     def find(self, query: Query, max_seq_len: int) -> list[int]:
         """The rows that match; searched once, not again for each page of the result."""
         with self.lock:
@@ -80,6 +96,7 @@ class Session:
 
     # Changing
 
+    @journalled
     def set_line(self, row: int, data: bytes, what: str, key: object = None) -> None:
         """Replace a row's line. Changes one after the other with the same `key` (typing in one field) are one step."""
         with self.lock:
@@ -89,6 +106,7 @@ class Session:
                 self._push(_Step(what, {row: self.rows.data[row]}, None, key))
             self._replace(row, data)
 
+    @journalled
     def insert(self, data: bytes, after: int | None, what: str) -> int:
         """A new row behind `after` (None: at the end); its id."""
         with self.lock:
@@ -98,6 +116,7 @@ class Session:
             self.rows.order.insert(place, row)
             return row
 
+    @journalled
     def remove(self, rows: Sequence[int], what: str) -> None:
         with self.lock:
             gone = set(rows)
@@ -105,6 +124,7 @@ class Session:
             self.rows.order = [row for row in self.rows.order if row not in gone]
             self.rows.version += 1
 
+    @journalled
     def fix(self, rows: Sequence[int], kind: str) -> int:
         """Apply the rule for a kind of problem to these rows, as one step; how many it could mend."""
         with self.lock:
@@ -125,6 +145,7 @@ class Session:
             self.rows.version += 1
             return len(results)
 
+    @journalled
     def replace_all(self, lines: Sequence[tuple[int, bytes]], what: str) -> None:
         """Other lines in place of all, as one step."""
         with self.lock:
@@ -132,6 +153,7 @@ class Session:
             self.rows.order = [self._add(data) for _, data in lines]
             self.rows.version += 1
 
+    @journalled
     def undo(self) -> str:
         """Take the last step back; what it was, "" when there is none."""
         with self.lock:
@@ -147,12 +169,17 @@ class Session:
 
     def _replace(self, row: int, data: bytes) -> None:
         self.rows.replace(row, data)
-        self.changed.add(row)
+        self._touch(row)
 
     def _add(self, data: bytes) -> int:
         row = self.rows.add(data)
-        self.changed.add(row)
+        self._touch(row)
         return row
+
+    def _touch(self, row: int) -> None:
+        self.changed.add(row)
+        if self.journal:
+            self.journal.touched.add(row)
 
     def _push(self, step: _Step) -> None:
         if len(self._undo) < self._steps_at_save:
@@ -189,66 +216,48 @@ class Session:
         if self._undo:
             self._undo[-1].key = None  # typing that goes on after a save is a step of its own
         self.rows.number_lines()
+        if self.journal:
+            self.journal.drop()
         return path
+
+    def moved_to(self, path: Path) -> None:
+        """The file has another name now."""
+        with self.lock:
+            self.path, self.name = path, path.name
+            if self.journal and self.journal.draft.is_begun:
+                self.journal.draft.rewrite(name=path.name, file=path.name)
+
+    def draft_meta(self) -> data_drafts.Meta:
+        """What is open, as a draft of it has to know it."""
+        ids, lines = list(self.rows.order), [self.rows.line[row] for row in self.rows.order]
+        return data_drafts.Meta(
+            name=self.name,
+            file=self.path.name if self.path else None,
+            sha=self.sha,
+            is_new=self._steps_at_save < 0,
+            ids=None if ids == list(range(len(ids))) else ids,
+            lines=None if lines == list(range(1, len(ids) + 1)) else lines,
+            notes=self.notes,
+        )
+
+    def take_up(self, state: data_drafts.State, what: str) -> None:
+        """Apply a draft to what was opened, as one step that undo takes back."""
+        with self.lock:
+            base = list(self.rows.order)
+            known = {row: self.rows.data[row] for row in state.rows if row < len(self.rows.data)}
+            self._push(_Step(what, {row: data for row, data in known.items() if row in set(base)}, base))
+            while len(self.rows.data) <= max(state.rows, default=0):
+                self.rows.add(b"")
+            for row, data in state.rows.items():
+                self._replace(row, data)
+            self.rows.order = list(state.order)
+            self.rows.version += 1
+            assert self.journal is not None
+            self.journal.resume(base, set(state.rows))
+            self.journal.touched = set()
 
     def write_to(self, file: BinaryIO) -> None:
         """The lines as they would be saved."""
         for row in self.rows.order:
             file.write(self.rows.data[row])
             file.write(b"\n")
-
-
-# The sessions of this process
-
-_sessions: OrderedDict[str, Session] = OrderedDict()
-_sessions_lock = threading.Lock()
-
-
-def keep(session: Session) -> Session:
-    """Remember a session, forgetting the ones that were unused for longest when there are too many."""
-    with _sessions_lock:
-        _sessions[session.id] = session
-        while len(_sessions) > MAX_SESSIONS:
-            oldest = min(_sessions.values(), key=lambda other: (other.is_dirty, other.used))
-            del _sessions[oldest.id]
-    return session
-
-
-def get(session_id: str | None) -> Session | None:
-    """The session, or None when nothing is open or the app was started anew since."""
-    with _sessions_lock:
-        session = _sessions.get(session_id or "")
-        if session:
-            session.used = time.monotonic()
-        return session
-
-
-def open_dataset(dataset: data_files.Dataset) -> Session:
-    """Open a file of data/. An example is opened as a copy that has no file of its own yet."""
-    sha = sha256_of(dataset.path)
-    imported = read_lines(dataset.path, convert=False)  # its foreign records are problems, with a fix for all of them
-    if sha256_of(dataset.path) != sha:
-        raise ValueError(f"{dataset.name} was changed while it was being read. Open it again.")
-    if dataset.is_shipped:
-        return keep(Session(data_files.free_path(f"my_{dataset.name}").name, imported))
-    return keep(Session(dataset.name, imported, dataset.path, sha))
-
-
-def open_upload(path: Path, file_name: str) -> Session:
-    """Show an uploaded file of any format as a dataset that is not saved yet."""
-    imported = read_lines(path)
-    if not imported.lines:
-        raise ValueError(f"{file_name} holds no conversation. Choose another file.")
-    session = Session(data_files.free_path(data_files.name_from(file_name)).name, imported)
-    session._steps_at_save = -1
-    return keep(session)
-
-
-def create(name: str) -> Session:
-    """A new dataset with one conversation to fill in; it is on disk once it is saved."""
-    target = data_files.data_dir() / data_files.checked_name(name)
-    if data_files.free_path(name) != target:
-        raise ValueError(f"There is already a dataset {target.name}. Choose another name.")
-    session = Session(target.name, Imported([], [], False))
-    session.rows.order.append(session._add(blank_conversation()))
-    return keep(session)

@@ -73,7 +73,7 @@ def build(context: Context) -> None:
     _wire_mending(at, mending, history)
     measures.model.input(data_view.longest_of, measures.model, measures.longest, **QUIET)
     context.page.load(_restore, [at, mine], at, **QUIET)
-    context.tab.select(handlers.moved, at, at, **QUIET)  # other tabs add datasets and runs
+    context.tab.select(handlers.refreshed, at, at, **QUIET)  # other tabs add datasets, rows and runs
     at.change(_remember, [at, mine, context.dataset], [mine, context.dataset], **QUIET)
 
     editor = Editor(at, edge, _typed, how, [saving.status, tokens, saving.save, saving.undo])

@@ -65,8 +65,6 @@ def wire(fields: TrainFields, panel: Any, context: Context, hardware: Hardware) 
     fields.data.input(handlers.name_run, fields.data, tag_and_questions, **PRIVATE)
     refresh = {"fn": handlers.lists, "inputs": lists, "outputs": lists, **PRIVATE}
     context.page.load(**refresh)
-    context.tab.select(**refresh)
-    context.dataset.change(handlers.take_dataset, context.dataset, [fields.data, *tag_and_questions], **PRIVATE)
     preview = {
         "fn": handlers.preview,
         "inputs": chosen,
@@ -76,6 +74,11 @@ def wire(fields: TrainFields, panel: Any, context: Context, hardware: Hardware) 
         **PRIVATE,
     }
     context.page.load(**preview)
+    # What is set while the tab is not open does not fire its change.
+    context.tab.select(**refresh).then(**preview)
+    context.dataset.change(handlers.take_dataset, context.dataset, [fields.data, *tag_and_questions], **PRIVATE).then(
+        **preview
+    )
     gr.on([component.change for component in chosen], **preview)
     fields.start.click(handlers.start, chosen, [fields.said, panel.picker, fields.tag], **PRIVATE).then(
         None, None, None, js=_SCROLL

@@ -157,6 +157,22 @@ def test_unsaved_work_stays_in_the_list_of_datasets(home):
     assert not (home / "data" / "fresh.jsonl").exists()
 
 
+def test_a_row_added_elsewhere_is_shown_unless_there_are_changes_here(home):
+    at, path = opened(home)
+    path.write_text(path.read_text() + f"{GOOD}\n")
+    fresh = handlers.refreshed({**at, "row": 1})
+    assert len(handlers.session_of(fresh).rows.order) == len(LINES) + 1
+    assert fresh["row"] == 1
+    handlers.session_of(fresh).set_line(0, line(user("a"), assistant("b")).encode(), "typing")
+    path.write_text(path.read_text() + f"{GOOD}\n")
+    kept = handlers.refreshed(fresh)
+    assert kept["session"] == fresh["session"]
+    assert handlers.session_of(kept).is_dirty
+    path.unlink()
+    handlers.undo(kept)
+    assert handlers.refreshed(kept)["session"] == fresh["session"]
+
+
 def test_restore_brings_a_version_back_and_undo_takes_that_back(home):
     at, path = opened(home, [GOOD, GOOD])
     old = path.read_bytes()

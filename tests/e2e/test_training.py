@@ -1,11 +1,11 @@
 """The Train and Evaluate tabs in the real app: start, watch, reload, a second browser, a killed app, stop, resume."""
 
 import json
-import re
 
 import pytest
 
 from nanochat_core.runs import Run
+from tests.e2e.pages import step_of, wait_for_step
 from tests.tiny import install_tiny_model
 
 
@@ -19,16 +19,6 @@ def mine(home):
     rows = [{"messages": [{"role": role, "content": text} for role, text in turn]} for turn in turns]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
-
-
-def step_of(page) -> int:
-    return int(re.search(r"Step\s+(\d+) of", page.locator("#watch_status").inner_text())[1])
-
-
-def wait_for_step(page, step):
-    text = "(document.querySelector('#watch_status')?.innerText ?? '')"
-    reached = f"step => Number(({text}.match(/Step\\s+(\\d+)/) || [])[1]) > step"
-    page.wait_for_function(reached, arg=step, timeout=180_000)
 
 
 def test_a_run_from_start_to_finish(app, mine, open_browser):

@@ -1,0 +1,42 @@
+"""What a person does with the page, in words: open it, go to a tab, choose from a list, follow the steps of a run."""
+
+import re
+
+from playwright.sync_api import Page, expect
+
+PATIENCE = 120_000
+"""ms: a model's process imports torch, on a machine that may have other things to do."""
+
+
+def open_page(app, open_browser, width: int = 1440, height: int = 900) -> Page:
+    """The app in a browser of its own, its first events done."""
+    page = open_browser(width, height)
+    expect.set_options(timeout=PATIENCE)
+    page.goto(app.url)
+    page.locator("#data-pick, #train_base, #eval_table, #chat_box").first.wait_for()
+    return page
+
+
+def open_tab(page: Page, name: str) -> None:
+    """Data, Train, Evaluate or Chat."""
+    page.get_by_role("tab", name=name, exact=True).click()
+
+
+def choose_option(page: Page, dropdown: str, value: str) -> None:
+    """Type into a list's field and take what it finds."""
+    field = page.locator(f"{dropdown} input")
+    field.fill(value)
+    field.press("Enter")
+    field.blur()
+
+
+def step_of(page: Page) -> int:
+    """The step that the Train tab shows."""
+    return int(re.search(r"Step\s+(\d+) of", page.locator("#watch_status").inner_text())[1])
+
+
+def wait_for_step(page: Page, step: int) -> None:
+    """Until the Train tab shows a later step than this."""
+    text = "(document.querySelector('#watch_status')?.innerText ?? '')"
+    reached = f"step => Number(({text}.match(/Step\\s+(\\d+)/) || [])[1]) > step"
+    page.wait_for_function(reached, arg=step, timeout=180_000)

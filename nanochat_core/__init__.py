@@ -8,12 +8,19 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nanochat_core.batches import pack, render
     from nanochat_core.checkpoint import load_model
     from nanochat_core.config import FinetuneConfig
-    from nanochat_core.conversations import check, load_conversations
+    from nanochat_core.conversations import check, load_conversations, save_conversations
+    from nanochat_core.display import show_conversation, show_tokens
     from nanochat_core.engine import Engine
+    from nanochat_core.evaluation import evaluate, load_questions
     from nanochat_core.launcher import start_run
+    from nanochat_core.notebook_export import notebook_of
+    from nanochat_core.paths import default_model
+    from nanochat_core.plotting import plot_runs
     from nanochat_core.presets import with_preset
+    from nanochat_core.ranks import choose_device
     from nanochat_core.runs import Run
     from nanochat_core.tokenizer import Tokenizer
     from nanochat_core.training import finetune
@@ -26,9 +33,20 @@ _HOMES = {
     "Run": "runs",
     "Tokenizer": "tokenizer",
     "check": "conversations",
+    "choose_device": "ranks",
+    "default_model": "paths",
+    "evaluate": "evaluation",
     "finetune": "training",
     "load_conversations": "conversations",
     "load_model": "checkpoint",
+    "load_questions": "evaluation",
+    "notebook_of": "notebook_export",
+    "pack": "batches",
+    "plot_runs": "plotting",
+    "render": "batches",
+    "save_conversations": "conversations",
+    "show_conversation": "display",
+    "show_tokens": "display",
     "start_run": "launcher",
     "with_preset": "presets",
 }
@@ -39,9 +57,20 @@ __all__ = [
     "Run",
     "Tokenizer",
     "check",
+    "choose_device",
+    "default_model",
+    "evaluate",
     "finetune",
     "load_conversations",
     "load_model",
+    "load_questions",
+    "notebook_of",
+    "pack",
+    "plot_runs",
+    "render",
+    "save_conversations",
+    "show_conversation",
+    "show_tokens",
     "start_run",
     "with_preset",
 ]

@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from nanochat_core.markup import card, note, table
+
 SHOWN_IN_FULL = 20
 """Problems that a summary spells out; the others are counted by kind."""
 
@@ -58,6 +60,20 @@ class Report:
             for problem in self.problems
         ]
         return {"verdict": self.verdict, "conversations": self.conversations, "problems": listed}
+
+    def _repr_html_(self) -> str:
+        kind = {"accept": "good", "accept_with_warning": "warn", "reject": "bad"}[self.verdict]
+        head, *rest = self.summary().splitlines()
+        first = sorted(self.problems, key=lambda problem: problem.level != "error")[:SHOWN_IN_FULL]
+        rows = [(str(problem.line), problem.level, problem.message, problem.fix) for problem in first]
+        more = [line for line in rest if line.startswith("  And ")]
+        return card(
+            "Check of the data",
+            note(head, kind),
+            *(note(text) for text in self.notes),
+            table(("Line", "Level", "What", "Remedy"), rows) if rows else "",
+            *(note(line.strip()) for line in more),
+        )
 
     def summary(self) -> str:
         """Text for a person: the verdict, the first problems in full (faults before warnings), the rest in numbers."""

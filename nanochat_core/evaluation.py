@@ -3,16 +3,18 @@
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from nanochat_core.engine import Engine
+from nanochat_core.markup import card, escape, facts, table
 from nanochat_core.model import GPT
 from nanochat_core.reply import Reply, Text
 from nanochat_core.tokenizer import Tokenizer
 
 MATCHES = ("exact", "contains")
+WRONG_SHOWN = 20
 
 
 @dataclass(frozen=True)
@@ -69,12 +71,25 @@ class EvalResult:
     correct: int
     total: int
     tasks: dict[str, Score]
-    answers: list[Answer]
+    answers: list[Answer] = field(repr=False)
 
     @property
     def accuracy(self) -> float:
         """0 to 1."""
         return self.correct / self.total if self.total else 0.0
+
+    def _repr_html_(self) -> str:
+        wrong = [answer for answer in self.answers if not answer.correct]
+        rows = [(answer.question, " or ".join(answer.expected), answer.reply) for answer in wrong[:WRONG_SHOWN]]
+        title = f"Wrong answers ({len(wrong):,})"
+        if len(wrong) > len(rows):
+            title += f", the first {len(rows)}"
+        listing = table(("Question", "Expected", "Reply"), rows)
+        return card(
+            f"{self.correct} of {self.total} questions answered ({100 * self.accuracy:.0f}%)",
+            facts({name: f"{score.correct} of {score.total}" for name, score in self.tasks.items()}),
+            f"<details><summary>{escape(title)}</summary>{listing}</details>" if rows else "",
+        )
 
     def by_skill(self) -> dict[str, Score]:
         """The scores of the finer names, where the questions have them."""

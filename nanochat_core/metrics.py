@@ -79,6 +79,12 @@ def table(path: Path) -> "pandas.DataFrame":
     return frame.astype({"step": int})
 
 
+def seconds(path: Path) -> float | None:
+    """From the first line's time to the last one's; None before there is any."""
+    times = [row["time"] for row in lines(path) if isinstance(row.get("time"), int | float)]
+    return times[-1] - times[0] if times else None
+
+
 def rewind(path: Path, step: int) -> None:
     """Drop the lines after `step`: a resumed run goes on from its checkpoint and writes those steps again."""
     if not path.is_file():

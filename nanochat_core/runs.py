@@ -7,24 +7,27 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from nanochat_core import metrics, processes
+from nanochat_core import metrics, processes, progress
 from nanochat_core.config import FinetuneConfig
+from nanochat_core.detached import stop_job
 from nanochat_core.files import write_json
 from nanochat_core.logs import last_lines
 from nanochat_core.paths import finetuned_dir, steps
 from nanochat_core.processes import ProcessIdentity
+from nanochat_core.run_card import run_card
 from nanochat_core.run_record import now, read_json, run_record
 from nanochat_core.run_status import STATES, RunStatus, StopReport, derive
 from nanochat_core.run_tags import check_tag, next_free_tag
 
 if TYPE_CHECKING:
     import pandas
+    from matplotlib.figure import Figure
 
 _LEAVING_SECONDS = 20.0  # a run that has said "stopped" still needs a moment until its processes are gone
 _TERM_SECONDS = 10.0
@@ -35,7 +38,7 @@ class Run:
     """One run. Holds no state of its own: everything is read from the directory when asked."""
 
     tag: str
-    path: Path
+    path: Path = field(repr=False)
 
     # Files of the directory
 
@@ -119,6 +122,12 @@ class Run:
         return run
 
     @classmethod
+    def free_tag(cls, tag: str) -> str:
+        """`tag` itself while no run has it, else with a number: mine, mine-2, mine-3. For cells that are run again."""
+        folder = finetuned_dir()
+        return next_free_tag(folder, tag) if (folder / check_tag(tag)).exists() else tag
+
+    @classmethod
     def list(cls) -> list[Run]:
         """All runs, newest first. Folders that are no runs, or were left half made, are passed over."""
         folder = finetuned_dir()
@@ -141,12 +150,18 @@ class Run:
 
     def status(self) -> RunStatus:
         """Where the run is now; `interrupted` when its process is gone without a last word."""
+        if self.is_remote():  # whoever keeps in touch with the job writes here when it is gone
+            return derive(read_json(self.status_file), True, True, self.stop_requested(), self.tag)
         launcher = self.launcher()
         written = read_json(self.status_file)
         if launcher is not None and not processes.is_alive(launcher):
             written = read_json(self.status_file)  # it may have written its last word just before it went
             return derive(written, True, False, self.stop_requested(), self.tag)
         return derive(written, launcher is not None, launcher is not None, self.stop_requested(), self.tag)
+
+    def is_remote(self) -> bool:
+        """True when a job on the hub trains the run; what it writes is then copied to this directory."""
+        return self.read_launch().get("kind") == "job"
 
     def has_begun(self) -> bool:
         """True once the trainer has taken over: from then on there may be something to save."""
@@ -155,6 +170,15 @@ class Run:
     def metrics(self) -> pandas.DataFrame:
         """All metrics so far, one row a line; the contract's columns are there even when it is empty."""
         return metrics.table(self.metrics_file)
+
+    def plot(self, x: str = "step", **options: Any) -> Figure:
+        """The chart of the losses by x: step, epoch, tokens or minutes. Options as of `plot_runs`."""
+        from nanochat_core.plotting import plot_runs  # a second that only charts need
+
+        return plot_runs(self, x=x, **options)
+
+    def _repr_html_(self) -> str:
+        return run_card(self.tag, self.status(), self.record(), metrics.seconds(self.metrics_file))
 
     def log_tail(self, n: int = 50) -> str:
         """The last `n` lines of the output; of a progress bar's many states only the last."""
@@ -204,13 +228,13 @@ class Run:
         return ProcessIdentity.from_dict(self.read_launch())
 
     def processes(self) -> list[ProcessIdentity]:
-        """Living processes of the run, orphans included. A program that trains by itself counts as one."""
+        """Living processes of the run, orphans included. A program that trains it by itself counts until it is over."""
         launch = self.read_launch()
         launcher = ProcessIdentity.from_dict(launch)
         found = processes.marked(self.path)
         if launch.get("detached"):
             found = processes.tree(launcher) + found
-        elif launcher is not None and processes.is_alive(launcher):
+        elif launcher is not None and processes.is_alive(launcher) and not self.status().is_over:
             found = [launcher, *found]
         return list({who.pid: who for who in found}.values())
 
@@ -238,27 +262,26 @@ class Run:
                 )
             yield
 
-    @contextlib.contextmanager
-    def rank_reports(self) -> Iterator[Path]:
-        """An empty folder in which the ranks leave their exceptions; also what a killed supervisor left is removed."""
-        folder = self.path / ".ranks"
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-
     def wait(self, timeout: float | None = None) -> RunStatus:
-        """Wait until the run is over and its launcher is gone, at most `timeout` seconds. Returns the status then."""
+        """Wait until the run is over and its launcher is gone, at most `timeout` seconds. Returns the status then.
+
+        A notebook that trained it by itself is not waited for: it goes on living.
+        """
         limit = time.monotonic() + (float("inf") if timeout is None else timeout)
         while True:
             status = self.status()
-            launcher = self.launcher()
-            gone = launcher is None or launcher.pid == os.getpid() or not processes.is_alive(launcher)
+            launcher = self.launcher() if self.read_launch().get("detached") else None
+            gone = launcher is None or not processes.is_alive(launcher)
             if (status.is_over and gone) or time.monotonic() >= limit:
                 return status
             time.sleep(0.1)
+
+    def watch(self) -> RunStatus:
+        """Wait until the run is over and show how it goes: a progress bar in a notebook, a line in a terminal.
+
+        Interrupting it ends the watching only; the run goes on.
+        """
+        return progress.watch(self)
 
     def stop(self, wait: float | None = None, kill: bool = False) -> StopReport:
         """Ask the run to save and stop; one that has not begun to train is ended at once.
@@ -266,6 +289,8 @@ class Run:
         wait: seconds to wait for its processes to be gone; without it the request is all.
         kill: what is left then gets SIGTERM and, after 10 s more, SIGKILL; the report says what remains.
         """
+        if self.is_remote():
+            return stop_job(self, wait, kill)
         if not self.status().is_over:
             self.request_stop()
             if not self.has_begun():

@@ -11,6 +11,7 @@ from nanochat_core.files import sha256_of
 from nanochat_core.launcher import check_resumable, create_run
 from nanochat_core.orphans import launcher_from_environment, watch_launcher
 from nanochat_core.paths import weights_path
+from nanochat_core.progress import in_notebook, shown_meanwhile
 from nanochat_core.ranks import Ranks, joined_ranks
 from nanochat_core.runs import Run
 from nanochat_core.stopping import StopFlag, stop_signals
@@ -25,7 +26,9 @@ def finetune(config: FinetuneConfig) -> Run:
     """Train in this process (under torchrun: in these processes) and return the run.
 
     Everything is written to models/finetuned/<output_tag>/. With config.resume the run goes on with the settings
-    that it was made with. Raises ValueError for a person's mistake and Diverged when the loss is no number.
+    that it was made with. Ctrl-C, in a notebook "interrupt the kernel", saves and stops. A notebook shows a progress
+    bar instead of the log's lines (`run.log_tail()` has them).
+    Raises ValueError for a person's mistake and Diverged when the loss is no number.
     """
     with stop_signals() as stop, joined_ranks(config.device_type) as ranks:
         mistake = None
@@ -37,7 +40,8 @@ def finetune(config: FinetuneConfig) -> Run:
         if mistake := ranks.same_for_all(mistake):
             raise ValueError(mistake)
         run = Run.open(config.output_tag)
-        _train(run, ranks, stop)
+        with shown_meanwhile(run) if ranks.is_first else contextlib.nullcontext():
+            _train(run, ranks, stop)
     return run
 
 
@@ -133,13 +137,18 @@ def _check_data_unchanged(run: Run) -> None:
 
 
 def _speaker(run: Run) -> Callable[[str], None]:
-    """Prints, and keeps what was printed in the run's log (a detached run's output already goes there)."""
+    """Prints, and keeps what was printed in the run's log (a detached run's output already goes there).
+
+    In a notebook the log alone gets it: there a card shows how the run goes.
+    """
+    quiet = in_notebook()
     if run.read_launch().get("detached"):
         return lambda text: print(text, flush=True)
 
     def say(text: str) -> None:
-        with contextlib.suppress(BrokenPipeError):  # `... | head` must not end the training
-            print(text, flush=True)
+        if not quiet:
+            with contextlib.suppress(BrokenPipeError):  # `... | head` must not end the training
+                print(text, flush=True)
         with open(run.log_file, "a", encoding="utf-8") as log:
             log.write(text + "\n")
 

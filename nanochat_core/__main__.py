@@ -277,6 +277,7 @@ COMMANDS: dict[str, tuple[str, Callable[[list[str]], int] | str]] = {
     "models": ("list the models there are", _models),
     "runs": ("list, show, stop or resume training runs", _runs),
     "download": ("fetch a nanochat model from the Hugging Face Hub", "command_download"),
+    "serve": ("answer other programs with a model, as OpenAI's API does", "command_serve"),
 }
 
 if __name__ == "__main__":

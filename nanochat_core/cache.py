@@ -1,6 +1,9 @@
 """The keys and values of the tokens already seen, so that each new token costs one token's work."""
 
+import copy
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -35,6 +38,35 @@ class KVCache:
         self.values = [values[index] for values in self.values]
         self.ids = self.ids[index]
         self.lengths = [self.lengths[row] for row in rows]
+
+    def view(self, lengths: list[int]) -> "KVCache":
+        """The first len(lengths) rows, which hold so many tokens each, over the same memory."""
+        rows, shared = len(lengths), copy.copy(self)
+        shared.keys = [keys[:rows] for keys in self.keys]
+        shared.values = [values[:rows] for values in self.values]
+        shared.ids, shared.lengths = self.ids[:rows], list(lengths)
+        return shared
+
+    def copy_row(self, row: int, source: "KVCache", source_row: int = 0) -> None:
+        """Overwrite a row with one of `source`, which may be this cache."""
+        length = source.lengths[source_row]
+        for old, new in zip(source.keys + source.values, self.keys + self.values):
+            new[row, :, :length] = old[source_row, :, :length]
+        self.ids[row, :length] = source.ids[source_row, :length]
+        self.lengths[row] = length
+
+    def grow(self, rows: int, capacity: int) -> None:
+        """Make room for this many rows of this many tokens; all that is there stays.
+
+        One tensor after the other, so that there are never two copies of the whole cache.
+        """
+        more_rows, more = rows - len(self.lengths), capacity - self.capacity
+        assert min(more_rows, more) >= 0
+        for tensors in (self.keys, self.values):
+            for layer in range(len(tensors)):
+                tensors[layer] = F.pad(tensors[layer], (0, 0, 0, more, 0, 0, 0, more_rows))
+        self.ids = F.pad(self.ids, (0, more, 0, more_rows))
+        self.lengths += [0] * more_rows
 
     def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Write (B, H, T, D) at each row's length; returns the layer's keys and values (B, H, max length + T, D).

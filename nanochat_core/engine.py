@@ -146,15 +146,9 @@ class Engine:
             return self.model.new_cache(1, capacity)
         known = cache.ids[0, : cache.lengths[0]].tolist()
         cache.truncate(_common_length(known, prompt[:-1]))
-        return cache if cache.capacity >= capacity else self._grown(cache, capacity)
-
-    def _grown(self, cache: KVCache, capacity: int) -> KVCache:
-        grown, length = self.model.new_cache(1, capacity), cache.lengths[0]
-        for old, new in zip(cache.keys + cache.values, grown.keys + grown.values):
-            new[:, :, :length] = old[:, :, :length]
-        grown.ids[:, :length] = cache.ids[:, :length]
-        grown.lengths = [length]
-        return grown
+        if cache.capacity < capacity:
+            cache.grow(1, capacity)
+        return cache
 
     def _row(self, prompt: list[int], max_tokens: int, sampling: Sampling) -> "_Row":
         limit = min(max_tokens, self.context - len(prompt))

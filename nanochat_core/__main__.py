@@ -277,6 +277,8 @@ COMMANDS: dict[str, tuple[str, Callable[[list[str]], int] | str]] = {
     "models": ("list the models there are", _models),
     "runs": ("list, show, stop or resume training runs", _runs),
     "download": ("fetch a nanochat model from the Hugging Face Hub", "command_download"),
+    "import-dataset": ("conversations from a dataset on the Hugging Face Hub, checked", "command_import_dataset"),
+    "export": ("write a model as a folder for transformers and others, or for nanochat", "command_export"),
     "serve": ("answer other programs with a model, as OpenAI's API does", "command_serve"),
 }
 

@@ -26,7 +26,7 @@ Report = Callable[[int, int], Any]
 """Called with (bytes done, bytes in all), from any thread."""
 
 _SPARE_BYTES = 200_000_000  # a disk filled to the last byte stops more than the download
-_REPO = re.compile(r"[\w.-]+/[\w.-]+")
+_REPO = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 _STAGES = ("sft", "rl", "mid", "base")
 
 
@@ -58,7 +58,7 @@ def repository_size(repo: str = "karpathy/nanochat-d32", source: str | None = No
     check_repo(repo)
     _check_source(source)
     with told_plainly(repo, pretrained_dir()):
-        selection = choose(listing(repo)[1], repo, source)
+        selection = choose(_listing(repo)[1], repo, source)
     return RepositorySize(repo, selection.stage, tuple((file.path, file.size) for file in selection.files))
 
 
@@ -83,7 +83,7 @@ def download(
     root = pretrained_dir()
     busy = f"Another download into {root} is running. Wait until it has ended."
     with told_plainly(repo, root), workspace(root / ".incoming", busy) as incoming:
-        commit, files = listing(repo)
+        commit, files = _listing(repo)
         selection = choose(files, repo, source)
         folder = root / SOURCE_FOLDERS[selection.stage] / tag
         targets = _targets(root, folder, selection)
@@ -103,12 +103,16 @@ def check_repo(repo: str) -> None:
         raise ValueError(f"'{repo}' is no repository of the hub. Write owner/name, such as karpathy/nanochat-d32.")
 
 
-def listing(repo: str, repo_type: str = "model") -> tuple[str, list[RemoteFile]]:
+def _listing(repo: str) -> tuple[str, list[RemoteFile]]:
     """(commit, files of it): everything is taken from one commit, also when the repository changes meanwhile."""
-    api = HfApi()
-    commit = api.repo_info(repo, revision="main", repo_type=repo_type).sha
-    entries = api.list_repo_tree(repo, revision=commit, recursive=True, repo_type=repo_type)
-    return commit, [
+    commit = HfApi().repo_info(repo, revision="main").sha
+    return commit, files_at(repo, commit)
+
+
+def files_at(repo: str, commit: str, repo_type: str = "model") -> list[RemoteFile]:
+    """All files of a commit, as the hub states them."""
+    entries = HfApi().list_repo_tree(repo, revision=commit, recursive=True, repo_type=repo_type)
+    return [
         RemoteFile(entry.path, entry.size, entry.lfs.sha256 if entry.lfs else None, entry.blob_id)
         for entry in entries
         if isinstance(entry, RepoFile)

@@ -1,6 +1,6 @@
 """`check --fix`: writes a repaired copy of a data file, and says what it did and what it could not do."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -53,20 +53,32 @@ def fix_file(path: str | Path, out: str | Path) -> FixReport:
     nothing is written.
     """
     path, out = Path(path), Path(out)
-    if out.exists() or out.is_symlink():
-        same = "is the file itself" if path.exists() and out.exists() and out.samefile(path) else "exists already"
-        raise ValueError(f"{out} {same}. Give the repaired copy a new name: nothing is ever overwritten.")
-    if not out.parent.is_dir():
-        raise ValueError(f"There is no folder {out.parent}. Make it first, or choose another place for the copy.")
+    if path.exists() and out.exists() and out.samefile(path):
+        raise ValueError(f"{out} is the file itself. Give the repaired copy a new name: nothing is ever overwritten.")
+    check_new(out)
     with open_data(path) as original:
-        repair = _Repair(path)
+        repair = _Repair(str(path))
         with as_utf8(original, head_of(original)) as (file, done):
             if fault := foreign_kind(head_of(file)):
                 raise ValueError(f"{path} cannot be repaired: {fault.message} {fault.fix}")
             write_data(out, lambda target: repair.write(file, target))
-    done += [f"{what[0].upper()}{what[1:]}: {lines}." for what, lines in repair.changes.items()]
-    problems, counts = repair.problems.listed(), dict(repair.problems.counts)
-    return FixReport(str(path), str(out), repair.written, repair.left_out, tuple(done), problems, counts)
+    return repair.report(out, done)
+
+
+def repair_pieces(name: str, found: Iterable[Piece], out: Path) -> FixReport:
+    """As `fix_file`, for pieces from elsewhere than a file; `name` is what they are called in sentences."""
+    check_new(out)
+    repair = _Repair(name)
+    write_data(out, lambda target: repair.write_pieces(found, target))
+    return repair.report(out, [])
+
+
+def check_new(out: Path) -> None:
+    """ValueError when `out` exists already, or cannot because its folder does not."""
+    if out.exists() or out.is_symlink():
+        raise ValueError(f"{out} exists already. Give the new file another name: nothing is ever overwritten.")
+    if not out.parent.is_dir():
+        raise ValueError(f"There is no folder {out.parent}. Make it first, or choose another place.")
 
 
 class _Lines:
@@ -90,8 +102,8 @@ class _Lines:
 class _Repair:
     """Reads pieces, repairs them, writes what has become faultless, and keeps account of everything."""
 
-    def __init__(self, path: Path):
-        self.path = path
+    def __init__(self, name: str):
+        self.name = name
         self.changes: dict[str, _Lines] = {}
         self.problems = Problems()
         self.written = 0
@@ -104,13 +116,21 @@ class _Repair:
             self._note("removed a byte order mark (BOM)", 1)
         if how.is_array:
             self._note("turned a JSON array into one conversation a line", 1)
-        for piece in pieces(file, how):
+        self.write_pieces(pieces(file, how), target)
+
+    def write_pieces(self, found: Iterable[Piece], target: BinaryIO) -> None:
+        for piece in found:
             for line in self._repaired(piece):
                 target.write(line)
                 self.written += 1
         if not self.written:
             first = next(iter(self.problems.listed()), "It holds no conversation.")
-            raise ValueError(f"Nothing in {self.path} can be repaired, and nothing was written. {first}")
+            raise ValueError(f"Nothing in {self.name} can be repaired, and nothing was written. {first}")
+
+    def report(self, out: Path, done: list[str]) -> FixReport:
+        done = done + [f"{what[0].upper()}{what[1:]}: {lines}." for what, lines in self.changes.items()]
+        problems, counts = self.problems.listed(), dict(self.problems.counts)
+        return FixReport(self.name, str(out), self.written, self.left_out, tuple(done), problems, counts)
 
     def _repaired(self, piece: Piece) -> Iterator[bytes]:
         """The lines to write for one piece of the file: usually one."""

@@ -52,7 +52,12 @@ def create_run(config: FinetuneConfig) -> Run:
 
 
 def check_resumable(run: Run) -> None:
-    """ValueError when the run has finished, or when its settings cannot be read."""
+    """ValueError when the run has finished, its settings cannot be read, or its state lies on the hub."""
+    if run.is_remote():
+        raise ValueError(
+            f"Run '{run.tag}' is trained by jobs on the hub, and its state is there. "
+            f"Go on with it there: `python -m nanochat_core remote resume {run.tag}`."
+        )
     run.settings()  # a config.json that was edited into something else is refused here, not in a log
     if run.status().state == "finished":
         raise ValueError(

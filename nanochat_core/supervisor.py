@@ -1,10 +1,14 @@
 """The process that stands for a run: runs torchrun in itself, passes "save and stop" on, and tells why a run died."""
 
 import argparse
+import contextlib
 import os
+import shutil
 import signal
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -86,7 +90,7 @@ def _torchrun(run: Run, nproc: int, worker: str) -> list[Failure]:
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     _close_quickly()
-    with run.rank_reports() as folder:
+    with _rank_reports(run) as folder:
         config = LaunchConfig(
             min_nodes=1,
             max_nodes=1,
@@ -107,6 +111,18 @@ def _torchrun(run: Run, nproc: int, worker: str) -> list[Failure]:
                 for rank, failure in error.failures.items()
             ]
     return []
+
+
+@contextlib.contextmanager
+def _rank_reports(run: Run) -> Iterator[Path]:
+    """An empty folder in which the ranks leave their exceptions; also what a killed supervisor left is removed."""
+    folder = run.path / ".ranks"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _close_quickly() -> None:

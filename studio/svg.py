@@ -10,6 +10,7 @@ MOST_POINTS = 400
 _SLICES = 60
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 12, 10, 34
 _COLOURS = 8
+_NARROW = (700, 460)
 
 Point = tuple[float, float]
 
@@ -32,20 +33,30 @@ def line_chart(
 ) -> str:
     """The chart as HTML: axes, grid, lines, best points, legend, and the values under the pointer as titles.
 
-    Empty without a point to draw. log: the y axis is logarithmic; points at or below 0 are then left out.
+    Empty without a point to draw. log: the y axis is logarithmic; points at or below 0 are then left out. A wide chart
+    comes a second time in a shape for narrow windows, where it would shrink to a strip; the style shows one of them.
     """
     series = [_drawable(one, log) for one in series]
     series = [one for one in series if one.points]
     if not series:
         return ""
-    frame = _Frame.around(series, log, width, height)
+    shapes = {"": (width, height)}
+    if width > _NARROW[0]:
+        shapes = {"wide": (width, height), "narrow": _NARROW}
+    pictures = "".join(
+        _svg(series, _Frame.around(series, log, *shape), x_label, y_label, name) for name, shape in shapes.items()
+    )
+    return f'<div class="chart">{_legend(series)}{pictures}</div>'
+
+
+def _svg(series: Sequence[Series], frame: "_Frame", x_label: str, y_label: str, shape: str) -> str:
     parts = [*_grid(frame), *_axes(frame, x_label, y_label)]
     parts += [_line(one, frame) for one in series]
     parts += [_best(one, frame) for one in series if one.mark_best]
     parts += _slices(series, frame, x_label)
     title = escape(f"{y_label} by {x_label}: " + ", ".join(one.name for one in series))
-    svg = f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{title}">{"".join(parts)}</svg>'
-    return f'<div class="chart">{_legend(series)}{svg}</div>'
+    size = f'viewBox="0 0 {frame.width} {frame.height}"'
+    return f'<svg class="{shape}" {size} role="img" aria-label="{title}">{"".join(parts)}</svg>'
 
 
 def thin(points: Sequence[Point], most: int = MOST_POINTS) -> list[Point]:

@@ -1,6 +1,6 @@
 """Pictures of every tab, to be looked at: empty, busy and failed, wide and narrow, light and dark.
 
-    python -m tests.e2e.screenshots FOLDER
+    python -m tests.e2e.screenshots FOLDER [STATE ...]
 
 Writes FOLDER/<state>_<tab>_<size>_<theme>.png, and names on stderr whatever is wider than the window.
 """
@@ -15,13 +15,18 @@ from pathlib import Path
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from nanochat_core import processes
+from nanochat_core.paths import starter_dir
+from nanochat_core.runs import Run
 from tests.e2e.browser import chromium_path
 from tests.e2e.invented import EXAMPLE, invent_run
+from tests.e2e.pages import choose_option, open_tab
 from tests.e2e.real_app import RealApp
 
 SIZES = {"wide": (1440, 900), "phone": (390, 844)}
 THEMES = ("light", "dark")
 TABS = ("Data", "Train", "Evaluate", "Chat")
+PATIENCE = 90_000
+QUESTION = "Can I bring a dog? And what is 17 * 23?"
 
 
 def empty(home: Path) -> None:
@@ -29,16 +34,16 @@ def empty(home: Path) -> None:
 
 
 def busy(home: Path) -> None:
-    """A run that trains, two that have finished, a dataset."""
+    """A run that trains, two that have finished, a dataset, a chat with two models."""
     _dataset(home)
-    invent_run("bakery")
+    _with_weights(invent_run("bakery"))
     invent_run("bakery-slow", steps=300, init_lr_frac=0.1)
     run = invent_run("bakery-2", "running", 240, 96)
     run.write_launch(**processes.identity().to_dict())  # this program stands for the run, which so is alive
 
 
 def failed(home: Path) -> None:
-    """A run that failed, and a dataset with faults."""
+    """A run that failed, a dataset with faults, a model whose file is broken."""
     path = _dataset(home)
     with open(path, "a", encoding="utf-8") as file:
         file.write('{"messages": [{"role": "user", "content": "A question without an answer"}]}\n{"messages": [\n')
@@ -47,6 +52,9 @@ def failed(home: Path) -> None:
         remedy="Use a smaller device_batch_size (the result stays the same) or a smaller max_seq_len, under a new "
         "output_tag.",
     )
+    run = _with_weights(invent_run("bakery-2"))
+    weights = next(run.path.glob("model_*.pt"))
+    weights.write_bytes(weights.read_bytes()[:100_000])
 
 
 STATES: dict[str, Callable[[Path], None]] = {"empty": empty, "busy": busy, "failed": failed}
@@ -59,54 +67,104 @@ def _dataset(home: Path) -> Path:
     return path
 
 
-def main(folder: Path) -> int:
-    """Take all pictures. Returns 1 when something was wider than its window."""
+def _with_weights(run: Run) -> Run:
+    """The starter's weights stand for what the run has learned."""
+    step = run.status().step
+    for kind, ending in (("model", "pt"), ("meta", "json")):
+        [source] = starter_dir().glob(f"{kind}_*.{ending}")
+        shutil.copy(source, run.path / f"{kind}_{step:06d}.{ending}")
+    shutil.copy(starter_dir() / "tokenizer.pkl", run.path)
+    return run
+
+
+def main(folder: Path, states: list[str]) -> int:
+    """Take the pictures. Returns 1 when something was wider than its window."""
     folder.mkdir(parents=True, exist_ok=True)
-    too_wide = []
+    too_wide, taken = [], 0
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium_path())
-        for state, prepare in STATES.items():
+        for state in states or STATES:
             with tempfile.TemporaryDirectory() as home:
                 os.environ["NANOCHAT_STUDIO_HOME"] = home
-                prepare(Path(home))
+                STATES[state](Path(home))
                 app = RealApp(Path(home)).start()
                 try:
-                    too_wide += _take(browser, app, state, folder)
+                    for size in SIZES:
+                        for theme in THEMES:
+                            too_wide += _take(browser, app, state, size, theme, folder)
+                            taken += len(TABS)
                 finally:
                     app.close()
         browser.close()
     for name in too_wide:
         print(f"Wider than the window: {name}", file=sys.stderr)
-    print(f"{len(list(folder.glob('*.png')))} pictures in {folder}")
+    print(f"{taken} pictures in {folder}")
     return 1 if too_wide else 0
 
 
-def _take(browser: Browser, app: RealApp, state: str, folder: Path) -> list[str]:
+def _take(browser: Browser, app: RealApp, state: str, size: str, theme: str, folder: Path) -> list[str]:
     too_wide = []
-    for size, (width, height) in SIZES.items():
-        for theme in THEMES:
-            page = browser.new_page(viewport={"width": width, "height": height})
-            page.set_default_timeout(90_000)
-            page.goto(f"{app.url}/?__theme={theme}")
-            for tab in TABS:
-                page.get_by_role("tab", name=tab, exact=True).click()
-                _settle(page, tab, state)
-                name = f"{state}_{tab.lower()}_{size}_{theme}"
-                page.screenshot(path=folder / f"{name}.png", full_page=True)
-                if page.evaluate("document.documentElement.scrollWidth > innerWidth"):
-                    too_wide.append(name)
-            page.close()
+    width, height = SIZES[size]
+    page = browser.new_context(viewport={"width": width, "height": height}).new_page()
+    page.set_default_timeout(PATIENCE)
+    page.goto(f"{app.url}/?__theme={theme}")
+    page.locator("#data-pick").wait_for()
+    for tab in TABS:
+        open_tab(page, tab)
+        page.wait_for_timeout(1000)
+        if act := ACTS.get((state, tab)):
+            act(page)
+        page.wait_for_timeout(2500)
+        name = f"{state}_{tab.lower()}_{size}_{theme}"
+        page.screenshot(path=folder / f"{name}.png", full_page=True)
+        if page.evaluate("document.documentElement.scrollWidth > innerWidth"):
+            too_wide.append(name)
+    page.context.close()
     return too_wide
 
 
-def _settle(page: Page, tab: str, state: str) -> None:
-    """Wait until the tab shows what it has."""
-    page.wait_for_timeout(1000)
-    if tab == "Data" and state != "empty" and not page.locator("#data-status").get_by_text("conversation").count():
-        page.locator("#data-pick input").click()
-        page.get_by_role("option", name="bakery_data.jsonl").click()
-    page.wait_for_timeout(2500)
+def _pick_dataset(page: Page) -> None:
+    choose_option(page, "#data-pick", "bakery_data.jsonl")
+    page.locator("#data-heading").wait_for()
+
+
+def _open_more(page: Page) -> None:
+    page.locator("#train_more button").first.click()
+
+
+def _ask_for_deletion(page: Page) -> None:
+    page.locator("#eval_delete").click()
+    page.locator("#eval_delete_yes").wait_for()
+
+
+def _ask_two_models(page: Page) -> None:
+    page.locator("#chat_both input").check()
+    choose_option(page, "#chat_model_0", "starter")
+    choose_option(page, "#chat_model_1", "finetuned/bakery")
+    page.locator("#chat_box textarea").fill(QUESTION)
+    page.locator("#chat_send").click()
+    for side in (0, 1):
+        page.locator(f"#chat_facts_{side}").get_by_text("tokens/s").wait_for()
+    page.locator("#chat_correct_1").click()
+    page.locator("#chat_corrected").wait_for()
+
+
+def _ask_a_broken_model(page: Page) -> None:
+    choose_option(page, "#chat_model_0", "finetuned/bakery-2")
+    page.locator("#chat_box textarea").fill(QUESTION)
+    page.locator("#chat_send").click()
+    page.locator("#chat_tab .note.bad").first.wait_for()
+
+
+ACTS: dict[tuple[str, str], Callable[[Page], None]] = {
+    ("busy", "Data"): _pick_dataset,
+    ("failed", "Data"): _pick_dataset,
+    ("failed", "Train"): _open_more,
+    ("failed", "Evaluate"): _ask_for_deletion,
+    ("busy", "Chat"): _ask_two_models,
+    ("failed", "Chat"): _ask_a_broken_model,
+}
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path("models/screenshots")))
+    sys.exit(main(Path(sys.argv[1] if len(sys.argv) > 1 else "models/screenshots"), sys.argv[2:]))

@@ -20,6 +20,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"Error: {error}", file=sys.stderr)
         return 2
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
+    # Starting, gradio asks its own server; a proxy for the outside would get that question.
+    os.environ["NO_PROXY"] = ",".join(filter(None, (os.environ.get("NO_PROXY"), "127.0.0.1", "localhost", "::1")))
     signal.signal(signal.SIGTERM, _leave)
     try:
         from studio.serve import serve

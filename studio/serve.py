@@ -7,7 +7,7 @@ from starlette.middleware import Middleware
 from studio import run_queue
 from studio.app import build_app
 from studio.security import RefuseForeign, is_loopback
-from studio.theme import CSS_FILE, theme
+from studio.theme import CSS_FILES, theme
 
 _IDLE_SECONDS = 0.05  # gradio looks for work every millisecond, which costs 5% of a core while nothing happens
 
@@ -24,12 +24,13 @@ def serve(host: str, port: int, tab: str = "data", share: bool = False, auth: tu
         share=share,
         auth=auth,
         theme=theme(),
-        css_paths=CSS_FILE,
+        css_paths=CSS_FILES,
         run_history=False,
         footer_links=[],
         ssr_mode=False,
         quiet=True,
         prevent_thread_lock=True,
+        _frontend=False,  # else gradio asks its own page with 3 s of patience, and gives up on a busy machine
         app_kwargs={"middleware": [Middleware(RefuseForeign, any_host=any_host)]},
     )
     if hasattr(getattr(demo, "_queue", None), "sleep_when_free"):

@@ -68,6 +68,10 @@ class Saving:
     save_as: gr.Button
     reload: gr.Button
     conflict_close: gr.Button
+    draft: gr.Column
+    draft_text: gr.HTML
+    draft_take: gr.Button
+    draft_discard: gr.Button
 
 
 def saving() -> Saving:
@@ -77,6 +81,11 @@ def saving() -> Saving:
             "Save", variant="primary", size="sm", elem_id="data-save", min_width=90, scale=0, interactive=False
         )
         undo = gr.Button("Undo", size="sm", elem_id="data-undo", min_width=90, scale=0, interactive=False)
+    with gr.Column(visible=False, elem_id="data-draft") as draft:
+        draft_text = gr.HTML(elem_id="data-draft-text", padding=False)
+        with gr.Row(elem_classes="data-tools"):
+            draft_take = tool("Take them up", "data-draft-take", "primary")
+            draft_discard = tool("Discard them", "data-draft-discard", "stop")
     with gr.Column(visible=False, elem_id="data-conflict") as conflict:
         conflict_text = gr.HTML(elem_id="data-conflict-text", padding=False)
         save_name = gr.Textbox(label="Another name", elem_id="data-save-name", max_lines=1)

@@ -5,8 +5,8 @@ from typing import Any
 import gradio as gr
 
 from nanochat_core.data_report import plural
-from studio import data_handlers, data_session, data_view
-from studio.data_index import PAGE, Page, page
+from studio import data_handlers, data_sessions, data_view
+from studio.data_index import PAGE, Page, label_of, page
 from studio.data_overview import overview_html
 from studio.data_problems import fix_label
 from studio.data_session import Session
@@ -29,15 +29,17 @@ def buttons(session: Session | None) -> tuple[Any, Any]:
     )
 
 
-def typed(session: Session, row: int, how: Measure) -> tuple:
-    """After a key in a bubble: status, tokens, Save, Undo, the problems. The field itself is left alone."""
-    shown = data_view.status(session), data_view.tokens_html(session, row, how), *buttons(session)
-    return *shown, data_view.row_problems(session, row) if session.has(row) else ""
+def typed(session: Session, at: dict, listed: list[int], how: Measure) -> tuple:
+    """After keys in a bubble: status, tokens, Save, Undo, the list's labels. The bubbles are left alone."""
+    shown = data_view.status(session), data_view.tokens_html(session, at["row"], how), *buttons(session)
+    with session.lock:
+        choices = [(label_of(session.rows, row), row) for row in listed]
+    return *shown, gr.update(choices=choices, value=at["row"] if at["row"] in listed else None)
 
 
 def pick(at: dict, mine: dict) -> Any:
     """The list of datasets, the opened one chosen."""
-    session = data_session.get(at["session"])
+    session = data_sessions.get(at["session"])
     choices = data_handlers.choices([*mine["opened"], at["session"]])
     values = [value for _, value in choices]
     unsaved = data_handlers.UNSAVED + at["session"]
@@ -46,9 +48,9 @@ def pick(at: dict, mine: dict) -> Any:
 
 
 def the_list(session: Session | None, at: dict, query: tuple, how: Measure, number: int | None) -> tuple:
-    """(radio, note, previous, next, page number); the page with the shown conversation when `number` is None."""
+    """(radio, note, previous, next, page number, its rows); with the shown conversation when `number` is None."""
     if session is None:
-        return gr.update(choices=[], value=None), "", gr.update(interactive=False), gr.update(interactive=False), 0
+        return gr.update(choices=[], value=None), "", gr.update(interactive=False), gr.update(interactive=False), 0, []
     with session.lock:
         found = session.find(data_handlers.query_of(*query), how.max_seq_len)
         if number is None:
@@ -62,6 +64,7 @@ def the_list(session: Session | None, at: dict, query: tuple, how: Measure, numb
         gr.update(interactive=shown.number > 0),
         gr.update(interactive=shown.number < shown.pages - 1),
         shown.number,
+        [row for row, _ in shown.rows],
     )
 
 
@@ -72,6 +75,14 @@ def _list_note(session: Session, shown: Page) -> str:
     of_all = "" if shown.found == len(session.rows.order) else f" found among {len(session.rows.order):,}"
     text = f"{first:,} to {first + len(shown.rows) - 1:,} of {plural(shown.found, 'conversation')}{of_all}"
     return f'<div class="data-heading">{text}</div>'
+
+
+def draft(at: dict) -> tuple:
+    """(its column, the question, which draft) for unsaved changes that were found on disk."""
+    found = data_handlers.drafts(at)
+    if not found:
+        return gr.update(visible=False), "", ""
+    return gr.update(visible=True), data_view.draft_question(found), found[0].id
 
 
 def mending(session: Session | None, kind: str) -> tuple:

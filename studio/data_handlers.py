@@ -11,30 +11,35 @@ from typing import Any
 
 from nanochat_core.data_report import plural
 from studio import conversation_edit as edit
-from studio import data_files, data_session
+from studio import data_files, data_sessions
+from studio.data_drafts import Found
+from studio.data_fields import change as change_turns
+from studio.data_fields import put_text
+from studio.data_import import read_lines
 from studio.data_index import Query
 from studio.data_problems import rows_with
 from studio.data_session import Session
 
 At = dict[str, Any]
-"""session: id; row: the shown conversation or None; tick: another number for each change; source: path of the dataset
-as Train may use it, "" when it is not on disk."""
+"""session: id; row: the shown conversation or None; turns: which page of its turns; tick: another number for each
+change; source: path of the dataset as Train may use it, "" when it is not on disk."""
 
-NOWHERE: At = {"session": "", "row": None, "tick": 0, "source": ""}
+NOWHERE: At = {"session": "", "row": None, "turns": 0, "tick": 0, "source": ""}
 UNSAVED = "unsaved:"
 _ticks = itertools.count(1)
 
 
 def moved(at: At, **changes: Any) -> At:
     """`at` with changes, and a new tick so that the page is drawn again."""
-    return {**at, **changes, "tick": next(_ticks)}
+    is_other = any(name in changes and changes[name] != at[name] for name in ("session", "row"))
+    return {**at, **({"turns": 0} if is_other else {}), **changes, "tick": next(_ticks)}
 
 
 def session_of(at: At) -> Session:
     """The opened dataset. ValueError when there is none."""
-    session = data_session.get(at["session"])
+    session = data_sessions.get(at["session"])
     if session is None:
-        raise ValueError("No dataset is open: pick one, or upload a file. (After a restart of the app, open it again.)")
+        raise ValueError("No dataset is open: pick one, or upload a file.")
     return session
 
 
@@ -50,29 +55,52 @@ def row_of(at: At) -> tuple[Session, int]:
 
 
 def choices(opened: list[str]) -> list[tuple[str, str]]:
-    """(label, value) of what can be picked: this browser's unsaved work first, then the files."""
-    sessions = [data_session.get(session_id) for session_id in opened]
+    """(label, value) of what can be picked: this browser's unsaved work, work of before that was never saved, files."""
+    sessions = [data_sessions.get(session_id) for session_id in opened]
     unsaved = [(f"{one.name} (not saved)", UNSAVED + one.id) for one in sessions if one and one.is_dirty]
+    for draft in data_sessions.drafts_of(None):
+        unsaved.append((f"{draft.meta.name} (not saved, {draft.time.astimezone():%d %B, %H:%M})", UNSAVED + draft.id))
     return unsaved + [(dataset.label, str(dataset.path)) for dataset in data_files.list_datasets()]
 
 
 def pick(at: At, value: str) -> At:
-    """Open what was picked, or go back to unsaved work."""
+    """Open what was picked, or go back to unsaved work. What is open already, and unchanged, stays as it is."""
     if value.startswith(UNSAVED):
-        session = data_session.get(value.removeprefix(UNSAVED))
-        if session is None:
-            raise ValueError("This work is gone: the app was started anew since. Pick a file.")
-        return opened(at, session)
+        return take_up(at, value.removeprefix(UNSAVED))
+    session = data_sessions.get(at["session"])
+    if session and value == at["source"] and not session.is_dirty and session.is_current():
+        return at  # the browser says it twice, and what was typed between would be drawn over
+    return open_file(at, value)
+
+
+def open_file(at: At, value: str) -> At:
     dataset = data_files.find_dataset(value)
-    return opened(at, data_session.open_dataset(dataset), str(dataset.path))
+    return opened(at, data_sessions.open_dataset(dataset), str(dataset.path))
+
+
+def take_up(at: At, session_id: str) -> At:
+    """Go on with unsaved work; nothing moves when it is on the screen."""
+    return at if session_id == at["session"] else opened(at, data_sessions.take_up(session_id))
+
+
+def discard(at: At, draft_id: str) -> tuple[At, str]:
+    """Put unsaved changes of before away; where they lie now."""
+    where = data_sessions.discard(draft_id)
+    return moved(at), f"Moved to data/.trash/{where.name}."
+
+
+def drafts(at: At) -> list[Found]:
+    """The unsaved changes to the opened file that are open nowhere, newest first."""
+    session = data_sessions.get(at["session"])
+    return data_sessions.drafts_of(session.path) if session and session.path else []
 
 
 def upload(at: At, path: str, file_name: str = "") -> At:
-    return opened(at, data_session.open_upload(Path(path), file_name or Path(path).name), "")
+    return opened(at, data_sessions.open_upload(Path(path), file_name or Path(path).name), "")
 
 
 def create(at: At, name: str) -> At:
-    return opened(at, data_session.create(name), "")
+    return opened(at, data_sessions.create(name), "")
 
 
 def opened(at: At, session: Session, source: str | None = None) -> At:
@@ -96,13 +124,16 @@ def duplicate(at: At) -> At:
 
 def rename(at: At, name: str) -> At:
     target = data_files.rename(_file_of(at), name)
-    session = session_of(at)
-    session.path, session.name = target, target.name
+    session_of(at).moved_to(target)
     return moved(at, source=str(target))
 
 
 def delete(at: At) -> tuple[At, str]:
-    """(nowhere, where the file lies now)."""
+    """(nowhere, where the file lies now). Work that was never saved is put away as a draft."""
+    session = session_of(at)
+    if session.path is None and session.is_dirty:
+        data_sessions.close(session)
+        return discard(NOWHERE, session.id)
     where = data_files.bin_dataset(_file_of(at))
     return moved(NOWHERE), f"Moved to data/.trash/{where.name}. Take it back from there if you need it."
 
@@ -146,7 +177,7 @@ def reload(at: At) -> At:
 
 def refreshed(at: At) -> At:
     """After other tabs were open: a file that changed meanwhile is read anew, unless that would lose changes."""
-    session = data_session.get(at["session"])
+    session = data_sessions.get(at["session"])
     if session is None or not session.is_outdated():
         return moved(at)
     fresh, row = pick(at, str(session.path)), at["row"]
@@ -158,7 +189,7 @@ def restore(at: At, version: str) -> At:
     session = session_of(at)
     if session.path is None or version not in {str(kept.path) for kept in data_files.versions(session.path)}:
         raise ValueError("Pick one of the earlier versions first.")
-    session.replace_all(data_session.read_lines(version, convert=False).lines, "restoring a version")
+    session.replace_all(read_lines(version, convert=False).lines, "restoring a version")
     return moved(at, row=_first(session))
 
 
@@ -202,17 +233,14 @@ def _first(session: Session) -> int | None:
 def change(at: At, what: str, function: Any, *arguments: Any) -> At:
     """Apply one of conversation_edit's functions to the shown conversation."""
     session, row = row_of(at)
-    with session.lock:
-        session.set_line(row, function(session.rows.data[row], *arguments), what)
+    change_turns(session, row, what, function, *arguments)
     return moved(at)
 
 
 def type_text(session_id: str, row: int, turn: int, part: int | None, text: str) -> Session:
     """Store what is being typed; a whole stretch of typing in one field is one step of undo."""
     session = session_of({"session": session_id})
-    with session.lock:
-        data = edit.set_text(session.rows.data[row], turn, part, text)
-        session.set_line(row, data, f"typing in turn {turn + 1}", key=(row, turn, part))
+    put_text(session, row, turn, part, text)
     return session
 
 

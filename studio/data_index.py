@@ -114,14 +114,14 @@ def page(rows: Rows, found: list[int], number: int) -> Page:
     """The page `number`, or the nearest that there is."""
     pages = max(1, -(-len(found) // PAGE))
     number = min(max(number, 0), pages - 1)
-    repeats = rows.repeats()
     shown = found[number * PAGE : (number + 1) * PAGE]
-    return Page([(row, _label(rows, row, row in repeats)) for row in shown], number, pages, len(found))
+    return Page([(row, label_of(rows, row)) for row in shown], number, pages, len(found))
 
 
-def _label(rows: Rows, row: int, is_repeated: bool) -> str:
+def label_of(rows: Rows, row: int) -> str:
+    """The two lines that stand for a row in the list."""
     words = [name_of(rows, row)]
-    problems = len(rows.all_faults(row)) + is_repeated
+    problems = len(rows.all_faults(row)) + (row in rows.repeats())
     preview = _preview(rows, row)
     if rows.is_faulty(row):
         words.append("error")

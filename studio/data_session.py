@@ -6,7 +6,6 @@ The browser holds only a session's id. One lock a session: two clicks that arriv
 import secrets
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
@@ -14,16 +13,14 @@ from typing import BinaryIO
 from nanochat_core.data_report import plural
 from nanochat_core.files import sha256_of
 from studio import data_drafts, data_files, data_index
-from studio.conversation_edit import blank_conversation
-from studio.data_import import Imported, read_lines
+from studio.data_import import Imported
+from studio.data_import import read_lines as read_lines
 from studio.data_index import Query
 from studio.data_journal import Journal, journalled
 from studio.data_repair import fixed
 from studio.data_rows import Rows
 
 MAX_UNDO = 200
-MAX_SESSIONS = 12
-"""Sessions kept in memory; beyond that the one that was unused for longest goes, those without changes first."""
 
 
 class _Step:
@@ -88,6 +85,10 @@ class Session:
             if self._found[0] != key or query.show == "cut" or "tokens" in query.sort:
                 self._found = (key, data_index.find(self.rows, query, self.changed, max_seq_len))
             return self._found[1]
+
+    def is_current(self) -> bool:
+        """Whether the file on disk is the one that was opened or saved last."""
+        return self.path is not None and self.path.exists() and sha256_of(self.path) == self.sha
 
     def has(self, row: int | None) -> bool:
         return (
@@ -190,6 +191,10 @@ class Session:
             self._steps_at_save -= 1
         self.used = time.monotonic()
 
+    def mark_new(self) -> None:
+        """The lines are on no disk yet, so that there is something to save."""
+        self._steps_at_save = -1
+
     # Saving
 
     def save(self) -> Path:
@@ -243,16 +248,17 @@ class Session:
     def take_up(self, state: data_drafts.State, what: str) -> None:
         """Apply a draft to what was opened, as one step that undo takes back."""
         with self.lock:
-            base = list(self.rows.order)
+            assert self.journal is not None
+            base, is_changed = list(self.rows.order), bool(state.rows) or state.order != self.rows.order
             known = {row: self.rows.data[row] for row in state.rows if row < len(self.rows.data)}
-            self._push(_Step(what, {row: data for row, data in known.items() if row in set(base)}, base))
+            if is_changed:
+                self._push(_Step(what, {row: data for row, data in known.items() if data}, base))
             while len(self.rows.data) <= max(state.rows, default=0):
                 self.rows.add(b"")
             for row, data in state.rows.items():
                 self._replace(row, data)
             self.rows.order = list(state.order)
             self.rows.version += 1
-            assert self.journal is not None
             self.journal.resume(base, set(state.rows))
             self.journal.touched = set()
 

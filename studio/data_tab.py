@@ -2,20 +2,19 @@
 
 from collections.abc import Callable
 from functools import wraps
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from studio import data_controls, data_draw, data_session, data_view
+from studio import data_acts, data_controls, data_draw, data_editor, data_sessions, data_view
 from studio import data_handlers as handlers
 from studio.context import Context
-from studio.data_editor import QUIET, Editor
+from studio.data_editor import FLUSH
 from studio.data_files import ConflictError, free_path
 from studio.html import note, step
 
 _EDIT = "Click a conversation and type in its bubbles. The model learns the assistant's words."
-_STYLE = Path(__file__).with_name("data_style.css")
+QUIET = {"api_visibility": "private", "show_progress": "hidden"}
 
 
 def edge(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -46,10 +45,9 @@ def said(function: Callable[..., tuple[Any, str]]) -> Callable[..., Any]:
 
 def build(context: Context) -> None:
     """Lay out the tab and wire it. Whatever a person does changes `at`, and its change draws the page."""
-    at, page = gr.State(dict(handlers.NOWHERE)), gr.State(0)
+    at, page, listed, draft = gr.State(dict(handlers.NOWHERE)), gr.State(0), gr.State([]), gr.State("")
     # Remembers what this browser has opened, so that a reload of the page finds unsaved work again.
     mine = gr.BrowserState({"session": "", "opened": []}, storage_key="nanochat-studio-data", secret="data")
-    gr.HTML(f"<style>{_STYLE.read_text(encoding='utf-8')}</style>", padding=False)
     files, saving = data_controls.files(), data_controls.saving()
     with gr.Column(elem_id="data-open"):  # not seen before something is open: see data_style.css
         gr.HTML(step(2, "Read and edit", _EDIT), padding=False)
@@ -57,31 +55,29 @@ def build(context: Context) -> None:
             with gr.Column(scale=2, min_width=300):
                 listing = data_controls.listing()
             with gr.Column(scale=3, min_width=320):
-                editor_place = gr.Column(elem_id="data-editor")
+                editor = data_editor.editor()
                 gr.HTML('<h3 class="data-subtitle">What the model is trained on</h3>', padding=False)
                 measures = data_controls.measures()
                 tokens = gr.HTML(elem_id="data-tokens", padding=False)
         mending, history = data_controls.mending(), data_controls.history()
     how = [measures.model, measures.longest, measures.split]
     query = [listing.search, listing.show, listing.sort]
-    shown = [listing.rows, listing.note, listing.previous, listing.next, page]
+    shown = [listing.rows, listing.note, listing.previous, listing.next, page, listed]
 
-    _wire_drawing(at, mine, page, files, saving, listing, mending, history, tokens, how, query, shown)
+    _wire_drawing(at, mine, page, files, saving, mending, history, tokens, how, query, shown)
+    _wire_editor(at, editor, [listed, *how], [saving.status, tokens, saving.save, saving.undo, listing.rows])
     _wire_list(at, page, listing, query, how, shown)
     _wire_files(at, files)
     _wire_saving(at, saving)
+    _wire_drafts(at, saving, draft)
     _wire_mending(at, mending, history)
     measures.model.input(data_view.longest_of, measures.model, measures.longest, **QUIET)
     context.page.load(_restore, [at, mine], at, **QUIET)
     context.tab.select(handlers.refreshed, at, at, **QUIET)  # other tabs add datasets, rows and runs
     at.change(_remember, [at, mine, context.dataset], [mine, context.dataset], **QUIET)
 
-    editor = Editor(at, edge, _typed, how, [saving.status, tokens, saving.save, saving.undo])
-    with editor_place:
-        gr.render(inputs=[at], triggers=[at.change])(editor.draw)
 
-
-def _wire_drawing(at, mine, page, files, saving, listing, mending, history, tokens, how, query, shown) -> None:
+def _wire_drawing(at, mine, page, files, saving, mending, history, tokens, how, query, shown) -> None:
     """Everything but the editor is drawn by one handler, so that no two controls contradict each other."""
     timer = gr.Timer(1, active=False)
     outputs = [files.pick, saving.status, saving.save, saving.undo, *shown]
@@ -91,6 +87,18 @@ def _wire_drawing(at, mine, page, files, saving, listing, mending, history, toke
     at.change(_draw, inputs, outputs, **QUIET)
     gr.on([mending.kind.input, *(control.change for control in how)], _redraw, inputs, outputs, **QUIET)
     timer.tick(_tick, [at, page, *query, *how], [*shown, history.overview, timer], queue=False, **QUIET)
+
+
+def _wire_editor(at: gr.State, editor: gr.HTML, inputs: list, outputs: list) -> None:
+    at.change(data_editor.drawn, at, editor, **QUIET)
+    editor.typed(_typed, [at, *inputs], outputs, queue=False, trigger_mode="always_last", **QUIET)
+    editor.act(_acted, at, at, trigger_mode="multiple", **QUIET)
+
+
+def _wire_drafts(at: gr.State, saving: data_controls.Saving, draft: gr.State) -> None:
+    at.change(data_draw.draft, at, [saving.draft, saving.draft_text, draft], **QUIET)
+    saving.draft_take.click(edge(handlers.take_up), [at, draft], at, js=FLUSH, **QUIET)
+    saving.draft_discard.click(said(handlers.discard), [at, draft], at, **QUIET)
 
 
 def _wire_list(at, page, listing, query, how, shown) -> None:
@@ -114,21 +122,21 @@ def _wire_files(at: gr.State, files: data_controls.Files) -> None:
     files.delete_yes.click(said(handlers.delete), at, at, **QUIET)
     files.delete_yes.click(lambda: gr.Row(visible=False), None, files.delete_row, **QUIET)
     # A DownloadButton's first click would only make the file; so a plain button does, and then clicks the other one.
-    made = files.download.click(edge(handlers.download), at, files.download_file, **QUIET)
+    made = files.download.click(edge(handlers.download), at, files.download_file, js=FLUSH, **QUIET)
     made.success(None, None, None, js="() => document.querySelector('#data-download-file').click()")
 
 
 def _wire_saving(at: gr.State, saving: data_controls.Saving) -> None:
     conflict = [saving.conflict, saving.conflict_text, saving.save_name]
-    saving.save.click(edge(_save), at, [at, *conflict], **QUIET)
-    saving.save_as.click(edge(_save_as), [at, saving.save_name], [at, *conflict], **QUIET)
+    saving.save.click(edge(_save), at, [at, *conflict], js=FLUSH, **QUIET)
+    saving.save_as.click(edge(_save_as), [at, saving.save_name], [at, *conflict], js=FLUSH, **QUIET)
     saving.reload.click(edge(_reload), at, [at, *conflict], **QUIET)
     saving.conflict_close.click(_no_conflict, None, conflict, **QUIET)
-    saving.undo.click(edge(lambda at: handlers.undo(at)[0]), at, at, **QUIET)
+    saving.undo.click(edge(lambda at: handlers.undo(at)[0]), at, at, js=FLUSH, **QUIET)
 
 
 def _wire_mending(at: gr.State, mending: data_controls.Mending, history: data_controls.History) -> None:
-    mending.fix_all.click(said(handlers.fix_all), [at, mending.kind], at, **QUIET)
+    mending.fix_all.click(said(handlers.fix_all), [at, mending.kind], at, js=FLUSH, **QUIET)
     mending.jump.input(edge(handlers.choose), [at, mending.jump], at, **QUIET)
     history.version.input(_compared, [at, history.version], history.difference, **QUIET)
     history.restore.click(edge(handlers.restore), [at, history.version], at, **QUIET)
@@ -140,7 +148,7 @@ def _wire_mending(at: gr.State, mending: data_controls.Mending, history: data_co
 def _redraw(at: dict, mine: dict, number: int | None, *controls: Any) -> tuple:
     """Everything but the editor; the list stays at its page."""
     *query, model, longest, split, kind = controls
-    session, how = data_session.get(at["session"]), data_draw.measure(model, longest, split)
+    session, how = data_sessions.get(at["session"]), data_draw.measure(model, longest, split)
     is_counting, hindrance = data_draw.count(session, how) if session else (False, "")
     return (
         data_draw.pick(at, mine),
@@ -160,7 +168,7 @@ def _draw(at: dict, mine: dict, number: int, *controls: Any) -> tuple:
 
 def _tick(at: dict, number: int, text: str, show: str, sort: str, *how: Any) -> tuple:
     """While the tokens are being counted: the numbers that grow."""
-    session, measure = data_session.get(at["session"]), data_draw.measure(*how)
+    session, measure = data_sessions.get(at["session"]), data_draw.measure(*how)
     if session is None:
         return *_paged(at, number, (text, show, sort), how), gr.skip(), gr.Timer(active=False)
     is_counting, hindrance = data_draw.count(session, measure)
@@ -168,13 +176,19 @@ def _tick(at: dict, number: int, text: str, show: str, sort: str, *how: Any) -> 
     return *_paged(at, number, (text, show, sort), how), overview, gr.Timer(active=is_counting)
 
 
-def _typed(session_id: str, row: int, turn: int, part: int | None, text: str, *how: Any) -> tuple:
-    session = edge(handlers.type_text)(session_id, row, turn, part, text)
-    return data_draw.typed(session, row, data_draw.measure(*how))
+def _typed(at: dict, listed: list[int], *how: Any) -> tuple:
+    session = data_sessions.get(at["session"])
+    if session is None or not session.has(at["row"]):
+        return (gr.skip(),) * 5
+    return data_draw.typed(session, at, listed, data_draw.measure(*how))
+
+
+def _acted(at: dict, told: gr.EventData) -> dict:
+    return edge(data_acts.act)(at, told._data)
 
 
 def _paged(at: dict, number: int, query: tuple, how: tuple) -> tuple:
-    return data_draw.the_list(data_session.get(at["session"]), at, query, data_draw.measure(*how), number)
+    return data_draw.the_list(data_sessions.get(at["session"]), at, query, data_draw.measure(*how), number)
 
 
 def _searched(at: dict, number: int, text: str, show: str, sort: str, *how: Any) -> tuple:
@@ -214,17 +228,17 @@ def _no_conflict() -> tuple:
 
 
 def _compared(at: dict, version: str) -> str:
-    return data_view.compare(data_session.get(at["session"]), version)
+    return data_view.compare(data_sessions.get(at["session"]), version)
 
 
 def _restore(at: dict, mine: dict) -> dict:
     """After a reload of the page: the work that this browser had open, if the app still has it."""
-    session = data_session.get(mine["session"])
+    session = data_sessions.get(mine["session"])
     if session is None or at["session"]:
         return handlers.moved(at)
     return handlers.opened(at, session)
 
 
 def _remember(at: dict, mine: dict, dataset: str) -> tuple[dict, str]:
-    opened = [at["session"], *(one for one in mine["opened"] if one != at["session"])][: data_session.MAX_SESSIONS]
+    opened = [at["session"], *(one for one in mine["opened"] if one != at["session"])][: data_sessions.MAX_SESSIONS]
     return {"session": at["session"], "opened": [one for one in opened if one]}, at["source"] or dataset

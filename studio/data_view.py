@@ -6,8 +6,9 @@ from pathlib import Path
 from nanochat_core.data_report import Fault, plural
 from nanochat_core.file_kinds import REPAIR
 from nanochat_core.presets import preset_of
-from studio import data_diff, data_files, data_problems
+from studio import data_diff, data_files, data_problems, data_sessions
 from studio.conversation_edit import editable, messages_of
+from studio.data_drafts import Found
 from studio.data_index import name_of
 from studio.data_session import Session
 from studio.data_tokens import tokenizer_of
@@ -50,7 +51,18 @@ def status(session: Session | None) -> str:
     else:
         words.append(_badge("", "saved"))
     notes = "".join(note(text, "good") for text in session.notes)
+    if session.journal and session.journal.fault:
+        notes += note(session.journal.fault, "bad")
     return f'<div class="data-status" role="status">{" ".join(words)}</div>{notes}'
+
+
+def draft_question(found: list[Found]) -> str:
+    """What was found, from when, and what to know before it is taken up."""
+    draft = found[0]
+    text = f"There are unsaved changes to {draft.meta.name} from {draft.time.astimezone():%d %B, %H:%M}."
+    more = f"{plural(len(found) - 1, 'older one')} after this one." if len(found) > 1 else ""
+    words = " ".join(filter(None, [data_sessions.stale_words(draft), more]))
+    return note(words, "warn", text)
 
 
 def _badge(kind: str, text: str) -> str:

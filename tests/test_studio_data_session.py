@@ -12,7 +12,7 @@ from nanochat_core.conversations import check
 from nanochat_core.files import sha256_of
 from studio import conversation_edit as edit
 from studio import data_handlers as handlers
-from studio import data_session
+from studio import data_sessions
 from studio.data_files import ConflictError, find_dataset, versions
 from studio.data_import import Imported
 from studio.data_session import Session
@@ -72,9 +72,9 @@ def test_undo_takes_everything_back(actions):
     assert not session.is_dirty
 
 
-def test_typing_in_one_field_is_one_step():
+def test_typing_in_one_field_is_one_step(home):
     session = session_with()
-    data_session.keep(session)
+    data_sessions.keep(session)
     for text in ("h", "he", "hel"):
         handlers.type_text(session.id, 0, 0, None, text)
     handlers.type_text(session.id, 0, 1, None, "other field")
@@ -200,9 +200,9 @@ def test_fix_all_mends_what_rules_can_and_says_the_rest(home):
     assert check(path).verdict == "accept"
 
 
-def test_threads_lose_no_edit():
+def test_threads_lose_no_edit(home):
     session = session_with([line(user("x"), *[assistant("y"), user("z")] * 20, assistant("y"))])
-    data_session.keep(session)
+    data_sessions.keep(session)
     jobs = [threading.Thread(target=handlers.type_text, args=(session.id, 0, n, None, f"t{n}")) for n in range(42)]
     for job in jobs:
         job.start()
@@ -213,15 +213,15 @@ def test_threads_lose_no_edit():
     ]
 
 
-def test_sessions_are_forgotten_clean_and_old_ones_first(monkeypatch):
-    monkeypatch.setattr(data_session, "_sessions", type(data_session._sessions)())
-    dirty = data_session.keep(session_with())
+def test_sessions_are_forgotten_clean_and_old_ones_first(home, monkeypatch):
+    monkeypatch.setattr(data_sessions, "_sessions", type(data_sessions._sessions)())
+    dirty = data_sessions.keep(session_with())
     dirty.remove([0], "x")
-    for _ in range(data_session.MAX_SESSIONS + 3):
-        data_session.keep(session_with())
-    assert data_session.get(dirty.id) is dirty
-    assert len(data_session._sessions) == data_session.MAX_SESSIONS
-    assert data_session.get("no such") is None
+    for _ in range(data_sessions.MAX_SESSIONS + 3):
+        data_sessions.keep(session_with())
+    assert data_sessions.get(dirty.id) is dirty
+    assert len(data_sessions._sessions) == data_sessions.MAX_SESSIONS
+    assert data_sessions.get("no such") is None
 
 
 def test_without_a_dataset_a_sentence_says_what_to_do():

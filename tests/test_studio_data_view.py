@@ -10,7 +10,8 @@ from nanochat_core.runs import Run
 from studio import data_diff, data_draw, data_handlers, data_tokens, data_view
 from studio.data_diff import difference, difference_html
 from studio.data_import import Imported
-from studio.data_session import Session, get
+from studio.data_session import Session
+from studio.data_sessions import get
 from studio.data_view import Measure
 from tests.samples import GOOD, assistant, line, user
 from tests.tiny import tiny_tokenizer
@@ -75,10 +76,10 @@ def test_the_code_names_the_dataset_and_compiles(home):
 def test_the_list_goes_to_the_page_of_the_shown_conversation(home):
     lines = [line(user(f"q {number}"), assistant("a")) for number in range(60)]
     at, session, _ = opened(home, *lines)
-    radio, note, previous, following, number = data_draw.the_list(
+    radio, note, previous, following, number, listed = data_draw.the_list(
         session, {**at, "row": 59}, ("", "all", "file"), HOW, None
     )
-    assert (radio["value"], number) == (59, 2)
+    assert (radio["value"], number, listed) == (59, 2, list(range(50, 60)))
     assert "51 to 60 of 60" in note
     assert (previous["interactive"], following["interactive"]) == (True, False)
     assert data_draw.the_list(session, {**at, "row": 59}, ("", "all", "file"), HOW, 0)[0]["value"] is None

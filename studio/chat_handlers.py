@@ -1,7 +1,5 @@
 """What happens in the Chat tab: plain functions from the values of its fields to what it shows next."""
 
-import queue
-import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,9 +8,10 @@ import gradio as gr
 from studio import chat_correct, html
 from studio.chat_code import chat_code
 from studio.chat_models import choices, defaults, key_of
-from studio.chat_replies import TICK_SECONDS, Replies, status
+from studio.chat_replies import Replies, status
 from studio.chat_state import SIDES, Chat
 from studio.model_process import ModelProcesses
+from studio.working import Working
 
 Update = Any
 """A value for a component, gr.update(...) or gr.skip()."""
@@ -154,24 +153,13 @@ class ChatHandlers:
 
     def load(self, value: str | None) -> Iterator[str]:
         """Load a model, showing how far it is."""
-        reports: queue.Queue[tuple[float, str] | Exception | None] = queue.Queue()
-
-        def work() -> None:
-            try:
-                self.models.load(*key_of(value), lambda fraction, text: reports.put((fraction, text)))
-                reports.put(None)
-            except ValueError as error:
-                reports.put(error)
-
-        threading.Thread(target=work, name="load", daemon=True).start()
-        while report := reports.get():
-            if isinstance(report, Exception):
-                yield html.note(str(report), "bad")
-                return
-            if not reports.qsize():
-                percent = round(100 * report[0])
-                yield html.bar(percent, 100) + f'<p class="chat-facts">{html.escape(report[1])}</p>'
-                threading.Event().wait(TICK_SECONDS)
+        loading = Working(lambda report: self.models.load(*key_of(value), report))
+        yield from loading
+        try:
+            loading.result()
+        except ValueError as error:
+            yield html.note(str(error), "bad")
+            return
         yield self.about(value)
 
     def unload(self, value: str | None) -> str:

@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from studio.train_choices import (
     suggest_tag,
 )
 from studio.train_form import by_name
+from studio.working import Working
 
 PRIVATE = {"api_visibility": "private", "show_progress": "hidden"}
 
@@ -91,9 +93,9 @@ def wire(fields: TrainFields, panel: Any, context: Context, hardware: Hardware) 
     fields.load.upload(
         handlers.load, fields.load, [fields.base, fields.data, fields.tag, *fields.form, fields.said], **PRIVATE
     )
-    fields.probe.click(
-        lambda *values: handlers.probe(context.models, *values), chosen, [fields.probed, fields.probe], **PRIVATE
-    )
+    # Gradio takes a function for a generator only when it is one itself, which no lambda is.
+    probe = partial(handlers.probe, context.models)
+    fields.probe.click(probe, chosen, [fields.probed, fields.probe], **PRIVATE)
 
 
 _SCROLL = """() => { if (!document.querySelector('#train_said .bad'))
@@ -200,10 +202,12 @@ class Handlers:
 
     def probe(self, models: Any, *chosen: Any) -> Iterator[tuple[str, Any]]:
         """Measure some steps in a process of their own."""
-        yield html.note("Measuring some steps of the real model on the real data ..."), gr.Button(interactive=False)
         try:
             config, nproc, _ = self.read(*chosen)
-            shown = train_state.probe_result(models.probe(config), nproc)
+            measuring = Working(lambda report: models.probe(config, report, measuring.left))
+            for progress in measuring:
+                yield progress, gr.Button("Measuring ...", interactive=False)
+            shown = train_state.probe_result(measuring.result(), nproc)
         except ValueError as error:
             shown = html.note(str(error), "bad")
-        yield shown, gr.Button(interactive=True)
+        yield shown, gr.Button("Measure time and memory", interactive=True)

@@ -14,6 +14,7 @@ from nanochat_core.run_status import RunStatus
 from nanochat_core.runs import Run
 from studio import commands, estimate, hardware, html, launching, live, run_metrics, run_queue, stops, train_state
 from studio import train_choices as choices
+from studio.train_events import Handlers
 from tests.e2e.invented import EXAMPLE, invent_run
 
 ROWS = [
@@ -187,6 +188,35 @@ def test_memory_that_is_nearly_full_is_said():
     }  # fmt: skip
     assert "device_batch_size" in train_state.probe_result(measured, 1)
     assert "device_batch_size" not in train_state.probe_result({**measured, "peak_bytes": 50}, 2)
+
+
+class _Measuring:
+    """Stands for the models' processes: reports once, then fails or answers."""
+
+    def __init__(self, error: str = ""):
+        self.error = error
+
+    def probe(self, config, report, stop):
+        report(0.5, "Measured step 2 of 4")
+        if self.error:
+            raise ValueError(self.error)
+        return {
+            "peak_bytes": 50, "device_bytes": 100, "total_seconds": 60.0, "seconds_per_step": 1.0,
+            "tokens_per_s": 10.0, "device": "cpu", "dtype": "float32", "parameters": 5, "measured_steps": 4,
+        }  # fmt: skip
+
+
+def test_measuring_shows_how_far_it_is_and_gives_the_button_back(data):
+    handlers = Handlers(hardware.find_hardware())
+    chosen = ["starter", data, "mine", [], 1, *form().values()]
+    (progress, busy), (shown, button) = handlers.probe(_Measuring(), *chosen)
+    assert 'aria-valuenow="50"' in progress
+    assert "Measured step 2 of 4" in progress
+    assert (busy.interactive, button.interactive) == (False, True)
+    assert "4 real steps" in shown
+    *_, (failed, button) = handlers.probe(_Measuring("out of memory"), *chosen)
+    assert "out of memory" in failed
+    assert button.interactive
 
 
 # Commands

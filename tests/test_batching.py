@@ -138,6 +138,22 @@ def test_the_others_go_on_while_a_long_prompt_is_read():
     assert len(first.reply.tokens) == written + steps
 
 
+def test_many_newcomers_do_not_keep_the_others_waiting():
+    batch = batch_of(says(*[5] * 200), max_rows=8, sequence_len=512)
+    first = batch.new_row(HI, 100, GREEDY)
+    batch.add(first)
+    batch.step()
+    prompt = [TOKENIZER.bos, *[7] * 18, TOKENIZER.special("<|assistant_start|>")]
+    newcomers = [batch.new_row(prompt, 5, GREEDY) for _ in range(4)]
+    for row in newcomers:
+        batch.add(row)
+    for begun in (1, 3, 4):  # 80 tokens in pieces of 32
+        written = len(first.reply.tokens)
+        batch.step()
+        assert sum(bool(row.reply.tokens) for row in newcomers) == begun
+        assert len(first.reply.tokens) == written + 1
+
+
 def test_more_than_there_are_places_wait_their_turn():
     batch = batch_of(says(*[5] * 8), max_rows=2)
     rows = [batch.new_row(HI, 20, GREEDY) for _ in range(5)]

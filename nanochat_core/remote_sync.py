@@ -113,7 +113,7 @@ class _Follower:
             return job
         if time.time() - launch.submitted < _NEVER_STARTED_SECONDS:
             return None
-        return jobs.Job("", "DELETED", "it was never started")
+        return jobs.Job("", "DELETED")
 
     def _is_ours(self) -> bool:
         """That the token sees the repository tells a job that is gone from a token that may not see it."""
@@ -136,12 +136,18 @@ class _Follower:
     def _without_last_word(self, job: jobs.Job) -> dict[str, Any]:
         """The status of a run whose job is over and has not said how."""
         launch = self.launch
+        if not job.id:
+            return {
+                "state": "failed",
+                "error": "The job was never started: the start broke off before the hub took it.",
+                "remedy": f"Start it with `python -m nanochat_core runs resume {self.run.tag}`.",
+            }
         has_begun = metrics_size(self.run) > 0 and self.state.entries > 0
         hours = launch.timeout_seconds / 3600
         state, error, remedy = why_over(job.stage, job.message, self.run.tag, has_begun, f"{hours:g} h")
         if self.state.is_cancelled:
             state, error = "stopped", "The job was cancelled before it had saved; what it pushed before is kept."
-        if job.id and not has_begun:
+        if not has_begun:
             lines = jobs.last_log_lines(self.repo.api, launch.namespace, job.id)
             self._append_log("".join(f"{line}\n" for line in lines))
             if cause := last_exception("\n".join(lines)):

@@ -135,6 +135,11 @@ class FakeJobs:
         (repo,) = self.repos.values()
         return repo
 
+    @property
+    def repo_name(self) -> str:
+        (name,) = self.repos
+        return name
+
     def start(self, spec: dict) -> FakeJob:
         number = len(self.jobs) + 1
         job = FakeJob(f"job{number:04d}", spec, self.folder / f"job{number:04d}")
@@ -435,10 +440,10 @@ _ROUTES = [
 ]
 
 
-def until(condition, seconds=120):
+def until(condition, seconds=300, every=0.2):
     """Wait for something that must happen; the limit is only there to end a broken test."""
     limit = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < limit, "it did not happen"
-        time.sleep(0.05)
+        time.sleep(every)
     return found

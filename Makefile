@@ -21,7 +21,7 @@ QUESTIONS ?= $(if $(filter %_data.jsonl,$(DATA)),$(wildcard $(DATA:_data.jsonl=_
 SETTINGS = --data_path "$(DATA)" --model_tag $(MODEL) --output_tag $(TAG) \
            $(if $(QUESTIONS),--questions_path "$(QUESTIONS)") $(ARGS)
 
-.PHONY: help install download finetune finetune-multi chat app chat-web test test-browser chromium screenshots bench starter clean
+.PHONY: help install download finetune finetune-multi chat app chat-web test test-browser chromium screenshots bench starter notebook notebooks clean
 
 help:
 	@echo "make app                                   open the app: edit data, train, compare, chat"
@@ -29,6 +29,7 @@ help:
 	@echo "make chat [TAG=name]                       talk to the trained model"
 	@echo "make download                              fetch nanochat-d32 (7.3 GB)"
 	@echo "make test                                  run all checks; make test-browser only the app's in a real browser"
+	@echo "make notebook                              open the walkthroughs in Jupyter"
 	@echo "make screenshots [SHOTS=folder]            pictures of every tab"
 
 install: $(VENV)/.installed
@@ -72,6 +73,15 @@ chromium: $(VENV)/.installed-tests
 # Every tab, wide and narrow, light and dark, empty, busy and failed, to be looked at.
 screenshots: chromium
 	$(VENV)/bin/python -m tests.e2e.screenshots $(SHOTS)
+
+# Jupyter is only wanted here, so it is installed here.
+notebook: install
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check jupyterlab
+	$(VENV)/bin/jupyter lab notebooks
+
+# Runs the walkthroughs and stores what they show; after any change to their code.
+notebooks: $(VENV)/.installed-tests
+	$(VENV)/bin/python -m notebooks.execute
 
 bench: install
 	$(VENV)/bin/python -m benchmarks.load_memory

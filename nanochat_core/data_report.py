@@ -2,7 +2,8 @@
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from nanochat_core.markup import card, note, table
@@ -42,7 +43,7 @@ class Problem:
 class Report:
     """Result of `check`. `conversations` counts the faultless ones."""
 
-    path: str
+    path: str = field(repr=False)
     verdict: str
     """accept, accept_with_warning or reject."""
     conversations: int
@@ -63,7 +64,7 @@ class Report:
 
     def _repr_html_(self) -> str:
         kind = {"accept": "good", "accept_with_warning": "warn", "reject": "bad"}[self.verdict]
-        head, *rest = self.summary().splitlines()
+        head, *rest = replace(self, path=Path(self.path).name).summary().splitlines()
         first = sorted(self.problems, key=lambda problem: problem.level != "error")[:SHOWN_IN_FULL]
         rows = [(str(problem.line), problem.level, problem.message, problem.fix) for problem in first]
         more = [line for line in rest if line.startswith("  And ")]

@@ -261,6 +261,10 @@ def _stop_run(run: Run) -> int:
 
 
 def _resume_run(run: Run, nproc: int | None) -> int:
+    if run.is_remote():
+        from nanochat_core.command_remote import run as remote
+
+        return remote(["resume", run.tag])
     from nanochat_core.launcher import start_run
 
     processes = nproc if nproc is not None else int(run.read_launch().get("nproc", 1))
@@ -279,6 +283,8 @@ COMMANDS: dict[str, tuple[str, Callable[[list[str]], int] | str]] = {
     "download": ("fetch a nanochat model from the Hugging Face Hub", "command_download"),
     "import-dataset": ("conversations from a dataset on the Hugging Face Hub, checked", "command_import_dataset"),
     "export": ("write a model as a folder for transformers and others, or for nanochat", "command_export"),
+    "publish": ("put a model on the Hugging Face Hub, private unless you say otherwise", "command_publish"),
+    "remote": ("train on a rented machine of the Hugging Face Hub, and follow such a run", "command_remote"),
     "serve": ("answer other programs with a model, as OpenAI's API does", "command_serve"),
 }
 

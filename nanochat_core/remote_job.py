@@ -19,12 +19,11 @@ from nanochat_core.launcher import start_run
 from nanochat_core.paths import finetuned_dir
 from nanochat_core.remote_inputs import PATH_SETTINGS, WORKER_MODULE
 from nanochat_core.remote_push import Pusher
-from nanochat_core.remote_repo import RemoteRepo, stop_path
+from nanochat_core.remote_repo import RemoteRepo
+from nanochat_core.remote_stop import ASK_SECONDS, StopRequests
 from nanochat_core.runs import Run
 
 _LOOK_SECONDS = 0.2
-_ASK_SECONDS = 10.0
-"""Between two looks for a request to stop."""
 _TIME_IS_UP = "The job's time limit was near, so the run saved and stopped by itself."
 _LAST_TRIES = 30
 _LAST_WAIT_SECONDS = 20.0
@@ -104,34 +103,18 @@ def _patiently(action: Callable[[], Any]) -> None:
 
 
 def _look_after(run: Run, pusher: Pusher, deadline: float, push_seconds: float) -> bool:
-    """Push every now and then and ask the run to stop when somebody wants it to, until its processes are gone.
+    """Push every now and then until the run's processes are gone, and let another thread heed requests to stop.
 
     True when it was asked to stop because the job's time limit was near.
     """
-    pushed = asked = time.monotonic()
-    wait, is_late = push_seconds, False
+    requests = StopRequests(run, pusher.repo, pusher.attempt, deadline, min(ASK_SECONDS, push_seconds))
+    requests.start()
+    pushed, wait = time.monotonic(), push_seconds
     while not (run.wait(_LOOK_SECONDS).is_over and not run.processes()):
-        now = time.monotonic()
-        if now > deadline and not run.stop_requested():
-            is_late = True
-            run.request_stop()
-        if now - asked > min(_ASK_SECONDS, push_seconds):
-            asked = now
-            if not run.stop_requested() and _stop_is_wanted(pusher):
-                run.request_stop()
-        if now - pushed > wait:
+        if time.monotonic() - pushed > wait:
             wait = push_seconds if pusher.push() else min(wait * 2, 600.0)
             pushed = time.monotonic()
-    return is_late
-
-
-def _stop_is_wanted(pusher: Pusher) -> bool:
-    path = stop_path(pusher.attempt)
-    try:
-        return any(file.path == path for file in pusher.repo.list(path.rpartition("/")[0]))
-    except (HTTPError, OSError) as error:
-        print(f"The hub did not say whether to stop ({type(error).__name__}: {error}).", flush=True)
-        return False
+    return requests.is_late
 
 
 def _push_last(pusher: Pusher) -> bool:

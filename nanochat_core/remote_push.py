@@ -51,7 +51,7 @@ class Pusher:
         self.number = max((int(PurePosixPath(name).stem) for name in names), default=0)
 
     def push(self, is_last: bool = False) -> bool:
-        """Send what is new in one commit. False when the hub did not take it; the next push then sends it too.
+        """Send what is new in one commit. False when the hub did not take all; the next push then sends the rest.
 
         A checkpoint and the metrics up to it come in the same commit, since its files are looked at first.
         """
@@ -65,6 +65,8 @@ class Pusher:
                 self._waiting = self._entry(is_last)
                 self._send_entry(new, gone)
                 self.pushed = signatures
+                if gone:
+                    self.repo.forget_history()
         except (HTTPError, OSError, RuntimeError, ValueError) as error:  # RuntimeError: Xet; ValueError: LFS refusals
             print(f"The hub did not take a push ({type(error).__name__}: {error}). It is tried again.", flush=True)
             return False

@@ -58,6 +58,10 @@ class RemoteRepo:
         operations += [CommitOperationDelete(path, is_folder=False) for path in removed]
         self.api.create_commit(self.name, operations, commit_message=message)
 
+    def forget_history(self) -> None:
+        """Make one commit of all: deleted checkpoints would stay in the history, and count against the storage."""
+        self.api.super_squash_history(self.name)
+
     def head(self) -> str:
         """The commit that `main` is at."""
         return self.api.repo_info(self.name, revision="main").sha

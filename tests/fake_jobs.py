@@ -59,6 +59,7 @@ class Repo:
 
     private: bool
     commits: list[dict[str, bytes]] = field(default_factory=lambda: [{}])
+    """Empty where the history was squashed."""
 
     @property
     def files(self) -> dict[str, bytes]:
@@ -384,6 +385,12 @@ def _commit(hub, repo, revision, body, query):
     return 200, {"commitUrl": f"{hub.url}/{repo}/commit/{oid}", "commitOid": oid, "success": True}, {}
 
 
+def _squash(hub, repo, revision, body, query):
+    commits = hub.repos[repo].commits
+    commits[:] = [*({} for _ in commits), commits[-1]]
+    return 200, {}, {}
+
+
 def _info(hub, repo, revision, body, query):
     if repo not in hub.repos:
         return 404, {}, {"X-Error-Code": "RepoNotFound"}
@@ -434,6 +441,7 @@ _ROUTES = [
     (rf"POST /{_NAME}\.git/info/lfs/objects/batch", _batch),
     (r"PUT /large/(\w+)", _put_large),
     (rf"POST /api/models/{_NAME}/commit/([^/]+)", _commit),
+    (rf"POST /api/models/{_NAME}/super-squash/([^/]+)", _squash),
     (rf"GET /api/models/{_NAME}/revision/([^/]+)", _info),
     (rf"GET /api/models/{_NAME}/tree/([^/]+)(.*)", _tree),
     (rf"(?:GET|HEAD) /{_NAME}/resolve/([^/]+)/(.+)", _file),

@@ -400,6 +400,7 @@ def test_checkpoints_are_pushed_whole_replaced_and_fetched_verified(pushing, hub
     assert sorted(name for name in hub.repo.files if name.startswith(folder)) == [
         f"{folder}/{name}" for name in ("meta_000002.json", "model_000002.pt", "resume/state_000002.pt")
     ]
+    assert not any(f"{folder}/model_000001.pt" in commit for commit in hub.repo.commits)  # nor is it in the history
     status = sync_remote_run(run, TOKEN)
     assert (status.state, "arrived damaged" in status.more["trouble"]) == ("running", True)
     assert steps(run.path) == []

@@ -29,10 +29,15 @@ UNSAVED = "unsaved:"
 _ticks = itertools.count(1)
 
 
+def another_tick() -> int:
+    """A number that was never given before."""
+    return next(_ticks)
+
+
 def moved(at: At, **changes: Any) -> At:
     """`at` with changes, and a new tick so that the page is drawn again."""
     is_other = any(name in changes and changes[name] != at[name] for name in ("session", "row"))
-    return {**at, **({"turns": 0} if is_other else {}), **changes, "tick": next(_ticks)}
+    return {**at, **({"turns": 0} if is_other else {}), **changes, "tick": another_tick()}
 
 
 def session_of(at: At) -> Session:
@@ -68,7 +73,7 @@ def pick(at: At, value: str) -> At:
     if value.startswith(UNSAVED):
         return take_up(at, value.removeprefix(UNSAVED))
     session = data_sessions.get(at["session"])
-    if session and value == at["source"] and not session.is_dirty and session.is_current():
+    if session and value == at["source"] and not session.is_dirty and not session.is_outdated():
         return at  # the browser says it twice, and what was typed between would be drawn over
     return open_file(at, value)
 

@@ -20,29 +20,34 @@ class Journal:
         self._rows = rows
         self._changed: set[int] = set()
         self._base: list[int] = []
+        self._in_base: set[int] = set()
         self._noted: list[int] = []
 
     def begin(self, meta: Callable[[], Meta]) -> None:
         """Before a change: write down what was there, unless that is done."""
         if not self.draft.is_begun:
-            self._base, self._noted = list(self._rows.order), list(self._rows.order)
-            self._changed.clear()
+            self._start(list(self._rows.order), set())
             self._try(lambda: self.draft.begin(meta(), (self._rows.data[row] for row in self._rows.order)))
 
     def resume(self, base: list[int], changed: set[int]) -> None:
         """Go on with a draft whose rows have been restored."""
-        self._base, self._noted, self._changed = list(base), list(self._rows.order), set(changed)
+        self._start(base, changed)
         self._try(self.draft.resume)
+
+    def _start(self, base: list[int], changed: set[int]) -> None:
+        self._base, self._in_base, self._changed = base, set(base), changed
+        self._noted = list(self._rows.order)
 
     def note(self) -> None:
         """After a change: append it."""
-        rows, self.touched = sorted(self.touched), set()
-        self._changed.update(rows)
+        rows, self.touched = self.touched, set()
         if self.draft.is_begun:
             splice = splice_of(self._noted, self._rows.order)
             if splice:
                 self._noted = list(self._rows.order)
-            self._try(lambda: self.draft.note({row: self._rows.data[row] for row in rows}, splice))
+                rows |= set(splice[2]) - self._in_base - self._changed  # undo brings back what a save had left out
+            self._changed |= rows
+            self._try(lambda: self.draft.note({row: self._rows.data[row] for row in sorted(rows)}, splice))
             if self.draft.is_long:
                 self._try(self._compact)
 

@@ -86,10 +86,6 @@ class Session:
                 self._found = (key, data_index.find(self.rows, query, self.changed, max_seq_len))
             return self._found[1]
 
-    def is_current(self) -> bool:
-        """Whether the file on disk is the one that was opened or saved last."""
-        return self.path is not None and self.path.exists() and sha256_of(self.path) == self.sha
-
     def has(self, row: int | None) -> bool:
         return (
             row is not None and 0 <= row < len(self.rows.data) and bool(self.rows.data[row]) and row in self.rows.order

@@ -32,7 +32,8 @@ def keep(session: Session) -> Session:
                 session.journal.begin(session.draft_meta)  # an upload is nowhere else
         _sessions[session.id] = session
         while len(_sessions) > MAX_SESSIONS:
-            oldest = min(_sessions.values(), key=lambda other: (other.is_dirty, other.used))
+            others = [other for other in _sessions.values() if other is not session]
+            oldest = min(others, key=lambda other: (other.is_dirty, other.used))
             del _sessions[oldest.id]
     return session
 

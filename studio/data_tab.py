@@ -64,7 +64,8 @@ def build(context: Context) -> None:
     query = [listing.search, listing.show, listing.sort]
     shown = [listing.rows, listing.note, listing.previous, listing.next, page, listed]
 
-    _wire_drawing(at, mine, page, files, saving, mending, history, tokens, how, query, shown)
+    fresh = gr.State(0)  # another number when the page is to be drawn again at the same place
+    _wire_drawing(at, fresh, mine, page, files, saving, mending, history, tokens, how, query, shown)
     _wire_editor(at, editor, [listed, *how], [saving.status, tokens, saving.save, saving.undo, listing.rows])
     _wire_list(at, page, listing, query, how, shown)
     _wire_files(at, files)
@@ -73,11 +74,14 @@ def build(context: Context) -> None:
     _wire_mending(at, mending, history)
     measures.model.input(data_view.longest_of, measures.model, measures.longest, **QUIET)
     context.page.load(_restore, [at, mine], at, **QUIET)
-    context.tab.select(handlers.refreshed, at, at, **QUIET)  # other tabs add datasets, rows and runs
+    # Other tabs add datasets, rows and runs. `at` is written only when it has to be: written from what it was when the
+    # page began to load, it would undo a person's first click.
+    context.tab.select(_reread, at, at, **QUIET)
+    gr.on([context.page.load, context.tab.select], handlers.another_tick, None, fresh, **QUIET)
     at.change(_remember, [at, mine, context.dataset], [mine, context.dataset], **QUIET)
 
 
-def _wire_drawing(at, mine, page, files, saving, mending, history, tokens, how, query, shown) -> None:
+def _wire_drawing(at, fresh, mine, page, files, saving, mending, history, tokens, how, query, shown) -> None:
     """Everything but the editor is drawn by one handler, so that no two controls contradict each other."""
     timer = gr.Timer(1, active=False)
     outputs = [files.pick, saving.status, saving.save, saving.undo, *shown]
@@ -85,7 +89,8 @@ def _wire_drawing(at, mine, page, files, saving, mending, history, tokens, how, 
     outputs += [tokens, history.overview, history.version, history.code, timer]
     inputs = [at, mine, page, *query, *how, mending.kind]
     at.change(_draw, inputs, outputs, **QUIET)
-    gr.on([mending.kind.input, *(control.change for control in how)], _redraw, inputs, outputs, **QUIET)
+    again = [fresh.change, mending.kind.input, *(control.change for control in how)]
+    gr.on(again, _redraw, inputs, outputs, **QUIET)
     timer.tick(_tick, [at, page, *query, *how], [*shown, history.overview, timer], queue=False, **QUIET)
 
 
@@ -231,12 +236,16 @@ def _compared(at: dict, version: str) -> str:
     return data_view.compare(data_sessions.get(at["session"]), version)
 
 
-def _restore(at: dict, mine: dict) -> dict:
-    """After a reload of the page: the work that this browser had open, if the app still has it."""
+def _reread(at: dict) -> Any:
+    """The file anew when another tab has added to it."""
+    session = data_sessions.get(at["session"])
+    return handlers.refreshed(at) if session and session.is_outdated() else gr.skip()
+
+
+def _restore(at: dict, mine: dict) -> Any:
+    """After a reload of the page: the work that this browser had open, if the app or the disk still has it."""
     session = data_sessions.get(mine["session"])
-    if session is None or at["session"]:
-        return handlers.moved(at)
-    return handlers.opened(at, session)
+    return gr.skip() if session is None or at["session"] else handlers.opened(at, session)
 
 
 def _remember(at: dict, mine: dict, dataset: str) -> tuple[dict, str]:

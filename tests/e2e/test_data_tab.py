@@ -21,7 +21,6 @@ def tokenizer(home):
 def open_app(app, page):
     page.goto(app.url)
     page.locator("#data-pick").wait_for()
-    page.wait_for_timeout(1500)  # the page's first events are still under way
 
 
 def pick(page, name):
@@ -124,3 +123,43 @@ def test_the_second_browsers_save_is_a_conflict_and_nothing_is_lost(app, home, t
     two.locator("#data-save[disabled]").wait_for()
     assert first_contents(path) == ["from one"]
     assert first_contents(home / "data" / "mine-2.jsonl") == ["from two"]
+
+
+def draft_text(home):
+    """What the journals of unsaved changes hold."""
+    return "".join(path.read_text() for path in (home / "data" / ".drafts").glob("*/journal.jsonl"))
+
+
+def test_unsaved_edits_survive_a_crash_of_the_app(app, home, tokenizer, open_browser):
+    path = home / "data" / "mine.jsonl"
+    path.parent.mkdir()
+    path.write_text(f"{GOOD}\n")
+    app.start()
+    page = open_browser()
+    open_app(app, page)
+    pick(page, "mine.jsonl")
+    page.locator("#data-turn-1-text textarea").fill("not saved yet")
+    wait_for_status(page, "not saved")
+    app.kill()
+    page.locator("#data-turn-1-text textarea").fill("typed while the app was away")  # the same page, still open
+    page.locator("#data-editor-note").get_by_text("does not answer").wait_for()
+    app.start()
+    page.wait_for_function("() => document.querySelector('#data-editor-note').hidden")
+    assert "typed while the app was away" in draft_text(home)
+    app.kill()
+    app.start()
+
+    other = open_browser()  # it knows nothing of the first
+    page.context.close()
+    open_app(app, other)
+    pick(other, "mine.jsonl")
+    other.locator("#data-draft-text").get_by_text("There are unsaved changes to mine.jsonl from").wait_for()
+    assert other.locator("#data-turn-1-text textarea").input_value() == "yo"
+    other.locator("#data-draft-take").click()
+    other.wait_for_function(
+        "() => document.querySelector('#data-turn-1-text textarea').value === 'typed while the app was away'"
+    )
+    save(other)
+    other.locator("#data-save[disabled]").wait_for()
+    assert first_contents(path) == ["typed while the app was away"]
+    assert not any((home / "data" / ".drafts").iterdir())

@@ -381,3 +381,20 @@ def test_the_command(tiny, tmp_path, capsys):
     assert main(["export", "--model", tiny, str(tmp_path / "out")]) == 2
     assert capsys.readouterr().err.startswith("Error: ")
     assert main(["export", "--model", tiny, str(tmp_path / "new"), "--format", "onnx"]) == 2
+
+
+def test_the_readmes_code(tiny, tmp_path, capsys):
+    """What the README shows works as it stands: a reply through transformers, and mlx-lm's names."""
+    from safetensors.torch import load_file
+
+    out = export(tiny, tmp_path / "out")
+    section = (ROOT / "README.md").read_text(encoding="utf-8").split("## Use it elsewhere")[1].split("\n## ")[0]
+    blocks = [part.split("```")[0] for part in section.split("```python\n")[1:]]
+    assert len(blocks) == 2
+    for block in blocks:
+        assert '"models/exported/mine"' in block
+        exec(block.replace("models/exported/mine", str(out)), {})
+    assert capsys.readouterr().out
+    renamed, expected = load_file(out / "model.safetensors"), read_weights(Path(tiny) / "model_000007.pt")
+    assert set(renamed) == set(expected)
+    assert all(torch.equal(renamed[name], expected[name].float()) for name in expected)

@@ -127,12 +127,16 @@ class ChatHandlers:
     def lists(self, first: str | None, second: str | None) -> tuple[Update, ...]:
         """Fresh choices of models, what is gone replaced; then the lines about both."""
         values = self._there(first, second)
-        return *_menus(values), *(self.about(value) for value in values)
+        # What stays is not sent: by now something else may have been chosen.
+        menus = (
+            gr.update(choices=choices()) if value == was else menu
+            for was, value, menu in zip((first, second), values, _menus(values))
+        )
+        return *menus, *(self.about(value) for value in values)
 
     def _there(self, *chosen: str | None) -> list[str | None]:
         """The chosen models, with others in place of those that are not there."""
-        known = [value for _, value in choices()]
-        return [value if value in known else other for value, other in zip(chosen, defaults())]
+        return [value if _is_there(value) else other for value, other in zip(chosen, defaults())]
 
     def about(self, value: str | None, said: str = "") -> str:
         """The line under a model's name: whether it is in memory, and what it is."""
@@ -213,6 +217,14 @@ def pick(chat_id: str, side: int, index: int) -> tuple[int | None, str]:
     except ValueError:  # a click on what is only just being written
         return None, ""
     return turn, html.note(f"Message {turn + 1} is picked: edit it, or correct the reply to it.")
+
+
+def _is_there(value: str | None) -> bool:
+    """Whether a choice, or a NAME that was typed, is a model that can be loaded."""
+    try:
+        return bool(key_of(value))
+    except ValueError:
+        return False
 
 
 def _menus(values: list[str | None]) -> list[Update]:

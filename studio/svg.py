@@ -8,7 +8,7 @@ from html import escape
 
 MOST_POINTS = 400
 _SLICES = 60
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 12, 10, 34
+_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 20, 10, 42
 _COLOURS = 8
 _NARROW = (700, 460)
 
@@ -154,9 +154,9 @@ def _axes(frame: _Frame, x_label: str, y_label: str) -> list[str]:
     bottom, right = frame.height - _BOTTOM, frame.width - _RIGHT
     parts = [f'<path class="axis" d="M{_LEFT} {_TOP}V{bottom}H{right}"/>']
     for value in ticks(frame.low[0], frame.high[0], 7):
-        parts.append(f'<text x="{frame.x(value):.1f}" y="{bottom + 14}" text-anchor="middle">{_number(value)}</text>')
+        parts.append(f'<text x="{frame.x(value):.1f}" y="{bottom + 17}" text-anchor="middle">{_number(value)}</text>')
     parts.append(
-        f'<text x="{(right + _LEFT) / 2:.0f}" y="{frame.height - 5}" text-anchor="middle">{escape(x_label)}</text>'
+        f'<text x="{(right + _LEFT) / 2:.0f}" y="{frame.height - 4}" text-anchor="middle">{escape(x_label)}</text>'
     )
     parts.append(f'<text x="{_LEFT + 8}" y="{_TOP + 8}">{escape(y_label)}{" (log scale)" if frame.log else ""}</text>')
     return parts

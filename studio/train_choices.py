@@ -129,6 +129,10 @@ def _typed(setting: Setting, value: Any) -> Any:
         if not value.is_integer():
             raise ValueError(f"Setting {setting.name} is {value}: it must be a whole number.")
         return int(value)
+    if setting.type.startswith("int") and isinstance(value, str):
+        if not value.strip().lstrip("-").isdecimal():
+            raise ValueError(f"Setting {setting.name} is '{value}': it must be a whole number.")
+        return int(value)
     return value.strip() if isinstance(value, str) else value
 
 

@@ -39,6 +39,7 @@ def _field(setting: Setting, value: Any) -> gr.components.Component:
     shared = {"label": label, "info": info, "elem_id": f"set_{setting.name}", "min_width": 200, "interactive": True}
     if setting.name in CHOICES:
         return gr.Dropdown(list(CHOICES[setting.name]), value=value, **shared)
-    if setting.type.startswith(("int", "float")):
-        return gr.Number(value, precision=0 if setting.type.startswith("int") else None, **shared)
-    return gr.Textbox(value, max_lines=1, **shared)
+    if setting.type in ("int", "float"):  # a number field shows 0 for "not given", so optional numbers are text
+        return gr.Number(value, precision=0 if setting.type == "int" else None, **shared)
+    empty = "not given" if "None" in setting.type else None
+    return gr.Textbox(value, max_lines=1, placeholder=empty, **shared)

@@ -303,6 +303,12 @@ class TestModels:
         assert "damaged" in list(handlers.load("pretrained/broken@7"))[-1]
         assert "Unloaded: 123 MB given back" in handlers.unload(A)
 
+    def test_a_choice_made_while_the_lists_are_fetched_is_kept_and_a_typed_name_counts(self, models):
+        handlers = ChatHandlers(models)
+        first, second, *_ = handlers.lists("pretrained/one", "finetuned/gone@3")
+        assert "value" not in first
+        assert second.value not in (None, "finetuned/gone@3")
+
     def test_a_run_has_its_best_and_its_last_checkpoint(self, home, monkeypatch):
         folder = home / "models" / "finetuned" / "mine"
         folder.mkdir(parents=True)

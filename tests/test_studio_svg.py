@@ -48,7 +48,7 @@ def test_the_best_point_is_the_lowest():
 
 def test_the_pointer_finds_the_values_of_every_line():
     series = [Series("train", [(0.0, 4.0), (1.0, 2.0)]), Series("val", [(0.0, 5.0)], 1)]
-    titles = re.findall(r"<title>(.*?)</title>", line_chart(series, "step", "loss"), re.DOTALL)
+    titles = re.findall(r"<title>(.*?)</title>", line_chart(series, "step", "loss", width=600), re.DOTALL)
     assert titles == ["step 0\ntrain: 4.0000\nval: 5.0000", "step 1\ntrain: 2.0000\nval: 5.0000 (at 0)"]
 
 

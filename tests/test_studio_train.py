@@ -47,6 +47,8 @@ def test_the_form_and_what_is_chosen_elsewhere_are_all_settings():
 
 def test_a_form_gives_the_config(data):
     config = choices.make_config("starter", data, " mine ", form(num_epochs=3.0, replay_path="", replay_ratio=0))
+    assert choices.make_config("starter", data, "mine", form(model_step=" 7 ")).model_step == 7
+    assert config.model_step is None
     assert (config.num_epochs, type(config.num_epochs)) == (3, int)
     assert (config.output_tag, config.replay_path, config.model_tag) == ("mine", None, "starter")
 
@@ -59,6 +61,7 @@ def test_a_form_gives_the_config(data):
         ("nothing", "x.jsonl", "mine", {}, "No base model"),
         ("starter", "x.jsonl", "mine", {"num_epochs": None}, "num_epochs is empty"),
         ("starter", "x.jsonl", "mine", {"num_epochs": 1.5}, "whole number"),
+        ("starter", "x.jsonl", "mine", {"model_step": "last"}, "whole number"),
         ("starter", "x.jsonl", "mine", {"num_epochs": 0}, "at least 1"),
     ],
 )

@@ -47,14 +47,14 @@ def failed(home: Path) -> None:
     path = _dataset(home)
     with open(path, "a", encoding="utf-8") as file:
         file.write('{"messages": [{"role": "user", "content": "A question without an answer"}]}\n{"messages": [\n')
+    run = _with_weights(invent_run("bakery-2"))
+    weights = next(run.path.glob("model_*.pt"))
+    weights.write_bytes(weights.read_bytes()[:100_000])
     invent_run("bakery", "failed", 120, 60).write_status(
         error="Process 0 of the training (rank 0) ran out of memory on its device.",
         remedy="Use a smaller device_batch_size (the result stays the same) or a smaller max_seq_len, under a new "
         "output_tag.",
     )
-    run = _with_weights(invent_run("bakery-2"))
-    weights = next(run.path.glob("model_*.pt"))
-    weights.write_bytes(weights.read_bytes()[:100_000])
 
 
 STATES: dict[str, Callable[[Path], None]] = {"empty": empty, "busy": busy, "failed": failed}

@@ -9,7 +9,6 @@ from studio import data_handlers, data_view
 from studio.data_index import SHOW, SORT
 from studio.data_tokens import tokenizer_names
 from studio.html import step
-from studio.showcode import show_code
 
 _LEAD = (
     "Pick a dataset, or drop a file: JSONL, JSON, ShareGPT, Alpaca, prompt and completion, CSV. "
@@ -180,7 +179,6 @@ class History:
     version: gr.Dropdown
     restore: gr.Button
     difference: gr.HTML
-    code: gr.Code
 
 
 def history() -> History:
@@ -191,7 +189,6 @@ def history() -> History:
         with gr.Row(elem_classes="data-tools"):
             restore = tool("Restore this version", "data-restore")
         difference = gr.HTML(data_view.NO_VERSION, elem_id="data-difference", padding=False)
-    code = show_code("data-code")
     return by_name(History, locals())
 
 

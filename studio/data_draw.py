@@ -1,11 +1,13 @@
 """From an opened dataset to what each control of the Data tab shows: plain functions that return gradio updates."""
 
+from dataclasses import astuple
 from typing import Any
 
 import gradio as gr
 
 from nanochat_core.data_report import plural
 from studio import data_handlers, data_sessions, data_view
+from studio.data_code import codes
 from studio.data_index import PAGE, Page, label_of, page
 from studio.data_overview import overview_html
 from studio.data_problems import fix_label
@@ -106,13 +108,16 @@ def count(session: Session, how: Measure) -> tuple[bool, str]:
 
 
 def rest(session: Session | None, at: dict, how: Measure, hindrance: str) -> tuple:
-    """(tokens, overview, versions, code)."""
+    """(tokens, overview, versions)."""
     if session is None:
-        versions = gr.update(choices=[], value=None)
-        return data_view.tokens_html(None, None, how), data_view.NOTHING_OPEN, versions, data_view.code(None, how)
+        return data_view.tokens_html(None, None, how), data_view.NOTHING_OPEN, gr.update(choices=[], value=None)
     return (
         data_view.tokens_html(session, at["row"], how),
         hindrance + overview_html(session.rows, how.max_seq_len, how.val_split),
         gr.update(choices=data_view.version_choices(session)),
-        data_view.code(session, how),
     )
+
+
+def code(at: dict, *how: Any) -> tuple[str, ...]:
+    """The code under each step, in the order of data_code.NAMES."""
+    return astuple(codes(data_sessions.get(at["session"]), at["row"], at["source"], measure(*how)))

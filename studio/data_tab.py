@@ -9,9 +9,11 @@ import gradio as gr
 from studio import data_acts, data_controls, data_draw, data_editor, data_sessions, data_view
 from studio import data_handlers as handlers
 from studio.context import Context
+from studio.data_code import NAMES
 from studio.data_editor import FLUSH
 from studio.data_files import ConflictError, free_path
 from studio.html import note, step
+from studio.showcode import show_code
 
 _EDIT = "Click a conversation and type in its bubbles. The model learns the assistant's words."
 QUIET = {"api_visibility": "private", "show_progress": "hidden"}
@@ -48,7 +50,10 @@ def build(context: Context) -> None:
     at, page, listed, draft = gr.State(dict(handlers.NOWHERE)), gr.State(0), gr.State([]), gr.State("")
     # Remembers what this browser has opened, so that a reload of the page finds unsaved work again.
     mine = gr.BrowserState({"session": "", "opened": []}, storage_key="nanochat-studio-data", secret="data")
-    files, saving = data_controls.files(), data_controls.saving()
+    code = {}
+    files = data_controls.files()
+    code["bring"] = show_code("data-code-bring")
+    saving = data_controls.saving()
     with gr.Column(elem_id="data-open"):  # not seen before something is open: see data_style.css
         gr.HTML(step(2, "Read and edit", _EDIT), padding=False)
         with gr.Row(elem_id="data-work", equal_height=False):
@@ -59,7 +64,12 @@ def build(context: Context) -> None:
                 gr.HTML('<h3 class="data-subtitle">What the model is trained on</h3>', padding=False)
                 measures = data_controls.measures()
                 tokens = gr.HTML(elem_id="data-tokens", padding=False)
-        mending, history = data_controls.mending(), data_controls.history()
+                code["tokens"] = show_code("data-code-tokens")
+                code["save"] = show_code("data-code-save", label="Show the code of Save")
+        mending = data_controls.mending()
+        code["mend"] = show_code("data-code-mend")
+        history = data_controls.history()
+        code["whole"] = show_code("data-code-whole")
     how = [measures.model, measures.longest, measures.split]
     query = [listing.search, listing.show, listing.sort]
     shown = [listing.rows, listing.note, listing.previous, listing.next, page, listed]
@@ -67,6 +77,10 @@ def build(context: Context) -> None:
     fresh = gr.State(0)  # another number when the page is to be drawn again at the same place
     _wire_drawing(at, fresh, mine, page, files, saving, mending, history, tokens, how, query, shown)
     _wire_editor(at, editor, [listed, *how], [saving.status, tokens, saving.save, saving.undo, listing.rows])
+    shown_code = [code[name] for name in NAMES]
+    gr.on(
+        [at.change, fresh.change, *(control.change for control in how)], data_draw.code, [at, *how], shown_code, **QUIET
+    )
     _wire_list(at, page, listing, query, how, shown)
     _wire_files(at, files)
     _wire_saving(at, saving)
@@ -86,7 +100,7 @@ def _wire_drawing(at, fresh, mine, page, files, saving, mending, history, tokens
     timer = gr.Timer(1, active=False)
     outputs = [files.pick, saving.status, saving.save, saving.undo, *shown]
     outputs += [mending.tools, mending.kind, mending.fix_all, mending.jump, mending.problems]
-    outputs += [tokens, history.overview, history.version, history.code, timer]
+    outputs += [tokens, history.overview, history.version, timer]
     inputs = [at, mine, page, *query, *how, mending.kind]
     at.change(_draw, inputs, outputs, **QUIET)
     again = [fresh.change, mending.kind.input, *(control.change for control in how)]

@@ -13,7 +13,6 @@ from studio.data_index import name_of
 from studio.data_session import Session
 from studio.data_tokens import tokenizer_of
 from studio.html import empty, escape, note
-from studio.showcode import python_call
 from studio.token_view import token_view
 
 NOTHING_OPEN = empty("No dataset is open", "Pick one above, drop a file, or make a new one.")
@@ -159,23 +158,3 @@ def compare(session: Session | None, version: str) -> str:
     with session.lock:
         now = [session.rows.data[row] for row in session.rows.order]
     return data_diff.difference_html(data_diff.difference(data_diff.file_lines(Path(version)), now))
-
-
-def code(session: Session | None, measure: Measure) -> str:
-    """The calls that read and check the dataset in a notebook."""
-    name = f"data/{session.name}" if session else "data/example_data.jsonl"
-    check = python_call("check", {"path": name, "tokenizer": None, "max_seq_len": measure.max_seq_len})
-    check = check.replace("None", "tokenizer").replace("path=", "")
-    return "\n".join(
-        [
-            "from nanochat_core.conversations import check, load_conversations, save_conversations",
-            "from nanochat_core.paths import find_model",
-            "from nanochat_core.tokenizer import Tokenizer",
-            "",
-            f"tokenizer = Tokenizer.from_directory(find_model({measure.model!r}).tokenizer_dir)",
-            f"print({check}.summary())",
-            f"conversations = load_conversations({name!r}, tokenizer, {measure.max_seq_len})",
-            f"ids, mask = tokenizer.render_conversation(conversations[0], max_tokens={measure.max_seq_len})",
-            f"save_conversations({name!r}, conversations)",
-        ]
-    )

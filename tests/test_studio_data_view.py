@@ -58,19 +58,11 @@ def test_no_markup_of_the_data_reaches_the_page(home):
 def test_without_a_dataset_every_place_says_what_to_do():
     at = dict(data_handlers.NOWHERE)
     assert "drop a file" in data_view.status(None)
-    tokens, overview, versions, code = data_draw.rest(None, at, HOW, "")
+    tokens, overview, versions = data_draw.rest(None, at, HOW, "")
     assert "Pick one" in tokens
     assert "drop a file" in overview
     assert versions["choices"] == []
-    compile(code, "code", "exec")
     assert data_draw.the_list(None, at, ("", "all", "file"), HOW, 0)[0]["choices"] == []
-
-
-def test_the_code_names_the_dataset_and_compiles(home):
-    _, session, _ = opened(home, GOOD)
-    code = data_view.code(session, HOW)
-    compile(code, "code", "exec")
-    assert "check('data/mine.jsonl'" in code.replace("\n    ", "") or "'data/mine.jsonl'" in code
 
 
 def test_the_list_goes_to_the_page_of_the_shown_conversation(home):

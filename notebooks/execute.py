@@ -43,13 +43,6 @@ def execute(notebook: nbformat.NotebookNode, folder: Path, home: Path) -> nbform
 
     Raises nbclient's CellExecutionError, with the cell and its traceback, when a cell fails.
     """
-    root = str(FOLDER.parent)
-    environment = {
-        **os.environ,
-        "NANOCHAT_STUDIO_HOME": str(home),
-        "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")])),
-        "IPYTHONDIR": str(home / ".ipython"),
-    }
     # Without folders to look in, "python3" is the kernel of this interpreter, whatever is registered on the machine.
     kernels = KernelSpecManager(kernel_dirs=[])
     manager = AsyncKernelManager(
@@ -57,7 +50,18 @@ def execute(notebook: nbformat.NotebookNode, folder: Path, home: Path) -> nbform
     )
     where = {"metadata": {"path": str(folder)}}
     client = NotebookClient(notebook, km=manager, timeout=SECONDS, resources=where, record_timing=False)
-    return client.execute(env=environment)
+    return client.execute(env=kernel_environment(home))
+
+
+def kernel_environment(home: Path) -> dict[str, str]:
+    """Ours, with the package findable and everything that is written below `home`."""
+    paths = [str(FOLDER.parent), os.environ.get("PYTHONPATH", "")]
+    return {
+        **os.environ,
+        "NANOCHAT_STUDIO_HOME": str(home),
+        "PYTHONPATH": os.pathsep.join(path for path in paths if path),
+        "IPYTHONDIR": str(home / ".ipython"),
+    }
 
 
 def problems(notebook: nbformat.NotebookNode) -> list[str]:

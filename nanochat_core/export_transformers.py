@@ -77,7 +77,7 @@ def model_settings(config: GPTConfig, encoding: EncodingState, dtype: torch.dtyp
         "attention_bias": False,
         "attention_dropout": 0.0,
         "rms_norm_eps": NORM_EPSILON,
-        "rope_theta": rope_base,  # where transformers 4 looks for it
+        "rope_theta": rope_base,  # where mlx-lm looks for it
         "rope_parameters": {"rope_type": "default", "rope_theta": rope_base},
         "final_logit_softcapping": SOFTCAP,
         "tie_word_embeddings": False,

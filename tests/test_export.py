@@ -216,6 +216,7 @@ def test_nanochats_tokenizer_files(tiny, tmp_path):
     assert (encoding._pat_str, encoding._mergeable_ranks) == (PATTERN, tiny_ranks())
     assert encoding.encode_ordinary("the first water") == tiny_tokenizer().encode("the first water")
     assert encoding.encode_single_token("<|assistant_end|>") == 507
+    assert encoding.n_vocab == 512  # nanochat compares it with model_config
     sizes = torch.load(out / "tokenizer" / "token_bytes.pt", weights_only=True)
     assert sizes.dtype == torch.int32
     assert sizes.tolist() == tiny_tokenizer().token_bytes()

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from nanochat_core.plotting import plot_runs
     from nanochat_core.presets import with_preset
     from nanochat_core.ranks import choose_device
+    from nanochat_core.remote_run import resume_remote_run, start_remote_run
+    from nanochat_core.remote_sync import sync_remote_run
     from nanochat_core.runs import Run
     from nanochat_core.tokenizer import Tokenizer
     from nanochat_core.training import finetune
@@ -47,7 +49,10 @@ _HOMES = {
     "save_conversations": "conversations",
     "show_conversation": "display",
     "show_tokens": "display",
+    "resume_remote_run": "remote_run",
+    "start_remote_run": "remote_run",
     "start_run": "launcher",
+    "sync_remote_run": "remote_sync",
     "with_preset": "presets",
 }
 
@@ -68,10 +73,13 @@ __all__ = [
     "pack",
     "plot_runs",
     "render",
+    "resume_remote_run",
     "save_conversations",
     "show_conversation",
     "show_tokens",
+    "start_remote_run",
     "start_run",
+    "sync_remote_run",
     "with_preset",
 ]
 

@@ -68,7 +68,7 @@ def start_remote_run(
         timeout_seconds=seconds,
         nproc=machine.processes,
         attempt=1,
-        label=f"{repo.name.replace('/', '-')}-1",
+        label=_label(repo.name, 1),
         submitted=time.time(),
         push_seconds=push_seconds,
         poll_seconds=poll_seconds,
@@ -130,7 +130,7 @@ def resume_remote_run(
         timeout_seconds=timeout_seconds(timeout) if timeout is not None else before.timeout_seconds,
         nproc=machine.processes,
         attempt=attempt,
-        label=f"{before.repo.replace('/', '-')}-{attempt}",
+        label=_label(before.repo, attempt),
         submitted=time.time(),
         price_per_hour=machine.price_per_hour,
         job=None,
@@ -141,6 +141,17 @@ def resume_remote_run(
     if watch:
         start_watcher(run.tag, run.path / WATCHER_LOG, token)
     return run
+
+
+def keep_following(token: str | None = None) -> list[Run]:
+    """Start the watcher of every remote run that still goes on, for an app that begins anew. Returns these runs.
+
+    Those that are watched already stay as they are. token: as for `start_remote_run`.
+    """
+    going_on = [run for run in Run.list() if run.is_remote() and not run.status().is_over]
+    for run in going_on:
+        start_watcher(run.tag, run.path / WATCHER_LOG, token)
+    return going_on
 
 
 def timeout_seconds(timeout: str | int) -> int:
@@ -163,9 +174,7 @@ def _submit(
     state = RemoteState.read(run.path / REMOTE_FILE)
     status = run.status()
     run.clear_stop()
-    RemoteState(attempt=launch.attempt, metrics_bytes=state.metrics_bytes, log_bytes=_size(run.log_file)).write(
-        run.path / REMOTE_FILE
-    )
+    RemoteState(metrics_bytes=state.metrics_bytes, log_bytes=_size(run.log_file)).write(run.path / REMOTE_FILE)
     run.write_launch(**launch.to_dict())
     run.write_status(state="queued", error=None, remedy=None, eta_seconds=None, is_mistake=None, rank=None)
     arguments = command(repo.name, launch.attempt, launch.nproc, launch.timeout_seconds, launch.push_seconds, worker)
@@ -196,6 +205,11 @@ def _repo_name(tag: str) -> str:
     """A name that no other run's repository has, also one of the same tag from another machine."""
     plain = re.sub(r"[^A-Za-z0-9_.-]+|-{2,}|\.{2,}", "-", tag)[:50].strip("-.")
     return f"nanochat-run-{plain or 'run'}-{secrets.token_hex(4)}"
+
+
+def _label(repo: str, attempt: int) -> str:
+    """Short, and of plain characters: what else a label may hold is not documented."""
+    return f"{repo.rpartition('-')[2]}-{attempt}"
 
 
 def _size(path: os.PathLike) -> int:

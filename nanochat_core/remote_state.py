@@ -54,7 +54,6 @@ class RemoteLaunch:
 class RemoteState:
     """How far we have followed. Replaced in the file after each step, so that a kill repeats one step at most."""
 
-    attempt: int = 1
     entries: int = 0
     """Entries of the attempt's journal that are in our files."""
     metrics_bytes: int = 0

@@ -11,6 +11,7 @@ from nanochat_core.runs import Run
 
 _LOOK_SECONDS = 0.2
 _LONGEST_WAIT_SECONDS = 300.0
+_STOPPING_SECONDS = 3.0  # somebody waits for the end
 
 
 def watch(run: Run, token: str | None = None) -> None:
@@ -31,7 +32,8 @@ def _watch(run: Run, token: str | None) -> None:
         if trouble and trouble != said:
             print(trouble, flush=True)
         said = trouble
-        wait = min(wait * 2, _LONGEST_WAIT_SECONDS) if trouble else poll
+        usual = min(poll, _STOPPING_SECONDS) if run.stop_requested() else poll
+        wait = min(wait * 2, _LONGEST_WAIT_SECONDS) if trouble else usual
         _sleep(run, wait)
 
 

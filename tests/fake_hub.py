@@ -6,6 +6,7 @@ It holds one repository, of a model or of a dataset, which can be read, made, an
 import contextlib
 import hashlib
 import json
+import secrets
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -13,8 +14,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
 
 from tests.fake_hub_writing import answer_writing
-
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 class FakeHub:
@@ -43,16 +42,21 @@ class FakeHub:
         self.hanging: set[str] = set()
         """Files of which half is sent, and no more until the client is gone."""
         self.is_sending_half = threading.Event()
+        """Set when a client was left hanging."""
         self.token: str | None = None
         """What a client must show to write, or to see a private repository; None: nothing."""
         self.commits: list[dict] = []
         """What was written: summary, paths added, paths deleted."""
         self.refused_commits: list[int] = []
         """Statuses with which the next commits are refused."""
+        self.holds_commits = False
+        """Commits are not answered until the client is gone."""
         self.uploads: dict[str, bytes] = {}
         """Large files by SHA-256, before they are committed."""
         self.bodies: list[bytes] = []
         """Every body that was sent here."""
+        self.commit = secrets.token_hex(20)
+        """A new one with each commit, and in each test: clients remember what they have seen of a commit."""
         self.url = ""
 
     def sha256(self, path: str) -> str:
@@ -86,7 +90,7 @@ class FakeHub:
     @property
     def contents(self) -> str:
         prefix = "" if self.repo_type == "model" else f"/{self.repo_type}s"
-        return f"{prefix}/{self.repo}/resolve/{COMMIT}/"
+        return f"{prefix}/{self.repo}/resolve/{self.commit}/"
 
     def downloads(self) -> list[str]:
         """Files whose content was asked for, in order."""
@@ -140,14 +144,14 @@ def _answer(hub: FakeHub, request: BaseHTTPRequestHandler, with_body: bool) -> N
     elif hub.refusal and not (of_api and hub.refuses_files_only):
         _send(request, hub.refusal[0], hub.refusal[1], b"", with_body)
     elif of_api:
-        tree = f"{hub.api}/tree/{COMMIT}"
-        info = {"id": hub.repo, "sha": COMMIT, "private": hub.visibility == "private"}
+        tree = f"{hub.api}/tree/{hub.commit}"
+        info = {"id": hub.repo, "sha": hub.commit, "private": hub.visibility == "private"}
         value = hub.tree(path.removeprefix(tree).strip("/")) if path.startswith(tree) else info
         _send(request, 200, {"Content-Type": "application/json"}, json.dumps(value).encode(), with_body)
     elif (name := path.removeprefix(hub.contents)) in hub.files:
         _send_file(hub, request, name, with_body)
     else:
-        _send(request, 404, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": COMMIT}, b"", with_body)
+        _send(request, 404, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": hub.commit}, b"", with_body)
 
 
 def _send_file(hub: FakeHub, request: BaseHTTPRequestHandler, name: str, with_body: bool) -> None:
@@ -157,7 +161,7 @@ def _send_file(hub: FakeHub, request: BaseHTTPRequestHandler, name: str, with_bo
         content = bytes([content[0] ^ 1]) + content[1:]
     first, last = _range(request.headers["Range"], len(content))
     status = 206 if request.headers["Range"] else 200
-    headers = {"ETag": f'"{etag}"', "X-Repo-Commit": COMMIT, "Content-Length": str(last - first)}
+    headers = {"ETag": f'"{etag}"', "X-Repo-Commit": hub.commit, "Content-Length": str(last - first)}
     if status == 206:
         headers["Content-Range"] = f"bytes {first}-{last - 1}/{len(content)}"
         hub.ranges.append((name, first))
@@ -189,6 +193,11 @@ def _write(hub: FakeHub, request: BaseHTTPRequestHandler) -> None:
     hub.requests.append(f"{request.command} {path}")
     body = _body(request)
     hub.bodies.append(body)
+    if hub.holds_commits and path == f"{hub.api}/commit/main":
+        hub.is_sending_half.set()
+        request.connection.recv(1)
+        request.close_connection = True
+        return
     may_write = hub.token is None or request.headers["Authorization"] == f"Bearer {hub.token}"
     if hub.refusal:
         _send(request, *hub.refusal, b"", True)

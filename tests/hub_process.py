@@ -1,6 +1,7 @@
 """Running the real client against the hub on loopback: in a process of its own, as it reads the hub's address when it
 is imported."""
 
+import json
 import os
 import subprocess
 import sys
@@ -28,3 +29,41 @@ def run_command(hub, folder: Path, *arguments: str, **more: str) -> subprocess.C
     """`python -m nanochat_core ...`, run to its end."""
     program = "import sys; from nanochat_core.__main__ import main; sys.exit(main(sys.argv[1:]))"
     return run_program(hub, folder, program, *arguments, **more)
+
+
+_WORKER = """
+import contextlib, io, json, os, sys
+from nanochat_core.__main__ import main
+answers = sys.stdout
+for line in sys.stdin:
+    call = json.loads(line)
+    os.environ.pop("HF_TOKEN", None)
+    os.environ.update(call["environment"])
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
+        try:
+            status = main(call["arguments"])
+        except SystemExit as ended:
+            status = ended.code
+    print(json.dumps([status, out.getvalue(), err.getvalue()]), file=answers, flush=True)
+"""
+
+
+class Terminal:
+    """One process that runs one command after the other, since loading torch for each would take most of the time."""
+
+    def __init__(self, hub, folder: Path) -> None:
+        command = [sys.executable, "-c", _WORKER]
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(command, env=environment(hub, folder), stdin=pipe, stdout=pipe, text=True)
+
+    def run(self, *arguments: str, **variables: str) -> tuple[int, str, str]:
+        """(exit status, standard output, standard error) of `python -m nanochat_core ...`."""
+        self._process.stdin.write(json.dumps({"arguments": arguments, "environment": variables}) + "\n")
+        self._process.stdin.flush()
+        status, out, err = json.loads(self._process.stdout.readline())
+        return status, out, err
+
+    def close(self) -> None:
+        self._process.stdin.close()
+        self._process.stdout.close()
+        self._process.wait(30)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 KEY_VARIABLE = "NANOCHAT_STUDIO_API_KEY"
 STOP_SECONDS = 5
+"""How long the model's present step, and then the callers who take their last words, may hold up the end."""
 KEEP_ALIVE_SECONDS = 75
 """Longer than clients keep a connection that they mean to use again; else one is closed under their hands."""
 
@@ -94,24 +95,52 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _serve(options: ServeCommand, name: str, key: str | None, listener: socket.socket) -> int:
-    import uvicorn  # here, as all that follows, because `serve --help` must not wait for torch
+    served = _load(options, name, key)
+    server, ended = _http_server(served), threading.Event()
 
-    from nanochat_core.answering import Answering
+    def answer() -> None:
+        try:
+            server.run([listener])
+        finally:
+            ended.set()
+
+    # In a thread, so that signals are ours: uvicorn would wait for every reply to end before it told anybody.
+    thread = threading.Thread(target=answer, name="http", daemon=True)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
+    try:
+        thread.start()
+        print(_greeting(served, options.host, listener.getsockname()[1], options.max_batch), flush=True)
+        ended.wait()  # not thread.join(): one that a signal interrupts takes the thread for dead (bpo-45274)
+    except KeyboardInterrupt:
+        return _stop(server, ended, served.answering)
+    print("Error: The HTTP server ended by itself; the lines above say why.", file=sys.stderr)
+    return 1
+
+
+def _load(options: ServeCommand, name: str, key: str | None) -> "Served":
+    from nanochat_core.answering import Answering  # here, because `serve --help` must not wait for torch
     from nanochat_core.checkpoint import load_model
     from nanochat_core.ranks import choose_device
-    from nanochat_core.serve_http import Served, build_app
+    from nanochat_core.serve_http import Served
 
     model, tokenizer, _ = load_model(name, device=choose_device(options.device_type))
-    answering = Answering(model, tokenizer, options.max_batch)
-    served = Served(
+    return Served(
         name=_public_name(name),
         created=int(find_model(name).weights.stat().st_mtime),
         context=model.config.sequence_len,
         tokenizer=tokenizer,
-        answering=answering,
+        answering=Answering(model, tokenizer, options.max_batch),
         api_key=key,
         any_host=not is_loopback(options.host),
     )
+
+
+def _http_server(served: "Served") -> "uvicorn.Server":
+    import uvicorn
+
+    from nanochat_core.serve_http import build_app
+
     config = uvicorn.Config(
         build_app(served),
         http="h11",
@@ -124,28 +153,15 @@ def _serve(options: ServeCommand, name: str, key: str | None, listener: socket.s
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=STOP_SECONDS,
     )
-    server = uvicorn.Server(config)
-    # In a thread, so that signals are ours: uvicorn would wait for every reply to end before it told anybody.
-    thread = threading.Thread(target=server.run, args=([listener],), name="http", daemon=True)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt)
-    try:
-        thread.start()
-        print(_greeting(served, options.host, listener.getsockname()[1], options.max_batch), flush=True)
-        thread.join()
-    except KeyboardInterrupt:
-        return _stop(server, thread, answering)
-    print("Error: The HTTP server ended by itself; the lines above say why.", file=sys.stderr)
-    return 1
+    return uvicorn.Server(config)
 
 
-def _stop(server: "uvicorn.Server", thread: threading.Thread, answering: "Answering") -> int:
+def _stop(server: "uvicorn.Server", ended: threading.Event, answering: "Answering") -> int:
     unfinished = answering.open_requests()
     print(f"Stopping; unfinished replies that end here: {unfinished}.", flush=True)
-    server.should_exit = True
     is_idle = answering.close(STOP_SECONDS)
-    thread.join(STOP_SECONDS)
-    if not is_idle or thread.is_alive():
+    server.should_exit = True
+    if not (ended.wait(STOP_SECONDS) and is_idle):
         os._exit(0)  # the model is deep in a computation, or a caller does not take what was sent
     return 0
 

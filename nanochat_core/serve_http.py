@@ -1,6 +1,7 @@
 """The HTTP side of `serve`: OpenAI's addresses over one `Answering`, as an ASGI application."""
 
 import asyncio
+import contextlib
 import hashlib
 import hmac
 import json
@@ -18,6 +19,7 @@ from starlette.routing import Route
 
 from nanochat_core.answering import Answering, Busy, Closing
 from nanochat_core.api_errors import ApiError
+from nanochat_core.batching import RowEvent
 from nanochat_core.chat_answer import ChatAnswer
 from nanochat_core.chat_request import ChatRequest
 from nanochat_core.chat_response import ChatResponse
@@ -80,8 +82,8 @@ async def _complete(served: Served, request: Request) -> ChatAnswer:
     sampling = Sampling(asked.temperature, asked.top_k, seed, asked.top_p)
     loop, events = asyncio.get_running_loop(), asyncio.Queue()
 
-    def listen(event: Any) -> None:
-        if not loop.is_closed():
+    def listen(event: RowEvent) -> None:
+        with contextlib.suppress(RuntimeError):  # the server has ended, and its loop is closed
             loop.call_soon_threadsafe(events.put_nowait, event)
 
     try:

@@ -8,6 +8,7 @@ import shlex
 import signal
 import socket
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx
 import openai
@@ -23,6 +24,7 @@ from nanochat_core.paths import starter_dir
 from nanochat_core.tokenizer import Tokenizer
 from tests.serving import SECONDS, install_endless_model, served
 
+ROOT = Path(__file__).parent.parent
 KEY = "a-long-secret"
 ENDLESS = "pretrained/endless"
 QUESTIONS = (
@@ -279,7 +281,8 @@ def test_other_addresses_answer_while_the_model_works(endless):
 def test_a_full_house_is_said_and_those_who_wait_are_answered(endless):
     streams = [endless_stream(endless) for _ in range(2)]
     with ThreadPoolExecutor(16) as pool:
-        waiting = [pool.submit(create, endless.client(), model=ENDLESS, max_tokens=3) for _ in range(16)]
+        patient = endless.client(max_retries=50)  # the client itself comes back after a 429
+        waiting = [pool.submit(create, patient, model=ENDLESS, max_tokens=3) for _ in range(16)]
         refused = None
         while refused is None:  # until all 16 have arrived
             try:
@@ -371,3 +374,11 @@ def test_the_greeting_can_be_pasted(server, endless):
     assert (command, flag) == ("curl", "-d")
     answer = httpx.post(address, content=json.dumps({**json.loads(body), "max_tokens": 3}), timeout=SECONDS)
     assert answer.json()["usage"]["completion_tokens"] == 3
+
+
+def test_the_readme_s_example(server, capsys, said_by_the_command_line):
+    section = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Serve it to other programs")[2]
+    code = section.partition("```python\n")[2].partition("```")[0]
+    code = code.replace("http://127.0.0.1:8000/v1", server.base).replace('"none"', repr(KEY))
+    exec(code, {})
+    assert capsys.readouterr().out == said_by_the_command_line["What is the capital of France?"]

@@ -1,6 +1,7 @@
 """`export`: write a model as a folder that other programs load."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import tyro
 
@@ -11,7 +12,7 @@ from nanochat_core.paths import default_model
 class ExportCommand:
     """Write a model as a folder that other programs load."""
 
-    out: tyro.conf.Positional[str]
+    out: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
     """The folder to write: a new one, or an empty one."""
     model: str | None = None
     """NAME of the model: starter, pretrained/d32, finetuned/<run>, or a folder; without it d32, or the starter."""
@@ -27,7 +28,7 @@ def run(arguments: list[str]) -> int:
     options = tyro.cli(ExportCommand, args=arguments, prog="python -m nanochat_core export")
     from nanochat_core.export import export  # here, because `export --help` must not wait for torch
 
-    name = options.model or default_model()
+    name = default_model() if options.model is None else options.model
     folder = export(name, options.out, options.format, options.dtype, options.step)
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         print(f"{path.relative_to(folder)!s:<48} {path.stat().st_size / 1e6:>10,.2f} MB")

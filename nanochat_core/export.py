@@ -42,9 +42,10 @@ def export(
     Weights are mapped from the file, and for transformers converted one tensor at a time. Raises ValueError with
     the remedy when the model cannot be read or expressed in the format, or `out` cannot be written.
     """
-    _check_choices(format, dtype)
+    _check_choices(format, dtype, str(out))
     out = Path(out).expanduser().resolve()
-    _check_free(out)
+    with _told_plainly(out):
+        _check_free(out)
     files = find_model(name, step)
     model, tokenizer, meta = _read(files)
     if format == "transformers":
@@ -75,11 +76,13 @@ def _read(files: ModelFiles) -> tuple[GPT, Tokenizer, dict[str, Any]]:
     return build_model(config, weights, torch.device("cpu"), widest, widest), tokenizer, meta
 
 
-def _check_choices(format: str, dtype: str | None) -> None:
+def _check_choices(format: str, dtype: str | None, out: str) -> None:
     if format not in FORMATS:
         raise ValueError(f"There is no export format '{format}'. Use {' or '.join(FORMATS)}.")
     if dtype is not None and dtype not in DTYPES:
         raise ValueError(f"The dtype '{dtype}' is not one to export. Use {' or '.join(DTYPES)}.")
+    if not out:
+        raise ValueError("Name a folder to export into: a new one, or an empty one.")
 
 
 def _check_free(out: Path) -> None:
@@ -99,9 +102,21 @@ def _check_space(folder: Path, model: GPT, dtype: torch.dtype) -> None:
 
 
 @contextlib.contextmanager
+def _told_plainly(out: Path) -> Iterator[None]:
+    """What the system says about `out` becomes a sentence."""
+    try:
+        yield
+    except OSError as error:
+        place = error.filename or out
+        raise ValueError(
+            f"{out} cannot be written ({place}: {error.strerror}). Choose another folder, or make room."
+        ) from error
+
+
+@contextlib.contextmanager
 def _appearing(out: Path) -> Iterator[Path]:
     """A new folder that becomes `out` at the end, or vanishes when something fails; so does what a killed one left."""
-    try:
+    with _told_plainly(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(out)
         folder = out.with_name(f".{out.name}.{secrets.token_hex(4)}.tmp")
@@ -115,8 +130,6 @@ def _appearing(out: Path) -> Iterator[Path]:
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
-    except OSError as error:
-        raise ValueError(f"{out} cannot be written: {error.strerror}. Choose another folder, or make room.") from error
 
 
 @contextlib.contextmanager

@@ -280,10 +280,27 @@ def _umask() -> int:
 
 
 @pytest.mark.parametrize(
+    ("place", "part"),
+    [
+        ("file/out", "file/out cannot be written .*/file: File exists"),
+        ("file/deep/out", "cannot be written .*: Not a directory"),
+        ("x" * 300, "cannot be written .*: File name too long"),
+        ("x" * 250, "cannot be written .*: File name too long"),
+    ],
+)
+def test_places_that_cannot_be_written(tiny, tmp_path, place, part):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(ValueError, match=part):
+        export(tiny, tmp_path / place)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "home", "small"]
+
+
+@pytest.mark.parametrize(
     ("arguments", "part"),
     [
         ({"format": "gguf"}, "no export format 'gguf'. Use transformers or nanochat"),
         ({"dtype": "float16"}, "dtype 'float16' is not one to export. Use float32 or bfloat16"),
+        ({"out": ""}, "Name a folder to export into"),
         ({"name": "nowhere"}, "There is no model 'nowhere'"),
     ],
 )
@@ -334,7 +351,7 @@ def test_a_disk_that_fills_up_leaves_nothing(tiny, tmp_path):
     command = [sys.executable, "-c", code, tiny, str(tmp_path / "out")]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert (done.returncode, done.stdout) == (22, "")
-    assert done.stderr.count("out cannot be written: File too large") == 2
+    assert done.stderr.count("File too large). Choose another folder, or make room.") == 2
     assert len(done.stderr.splitlines()) == 2
     assert sorted(path.name for path in tmp_path.iterdir()) == ["home", "small"]
 
@@ -365,7 +382,7 @@ def test_only_one_of_two_exports_to_the_same_place_wins(tiny, tmp_path):
     first = export_module._appearing(tmp_path / "out")
     first.__enter__()
     export(tiny, tmp_path / "out")
-    with pytest.raises(ValueError, match="out cannot be written: Directory not empty"):
+    with pytest.raises(ValueError, match="Directory not empty"):
         first.__exit__(None, None, None)
     assert (tmp_path / "out" / "config.json").is_file()
     assert not list(tmp_path.glob(".*"))

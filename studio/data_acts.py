@@ -15,7 +15,7 @@ from studio.data_fields import TurnNames, Typed
 from studio.data_handlers import At
 from studio.data_session import Session
 
-TURNS = 40
+TURNS = 20
 """Turns on a page of a long conversation."""
 
 Told = Mapping[str, Any]

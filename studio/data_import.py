@@ -16,7 +16,7 @@ from nanochat_core.data_report import plural
 from nanochat_core.encoding_repair import as_utf8
 from nanochat_core.file_kinds import foreign_kind
 from nanochat_core.importers import PAIRS, recognise
-from studio.data_repair import repair_line
+from nanochat_core.line_repair import repair_line
 
 Line = tuple[int, bytes]
 """Where it is in the file, from 1, and its JSON without the line end."""

@@ -54,6 +54,7 @@ def build(context: Context) -> None:
     files = data_controls.files()
     code["bring"] = show_code("data-code-bring")
     saving = data_controls.saving()
+    code["save"] = show_code("data-code-save")
     with gr.Column(elem_id="data-open"):  # not seen before something is open: see data_style.css
         gr.HTML(step(2, "Read and edit", _EDIT), padding=False)
         with gr.Row(elem_id="data-work", equal_height=False):
@@ -65,7 +66,6 @@ def build(context: Context) -> None:
                 measures = data_controls.measures()
                 tokens = gr.HTML(elem_id="data-tokens", padding=False)
                 code["tokens"] = show_code("data-code-tokens")
-                code["save"] = show_code("data-code-save", label="Show the code of Save")
         mending = data_controls.mending()
         code["mend"] = show_code("data-code-mend")
         history = data_controls.history()

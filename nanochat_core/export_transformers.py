@@ -1,5 +1,6 @@
 """A model as the folder that transformers' NanoChat classes load: weights, configurations, tokenizer, chat template."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,6 @@ import torch
 from torch import Tensor
 
 from nanochat_core.export_tokenizer import BOS, END, tokenizer_config, tokenizer_json
-from nanochat_core.files import write_json
 from nanochat_core.generations import GENERATIONS
 from nanochat_core.loss import SOFTCAP
 from nanochat_core.model import GPT, NORM_EPSILON, GPTConfig
@@ -38,10 +38,14 @@ def check_exportable(config: GPTConfig) -> None:
 def write_transformers(folder: Path, model: GPT, encoding: EncodingState, dtype: torch.dtype) -> None:
     """Fill the empty `folder`. `dtype` is that of the weights, and of a computation that is told no other."""
     write_shards(folder, renamed_weights(model), dtype)
-    write_json(folder / "config.json", model_settings(model.config, encoding, dtype))
-    write_json(folder / "generation_config.json", generation_settings(encoding))
-    write_json(folder / "tokenizer.json", tokenizer_json(encoding))
-    write_json(folder / "tokenizer_config.json", tokenizer_config(model.config.sequence_len))
+    contents = {
+        "config.json": model_settings(model.config, encoding, dtype),
+        "generation_config.json": generation_settings(encoding),
+        "tokenizer.json": tokenizer_json(encoding),
+        "tokenizer_config.json": tokenizer_config(model.config.sequence_len),
+    }
+    for file_name, content in contents.items():  # in ASCII: the template's marks are invisible otherwise
+        (folder / file_name).write_text(json.dumps(content, indent=2) + "\n", encoding="ascii")
 
 
 def renamed_weights(model: GPT) -> dict[str, Tensor]:

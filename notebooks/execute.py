@@ -24,7 +24,7 @@ MOST_BYTES = 300_000
 SECONDS = 1_200
 """For one cell; only there to end what hangs."""
 
-_MACHINE_PATH = re.compile(r"(?<![\w.:/<>])/(?:home|root|tmp|var|work|Users|usr|opt|mnt|private)/[\w.-]+")
+_MACHINE_PATH = re.compile(r"(?<![\w.:/])/(?:home|root|tmp|var|work|Users|usr|opt|mnt|private)/[\w.-]+")
 
 
 def source_hash(notebook: nbformat.NotebookNode) -> str:
@@ -49,7 +49,9 @@ def execute(notebook: nbformat.NotebookNode, folder: Path, home: Path) -> nbform
         kernel_name="python3", kernel_spec_manager=kernels, connection_file=str(home / "kernel.json")
     )
     where = {"metadata": {"path": str(folder)}}
-    client = NotebookClient(notebook, km=manager, timeout=SECONDS, resources=where, record_timing=False)
+    client = NotebookClient(
+        notebook, km=manager, timeout=SECONDS, resources=where, record_timing=False, coalesce_streams=True
+    )
     return client.execute(env=kernel_environment(home))
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.launcher import start_run
 from nanochat_core.paths import finetuned_dir
+from nanochat_core.remote_run import resume_remote_run
 from nanochat_core.run_status import LIVE_STATES, RunStatus
 from nanochat_core.run_tags import next_free_tag
 from nanochat_core.runs import Run
@@ -20,14 +21,14 @@ _lock = threading.Lock()
 
 
 def active_run() -> Run | None:
-    """A run that trains now or is about to, whoever started it; the newest when there are several."""
-    return next((run for run in Run.list() if is_active(run)), None)
+    """A run that trains on this machine or is about to, whoever started it; the newest when there are several."""
+    return next((run for run in Run.list() if is_active(run) and not run.is_remote()), None)
 
 
 def is_active(run: Run) -> bool:
-    """True while the run has a process that works on it."""
+    """True while something works on the run: a process here, or a job that was sent off."""
     state = run.status().state
-    return state in LIVE_STATES or (state == "queued" and run.launcher() is not None)
+    return state in LIVE_STATES or (state == "queued" and (run.is_remote() or run.launcher() is not None))
 
 
 def start(config: FinetuneConfig, nproc: int = 1, devices: str = "") -> Run:
@@ -41,8 +42,12 @@ def start(config: FinetuneConfig, nproc: int = 1, devices: str = "") -> Run:
 
 
 def resume(tag: str, nproc: int | None = None, devices: str = "") -> Run:
-    """Go on with a run that is over but not finished, on as many processes as before."""
+    """Go on with a run that is over but not finished: on as many processes as before, or in a job as before."""
     run = Run.open(tag)
+    if run.is_remote():
+        resume_remote_run(tag)
+        stops.forget(tag)
+        return run
     with _lock:
         _refuse_second(tag)
         with _visible(devices):

@@ -8,7 +8,7 @@ from typing import Any
 from nanochat_core.paths import finetuned_dir
 from nanochat_core.run_status import RunStatus
 from nanochat_core.runs import Run
-from studio import html, launching, run_metrics, stops
+from studio import html, launching, rented, run_metrics, stops
 from studio.svg import Series, line_chart, smooth
 
 SMOOTHING = 0.9
@@ -79,7 +79,8 @@ def look(tag: str) -> View:
 
 
 def _of_status(status: RunStatus) -> tuple:
-    return status.state, status.step, status.steps, status.eta_seconds, status.error, status.remedy, status.val_loss
+    shown = (status.step, status.steps, status.eta_seconds, status.val_loss, status.more.get("trouble"))
+    return status.state, status.error, status.remedy, *shown
 
 
 def _mark(path: Path) -> tuple[int, int]:
@@ -93,7 +94,8 @@ def _mark(path: Path) -> tuple[int, int]:
 def _draw(run: Run, status: RunStatus, stopping: tuple[str, str], signature: tuple) -> View:
     rows = run_metrics.rows(run)
     is_active = launching.is_active(run)
-    change = launching.change_for(status, run.settings()) if status.state == "failed" else None
+    can_retry = status.state == "failed" and not run.is_remote()  # a job is gone on with, not begun anew here
+    change = launching.change_for(status, run.settings()) if can_retry else None
     return View(
         signature,
         run.tag,
@@ -114,6 +116,7 @@ def _status(run: Run, status: RunStatus, stopping: tuple[str, str], rows: list[d
         f'<span class="lead">{html.escape(str(record.get("base_model", "")))} on {html.escape(data)}</span></div>'
     )
     parts = [head, html.bar(status.step, status.steps, status.state), html.facts(_facts(status, rows))]
+    parts.append(rented.about(run))
     if stopping[0]:
         parts.append(html.note(*stopping))
     if status.error:

@@ -5,6 +5,7 @@ import time
 from dataclasses import dataclass
 
 from nanochat_core.paths import steps
+from nanochat_core.remote_sync import STOP_SECONDS
 from nanochat_core.run_status import LIVE_STATES, RunStatus, StopReport
 from nanochat_core.runs import Run
 from studio.html import duration
@@ -27,7 +28,13 @@ _lock = threading.Lock()
 
 
 def stop(run: Run, force_after: float = FORCE_AFTER_SECONDS) -> None:
-    """Ask `run` to save and stop; a second call while that goes on changes nothing."""
+    """Ask `run` to save and stop; a second call while that goes on changes nothing.
+
+    A remote run is only asked: whoever keeps in touch with its job cancels that when it does not stop.
+    """
+    if run.is_remote():
+        run.stop()
+        return
     with _lock:
         known = _stops.get(run.tag)
         if known is not None and known.thread.is_alive():
@@ -62,7 +69,10 @@ def sentence(run: Run, status: RunStatus) -> tuple[str, str]:
     known = _stops.get(run.tag)
     if known is None:
         if status.state == "stopping":
-            return "A stop was asked for: the step is being finished and a checkpoint saved.", "warn"
+            asked = "A stop was asked for: the step is being finished and a checkpoint saved."
+            if run.is_remote():
+                asked += f" If the job has not ended after {duration(STOP_SECONDS)}, it is cancelled."
+            return asked, "warn"
         return (_kept(run), "") if status.state == "stopped" else ("", "")
     if known.report is None:
         return _under_way(known, status), "warn"

@@ -55,10 +55,14 @@ class TrainFields:
     command: Any = None
 
 
-def wire(fields: TrainFields, panel: Any, context: Context, hardware: Hardware) -> None:
+def chosen_fields(fields: TrainFields) -> list[Any]:
+    """What `Handlers.read` takes, in its order."""
+    return [fields.base, fields.data, fields.tag, fields.gpus, fields.count, *fields.form]
+
+
+def wire(fields: TrainFields, panel: Any, context: Context, handlers: "Handlers") -> None:
     """Connect everything; `panel` is the watch panel, whose picker follows what is started."""
-    chosen = [fields.base, fields.data, fields.tag, fields.gpus, fields.count, *fields.form]
-    handlers = Handlers(hardware)
+    chosen = chosen_fields(fields)
     lists = [fields.base, fields.data]
     begin = [fields.base, fields.data, fields.preset]
     for event in (fields.base.input, fields.preset.input):
@@ -116,6 +120,11 @@ class Handlers:
         if config.device_type == "cpu":
             return config, max(1, int(count or 1)), ""
         return config, *train_state.processes(self.hardware, gpus, count)
+
+    def config(self, *chosen: Any) -> FinetuneConfig:
+        """The config of what is chosen, for a machine that is not this one. ValueError in a sentence."""
+        base, data, tag, _, _, *form = chosen
+        return make_config(base, data or "", tag, by_name(form))
 
     def fill(self, base: str, data: str, preset: str) -> list[Any]:
         """The form's values under a preset."""

@@ -4,12 +4,12 @@ from typing import Any
 
 import gradio as gr
 
-from studio import html, train_events, train_state, watch_panel
+from studio import html, rent_panel, train_events, train_state, watch_panel
 from studio.context import Context
 from studio.hardware import Hardware, find_hardware
 from studio.showcode import show_code
 from studio.train_choices import PRESETS, default_base, preset_values, suggest_tag
-from studio.train_events import TrainFields
+from studio.train_events import Handlers, TrainFields
 from studio.train_form import essential_fields, other_fields
 
 
@@ -23,9 +23,12 @@ def build(context: Context) -> None:
     _settings(fields, hardware, preset_values(PRESETS[0], base, data))
     _before(fields, context)
     _start(fields)
+    rented = gr.Column(elem_id="train_rented")
     gr.HTML(html.step(5, "Watch"), elem_id="watch_title")
-    panel = watch_panel.build(context, fields)
-    train_events.wire(fields, panel, context, hardware)
+    panel, handlers = watch_panel.build(context, fields), Handlers(hardware)
+    with rented:
+        rent_panel.build(fields, handlers, panel.picker)
+    train_events.wire(fields, panel, context, handlers)
 
 
 def _choice(fields: TrainFields, base: str, datasets: list[tuple[str, str]], data: str) -> None:

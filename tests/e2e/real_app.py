@@ -21,6 +21,7 @@ class RealApp:
     home: Path
     port: int = field(default_factory=lambda: free_port())
     process: subprocess.Popen | None = None
+    entry: tuple[str, ...] = ("app.py",)
 
     @property
     def url(self) -> str:
@@ -36,7 +37,7 @@ class RealApp:
         environment = {**os.environ, "NANOCHAT_STUDIO_HOME": str(self.home), "OMP_NUM_THREADS": "1"}
         with open(self.home / "app.log", "ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "app.py", "--port", str(self.port), *arguments],
+                [sys.executable, *self.entry, "--port", str(self.port), *arguments],
                 cwd=ROOT,
                 env=environment,
                 stdout=log,

@@ -32,8 +32,9 @@ def run(config):
     return Run.create(config)
 
 
-def config_cell(config, **changes):
-    return f"from nanochat_core import *\nconfig = FinetuneConfig(**{ {**config.to_dict(), **changes}!r})"
+def config_cell(config, names="FinetuneConfig, finetune", **changes):
+    settings = {**config.to_dict(), **changes}
+    return f"from nanochat_core import {names}\nconfig = FinetuneConfig(**{settings!r})"
 
 
 def test_training_in_a_notebook_shows_one_card_and_stores_its_last_state(config, home):
@@ -49,7 +50,11 @@ def test_training_in_a_notebook_shows_one_card_and_stores_its_last_state(config,
 
 
 def test_a_run_beside_the_notebook_is_watched(config, home):
-    cells = [config_cell(config), "run = start_run(config)\nstatus = run.watch()", "print(status.state)\nrun"]
+    cells = [
+        config_cell(config, "FinetuneConfig, start_run"),
+        "run = start_run(config)\nstatus = run.watch()",
+        "print(status.state)\nrun",
+    ]
     _, [card], [said, shown] = run_cells(cells, home)
     assert '<progress max="10" value="10"' in card.data["text/html"]
     assert said.text == "finished\n"
@@ -87,7 +92,10 @@ def test_interrupting_the_kernel_saves_and_stops_and_others_can_go_on(config, ho
 
 
 def test_a_failure_is_shown_on_the_card(config, home):
-    wrong = config_cell(config) + "\nrun = Run.create(config)\nrun.write_status(state='failed', error='Bad <b>.')"
+    wrong = (
+        config_cell(config, "FinetuneConfig, Run")
+        + "\nrun = Run.create(config)\nrun.write_status(state='failed', error='Bad <b>.')"
+    )
     _, [card] = run_cells([wrong, "run.watch();"], home)
     assert "Bad &lt;b&gt;." in card.data["text/html"]
 

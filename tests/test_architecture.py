@@ -28,6 +28,10 @@ PLAIN = {
     "failures",
     "processes",
     "orphans",
+    "display",
+    "notebook_export",
+    "plotting",
+    "progress",
 }
 TENSOR_PACKAGES = {"torch", "transformers", "safetensors"}
 

@@ -3,15 +3,18 @@
 A file there, `nanochat_studio.json`, lists what was published. Nothing else in the repository is ever touched.
 """
 
+import contextlib
 import hashlib
 import json
+import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError
-from huggingface_hub.utils import disable_progress_bars, enable_progress_bars
+from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
 from nanochat_core.files import write_json
 from nanochat_core.hub import check_repo, files_at
@@ -43,14 +46,15 @@ class Repository:
         operations = [CommitOperationAdd(path, folder / path) for path in paths]
         old = set(self.published) - set(_paths(folder)) - {RECORD, CARD}
         operations += [CommitOperationDelete(path, is_folder=False) for path in sorted(old)]
-        return HfApi().create_commit(self.name, operations, commit_message=message).commit_url
+        with _bars_for_people():
+            return HfApi().create_commit(self.name, operations, commit_message=message).commit_url
 
 
-def open_repository(name: str, public: bool = False) -> Repository:
-    """The repository called `name`, made when there is none: private, unless `public`.
+def open_repository(name: str, model: str, public: bool = False) -> Repository:
+    """The repository called `name` for `model`, made when there is none: private, unless `public`.
 
-    ValueError when it is public and should not be, or holds what was not published from here. The hub's own errors
-    come as they are.
+    ValueError when it is public and should not be, or holds another model or what was not published from here.
+    The hub's own errors come as they are.
     """
     check_repo(name)
     api = HfApi()
@@ -65,7 +69,9 @@ def open_repository(name: str, public: bool = False) -> Repository:
             "private, or say --public."
         )
     present = {file.path: file.git_sha1 for file in files_at(name, info.sha)}
-    record = _read_record(name, info.sha) if RECORD in present else {}
+    owner, record = _read_record(name, info.sha) if RECORD in present else (model, {})
+    if owner != model:
+        raise ValueError(f"The repository {name} holds another model, {owner}. Choose a new name for {model}.")
     foreign = sorted(set(present) - set(record) - _OF_THE_HUB - {RECORD})
     if foreign and not record:
         raise ValueError(
@@ -76,14 +82,25 @@ def open_repository(name: str, public: bool = False) -> Repository:
     return Repository(name, bool(info.private), {path: record[path] for path in record if path in present}, edited)
 
 
-def _read_record(name: str, commit: str) -> dict[str, str]:
+def _read_record(name: str, commit: str) -> tuple[str, dict[str, str]]:
+    """(the model that was published, its files as of `Repository.published`); empty when somebody edited the record."""
+    try:
+        with _bars_for_people():
+            content = json.loads(Path(hf_hub_download(name, RECORD, revision=commit)).read_bytes())
+        return str(content["model"]), {str(path): str(digest) for path, digest in content["files"].items()}
+    except (ValueError, KeyError, AttributeError, TypeError, EntryNotFoundError):
+        return "unknown", {}
+
+
+@contextlib.contextmanager
+def _bars_for_people() -> Iterator[None]:
+    """The client's progress bars in a terminal, and none in a log file."""
+    if sys.stderr.isatty() or are_progress_bars_disabled():
+        yield
+        return
     disable_progress_bars()
     try:
-        content = json.loads(Path(hf_hub_download(name, RECORD, revision=commit)).read_bytes())
-        files = content["files"]
-        return {str(path): str(digest) for path, digest in files.items()}
-    except (ValueError, KeyError, AttributeError, TypeError, EntryNotFoundError):  # edited into something else
-        return {}
+        yield
     finally:
         enable_progress_bars()
 

@@ -99,7 +99,7 @@ def _use(facts: CardFacts) -> str:
         _code("bash", f"python -m nanochat_core download --repo {facts.repo} --tag {tag}")
         + "\n\n"
         + _code("bash", f"python -m nanochat_core chat --model pretrained/{tag}"),
-        "In Python, after the same download:" if facts.transformers else "In Python, with transformers:",
+        "In Python, after the same download:" if facts.transformers else "In Python, with transformers (5.0 or later):",
         _code("python", _PYTHON.format(tag=tag) if facts.transformers else _TRANSFORMERS.format(repo=facts.repo)),
         _nanochat(facts, tag),
     ]
@@ -123,16 +123,21 @@ def _limits(facts: CardFacts) -> str:
     lines = [
         "It can be wrong in everything that it says, and sounds as sure then as when it is right. Do not rely on it "
         "where a wrong answer does harm.",
-        "What it learned beyond its base model comes from the data above alone; the rest is the base model's, its "
-        "faults and its bias too. It was not tested for safety.",
-        "The figures above are of a part of the same data that was kept from training, and of questions about it: they "
-        "say little about other texts.",
+        "It was not tested for safety.",
         f"It reads at most {facts.shape.get('sequence_len', 0):,} tokens at once.",
     ]
     if "starter" in facts.base:
         lines.insert(0, "Its base is a practice model of 5 million parameters: it is there to try things with.")
-    if not facts.results:
-        del lines[-2]
+    if facts.data:
+        lines.append(
+            "What it learned beyond its base model comes from the data above alone; the rest is the base model's, its "
+            "faults and its bias too."
+        )
+    if facts.results:
+        lines.append(
+            "The figures above are of a part of the same data that was kept from training, and of questions about it: "
+            "they say little about other texts."
+        )
     return "## Limits\n\n" + "\n".join(f"- {line}" for line in lines)
 
 

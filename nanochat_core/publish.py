@@ -19,10 +19,12 @@ from nanochat_core.hub_errors import PUBLICATION, told_plainly
 from nanochat_core.hub_repository import CARD, open_repository
 from nanochat_core.metrics import plain
 from nanochat_core.model_card import CardFacts, card
-from nanochat_core.paths import ModelFiles, find_model, home, meta_path, weights_path
+from nanochat_core.paths import ModelFiles, find_model, home, meta_path, starter_dir, weights_path
 from nanochat_core.run_record import read_json
 from nanochat_core.runs import Run
+from nanochat_core.saving import save_tokenizer
 from nanochat_core.scrubbing import without_paths
+from nanochat_core.tokenizer import Tokenizer
 from nanochat_core.workspaces import workspace
 
 _SHAPE = ("sequence_len", "vocab_size", "n_layer", "n_head", "n_kv_head", "n_embd")
@@ -66,6 +68,7 @@ def publish(
     check_repo(repo)
     files = find_model(name, step)
     run = _run_of(files)
+    model = f"finetuned/{run.tag}" if run else str(without_paths(name))
     if with_data:
         _check_data(run)
     staging = home() / "models" / f".publishing-{repo.replace('/', '--')}"
@@ -73,17 +76,19 @@ def publish(
     with told_plainly(repo, home(), PUBLICATION), workspace(staging, busy) as folder:
         _stage_checkpoint(files, folder)
         facts = _facts(files, folder, run, repo, with_data, with_export)
-        repository = open_repository(repo, public)
+        repository = open_repository(repo, model, public)
         if facts.transformers is None:
             say("Writing transformers' files ...")
             _stage_export(folder, files.step, dtype)
         if run is not None:
             _stage_run(run, folder, with_data)
+        if "starter" in (name, run and run.record().get("original_base")):
+            shutil.copyfile(starter_dir() / "NOTICE", folder / "NOTICE")  # its sources ask for that
         facts = replace(facts, has_curves=(folder / "curves.png").is_file())
         (folder / CARD).write_text(card(facts), encoding="utf-8")
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
         say(f"Sending {size / 1e6:,.1f} MB to {repo} ...")
-        address = repository.send(folder, _record(run), f"Step {files.step}")
+        address = repository.send(folder, {"model": model, **_record(run)}, f"Step {files.step}")
     return Publication(repo, files.step, address, repository.is_private, tuple(_notes(facts, repository, public)))
 
 
@@ -192,7 +197,7 @@ def _record(run: Run | None) -> dict[str, Any]:
         return {}
     status = run.status()
     told = {"state": status.state, "step": status.step, "steps": status.steps, "best_step": status.best_step}
-    return {**without_paths(run.record()), "run": run.tag, "status": plain(told)}
+    return {**without_paths(run.record()), "status": plain(told)}
 
 
 def _stage_checkpoint(files: ModelFiles, folder: Path) -> None:
@@ -209,7 +214,8 @@ def _stage_checkpoint(files: ModelFiles, folder: Path) -> None:
         raise ValueError(
             f"The checkpoint of step {files.step} was replaced by a newer one meanwhile. Repeat the publication."
         ) from error
-    for name in _TOKENIZER_FILES:
+    save_tokenizer(folder, Tokenizer.from_directory(files.tokenizer_dir))
+    for name in _TOKENIZER_FILES:  # rather as they are, where they are
         if (files.tokenizer_dir / name).is_file():
             shutil.copyfile(files.tokenizer_dir / name, folder / name)
 

@@ -21,7 +21,7 @@ from tests.tiny import install_tiny_model, tiny_model, tiny_tokenizer, write_con
 REPO = "me/mine"
 TOKEN = "hf_SeCrEtSeCrEt"
 ALWAYS = {"README.md", "nanochat_studio.json", "tokenizer.pkl", "token_bytes.pt"}
-OF_RUN = {"metrics.jsonl", "curves.png"}
+OF_RUN = {"metrics.jsonl", "curves.png", "NOTICE"}
 EXPORTED = {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
 
 
@@ -96,6 +96,7 @@ def test_a_run_is_published_whole_and_private(home, hub, published):
     assert set(hub.files) == ALWAYS | OF_RUN | EXPORTED | {"model_000040.pt", "meta_000040.json"}
     assert hub.files["model_000040.pt"] == (run.path / "model_000040.pt").read_bytes()
     assert hub.files["curves.png"].startswith(b"\x89PNG")
+    assert hub.files["tokenizer.pkl"] == (run.path / "tokenizer.pkl").read_bytes()
     assert len(hub.commits) == 1, "half a model must never be seen"
     record = json.loads(hub.files["nanochat_studio.json"])
     assert record["data"] == {key: run.record()["data"][key] for key in ("sha256", "rows")}
@@ -177,6 +178,18 @@ def test_publishing_again_replaces_its_own_files_and_nobody_elses(home, hub, pub
     assert hub.files["README.md"].endswith(b"chosen on the hub\n")
 
 
+def test_another_model_never_takes_its_place(home, hub, published):
+    make_run(home)
+    assert published()[0] == 0
+    before = dict(hub.files)
+    status, _, err = published("--model", "starter", REPO)
+    assert status == 2
+    assert "holds another model, finetuned/mine. Choose a new name for starter." in err
+    hub.files["nanochat_studio.json"], hub.commit = b"edited", "1" * 40
+    assert "another model, unknown" in published()[2]
+    assert hub.files == before | {"nanochat_studio.json": b"edited"}
+
+
 def test_a_generation_without_a_transformers_model_is_published_without_it(home, hub, published):
     make_run(home, generation="E")
     status, out, err = published()
@@ -191,6 +204,7 @@ def test_a_generation_without_a_transformers_model_is_published_without_it(home,
 
 def test_a_downloaded_model_is_published_too(home, hub, published):
     install_tiny_model(home, "d4")
+    (home / "models" / "pretrained" / "chatsft_checkpoints" / "d4" / "token_bytes.pt").unlink()
     assert published("--model", "pretrained/d4", REPO, "--public", "--dtype", "bfloat16")[0] == 0
     assert hub.visibility == "public"
     assert set(hub.files) == ALWAYS | EXPORTED | {"model_000007.pt", "meta_000007.json"}

@@ -4,9 +4,10 @@ import threading
 
 from starlette.middleware import Middleware
 
+from nanochat_core.foreign_requests import RefuseForeign, is_loopback
+from nanochat_core.remote_run import keep_following
 from studio import run_queue
 from studio.app import build_app
-from studio.security import RefuseForeign, is_loopback
 from studio.theme import CSS_FILES, theme
 
 _IDLE_SECONDS = 0.05  # gradio looks for work every millisecond, which costs 5% of a core while nothing happens
@@ -14,9 +15,15 @@ _IDLE_SECONDS = 0.05  # gradio looks for work every millisecond, which costs 5% 
 
 def serve(host: str, port: int, tab: str = "data", share: bool = False, auth: tuple[str, str] | None = None) -> int:
     """Serve until the program is ended. Returns 0."""
-    demo = build_app(tab)
+    space = current_space()
+    home = space_home.settle() if space else None
+    demo = build_app(tab, home)
     any_host = share or not is_loopback(host)
-    if any_host and auth is None:
+    guards = [Middleware(RefuseForeign, any_host=any_host, own_names=space.hosts if space else ())]
+    if space:
+        guards.append(Middleware(OwnersDoors))
+        print(home.warning or f"Everything made here is kept in {home.folder}.")
+    elif any_host and auth is None:
         print("Anyone who can reach this address can train and delete models here. --auth USER:PASSWORD asks for both.")
     demo.launch(
         server_name=host,
@@ -31,7 +38,7 @@ def serve(host: str, port: int, tab: str = "data", share: bool = False, auth: tu
         quiet=True,
         prevent_thread_lock=True,
         _frontend=False,  # else gradio asks its own page with 3 s of patience, and gives up on a busy machine
-        app_kwargs={"middleware": [Middleware(RefuseForeign, any_host=any_host)]},
+        app_kwargs={"middleware": guards},
     )
     if hasattr(getattr(demo, "_queue", None), "sleep_when_free"):
         demo._queue.sleep_when_free = _IDLE_SECONDS
@@ -39,6 +46,7 @@ def serve(host: str, port: int, tab: str = "data", share: bool = False, auth: tu
     print(f"nanochat studio is at http://{shown}:{port}" + (f" and {demo.share_url}" if share else ""), flush=True)
     leaving = threading.Event()
     run_queue.keep_going(leaving)
+    keep_following()  # rented machines that still train
     demo.block_thread()
     leaving.set()
     return 0

@@ -19,7 +19,7 @@ def job_told_plainly(what: str) -> Iterator[None]:
         raise ValueError(_refusal(error, what)) from error
     except OfflineModeIsEnabled as error:
         raise ValueError(f"The hub client is offline and cannot {what}. Unset HF_HUB_OFFLINE, then repeat.") from error
-    except (HTTPError, ConnectionError, TimeoutError) as error:
+    except (HTTPError, ConnectionError, TimeoutError, RuntimeError) as error:  # RuntimeError: Xet's transfers
         raise ValueError(
             f"The hub cannot be reached to {what} ({_first_line(error)}). "
             "Check the network (and HTTPS_PROXY behind a proxy), then repeat."

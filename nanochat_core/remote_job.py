@@ -109,7 +109,7 @@ def _look_after(run: Run, pusher: Pusher, deadline: float, push_seconds: float) 
     """
     requests = StopRequests(run, pusher.repo, pusher.attempt, deadline, min(ASK_SECONDS, push_seconds))
     requests.start()
-    pushed, wait = time.monotonic(), push_seconds
+    pushed, wait = 0.0, push_seconds  # the first push is at once: it says that the machine is there
     while not (run.wait(_LOOK_SECONDS).is_over and not run.processes()):
         if time.monotonic() - pushed > wait:
             wait = push_seconds if pusher.push() else min(wait * 2, 600.0)

@@ -39,6 +39,10 @@ class Pusher:
     _metrics_bytes: int = 0
     _log_bytes: int = 0
     _first: bool = True
+    _is_sure: bool = True
+    """`pushed` is what the repository has."""
+    _has_deleted: bool = False
+    """The history may hold checkpoints that were replaced."""
     _waiting: bytes | None = None
     """An entry whose commit failed, perhaps after it was made: it is sent again as it was."""
 
@@ -57,36 +61,45 @@ class Pusher:
         """
         try:
             if self._waiting is not None:
-                self._send_entry({}, [])
+                self._send_entry({}, set())
+            stored = set(self.pushed) if self._is_sure else self._stored()
+            self._is_sure = False
             with _linked(self.run.path, self.staging) as found:
                 new = {path: file for path, file in found.items() if self.pushed.get(path) != _signature(file)}
-                gone = sorted(set(self.pushed) - set(found))
+                gone = stored - set(found)
+                self._has_deleted |= bool(gone)
                 signatures = {path: _signature(file) for path, file in found.items()}
                 self._waiting = self._entry(is_last)
                 self._send_entry(new, gone)
-                self.pushed = signatures
-                if gone:
+                self.pushed, self._is_sure = signatures, True
+                if self._has_deleted:
                     self.repo.forget_history()
+                    self._has_deleted = False
         except (HTTPError, OSError, RuntimeError, ValueError) as error:  # RuntimeError: Xet; ValueError: LFS refusals
             print(f"The hub did not take a push ({type(error).__name__}: {error}). It is tried again.", flush=True)
             return False
         return True
 
-    def _send_entry(self, new: dict[str, Path], gone: list[str]) -> None:
+    def _stored(self) -> set[str]:
+        """What the repository really has, after a commit of which we do not know whether it was made."""
+        folder = run_folder(self.run.tag)
+        return {file.path.removeprefix(f"{folder}/") for file in self.repo.list(folder, recursive=True)}
+
+    def _send_entry(self, new: dict[str, Path], gone: set[str]) -> None:
         folder = run_folder(self.run.tag)
         files: dict[str, Path | bytes] = {f"{folder}/{path}": file for path, file in new.items()}
         files[journal_path(self.attempt, self.number + 1)] = self._waiting
-        self.repo.commit(files, f"Step {self.run.status().step}", [f"{folder}/{path}" for path in gone])
+        self.repo.commit(files, f"Step {self.run.status().step}", [f"{folder}/{path}" for path in sorted(gone)])
         self.number += 1
         self._waiting = None
 
     def _entry(self, is_last: bool) -> bytes:
         """The next entry: new lines of metrics, new text of the log, and the status as it is now."""
         status = self.run.status()  # before the metrics: what it has counted is then among them
-        lines, metrics_end = _whole_lines(self.run.metrics_file, self._metrics_bytes)
+        rows, metrics_end = _rows(self.run.metrics_file, self._metrics_bytes)
         most = _MOST_LAST_BYTES if is_last else _MOST_LOG_BYTES
         log, log_end = _text(self.run.log_file, self._log_bytes, most)
-        entry: dict[str, Any] = {"metrics": [json.loads(line) for line in lines], "log": log, "is_last": is_last}
+        entry: dict[str, Any] = {"metrics": rows, "log": log, "is_last": is_last}
         if entry["metrics"] and self._first:
             # What an earlier job has noted of these steps is written anew, as the checkpoint was older.
             entry["rewind"] = entry["metrics"][0]["step"] - 1
@@ -134,15 +147,19 @@ def _signature(path: Path) -> Signature:
     return status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def _whole_lines(path: Path, start: int) -> tuple[list[bytes], int]:
-    """(whole lines from byte `start` on, where the next one begins)."""
+def _rows(path: Path, start: int) -> tuple[list[dict[str, Any]], int]:
+    """(metrics of the whole lines from byte `start` on, where the next line begins). Torn lines are passed over."""
     if not path.is_file():
         return [], start
     with open(path, "rb") as file:
         file.seek(start)
         content = file.read()
     end = content.rfind(b"\n") + 1
-    return content[:end].splitlines(), start + end
+    rows = []
+    for line in content[:end].splitlines():
+        with contextlib.suppress(ValueError):
+            rows.append(json.loads(line))
+    return rows, start + end
 
 
 def _text(path: Path, start: int, most: int) -> tuple[str, int]:

@@ -1,11 +1,11 @@
 """Start and resume a run whose training happens in a job on the Hugging Face Hub, in the same run directory."""
 
 import contextlib
-import os
 import re
 import secrets
 import time
 from dataclasses import replace
+from pathlib import Path
 
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HTTPError
@@ -16,7 +16,7 @@ from nanochat_core.conversations import check
 from nanochat_core.detached import start_watcher
 from nanochat_core.job_errors import job_told_plainly
 from nanochat_core.presets import original_base
-from nanochat_core.remote_inputs import WORKER_MODULE, BaseModel, base_model, command, inputs
+from nanochat_core.remote_inputs import WORKER_MODULE, base_model, code_files, command, inputs
 from nanochat_core.remote_repo import RemoteRepo
 from nanochat_core.remote_state import RemoteLaunch, RemoteState
 from nanochat_core.remote_sync import REMOTE_FILE, WATCHER_LOG, alone, sync_remote_run
@@ -76,9 +76,10 @@ def start_remote_run(
     )
     try:
         with alone(run):
+            run.write_launch(**launch.to_dict())  # from here on a start that is broken off is noticed as one
             with job_told_plainly(f"make the repository {repo.name}"):
                 repo.create()
-            _submit(run, repo, launch, base, worker)
+            _submit(run, repo, launch, inputs(run.record(), base), worker)
     except ValueError as error:
         run.write_status(state="failed", error=str(error), remedy="Correct this, then start again under the same name.")
         with contextlib.suppress(HTTPError):  # it was never there, or the hub is away: the first error is what matters
@@ -137,7 +138,7 @@ def resume_remote_run(
         url=None,
     )
     with alone(run):
-        _submit(run, RemoteRepo(api, before.repo), launch, base_model(run.settings()), worker, before)
+        _submit(run, RemoteRepo(api, before.repo), launch, code_files(), worker, status.state)
     if watch:
         start_watcher(run.tag, run.path / WATCHER_LOG, token)
     return run
@@ -166,16 +167,24 @@ def timeout_seconds(timeout: str | int) -> int:
 
 
 def _submit(
-    run: Run, repo: RemoteRepo, launch: RemoteLaunch, base: BaseModel, worker: str, before: RemoteLaunch | None = None
+    run: Run,
+    repo: RemoteRepo,
+    launch: RemoteLaunch,
+    files: dict[str, Path | bytes],
+    worker: str,
+    state_before: str | None = None,
 ) -> None:
-    """Send everything and start the job. launch.json is there before the job is, so that none is ever forgotten."""
+    """Send `files` and start the job. launch.json is there before the job is, so that none is ever forgotten.
+
+    state_before: what a resumed run is again when its job cannot be started.
+    """
     with job_told_plainly(f"send the run to {repo.name}"):
-        repo.commit(inputs(run.record(), base), f"Run {run.tag}, job {launch.attempt}")
-    state = RemoteState.read(run.path / REMOTE_FILE)
-    status = run.status()
+        repo.commit(files, f"Run {run.tag}, job {launch.attempt}")
+    state_file = run.path / REMOTE_FILE
+    metrics_bytes = RemoteState.read(state_file).metrics_bytes
     run.clear_stop()
-    RemoteState(metrics_bytes=state.metrics_bytes, log_bytes=_size(run.log_file)).write(run.path / REMOTE_FILE)
-    run.write_launch(**launch.to_dict())
+    RemoteState(metrics_bytes=metrics_bytes, log_bytes=_size(run.log_file)).write(state_file)
+    run.write_launch(**replace(launch, submitted=time.time()).to_dict())
     run.write_status(state="queued", error=None, remedy=None, eta_seconds=None, is_mistake=None, rank=None)
     arguments = command(repo.name, launch.attempt, launch.nproc, launch.timeout_seconds, launch.push_seconds, worker)
     try:
@@ -183,8 +192,8 @@ def _submit(
             repo.api, launch.namespace, launch.label, arguments, launch.flavor, launch.timeout_seconds, launch.image
         )
     except ValueError as error:
-        if before is not None:  # the run is as resumable as it was
-            run.write_status(state=status.state, error=str(error), remedy="Correct this, then resume again.")
+        if state_before is not None:
+            run.write_status(state=state_before, error=str(error), remedy="Correct this, then resume again.")
         raise
     run.write_launch(job=job.id, url=job.url)
 
@@ -212,5 +221,5 @@ def _label(repo: str, attempt: int) -> str:
     return f"{repo.rpartition('-')[2]}-{attempt}"
 
 
-def _size(path: os.PathLike) -> int:
-    return os.stat(path).st_size if os.path.exists(path) else 0
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0

@@ -84,6 +84,9 @@ class _Follower:
         job = self._job()
         if job is None:
             return
+        if not job.id:
+            _write_status(self.run, self._never_started())
+            return
         self._note(stage=job.stage, looked=time.time())
         if self.run.stop_requested() and not job.is_over:
             self._pass_stop_on(job)
@@ -133,15 +136,14 @@ class _Follower:
             self.repo.commit({stop_path(self.launch.attempt): b"stop\n"}, "Save and stop")
             self._note(stop_sent=time.time())
 
+    def _never_started(self) -> dict[str, Any]:
+        error = "The job was never started: the start broke off before the hub took it."
+        remedy = f"Start it again; a run that had begun before: `python -m nanochat_core runs resume {self.run.tag}`."
+        return {"state": "failed", "error": error, "remedy": remedy, "trouble": None}
+
     def _without_last_word(self, job: jobs.Job) -> dict[str, Any]:
         """The status of a run whose job is over and has not said how."""
         launch = self.launch
-        if not job.id:
-            return {
-                "state": "failed",
-                "error": "The job was never started: the start broke off before the hub took it.",
-                "remedy": f"Start it with `python -m nanochat_core runs resume {self.run.tag}`.",
-            }
         has_begun = metrics_size(self.run) > 0 and self.state.entries > 0
         hours = launch.timeout_seconds / 3600
         state, error, remedy = why_over(job.stage, job.message, self.run.tag, has_begun, f"{hours:g} h")

@@ -92,7 +92,7 @@ class FakeJob:
         found = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error, OSError):
-                if process.environ().get(_MARK) == self.id and process.status() != psutil.STATUS_ZOMBIE:
+                if process.environ().get(_MARK) == str(self.folder) and process.status() != psutil.STATUS_ZOMBIE:
                     found.append(process)
         return found
 
@@ -156,7 +156,7 @@ class FakeJobs:
             "HF_ENDPOINT": self.url,
             "HF_HUB_DISABLE_XET": "1",
             "OMP_NUM_THREADS": "1",
-            _MARK: job.id,
+            _MARK: str(job.folder),  # other tests have a job of this id too
             **self.environment,
             **spec["environment"],
             **spec.get("secrets", {}),

@@ -223,6 +223,22 @@ def test_a_run_whose_starter_was_killed_before_the_answer_finds_its_job(stuck_ru
     assert len(hub.jobs) == 1
 
 
+def test_a_start_that_is_killed_while_it_sends_is_noticed_and_the_name_is_free_again(config, hub, monkeypatch):
+    def killed(repo):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RemoteRepo, "create", killed)
+        with pytest.raises(KeyboardInterrupt):
+            start(config)
+    run = Run.open("mine")
+    assert sync_remote_run(run, TOKEN).state == "queued"
+    run.write_launch(submitted=0)
+    assert sync_remote_run(run, TOKEN).state == "failed"
+    hub.stuck = ("RUNNING", None)
+    assert start(config).status().state == "queued"
+
+
 def test_several_gpus_get_a_process_each_and_the_command_has_the_time_limit(config, hub):
     hub.stuck = ("RUNNING", None)
     start_remote_run(config, "a100x4", namespace="team", timeout="90m", token=TOKEN, watch=False)
@@ -394,6 +410,8 @@ def test_checkpoints_are_pushed_whole_replaced_and_fetched_verified(pushing, hub
     assert {f"{folder}/{name}" for name in ("model_000001.pt", "resume/state_000001.pt")} <= set(hub.repo.files)
     for name in ("model_000001.pt", "meta_000001.json", "resume/state_000001.pt"):
         (there.path / name).rename(there.path / name.replace("000001", "000002"))
+    hub.lost_answers.append("commit/main")
+    assert not pusher.push()  # though it was done
     there.write_status(state="finished", step=2)
     hub.damaged.add(f"{folder}/model_000002.pt")
     pusher.push(is_last=True)

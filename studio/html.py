@@ -41,11 +41,11 @@ def badge(state: str) -> str:
     return f'<span class="badge {escape(state)}">{escape(state)}</span>'
 
 
-def bar(done: int, total: int, state: str = "") -> str:
-    """A progress bar."""
+def bar(done: int, total: int, state: str = "", label: str = "Steps done") -> str:
+    """A progress bar; its label is for those who cannot see it."""
     percent = 100 * done / total if total else 0
     return (
-        f'<div class="bar {escape(state)}" role="progressbar" aria-label="Steps done" aria-valuemin="0" '
+        f'<div class="bar {escape(state)}" role="progressbar" aria-label="{escape(label)}" aria-valuemin="0" '
         f'aria-valuemax="{total}" aria-valuenow="{done}"><i style="width:{percent:.1f}%"></i></div>'
     )
 

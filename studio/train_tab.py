@@ -4,7 +4,7 @@ from typing import Any
 
 import gradio as gr
 
-from studio import html, rent_panel, train_events, train_state, watch_panel
+from studio import download_panel, html, rent_panel, train_events, train_state, watch_panel
 from studio.context import Context
 from studio.hardware import Hardware, find_hardware
 from studio.showcode import show_code
@@ -20,6 +20,7 @@ def build(context: Context) -> None:
     gr.HTML(html.lead("Teach a model your conversations: choose, look at what will happen, start, and watch."))
     fields = TrainFields()
     _choice(fields, base, datasets, data)
+    download_panel.build(context, fields.base)
     _settings(fields, hardware, preset_values(PRESETS[0], base, data))
     _before(fields, context)
     _start(fields)

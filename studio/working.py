@@ -34,7 +34,10 @@ class Working(Generic[T]):
             while report := self._reports.get():
                 if self._reports.qsize() < 2:  # of many at once only the newest are worth showing
                     percent = round(100 * report[0])
-                    yield html.bar(percent, 100) + f'<p class="chat-facts">{html.escape(report[1])}</p>'
+                    yield (
+                        html.bar(percent, 100, label="Done, in percent")
+                        + f'<p class="chat-facts">{html.escape(report[1])}</p>'
+                    )
                     time.sleep(TICK_SECONDS)
         except GeneratorExit:
             self.left.set()

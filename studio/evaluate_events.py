@@ -7,12 +7,14 @@ from typing import Any
 
 import gradio as gr
 
+from nanochat_core.notebook_export import notebook_of
 from nanochat_core.runs import Run
 from studio import charts, comparison, html, live, run_facts
 from studio.context import Context
 from studio.train_events import PRIVATE
 
 LOOK_EVERY_SECONDS = 3.0
+_DOWNLOAD = "() => document.querySelector('#eval_file').click()"
 _FIRST_SHOWN = 3
 
 
@@ -27,6 +29,7 @@ class EvaluateFields:
     name: Any = None
     keep: Any = None
     rename: Any = None
+    notebook: Any = None
     delete: Any = None
     sure: Any = None
     question: Any = None
@@ -80,9 +83,8 @@ def wire(fields: EvaluateFields, context: Context) -> None:
         **PRIVATE,
     )
     for button, make in ((fields.png, png_file), (fields.csv, csv_file)):
-        button.click(make, look, fields.file, **PRIVATE).then(
-            None, None, None, js="() => document.querySelector('#eval_file').click()"
-        )
+        button.click(make, look, fields.file, **PRIVATE).then(None, None, None, js=_DOWNLOAD)
+    fields.notebook.click(notebook_file, fields.run, fields.file, **PRIVATE).success(None, None, None, js=_DOWNLOAD)
 
 
 def _wire_actions(fields: EvaluateFields, context: Context, lists: dict[str, Any]) -> None:
@@ -206,6 +208,15 @@ def png_file(shown: list[str], which: str, x_axis: str, smoothing: float, log: b
     """The chart as a picture to download."""
     content = charts.png(charts.curves(shown or [], x_axis, which, smoothing), x_axis, log)
     return gr.DownloadButton(value=_temporary("loss.png", content))
+
+
+def notebook_file(tag: str) -> Any:
+    """A notebook that repeats the chosen run, to download."""
+    try:
+        content = notebook_of(Run.open(tag or ""))
+    except ValueError as error:
+        raise gr.Error(str(error)) from error
+    return gr.DownloadButton(value=_temporary(f"{tag}.ipynb", content.encode()))
 
 
 def csv_file(shown: list[str], *_: Any) -> Any:

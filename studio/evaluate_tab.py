@@ -29,6 +29,7 @@ def _runs(fields: EvaluateFields) -> None:
     with gr.Row(elem_classes="buttons"):
         fields.keep = gr.Button("Save note", size="sm", elem_id="eval_keep", scale=0, min_width=120)
         fields.rename = gr.Button("Rename", size="sm", elem_id="eval_rename", scale=0, min_width=120)
+        fields.notebook = gr.Button("As a notebook", size="sm", elem_id="eval_notebook", scale=0, min_width=120)
         fields.delete = gr.Button("Delete", size="sm", elem_id="eval_delete", scale=0, min_width=120)
     with gr.Row(visible=False, elem_classes="buttons", elem_id="eval_sure") as fields.sure:
         fields.question = gr.HTML(elem_id="eval_question", padding=False)

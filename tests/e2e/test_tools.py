@@ -93,7 +93,8 @@ def test_note_rename_delete_and_the_chart_as_files(app, home, open_browser):
     expect(page.locator("#eval_said")).to_contain_text("bakery is now called pastry")
     assert (home / "models" / "finetuned" / "pastry" / "metrics.jsonl").is_file()
 
-    for button, start in (("#eval_png", b"\x89PNG"), ("#eval_csv", b"run,")):
+    files = {"#eval_png": b"\x89PNG", "#eval_csv": b"run,", "#eval_notebook": b'{\n "cells": ['}
+    for button, start in files.items():
         with page.expect_download() as download:
             page.locator(button).click()
         assert download.value.path().read_bytes().startswith(start)

@@ -7,8 +7,9 @@ import nbformat
 import pytest
 
 import nanochat_core
-from nanochat_core import Run
+from nanochat_core import FinetuneConfig, Run
 from notebooks.execute import FOLDER, MOST_BYTES, NAMES, execute, problems, source_hash, store
+from tests.tiny import install_tiny_model
 
 RUNS = {
     "01_data.ipynb": [],
@@ -43,6 +44,20 @@ def test_it_runs_from_top_to_bottom(name, home):
     assert shape(after) == shape(before)
     assert sorted(run.tag for run in Run.list()) == RUNS[name]  # as the app and the command line see them
     assert {run.status().state for run in Run.list()} <= {"finished"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_runs_unchanged_where_d32_has_been_downloaded(name, home):
+    """A small stand-in lies where d32 would; by d32's settings, and with none of the starter's."""
+    install_tiny_model(home, "d32", sequence_len=2048)
+    notebook = without_warnings(execute(stored(name), FOLDER, home))
+    assert shape(notebook) == shape(stored(name))
+    assert notebook.cells[1].outputs[0].text.startswith("Model pretrained/d32 on ")
+    assert sorted(run.tag for run in Run.list()) == RUNS[name]
+    for run in Run.list():
+        assert run.record()["original_base"] == "pretrained/d32"
+        assert run.settings().init_lr_frac == FinetuneConfig("-").init_lr_frac
+        assert run.settings().replay_path is None
 
 
 @pytest.mark.parametrize("name", NAMES)

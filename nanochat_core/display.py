@@ -71,6 +71,8 @@ def show_tokens(tokenizer: Tokenizer, conversation: dict | list, max_seq_len: in
 
     max_seq_len: the longest conversation in tokens, as in FinetuneConfig. ValueError for a malformed conversation.
     """
+    if not isinstance(tokenizer, Tokenizer):
+        raise ValueError("The tokenizer comes first: show_tokens(tokenizer, conversation).")
     ids, mask = tokenizer.render_conversation(conversation, max_tokens=sys.maxsize)
     counts = count_tokens(ids, mask, max_seq_len, tokenizer.special_ids)
     numbers = {

@@ -45,6 +45,8 @@ def notebook_of(source: Run | FinetuneConfig, nproc: int | None = None) -> str:
     The repeated run gets a name of its own, since a run never overwrites another. nproc: number of processes; None
     takes the run's own. ValueError when the settings or, for a config, the data file cannot be read.
     """
+    if not isinstance(source, Run | FinetuneConfig):
+        raise ValueError(f"{source!r:.60} is no run and no config. Give one, such as notebook_of(Run.open('mine')).")
     if isinstance(source, Run):
         record = source.record()
         config, data = source.settings(), record.get("data", {})

@@ -47,6 +47,8 @@ def plot_runs(*runs: Measured, x: str = "step", smoothing: float = SMOOTHING, lo
         raise ValueError(f"smoothing is {smoothing}; it must be from 0 (none) to below 1, such as {SMOOTHING}.")
     if not runs:
         raise ValueError("There is no run to plot. Give at least one, such as plot_runs(Run.open('mine')).")
+    if wrong := [run for run in runs if not hasattr(run, "metrics")]:
+        raise ValueError(f"{wrong[0]!r:.60} is no run. Give runs one by one: plot_runs(Run.open('mine'), *Run.list()).")
     chart = Chart(figsize=_SIZE, dpi=100, layout="constrained")
     axes = chart.add_subplot()
     for number, run in enumerate(runs):

@@ -99,6 +99,11 @@ def test_a_long_conversation_is_counted_but_not_drawn_whole():
     assert "not drawn here" in shown.html
 
 
+def test_the_tokenizer_comes_first():
+    with pytest.raises(ValueError, match="tokenizer comes first"):
+        show_tokens([user("x"), assistant("y")], tiny_tokenizer())
+
+
 def test_a_malformed_conversation_says_which_message():
     with pytest.raises(ValueError, match="Message 1"):
         show_tokens(tiny_tokenizer(), [assistant("x")])

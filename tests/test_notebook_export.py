@@ -77,6 +77,11 @@ def test_a_data_file_that_is_not_there_is_said(config):
         notebook_of(FinetuneConfig("nowhere.jsonl"))
 
 
+def test_a_tag_is_no_run():
+    with pytest.raises(ValueError, match="'mine' is no run and no config"):
+        notebook_of("mine")
+
+
 def test_a_resumed_run_is_repeated_from_its_beginning(config):
     resumed = FinetuneConfig.from_dict({**config.to_dict(), "resume": True})
     assert notebook_of(resumed) == notebook_of(config)

@@ -103,3 +103,9 @@ def test_wrong_options(make_run, options, said):
 def test_no_run_at_all():
     with pytest.raises(ValueError, match="at least one"):
         plot_runs()
+
+
+@pytest.mark.parametrize("wrong", ["mine", []])
+def test_what_is_no_run(wrong):
+    with pytest.raises(ValueError, match="Give runs one by one"):
+        plot_runs(wrong)

@@ -160,7 +160,7 @@ def _with_run(facts: CardFacts, run: Run, with_data: bool) -> CardFacts:
         settings=record.get("settings", {}),
         created=str(record.get("created", "")),
         progress="" if status.state == "finished" else f"{done}: this is step {facts.step} of {status.steps}.",
-        results=tuple(_results(run)),
+        results=tuple(_results(run, facts.step)),
     )
 
 
@@ -176,13 +176,16 @@ def _base(record: dict[str, Any]) -> tuple[str, str | None]:
     return (words if name in ("", origin) else f"the run {name.removeprefix('finetuned/')}, itself of {words}"), repo
 
 
-def _results(run: Run) -> list[tuple[str, str, str]]:
-    """Rows of (what, before, after). Scores only: questions and replies are the data's."""
+def _results(run: Run, step: int) -> list[tuple[str, str, str]]:
+    """Rows of (what, before, at `step`). Scores only: questions and replies are the data's."""
     rows = []
     losses = run.metrics().dropna(subset=["val_loss"])
+    losses = losses[losses["step"] <= step]
     if len(losses) > 1:
         rows.append(("Validation loss", f"{losses.val_loss.iloc[0]:.4f}", f"{losses.val_loss.iloc[-1]:.4f}"))
         rows.append(("Validation bits per byte", *(f"{losses.val_bpb.iloc[place]:.4f}" for place in (0, -1))))
+    if step != run.status().step:
+        return rows  # the questions were asked after the last step
     before, after = (read_json(run.evals_dir / f"{name}.json") for name in ("before", "after"))
     for key, words in (("new", "New questions answered"), ("old", "Old skills kept")):
         scores = [snapshot.get(key) for snapshot in (before, after)]

@@ -12,8 +12,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from huggingface_hub.errors import OfflineModeIsEnabled
 
-from nanochat_core.hub_errors import told_plainly
+from nanochat_core.hub_errors import IMPORT, PUBLICATION, told_plainly
 from nanochat_core.hub_files import RemoteFile, choose, tag_of
 from tests.fake_hub import FakeHub, serving
 
@@ -308,6 +309,18 @@ def test_the_command_ends_with_a_sentence_and_status_2(home, hub, fetch):
     assert (status, out) == (2, "")
     assert err.startswith("Error: The hub asks for patience")
     assert len(err.splitlines()) == 1
+
+
+def test_sentences_name_what_was_being_done():
+    folder = Path("/models")
+    with pytest.raises(ValueError, match="while sending me/x"), told_plainly("me/x", folder, PUBLICATION):
+        raise ConnectionResetError("reset")
+    with pytest.raises(ValueError, match=r"\AThe hub client is offline"), told_plainly("me/x", folder, PUBLICATION):
+        raise OfflineModeIsEnabled
+    with pytest.raises(ValueError, match="choose a place on another disk"), told_plainly("me/x", folder, IMPORT):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(ValueError, match="sending me/x"), told_plainly("me/x", folder, PUBLICATION):
+        raise RuntimeError("Error while uploading") from ConnectionResetError("reset")
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from nanochat_core.runs import Run
 from nanochat_core.scrubbing import without_paths
 from tests.fake_hub import FakeHub, serving
 from tests.hub_process import ROOT, Terminal, environment
+from tests.test_hub_datasets import parquet
 from tests.tiny import install_tiny_model, tiny_model, tiny_tokenizer, write_conversations
 
 REPO = "me/mine"
@@ -123,6 +124,15 @@ def test_the_card_tells_what_the_record_tells(home, hub, published):
         "library_name: transformers",
     ]
     assert [fact for fact in facts if fact not in card] == [], card
+
+
+def test_an_earlier_step_is_told_with_its_own_figures(home, hub, published):
+    save(make_run(home), 20)
+    assert published("--model", "finetuned/mine", REPO, "--step", "20")[0] == 0
+    card = hub.files["README.md"].decode()
+    assert "| Validation loss | 3.0000 | 2.5000 |" in card
+    assert "New questions" not in card
+    assert {"model_000020.pt", "meta_000020.json"} < set(hub.files)
 
 
 def test_neither_data_nor_token_nor_paths_ever_leave(home, hub, published):
@@ -251,6 +261,30 @@ def test_a_persons_mistakes_are_said(home, hub, published):
         assert status == 2, err
         assert words in err, err
     assert hub.files == {}
+
+
+def test_the_readmes_commands_work_as_they_stand(home, hub, terminal):
+    make_run(home)
+    (home / "data").mkdir()
+    weights = (home / "models" / "finetuned" / "mine" / "model_000040.pt").read_bytes()
+    model = {"tokenizer.pkl": b"t", "token_bytes.pt": b"b", "meta_169150.json": b"{}", "model_169150.pt": weights}
+    exchange = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+    rows = parquet([{"prompt": "q", "prompt_id": "1", "messages": exchange, "category": "c"}] * 3)
+    there = {"download": (model, "model"), "import-dataset": ({"data/train-0.parquet": rows}, "dataset")}
+    section = (ROOT / "README.md").read_text(encoding="utf-8").split("## Hugging Face Hub")[1].split("\n## ")[0]
+    commands = [line.split()[3:] for line in section.splitlines() if line.startswith("    python -m nanochat_core ")]
+    assert [command[0] for command in commands] == ["download", "import-dataset", "publish", "publish"]
+    for command in commands:
+        url = hub.url
+        repo = next(word for word in command if "/" in word and "finetuned" not in word)
+        hub.__init__(repo, *there.get(command[0], ()))
+        hub.url = url
+        command = [str(home / word) if word.startswith("data/") else word for word in command]
+        status, _, err = terminal.run(*command, NANOCHAT_STUDIO_HOME=str(home))
+        assert status == 0, err
+    assert (home / "models/pretrained/chatsft_checkpoints/d34/model_169150.pt").read_bytes() == weights
+    assert len((home / "data" / "no_robots.jsonl").read_text().splitlines()) == 3
+    assert "model_000040.pt" in hub.files
 
 
 FOLLOW = """

@@ -77,6 +77,16 @@ def test_the_list_goes_to_the_page_of_the_shown_conversation(home):
     assert data_draw.the_list(session, {**at, "row": 59}, ("", "all", "file"), HOW, 0)[0]["value"] is None
 
 
+def test_the_lists_label_follows_what_is_typed(home):
+    at, session, _ = opened(home, GOOD, line(user("second"), assistant("a")))
+    listed = data_draw.the_list(session, at, ("", "all", "file"), HOW, None)[5]
+    data_handlers.type_text(session.id, 0, 0, None, "a new beginning")
+    status, tokens, save, undo, radio = data_draw.typed(session, at, listed, HOW)
+    assert [label.split("\n")[0] for label, _ in radio["choices"]] == ["a new beginning", "second"]
+    assert radio["value"] == 0
+    assert save["interactive"]
+
+
 def test_the_command_lines_remedy_is_a_button_here(home):
     _, session, _ = opened(home, line({"role": "human", "content": "a"}, assistant("b")))
     shown = data_view.row_problems(session, 0)

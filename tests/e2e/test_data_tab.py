@@ -138,8 +138,10 @@ def test_unsaved_edits_survive_a_crash_of_the_app(app, home, tokenizer, open_bro
     page = open_browser()
     open_app(app, page)
     pick(page, "mine.jsonl")
+    page.locator("#data-turn-0-text textarea").fill("a new beginning")
+    page.locator("#data-list label").get_by_text("a new beginning").wait_for()  # the list follows what is typed
     page.locator("#data-turn-1-text textarea").fill("not saved yet")
-    wait_for_status(page, "not saved")
+    page.locator("#data-undo").get_by_text("typing in turn 2").wait_for()
     app.kill()
     page.locator("#data-turn-1-text textarea").fill("typed while the app was away")  # the same page, still open
     page.locator("#data-editor-note").get_by_text("does not answer").wait_for()

@@ -67,7 +67,7 @@ def why_over(stage: str, message: str | None, tag: str, has_begun: bool, limit: 
         return "interrupted", f"The job was cancelled on the hub.{said}", f"{go_on}."
     if stage == "DELETED":
         return "interrupted", "The job was deleted on the hub.", f"{go_on}."
-    if re.search(r"image|manifest|pull", text, re.IGNORECASE):
+    if not has_begun and re.search(r"image|manifest|pull", text, re.IGNORECASE):
         return (
             "failed",
             f"The job's image could not be fetched.{said}",

@@ -150,10 +150,11 @@ class _Follower:
         if self.state.is_cancelled:
             state, error = "stopped", "The job was cancelled before it had saved; what it pushed before is kept."
         if not has_begun:
-            lines = jobs.last_log_lines(self.repo.api, launch.namespace, job.id)
-            self._append_log("".join(f"{line}\n" for line in lines))
-            if cause := last_exception("\n".join(lines)):
-                error += f" Its log ends with: {cause}."
+            with contextlib.suppress(ValueError):  # the log may be gone with the job, and is a help only
+                lines = jobs.last_log_lines(self.repo.api, launch.namespace, job.id)
+                self._append_log("".join(f"{line}\n" for line in lines))
+                if cause := last_exception("\n".join(lines)):
+                    error += f" Its log ends with: {cause}."
         return {"state": state, "error": error, "remedy": remedy, "eta_seconds": None}
 
     # Its journal

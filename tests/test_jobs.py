@@ -103,6 +103,12 @@ def test_stopped_killed_and_resumed_the_run_ends_with_the_losses_of_an_uninterru
     assert run.status().state == "running"
     assert run.status().best_val_loss is not None
 
+    # A hub that takes nothing for a while harms nobody.
+    hub.refusals.append(("commit/main", 503, {}))
+    refused = len(hub.requests)
+    until(lambda: sum("commit/main" in line for line in hub.requests[refused:]) >= 2)
+    hub.refusals.clear()
+
     # The app, and whoever follows the run, are killed; the job goes on, and the next stop starts a watcher anew.
     (watcher,) = watchers(run)
     os.kill(watcher.pid, signal.SIGKILL)
@@ -276,6 +282,12 @@ def test_a_job_that_ends_by_itself_says_why_and_can_be_resumed(stuck_run, hub, s
     assert again.status().state == "queued"
     assert "--attempt=2" in hub.jobs[1].spec["command"]
     assert hub.jobs[1].spec["command"][4] == hub.repo_name
+
+
+def test_a_job_whose_log_is_gone_is_over_all_the_same(stuck_run, hub):
+    run = stuck_run("ERROR", "exit code 1")
+    hub.refusals.append(("/logs", 404, {}))
+    assert sync_remote_run(run, TOKEN).state == "failed"
 
 
 def test_a_stop_before_the_machine_is_there_cancels_the_job(stuck_run, hub):

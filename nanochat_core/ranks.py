@@ -79,6 +79,8 @@ def choose_device(device_type: str, local_rank: int = 0) -> torch.device:
     present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if device_type == "auto":
         device_type = next(name for name, is_there in present.items() if is_there)
+    if device_type not in present:
+        raise ValueError(f"There is no device called {device_type!r}. Use auto, {', '.join(present)}.")
     if not present[device_type]:
         there = ", ".join(name for name, is_there in present.items() if is_there)
         raise ValueError(f"This machine has no {device_type} device that torch can use. Use --device_type {there}.")

@@ -128,6 +128,11 @@ def test_what_cannot_be_stored_leaves_the_file_as_it_was(tmp_path, monkeypatch, 
     assert after.cells[1].outputs[0].text == "fine\n"
 
 
+def test_a_device_that_is_none():
+    with pytest.raises(ValueError, match="Use auto, cuda, mps, cpu"):
+        nanochat_core.choose_device("gpu")
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_only_public_names_no_classes_and_the_model_in_one_place(name):
     code = "\n".join(cell.source for cell in stored(name).cells if cell.cell_type == "code")

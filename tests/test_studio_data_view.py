@@ -81,7 +81,7 @@ def test_the_lists_label_follows_what_is_typed(home):
     at, session, _ = opened(home, GOOD, line(user("second"), assistant("a")))
     listed = data_draw.the_list(session, at, ("", "all", "file"), HOW, None)[5]
     data_handlers.type_text(session.id, 0, 0, None, "a new beginning")
-    status, tokens, save, undo, radio = data_draw.typed(session, at, listed, HOW)
+    _, _, save, _, radio = data_draw.typed(session, at, listed, HOW)
     assert [label.split("\n")[0] for label, _ in radio["choices"]] == ["a new beginning", "second"]
     assert radio["value"] == 0
     assert save["interactive"]

@@ -28,7 +28,7 @@ function typed(field) {
   const known = editor.fields.get(field.dataset.name);
   if (!known) return;
   editor.waiting.set(field.dataset.name, { ...known, text: field.value });
-  editor.flush();
+  editor.flush().catch(() => {}); // said in the note; it is tried again
 }
 
 // Resolves when the app has everything; rejects when it does not answer.

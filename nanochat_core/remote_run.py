@@ -7,6 +7,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from filelock import Timeout
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HTTPError
 
@@ -137,8 +138,13 @@ def resume_remote_run(
         job=None,
         url=None,
     )
-    with alone(run):
-        _submit(run, RemoteRepo(api, before.repo), launch, code_files(), worker, status.state)
+    try:
+        with alone(run):
+            if RemoteLaunch.from_dict(run.read_launch()).attempt != before.attempt:
+                raise ValueError(f"Run '{tag}' has just been resumed by somebody else. Look: `runs show {tag}`.")
+            _submit(run, RemoteRepo(api, before.repo), launch, code_files(), worker, status.state)
+    except Timeout as error:
+        raise ValueError(f"Another process is busy with run '{tag}'. Repeat in a minute.") from error
     if watch:
         start_watcher(run.tag, run.path / WATCHER_LOG, token)
     return run

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -282,6 +283,28 @@ def test_a_job_that_ends_by_itself_says_why_and_can_be_resumed(stuck_run, hub, s
     assert again.status().state == "queued"
     assert "--attempt=2" in hub.jobs[1].spec["command"]
     assert hub.jobs[1].spec["command"][4] == hub.repo_name
+
+
+def test_two_resumes_at_once_start_one_job(stuck_run, hub):
+    run = stuck_run("CANCELED")
+    sync_remote_run(run, TOKEN)
+    hub.stuck = ("RUNNING", None)
+    outcomes = []
+
+    def resume():
+        try:
+            outcomes.append(resume_remote_run("mine", token=TOKEN, watch=False).tag)
+        except ValueError as error:
+            outcomes.append(str(error))
+
+    threads = [threading.Thread(target=resume) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(hub.jobs) == 2
+    refused = next(text for text in outcomes if text != "mine")
+    assert "resumed by somebody else" in refused or "still goes on" in refused
 
 
 def test_a_job_whose_log_is_gone_is_over_all_the_same(stuck_run, hub):

@@ -6,6 +6,7 @@ what is stored with the notebook is its last state.
 
 import contextlib
 import contextvars
+import shutil
 import sys
 import threading
 from collections.abc import Iterator
@@ -121,5 +122,6 @@ class _Line:
             self.update(status)
 
     def _write(self, text: str, end: str) -> None:
-        start = "\r\x1b[K" if self._in_place else ""
-        print(f"{start}{text}", end=end, flush=True)
+        if self._in_place:  # a line that wraps could not be taken back
+            text = "\r\x1b[K" + text[: shutil.get_terminal_size().columns - 1]
+        print(text, end=end, flush=True)

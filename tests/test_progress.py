@@ -122,11 +122,12 @@ def test_on_a_terminal_the_line_is_rewritten_in_place(run):
     run.write_status(state="finished", step=5, steps=5)
     terminal, its_end = pty.openpty()
     code = "from nanochat_core import Run; Run.open('mine').watch()"
-    subprocess.run([sys.executable, "-c", code], cwd=ROOT, stdout=its_end, check=True)
+    narrow = {**os.environ, "COLUMNS": "13"}
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, stdout=its_end, check=True, env=narrow)
     os.close(its_end)
     written = os.read(terminal, 10_000).decode()
     os.close(terminal)
-    assert written == "\r\x1b[Kfinished | step 5/5" * 2 + "\r\n"
+    assert written == "\r\x1b[Kfinished | s" * 2 + "\r\n"
 
 
 def test_interrupting_a_watched_run_leaves_it_running(config, home):

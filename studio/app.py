@@ -1,12 +1,24 @@
 """The page: a title and the tabs, each built by its own module."""
 
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
 import gradio as gr
 
 from studio import chat_tab, data_tab, evaluate_tab, train_tab
+from studio.access import current_space
 from studio.context import Context
 from studio.model_process import ModelProcesses
+from studio.space_header import SpaceHeader
+from studio.space_home import HOME, SpaceHome
+from studio.space_page import SpacePage
 
 TABS = {"Data": data_tab, "Train": train_tab, "Evaluate": evaluate_tab, "Chat": chat_tab}
+OPEN_TO_VISITORS = "Chat"
 
 # The tab stands in the address (#train), so a reload comes back to it, and a tab can be linked to.
 _REMEMBER_TAB = "() => history.replaceState(null, '', '#{tab}')"
@@ -19,16 +31,48 @@ HEADER = """<header class="studio-header"><span class="mark" aria-hidden="true">
 <p>Teach a nanochat model your own conversations.</p></header>"""
 
 
-def build_app(tab: str = "data") -> gr.Blocks:
-    """The whole app, not yet launched; `tab` (data, train, evaluate, chat) is open at first."""
-    with gr.Blocks(title="nanochat studio", fill_width=True, analytics_enabled=False) as demo:
+def build_app(tab: str = "data", home: SpaceHome | None = None) -> gr.Blocks:
+    """The whole app, not yet launched; `tab` (data, train, evaluate, chat) is open at first.
+
+    On a Space, whose `home` is where its owner's things are kept, it is limited to what the sender of an event may do.
+    """
+    space = current_space()
+    if space is None:
+        return _build(gr.Blocks, tab, None)
+    with _nothing_at_home():
+        return _build(SpacePage, tab, partial(SpaceHeader, space, home or SpaceHome(None)))
+
+
+def _build(page: type[gr.Blocks], tab: str, space_header: Any) -> gr.Blocks:
+    with page(title="nanochat studio", fill_width=True, analytics_enabled=False) as demo:
         gr.HTML(HEADER, elem_id="header", padding=False)
+        header = space_header() if space_header else None
         dataset, selected = gr.State(""), gr.State("")  # not inside Tabs, which takes its children for tabs
         with gr.Tabs(selected=tab, elem_id="tabs") as tabs:
             context = Context(tabs=tabs, dataset=dataset, selected=selected, models=ModelProcesses(), page=demo)
             for label, module in TABS.items():
                 with gr.Tab(label, id=label.lower(), elem_id=f"{label.lower()}_tab") as context.tab:
-                    module.build(context)
+                    if header is None or label == OPEN_TO_VISITORS:
+                        module.build(context)
+                    else:
+                        header.build_tab(label.lower(), partial(module.build, context))
                 context.tab.select(None, None, None, js=_REMEMBER_TAB.format(tab=label.lower()))
         demo.load(None, None, None, js=_OPEN_REMEMBERED_TAB)
+        if header is not None:
+            header.wire(demo)
     return demo
+
+
+@contextlib.contextmanager
+def _nothing_at_home() -> Iterator[None]:
+    """An empty home folder. Everybody gets the page as it was built, so no name of the owner's may be in it."""
+    before = os.environ.get(HOME)
+    with tempfile.TemporaryDirectory() as empty:
+        os.environ[HOME] = empty
+        try:
+            yield
+        finally:
+            if before is None:
+                del os.environ[HOME]
+            else:
+                os.environ[HOME] = before

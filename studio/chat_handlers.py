@@ -1,11 +1,13 @@
 """What happens in the Chat tab: plain functions from the values of its fields to what it shows next."""
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import gradio as gr
 
-from studio import chat_correct, html
+from studio import chat_correct, html, visitor_limits
+from studio.access import for_visitors, is_visitor
 from studio.chat_code import chat_code
 from studio.chat_models import choices, defaults, key_of
 from studio.chat_replies import Replies, status
@@ -51,6 +53,7 @@ class ChatHandlers:
 
     # Writing
 
+    @for_visitors
     def send(self, chat_id: str, text: str, editing: int | None, *settings: Any) -> Iterator[tuple[Update, ...]]:
         """Answer a message; one that replaces an earlier one takes away what came after that."""
         if not (text or "").strip():
@@ -59,6 +62,7 @@ class ChatHandlers:
         chat = Chat.load(chat_id or Chat.new_id())
         yield from self._answer(chat, text.strip(), editing, settings)
 
+    @for_visitors
     def retry(self, chat_id: str, *settings: Any) -> Iterator[tuple[Update, ...]]:
         """Answer the last message again, with the next seed: the same one would give the same reply."""
         chat = Chat.load(chat_id or Chat.new_id())
@@ -69,16 +73,26 @@ class ChatHandlers:
         yield from self._answer(chat, chat.turns[-1].user, len(chat.turns) - 1, settings)
 
     def _answer(self, chat: Chat, text: str, replaced: int | None, settings: tuple) -> Iterator[tuple[Update, ...]]:
-        values = dict(zip(SETTINGS, settings, strict=True))
-        models = {side: values[f"model_{side}"] for side in SIDES if side == 0 or values["both"]}
         try:
-            sampling = _sampling(values)
-            chat.settings = values
-            answers = self.replies.answer(chat, text, replaced, models, sampling)
-            first = next(answers)
+            with self._place(chat):
+                yield from self._answered(chat, text, replaced, settings)
         except ValueError as error:
             yield _stream(said=html.note(str(error), "bad"), box=text)
-            return
+
+    def _place(self, chat: Chat) -> AbstractContextManager[None]:
+        """Room for one more reply, which only visitors of a Space have to share. ValueError when there is none."""
+        if not is_visitor():
+            return nullcontext()
+        visitor_limits.check_turns(len(chat.turns))
+        return visitor_limits.place()
+
+    def _answered(self, chat: Chat, text: str, replaced: int | None, settings: tuple) -> Iterator[tuple[Update, ...]]:
+        values = dict(zip(SETTINGS, settings, strict=True))
+        models = {side: values[f"model_{side}"] for side in SIDES if side == 0 or values["both"]}
+        sampling = _sampling(values)
+        chat.settings = values
+        answers = self.replies.answer(chat, text, replaced, models, sampling)
+        first = next(answers)
         shown = {"box": "", "said": "", "editing": None, "picked": None, "seed": values["seed"], "chat_id": chat.id}
         yield _stream(send=gr.Button(visible=False), stop=gr.Button(visible=True), **shown, **_sides(chat, first))
         for changed in answers:
@@ -87,12 +101,14 @@ class ChatHandlers:
         shown = {"send": gr.Button(visible=True), "stop": gr.Button(visible=False), "said": "", "code": code}
         yield _stream(**shown, **_sides(chat, SIDES))
 
+    @for_visitors
     def stop(self, chat_id: str) -> str:
         """Stop the reply in the making; the generator that shows it ends by itself then."""
         return html.note("Stopping ...") if self.replies.stop(chat_id) else ""
 
     # Going back
 
+    @for_visitors
     def restore(self, chat_id: str, *settings: Any) -> tuple[Update, ...]:
         """(id, chatbots and lines of both sides, SETTINGS, lines about both models, code) for a page that is opened."""
         self.replies.wait(chat_id)  # of a page that was reloaded in mid-reply, what was said is just being saved
@@ -105,6 +121,7 @@ class ChatHandlers:
         about = [self.about(value) for value in models]
         return chat.id, *_all_sides(chat), *[values[name] for name in SETTINGS], *about, code
 
+    @for_visitors
     def clear(self, chat_id: str) -> tuple[Update, ...]:
         """Begin anew; the old chat is deleted. (said, editing, picked, box, chatbots and lines of both sides)."""
         self.replies.stop(chat_id)
@@ -112,6 +129,7 @@ class ChatHandlers:
         chat.save()
         return "", None, None, "", *_all_sides(chat)
 
+    @for_visitors
     def edit(self, chat_id: str, picked: int | None) -> tuple[Update, Update, Update]:
         """(box, turn being edited, said): the picked or last message in the box, to be changed and sent again."""
         chat = Chat.load(chat_id)
@@ -124,6 +142,7 @@ class ChatHandlers:
 
     # Models
 
+    @for_visitors
     def lists(self, first: str | None, second: str | None) -> tuple[Update, ...]:
         """Fresh choices of models, what is gone replaced; then the lines about both."""
         values = self._there(first, second)
@@ -138,6 +157,7 @@ class ChatHandlers:
         """The chosen models, with others in place of those that are not there."""
         return [value if _is_there(value) else other for value, other in zip(chosen, defaults())]
 
+    @for_visitors
     def about(self, value: str | None, said: str = "") -> str:
         """The line under a model's name: whether it is in memory, and what it is."""
         try:
@@ -155,6 +175,7 @@ class ChatHandlers:
             )
         return f'<p class="chat-facts" role="status">{html.escape(text)}</p>'
 
+    @for_visitors
     def load(self, value: str | None) -> Iterator[str]:
         """Load a model, showing how far it is."""
         loading = Working(lambda report: self.models.load(*key_of(value), report))
@@ -174,6 +195,7 @@ class ChatHandlers:
             return html.note(str(error), "bad")
         return self.about(value, f"Unloaded: {html.size(freed)} given back." if freed else "It was not in memory.")
 
+    @for_visitors
     def code(self, chat_id: str, *settings: Any) -> str:
         """The nanochat_core calls that give the same replies."""
         values = dict(zip(SETTINGS, settings, strict=True))
@@ -210,6 +232,7 @@ class ChatHandlers:
         return gr.Column(visible=False), said, str(path)
 
 
+@for_visitors
 def pick(chat_id: str, side: int, index: int) -> tuple[int | None, str]:
     """(turn, said) of a message that was clicked on."""
     try:

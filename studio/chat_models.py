@@ -2,15 +2,19 @@
 
 from nanochat_core.paths import default_model, find_model, list_models, steps
 from nanochat_core.runs import Run
+from studio.access import is_visitor
+from studio.visitor_limits import MODEL
 
 Key = tuple[str, int]
 """(NAME, step) of a checkpoint."""
 
 
 def choices() -> list[tuple[str, str]]:
-    """(label, value) for a dropdown; a value is NAME@step."""
+    """(label, value) for a dropdown; a value is NAME@step. A Space's visitors are told of the starter only."""
     found = []
     for model in list_models():
+        if is_visitor() and model.name != MODEL:
+            continue
         present = steps(model.folder)
         if not model.name.startswith("finetuned/"):
             found.append((model.name, f"{model.name}@{model.step}"))
@@ -29,7 +33,8 @@ def choices() -> list[tuple[str, str]]:
 def defaults() -> tuple[str | None, str | None]:
     """Values to begin with: the base model, and beside it the newest run's best."""
     values = [value for _, value in choices()]
-    base = next((value for value in values if value.rsplit("@", 1)[0] == default_model()), None)
+    usual = MODEL if is_visitor() else default_model()
+    base = next((value for value in values if value.rsplit("@", 1)[0] == usual), None)
     newest = [*(f"finetuned/{run.tag}@" for run in Run.list()), "finetuned/"]
     tuned = next((value for start in newest for value in values if value.startswith(start)), None)
     return base, tuned or base

@@ -1,5 +1,6 @@
 """Having one or two models answer at the same time: a thread for each, looked at a dozen times a second."""
 
+import contextvars
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -72,7 +73,10 @@ class Replies:
             chat.save()
             for side, writer in writers.items():
                 arguments = (writer, models[side], chat.messages(side), dict(settings), stop)
-                writer.thread = threading.Thread(target=self._write, args=arguments, name=f"reply-{side}", daemon=True)
+                # With the context of the event: ZeroGPU finds there whose quota a reply is counted to.
+                run = contextvars.copy_context().run
+                arguments = (self._write, *arguments)
+                writer.thread = threading.Thread(target=run, args=arguments, name=f"reply-{side}", daemon=True)
                 writer.thread.start()
             yield set(writers)
             while alive := [writer for writer in writers.values() if writer.thread.is_alive()]:

@@ -1,15 +1,12 @@
-"""A chat: what was asked, what one or two models answered, how it is shown. On disk, so that a reload loses nothing."""
+"""A chat: what was asked, what one or two models answered, how it is shown. Kept, so that a reload loses nothing."""
 
-import json
 import re
 import secrets
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
-from nanochat_core.files import write_json
-from nanochat_core.paths import home
 from studio.chat_markdown import as_markdown, code_block
+from studio.chat_shelf import InMemory, OnDisk, shelf
 
 SIDES = (0, 1)
 _ID = re.compile(r"[0-9a-f]{16}")
@@ -82,6 +79,8 @@ class Chat:
     turns: list[Turn] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)
     """What the last reply was asked with, by name: models, system prompt, numbers."""
+    shelf: OnDisk | InMemory = field(default_factory=shelf, compare=False, repr=False)
+    """Where it is kept, by who began to use it: it may be saved by a thread in which nobody acts."""
 
     @property
     def system(self) -> str:
@@ -130,17 +129,18 @@ class Chat:
                 found += [(message, number) for message in _reply_messages(reply)]
         return found
 
-    # On disk
+    # Kept
 
     def save(self) -> None:
         """Write it, all or nothing."""
-        write_json(_path(self.id), asdict(self))
+        turns = [asdict(turn) for turn in self.turns]
+        self.shelf.write(_checked(self.id), {"id": self.id, "turns": turns, "settings": self.settings})
 
     @classmethod
     def load(cls, chat_id: str) -> "Chat":
         """The chat of that id; an empty one when it was never saved or its file is damaged."""
         try:
-            values = json.loads(_path(chat_id).read_text(encoding="utf-8"))
+            values = shelf().read(_checked(chat_id))
             turns = [_turn(turn) for turn in values["turns"]]
             return cls(chat_id, turns, dict(values["settings"]))
         except (OSError, ValueError, KeyError, TypeError):
@@ -157,10 +157,10 @@ def _turn(values: dict[str, Any]) -> Turn:
     return Turn(str(values["user"]), replies)
 
 
-def _path(chat_id: str) -> Path:
+def _checked(chat_id: str) -> str:
     if not isinstance(chat_id, str) or not _ID.fullmatch(chat_id):  # it comes from a browser
         raise ValueError("This chat cannot be found. Reload the page.")
-    return home() / "chats" / f"{chat_id}.json"
+    return chat_id
 
 
 def _reply_messages(reply: Reply) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ from typing import Any
 import gradio as gr
 
 from studio import html
+from studio.access import for_visitors
 from studio.chat_handlers import SETTINGS, STREAM, ChatHandlers, pick
 from studio.chat_models import choices, defaults
 from studio.chat_state import SIDES
@@ -15,6 +16,8 @@ from studio.showcode import show_code
 
 QUIET = {"api_visibility": "private", "show_progress": "hidden"}
 LETTERS = ("A", "B")
+FOR_OWNER = "for-owner"
+"""Class of what the visitors of a Space do not see; they could not use it either."""
 LEAD = (
     "Ask one model, or two the same: the base beside what you taught it. "
     "Where a reply is bad, write what it should have been and add it to your data."
@@ -32,7 +35,9 @@ def build(context: Context) -> None:
     # A field and not a BrowserState, which is not read before its tab has been opened.
     fields.chat_id = gr.Textbox(visible=False, elem_id="chat_id")
     fields.editing, fields.picked, fields.which = gr.State(None), gr.State(None), gr.State([0, 0])
-    fields.both = gr.Checkbox(False, label="Two models side by side", elem_id="chat_both", container=False)
+    fields.both = gr.Checkbox(
+        False, label="Two models side by side", elem_id="chat_both", container=False, elem_classes=FOR_OWNER
+    )
     with gr.Row(equal_height=False, elem_id="chat_sides"):
         for side, value in zip(SIDES, defaults()):
             _build_side(fields, side, value)
@@ -56,8 +61,9 @@ def _build_side(fields: SimpleNamespace, side: int, value: str | None) -> None:
                 allow_custom_value=True,  # a folder with a model, too
                 min_width=130,
             )
-            load = gr.Button("Load", elem_id=f"chat_load_{side}", **{**_BUTTON, "min_width": 60})
-            unload = gr.Button("Unload", elem_id=f"chat_unload_{side}", **{**_BUTTON, "min_width": 70})
+            owners = {**_BUTTON, "elem_classes": FOR_OWNER}
+            load = gr.Button("Load", elem_id=f"chat_load_{side}", **{**owners, "min_width": 60})
+            unload = gr.Button("Unload", elem_id=f"chat_unload_{side}", **{**owners, "min_width": 70})
         about = gr.HTML(elem_id=f"chat_about_{side}", padding=False)
         bot = gr.Chatbot(
             label=f"Replies of model {LETTERS[side]}",
@@ -71,7 +77,7 @@ def _build_side(fields: SimpleNamespace, side: int, value: str | None) -> None:
         )
         with gr.Row(elem_classes="chat-under"):
             facts = gr.HTML(elem_id=f"chat_facts_{side}", padding=False)
-            correct = gr.Button("Correct this reply", elem_id=f"chat_correct_{side}", **{**_BUTTON, "min_width": 140})
+            correct = gr.Button("Correct this reply", elem_id=f"chat_correct_{side}", **{**owners, "min_width": 140})
     parts = {"column": column, "model": model, "load": load, "unload": unload}
     parts |= {"about": about, "bot": bot, "facts": facts, "correct": correct}
     for name, component in parts.items():
@@ -182,6 +188,7 @@ def _wire_writing(of: Any, fields: SimpleNamespace, handlers: ChatHandlers) -> N
     )
     for side in SIDES:
 
+        @for_visitors
         def picked(chat_id: str, event: gr.SelectData, side: int = side) -> tuple[int | None, str]:
             return pick(chat_id, side, event.index)
 

@@ -6,8 +6,10 @@ from starlette.middleware import Middleware
 
 from nanochat_core.foreign_requests import RefuseForeign, is_loopback
 from nanochat_core.remote_run import keep_following
-from studio import run_queue
+from studio import run_queue, space_home
+from studio.access import current_space
 from studio.app import build_app
+from studio.space_doors import OwnersDoors
 from studio.theme import CSS_FILES, theme
 
 _IDLE_SECONDS = 0.05  # gradio looks for work every millisecond, which costs 5% of a core while nothing happens
@@ -18,7 +20,7 @@ def serve(host: str, port: int, tab: str = "data", share: bool = False, auth: tu
     space = current_space()
     home = space_home.settle() if space else None
     demo = build_app(tab, home)
-    any_host = share or not is_loopback(host)
+    any_host = share or space is not None or not is_loopback(host)
     guards = [Middleware(RefuseForeign, any_host=any_host, own_names=space.hosts if space else ())]
     if space:
         guards.append(Middleware(OwnersDoors))

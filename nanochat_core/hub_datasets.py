@@ -28,7 +28,8 @@ from nanochat_core.repair import FixReport, check_new, repair_pieces
 Progress = Callable[[int, int | None], Any]
 """Called with (rows read, the limit or None)."""
 
-_PART_BYTES = 1 << 20  # what one request fetches at least: less costs more requests, more is wasted by a small limit
+_PART_BYTES = 8 << 20  # what one request fetches
+_SMALL_PART_BYTES = 1 << 20  # the same with a limit, where what is too much is wasted
 _BATCH_ROWS = 500
 _TRIED_ROWS = 100  # after so many rows of no known format the rest of a large file need not be read
 _MESSAGE_KEYS = {"role", "content", "from", "value", *UNUSED_KEYS}
@@ -77,7 +78,7 @@ def import_dataset(
         info = HfApi().repo_info(repo, repo_type="dataset", revision="main")
         card = info.card_data.to_dict() if info.card_data else {}
         files = choose_files(repo, files_at(repo, info.sha, "dataset"), card.get("configs"), split, config)
-    rows = _Rows(repo, info.sha, files, out)
+    rows = _Rows(repo, info.sha, files, out, _SMALL_PART_BYTES if limit else _PART_BYTES)
     shown = _shown(repo, files, limit) if report is None else report
     repaired = repair_pieces(f"the dataset {repo}", rows.pieces(limit, shown), out)
     return ImportReport(repo, tuple(file.path for file in files), rows.count, repaired, check(out))
@@ -101,8 +102,8 @@ def _shown(repo: str, files: list[RemoteFile], limit: int | None) -> Progress:
 class _Rows:
     """Reads the rows of some files of one commit, as pieces of JSON, and counts them."""
 
-    def __init__(self, repo: str, commit: str, files: list[RemoteFile], out: Path):
-        self.repo, self.commit, self.files, self.out = repo, commit, files, out
+    def __init__(self, repo: str, commit: str, files: list[RemoteFile], out: Path, part_bytes: int):
+        self.repo, self.commit, self.files, self.out, self.part_bytes = repo, commit, files, out, part_bytes
         self.count = 0
 
     def pieces(self, limit: int | None, progress: Progress) -> Iterator[Piece]:
@@ -118,20 +119,20 @@ class _Rows:
         for file in self.files:
             address = f"datasets/{self.repo}@{self.commit}/{file.path}"
             if file.path.endswith(".parquet"):
-                with hub.open(address, "rb", block_size=_PART_BYTES, cache_type="none") as content:
+                with hub.open(address, "rb", block_size=self.part_bytes, cache_type="none") as content:
                     yield from self._of_parquet(file, content)
             else:
-                with hub.open(address, "rb", block_size=_PART_BYTES, cache_type="readahead") as content:
-                    yield from self._of_json(file, io.BufferedReader(content, _PART_BYTES))
+                with hub.open(address, "rb", block_size=self.part_bytes, cache_type="readahead") as content:
+                    yield from self._of_json(file, io.BufferedReader(content, self.part_bytes))
 
     def _of_parquet(self, file: RemoteFile, content: BinaryIO) -> Iterator[bytes]:
         """Rows by the columns that are needed, in parts of their row groups."""
         try:
-            table = pyarrow.parquet.ParquetFile(content, buffer_size=_PART_BYTES, pre_buffer=False)
+            table = pyarrow.parquet.ParquetFile(content, buffer_size=self.part_bytes, pre_buffer=False)
             columns = self._columns(table.schema_arrow)
             for batch in table.iter_batches(_BATCH_ROWS, columns=columns, use_threads=False):
                 for row in batch.to_pylist():
-                    yield _as_line(_relevant(row))
+                    yield _as_line(_relevant({key: _as_list(value) for key, value in row.items()}))
         except pyarrow.ArrowInvalid as error:
             raise ValueError(
                 f"{file.path} of {self.repo} cannot be read as parquet ({error}). Tell its owner, or take another."
@@ -159,6 +160,13 @@ class _Rows:
         return ValueError(
             f"The dataset {self.repo} has the columns {columns}, which are no conversations. Needed are {_FORMATS}."
         )
+
+
+def _as_list(value: Any) -> Any:
+    """A list of messages that the table keeps as one list for each of their keys, as some libraries write it."""
+    if not (isinstance(value, dict) and value and all(isinstance(column, list) for column in value.values())):
+        return value
+    return [dict(zip(value, message)) for message in zip(*value.values())]
 
 
 def _parsed(data: bytes | None) -> Any:

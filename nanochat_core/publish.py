@@ -138,13 +138,11 @@ def _facts(
 
 def _why_no_export(config: Any, with_export: bool) -> str | None:
     """None when there is an export for transformers, else a sentence."""
-    if not with_export:
-        return "The files for transformers come when the training is over."
     try:
         check_exportable(config)
     except ValueError:
         return f"transformers has no model of generation {config.generation}, so there are no files for it here."
-    return None
+    return None if with_export else "The files for transformers come when the training is over."
 
 
 def _with_run(facts: CardFacts, run: Run, with_data: bool) -> CardFacts:

@@ -3,6 +3,8 @@
 import io
 import json
 import random
+import subprocess
+import sys
 
 import pyarrow
 import pyarrow.parquet
@@ -77,6 +79,12 @@ FILES = {
         parquet([{"id": n, **share(n, weight=None), "system": None} for n in range(4)]),
     ),
     "ShareGPT in JSONL": ("sharegpt.jsonl", jsonl(*(share(n) for n in range(4)))),
+    "ShareGPT in parquet, a list for each key": (
+        "data/train.parquet",
+        parquet(
+            [{"conversations": {"from": ["human", "gpt"], "value": [f"question {n}", f"answer {n}"]}} for n in range(4)]
+        ),
+    ),
     "Alpaca in parquet": (
         "data/train-00000-of-00001-a09b74b3ef9c3b56.parquet",
         parquet(
@@ -132,6 +140,7 @@ def test_a_small_limit_fetches_a_small_part(hub, home, imported):
     (told,) = imported({"limit": 10})
     assert (told["rows"], told["written"]) == (10, 10), told
     assert hub.sent["data/train-0.parquet"] < len(hub.files["data/train-0.parquet"]) / 4
+    assert len(hub.ranges) < 10
     assert hub.sent["data/train-1.parquet"] == hub.sent["data/test-0.parquet"] == 0
     assert load_conversations(home / "0.jsonl") == rows[:10]
     hub.files = {"train.jsonl": jsonl(*rows)}
@@ -145,7 +154,7 @@ def test_a_connection_cut_twice_is_taken_up_again(hub, home, imported):
     hub.files["train.jsonl"] = content = jsonl(*rows)
     assert len(content) > 5 << 20
     hub.cut["train.jsonl"] = [1_500_000, 4_000_000]
-    (told,) = imported({})
+    (told,) = imported({"limit": 1_000_000})
     assert (told["rows"], told["written"]) == (60_000, 60_000), told
     assert hub.cut["train.jsonl"] == []
     assert len(load_conversations(home / "0.jsonl")) == 60_000
@@ -217,6 +226,11 @@ def test_a_private_dataset_needs_its_owners_login(hub, home, imported):
 def test_a_hub_that_is_down_or_switched_off_is_said(hub, imported):
     assert "cannot be reached" in imported({}, HF_ENDPOINT="http://127.0.0.1:9")[0]["said"]
     assert "HF_HUB_OFFLINE" in imported({}, HF_HUB_OFFLINE="1")[0]["said"]
+
+
+def test_importing_loads_no_torch():
+    code = "import sys, nanochat_core.hub_datasets; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_the_command_says_sizes_first_and_the_report_last(hub, home):

@@ -52,7 +52,7 @@ def execute(notebook: nbformat.NotebookNode, folder: Path, home: Path) -> nbform
     client = NotebookClient(
         notebook, km=manager, timeout=SECONDS, resources=where, record_timing=False, coalesce_streams=True
     )
-    return client.execute(env=kernel_environment(home))
+    return client.execute(env=kernel_environment(home), cleanup_kc=True)  # the kernel is ours to end, come what may
 
 
 def kernel_environment(home: Path) -> dict[str, str]:

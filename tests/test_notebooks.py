@@ -1,10 +1,13 @@
 """The walkthroughs run from top to bottom, show what is stored in them, and use nothing but the public names."""
 
 import ast
+import contextlib
 import copy
 
 import nbformat
+import psutil
 import pytest
+from nbclient.exceptions import CellExecutionError
 
 import nanochat_core
 from nanochat_core import FinetuneConfig, Run
@@ -110,6 +113,19 @@ def test_warnings_errors_and_large_files_are_refused(notebook):
     assert "shows an error or a warning" in problems(notebook)[0]
     show(notebook, "x" * MOST_BYTES)
     assert "bytes" in problems(notebook)[0]
+
+
+def test_no_kernel_outlives_its_notebook(tmp_path):
+    def children():
+        return {child.pid for child in psutil.Process().children(recursive=True) if child.status() != "zombie"}
+
+    before = children()
+    for code in ("import os; print(os.getpid())", "1 / 0"):
+        made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
+        with contextlib.suppress(CellExecutionError):
+            execute(made, tmp_path, tmp_path)
+        assert children() == before
+    assert "ZeroDivisionError" in made.cells[0].outputs[0].ename
 
 
 def test_what_cannot_be_stored_leaves_the_file_as_it_was(tmp_path, monkeypatch, notebook):

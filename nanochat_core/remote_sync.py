@@ -87,6 +87,8 @@ class _Follower:
         if not job.id:
             _write_status(self.run, self._never_started())
             return
+        if job.stage != self.state.stage:
+            _write_status(self.run, {"stage": job.stage})  # a run that is queued waits for a machine, say
         self._note(stage=job.stage, looked=time.time())
         if self.run.stop_requested() and not job.is_over:
             self._pass_stop_on(job)

@@ -97,7 +97,7 @@ def test_the_command_line_lists_starts_follows_stops_and_resumes(config, hub, mo
     assert run.settings().max_seq_len == 64
     assert run.read_launch()["timeout_seconds"] == 5400
     assert main(["remote", "sync", "mine"]) == 0
-    assert "mine: queued, step 0 of 0" in capsys.readouterr().out
+    assert "mine: queued, step 0 of 0 (job: SCHEDULING)" in capsys.readouterr().out
     assert main(["remote", "stop", "mine"]) == 0
     assert run.wait(60).state == "stopped"
     assert main(["runs", "resume", "mine"]) == 0

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from nanochat_core.display import show_conversation, show_tokens
     from nanochat_core.engine import Engine
     from nanochat_core.evaluation import evaluate, load_questions
+    from nanochat_core.hub import download
+    from nanochat_core.hub_datasets import import_dataset
     from nanochat_core.launcher import start_run
     from nanochat_core.notebook_export import notebook_of
     from nanochat_core.paths import default_model
@@ -35,10 +37,12 @@ _HOMES = {
     "Run": "runs",
     "Tokenizer": "tokenizer",
     "check": "conversations",
+    "download": "hub",
     "choose_device": "ranks",
     "default_model": "paths",
     "evaluate": "evaluation",
     "finetune": "training",
+    "import_dataset": "hub_datasets",
     "load_conversations": "conversations",
     "load_model": "checkpoint",
     "load_questions": "evaluation",
@@ -62,10 +66,12 @@ __all__ = [
     "Run",
     "Tokenizer",
     "check",
+    "download",
     "choose_device",
     "default_model",
     "evaluate",
     "finetune",
+    "import_dataset",
     "load_conversations",
     "load_model",
     "load_questions",

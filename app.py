@@ -37,7 +37,8 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     port = int(os.environ.get("GRADIO_SERVER_PORT") or 7860)
     parser.add_argument("--host", default=host, help="address to listen on (default: this machine only)")
     parser.add_argument("--port", type=int, default=port)
-    parser.add_argument("--tab", choices=TABS, default="data", help="the tab that is open at first")
+    first = "chat" if os.environ.get("SPACE_ID") else "data"  # the tab that a Space's visitors can use
+    parser.add_argument("--tab", choices=TABS, default=first, help="the tab that is open at first")
     parser.add_argument("--share", action="store_true", help="a public address through gradio's tunnel")
     parser.add_argument("--auth", metavar="USER:PASSWORD", help="ask for this name and password")
     return parser.parse_args(arguments)

@@ -16,6 +16,7 @@ from studio.model_process import ModelProcesses
 from studio.space_header import SpaceHeader
 from studio.space_home import HOME, SpaceHome
 from studio.space_page import SpacePage
+from studio.zero_gpu import ZeroGpuModels, is_zero_gpu
 
 TABS = {"Data": data_tab, "Train": train_tab, "Evaluate": evaluate_tab, "Chat": chat_tab}
 OPEN_TO_VISITORS = "Chat"
@@ -49,7 +50,7 @@ def _build(page: type[gr.Blocks], tab: str, space_header: Any) -> gr.Blocks:
         header = space_header() if space_header else None
         dataset, selected = gr.State(""), gr.State("")  # not inside Tabs, which takes its children for tabs
         with gr.Tabs(selected=tab, elem_id="tabs") as tabs:
-            context = Context(tabs=tabs, dataset=dataset, selected=selected, models=ModelProcesses(), page=demo)
+            context = Context(tabs=tabs, dataset=dataset, selected=selected, models=chat_models_here(), page=demo)
             for label, module in TABS.items():
                 with gr.Tab(label, id=label.lower(), elem_id=f"{label.lower()}_tab") as context.tab:
                     if header is None or label == OPEN_TO_VISITORS:
@@ -61,6 +62,11 @@ def _build(page: type[gr.Blocks], tab: str, space_header: Any) -> gr.Blocks:
         if header is not None:
             header.wire(demo)
     return demo
+
+
+def chat_models_here() -> ModelProcesses | ZeroGpuModels:
+    """What holds the models: processes of their own, except where only this one is given a GPU."""
+    return ZeroGpuModels() if is_zero_gpu() else ModelProcesses()
 
 
 @contextlib.contextmanager

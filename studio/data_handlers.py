@@ -83,6 +83,11 @@ def open_file(at: At, value: str) -> At:
     return opened(at, data_sessions.open_dataset(dataset), str(dataset.path))
 
 
+def open_example(at: At) -> At:
+    """The first shipped dataset, for whoever has none yet."""
+    return open_file(at, str(next(dataset.path for dataset in data_files.list_datasets() if dataset.is_shipped)))
+
+
 def take_up(at: At, session_id: str) -> At:
     """Go on with unsaved work; nothing moves when it is on the screen."""
     return at if session_id == at["session"] else opened(at, data_sessions.take_up(session_id))

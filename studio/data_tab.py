@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from studio import data_acts, data_controls, data_draw, data_editor, data_sessions, data_view
+from studio import data_acts, data_controls, data_draw, data_editor, data_hub, data_sessions, data_view
 from studio import data_handlers as handlers
 from studio.context import Context
 from studio.data_code import NAMES
@@ -52,8 +52,11 @@ def build(context: Context) -> None:
     mine = gr.BrowserState({"session": "", "opened": []}, storage_key="nanochat-studio-data", secret="data")
     code = {}
     files = data_controls.files()
+    data_hub.build(at)
     code["bring"] = show_code("data-code-bring")
     saving = data_controls.saving()
+    # Seen while nothing is open: see data_style.css.
+    example = gr.Button("Open the example", variant="primary", elem_id="data-example", min_width=170)
     code["save"] = show_code("data-code-save")
     with gr.Column(elem_id="data-open"):  # not seen before something is open: see data_style.css
         gr.HTML(step(2, "Read and edit", _EDIT), padding=False)
@@ -83,6 +86,7 @@ def build(context: Context) -> None:
     )
     _wire_list(at, page, listing, query, how, shown)
     _wire_files(at, files)
+    example.click(edge(handlers.open_example), at, at, **QUIET)
     _wire_saving(at, saving)
     _wire_drafts(at, saving, draft)
     _wire_mending(at, mending, history)

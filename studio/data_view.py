@@ -15,7 +15,7 @@ from studio.data_tokens import tokenizer_of
 from studio.html import empty, escape, note
 from studio.token_view import token_view
 
-NOTHING_OPEN = empty("No dataset is open", "Pick one above, drop a file, or make a new one.")
+NOTHING_OPEN = empty("No dataset is open", "Pick one above, drop a file, make a new one, or begin with the example.")
 
 NO_VERSION = empty("No version is picked", "Each save keeps the file as it was before; pick one to compare with.")
 

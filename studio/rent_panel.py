@@ -9,7 +9,7 @@ from studio.showcode import show_code
 from studio.train_choices import suggest_tag
 from studio.train_events import PRIVATE, Handlers, TrainFields, chosen_fields
 
-_TITLE = "Train on a rented machine instead (Hugging Face Jobs)"
+_TITLE = "Train on a rented machine instead"
 
 
 def build(fields: TrainFields, handlers: Handlers, picker: gr.Dropdown) -> None:

@@ -10,9 +10,9 @@ from nanochat_core.runs import Run
 from studio import commands, html, stops
 
 LOGIN = (
-    "The settings, the data and this program go to a new private repository of yours, and what the machine makes comes "
-    "back from there, also when this app is closed meanwhile. You need a login that may write repositories and run "
-    "jobs: `hf auth login`, or HF_TOKEN."
+    "As a Hugging Face Job: the settings, the data and this program go to a new private repository of yours, and what "
+    "the machine makes comes back from there, also when this app is closed meanwhile. You need a login that may write "
+    "repositories and run jobs: `hf auth login`, or HF_TOKEN."
 )
 
 

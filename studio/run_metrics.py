@@ -61,9 +61,11 @@ def _row(line: bytes) -> dict[str, Any] | None:
 def points(rows: list[dict[str, Any]], key: str, x_axis: str = "step") -> list[Point]:
     """(x, value of `key`) of the lines that have both; x is one of X_AXES, minutes since the first line."""
     start = next((row["time"] for row in rows if isinstance(row.get("time"), int | float)), 0.0)
-    found = []
+    found, tokens = [], 0
     for row in rows:
+        tokens = row.get("tokens", tokens)  # a validation's line has none of its own: it has those of the step before
         x = (row["time"] - start) / 60 if x_axis == "minutes" and row.get("time") is not None else row.get(x_axis)
+        x = tokens if x_axis == "tokens" else x
         y = row.get(key)
         if isinstance(x, int | float) and isinstance(y, int | float):
             found.append((float(x), float(y)))

@@ -9,7 +9,7 @@ import pytest
 from nanochat_core import processes
 from nanochat_core.presets import original_base
 from nanochat_core.runs import Run
-from studio import charts, comparison, evaluate_events, run_facts
+from studio import charts, comparison, evaluate_events, run_facts, run_metrics
 from tests.e2e.invented import invent_run
 
 
@@ -136,3 +136,9 @@ def test_the_watch_sends_nothing_while_nothing_changes(home):
     Run.open("one").write_status(step=21)
     assert "<svg" in evaluate_events.watch(seen, *look, *pickers)[1]
     assert "deleted" in evaluate_events.delete_run("one", [])[1]
+
+
+def test_over_tokens_a_validation_stands_at_those_of_the_step_before():
+    rows = [{"step": 0, "val_loss": 3.0}, {"step": 1, "tokens": 50, "train_loss": 2.0}, {"step": 1, "val_loss": 2.5}]
+    assert run_metrics.points(rows, "val_loss", "tokens") == [(0.0, 3.0), (50.0, 2.5)]
+    assert run_metrics.points(rows, "train_loss", "tokens") == [(50.0, 2.0)]

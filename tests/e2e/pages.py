@@ -22,12 +22,12 @@ def open_tab(page: Page, name: str) -> None:
     page.get_by_role("tab", name=name, exact=True).click()
 
 
-def choose_option(page: Page, dropdown: str, value: str) -> None:
-    """Type into a list's field and take what it finds."""
+def choose_option(page: Page, dropdown: str, text: str) -> None:
+    """Type into a list's field and click the first option with this text, as soon as there is one."""
     field = page.locator(f"{dropdown} input")
-    field.fill(value)
-    field.press("Enter")
-    field.blur()
+    field.click()
+    field.fill(text)
+    page.get_by_role("option").filter(has_text=text).first.click()
 
 
 def step_of(page: Page) -> int:

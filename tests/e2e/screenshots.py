@@ -140,7 +140,7 @@ def _ask_for_deletion(page: Page) -> None:
 def _ask_two_models(page: Page) -> None:
     page.locator("#chat_both input").check()
     choose_option(page, "#chat_model_0", "starter")
-    choose_option(page, "#chat_model_1", "finetuned/bakery")
+    choose_option(page, "#chat_model_1", "bakery: best")
     page.locator("#chat_box textarea").fill(QUESTION)
     page.locator("#chat_send").click()
     for side in (0, 1):
@@ -150,10 +150,10 @@ def _ask_two_models(page: Page) -> None:
 
 
 def _ask_a_broken_model(page: Page) -> None:
-    choose_option(page, "#chat_model_0", "finetuned/bakery-2")
+    choose_option(page, "#chat_model_0", "bakery-2: best")
     page.locator("#chat_box textarea").fill(QUESTION)
     page.locator("#chat_send").click()
-    page.locator("#chat_tab .note.bad").first.wait_for()
+    page.locator("#chat_bot_0").get_by_text("cannot be read").first.wait_for()
 
 
 ACTS: dict[tuple[str, str], Callable[[Page], None]] = {

@@ -92,7 +92,7 @@ def compare_in_chat(page: Page) -> None:
     open_tab(page, "Chat")
     page.locator("#chat_both input").check()
     choose_option(page, "#chat_model_0", "starter")
-    choose_option(page, "#chat_model_1", "finetuned/cafe")
+    choose_option(page, "#chat_model_1", "cafe: ")
     page.locator("#chat_settings button").first.click()
     page.locator("#chat_temperature input[type=number]").fill("0")
     page.locator("#chat_temperature input[type=number]").blur()

@@ -55,9 +55,14 @@ class FakeHub:
         """Large files by SHA-256, before they are committed."""
         self.bodies: list[bytes] = []
         """Every body that was sent here."""
-        self.commit = secrets.token_hex(20)
-        """A new one with each commit, and in each test: clients remember what they have seen of a commit."""
         self.url = ""
+        self._salt = secrets.token_hex(20)
+
+    @property
+    def commit(self) -> str:
+        """Another one for other files, and in each test: clients remember what they have seen of a commit."""
+        content = [self._salt, *sorted((path, hash(content)) for path, content in self.files.items())]
+        return hashlib.sha1(repr(content).encode()).hexdigest()
 
     def sha256(self, path: str) -> str:
         return hashlib.sha256(self.files[path]).hexdigest()

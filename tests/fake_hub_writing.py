@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import json
-import secrets
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -71,7 +70,6 @@ def _commit(hub: "FakeHub", lines: list[dict]) -> tuple[int, Any]:
             del files[value["path"]]
         (deleted if line["key"] == "deletedFile" else added).append(value.get("path"))
     hub.files = files
-    hub.commit = secrets.token_hex(20)
     hub.commits.append({"summary": lines[0]["value"]["summary"], "added": added[1:], "deleted": deleted})
     address = f"{hub.url}/{hub.repo}/commit/{len(hub.commits)}"
     return 200, {"success": True, "commitUrl": address, "commitOid": hub.commit}

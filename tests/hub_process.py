@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parent.parent
 
@@ -31,7 +32,7 @@ def run_command(hub, folder: Path, *arguments: str, **more: str) -> subprocess.C
     return run_program(hub, folder, program, *arguments, **more)
 
 
-_WORKER = """
+_COMMANDS = """
 import contextlib, io, json, os, sys
 from nanochat_core.__main__ import main
 answers = sys.stdout
@@ -51,17 +52,22 @@ for line in sys.stdin:
 class Terminal:
     """One process that runs one command after the other, since loading torch for each would take most of the time."""
 
-    def __init__(self, hub, folder: Path) -> None:
-        command = [sys.executable, "-c", _WORKER]
+    def __init__(self, hub, folder: Path, worker: str = _COMMANDS) -> None:
+        """worker: a program that answers each line of JSON with one."""
+        command = [sys.executable, "-c", worker]
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(command, env=environment(hub, folder), stdin=pipe, stdout=pipe, text=True)
 
     def run(self, *arguments: str, **variables: str) -> tuple[int, str, str]:
         """(exit status, standard output, standard error) of `python -m nanochat_core ...`."""
-        self._process.stdin.write(json.dumps({"arguments": arguments, "environment": variables}) + "\n")
-        self._process.stdin.flush()
-        status, out, err = json.loads(self._process.stdout.readline())
+        status, out, err = self.ask({"arguments": arguments, "environment": variables})
         return status, out, err
+
+    def ask(self, question: Any) -> Any:
+        """The worker's answer."""
+        self._process.stdin.write(json.dumps(question) + "\n")
+        self._process.stdin.flush()
+        return json.loads(self._process.stdout.readline())
 
     def close(self) -> None:
         self._process.stdin.close()

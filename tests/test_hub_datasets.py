@@ -14,38 +14,56 @@ from nanochat_core.conversations import check, load_conversations
 from nanochat_core.dataset_files import choose_files
 from nanochat_core.hub_files import RemoteFile
 from tests.fake_hub import FakeHub, serving
-from tests.hub_process import run_command, run_program
+from tests.hub_process import Terminal, run_command
 from tests.samples import assistant, conversation, system, user
 
 REPO = "me/talks"
 PROGRAM = """
-import json, sys
+import json, os, sys
 from nanochat_core.hub_datasets import import_dataset
-for call in json.loads(sys.argv[1]):
+for line in sys.stdin:
+    call = json.loads(line)
+    os.environ["HF_TOKEN"] = call.pop("token", "")
     try:
         done = import_dataset(report=lambda *told: None, **call)
         told = {"rows": done.rows, "written": done.repaired.written, "summary": done.summary()}
     except ValueError as error:
         told = {"said": str(error)}
-    print(json.dumps(told))
+    print(json.dumps(told), flush=True)
 """
 
 
-@pytest.fixture
-def hub(home):
-    with serving(FakeHub(REPO, {"README.md": b"# talks\n"}, "dataset")) as hub:
+@pytest.fixture(scope="module")
+def server():
+    with serving(FakeHub(REPO)) as hub:
         yield hub
 
 
-@pytest.fixture
-def imported(hub, home):
-    """Runs imports, given as their arguments, in one process; the answers as tables."""
+@pytest.fixture(scope="module")
+def importer(server, tmp_path_factory):
+    importer = Terminal(server, tmp_path_factory.mktemp("importer"), PROGRAM)
+    yield importer
+    importer.close()
 
-    def imported(*calls, **environment):
-        calls = [{"repo": REPO, "out": str(home / f"{number}.jsonl"), **call} for number, call in enumerate(calls)]
-        process = run_program(hub, home, PROGRAM, json.dumps(calls), **environment)
-        assert process.returncode == 0, process.stderr
-        return [json.loads(line) for line in process.stdout.splitlines()]
+
+@pytest.fixture
+def hub(server):
+    """A hub with an empty dataset, at the same address for every test."""
+    url = server.url
+    server.__init__(REPO, {"README.md": b"# talks\n"}, "dataset")
+    server.url = url
+    return server
+
+
+@pytest.fixture
+def imported(hub, home, importer):
+    """Runs imports, given as their arguments; the answers as tables."""
+
+    def imported(*calls):
+        return [
+            importer.ask({"repo": REPO, "out": str(home / f"{number}.jsonl"), **call})
+            for number, call in enumerate(calls)
+        ]
 
     return imported
 
@@ -220,12 +238,17 @@ def test_a_private_dataset_needs_its_owners_login(hub, home, imported):
     hub.files["train.jsonl"] = jsonl(*TALKS)
     hub.visibility, hub.token = "private", "hf_owner"
     assert "no dataset" in imported({})[0]["said"]
-    assert imported({}, HF_TOKEN="hf_owner")[0]["written"] == 4
+    assert imported({"token": "hf_owner"})[0]["written"] == 4
 
 
-def test_a_hub_that_is_down_or_switched_off_is_said(hub, imported):
-    assert "cannot be reached" in imported({}, HF_ENDPOINT="http://127.0.0.1:9")[0]["said"]
-    assert "HF_HUB_OFFLINE" in imported({}, HF_HUB_OFFLINE="1")[0]["said"]
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [({"HF_ENDPOINT": "http://127.0.0.1:9"}, "cannot be reached"), ({"HF_HUB_OFFLINE": "1"}, "HF_HUB_OFFLINE")],
+)
+def test_a_hub_that_is_down_or_switched_off_is_said(hub, home, variables, words):
+    process = run_command(hub, home, "import-dataset", REPO, str(home / "x.jsonl"), **variables)
+    assert process.returncode == 2
+    assert words in process.stderr
 
 
 def test_importing_loads_no_torch():

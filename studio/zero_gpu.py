@@ -28,9 +28,9 @@ NO_PROBE = (
 
 Key = tuple[str, int]
 
-# The copy that has the GPU finds here what was loaded before it was made.
+# The copy that has the GPU finds here what was loaded before it was made, and reads the files itself for what came
+# later. No lock around it: a copy made while another thread holds one would wait for it for ever.
 _engines: OrderedDict[Key, Any] = OrderedDict()
-_engines_lock = threading.Lock()
 
 
 def is_zero_gpu() -> bool:
@@ -47,19 +47,22 @@ class ZeroGpuModels:
 
         self._answer = spaces.GPU(duration=SECONDS)(answer)
         self._loaded: dict[Key, Loaded] = {}
+        self._loading = threading.Lock()
 
     def load(self, name: str, step: int | None = None, report: Report | None = None) -> Loaded:
         """Have the model in memory. ValueError in a sentence when there is no such model, or it cannot be loaded."""
         key = (name, find_model(name, step).step)
-        if key in self._loaded:
-            return self._loaded[key]
-        if report is not None:
+        if report is not None and key not in self._loaded:
             report(0.0, "Loading the model")
+        with self._loading:
+            return self._loaded.get(key) or self._load(*key)
+
+    def _load(self, name: str, step: int) -> Loaded:
         started = time.perf_counter()
-        engine = _engine(*key)
-        self._loaded[key] = Loaded(
+        engine = _engine(name, step)
+        self._loaded[name, step] = loaded = Loaded(
             name=name,
-            step=key[1],
+            step=step,
             parameters=sum(parameter.numel() for parameter in engine.model.parameters()),
             device="ZeroGPU",
             dtype=str(next(engine.model.parameters()).dtype).removeprefix("torch."),
@@ -69,7 +72,7 @@ class ZeroGpuModels:
         )
         for gone in self._loaded.keys() - _engines.keys():
             del self._loaded[gone]
-        return self._loaded[key]
+        return loaded
 
     def generate(
         self, name: str, step: int | None, messages: list[dict], stop: threading.Event | None = None, **settings: Any
@@ -86,15 +89,14 @@ class ZeroGpuModels:
                     seconds = time.perf_counter() - started
                     yield {"event": "done", "reason": "stopped", "tokens": pieces, "seconds": seconds}
                     return
+                if event["event"] == "error":
+                    raise ValueError(event["text"])
                 pieces += event["event"] == "text"
                 yield event
-        except gr.Error as error:  # how `spaces` says that a quota is used up
+        except gr.Error as error:  # how `spaces` says that a quota is used up, or that its process is gone
             raise ValueError(f"ZeroGPU lends no GPU now: {error.message} Sign in, or try again later.") from error
-        except RuntimeError as error:
-            said = str(error)[:300]
-            raise ValueError(f"The model failed on the GPU ({said}). Try again, or take a smaller model.") from error
         finally:
-            events.close()
+            events.close()  # stops the model, too
 
     def loaded(self) -> list[Loaded]:
         """The models in memory."""
@@ -108,8 +110,7 @@ class ZeroGpuModels:
     def unload(self, name: str, step: int) -> int:
         """Forget the model; the bytes given back, 0 when it was not loaded."""
         self._loaded.pop((name, step), None)
-        with _engines_lock:
-            engine = _engines.pop((name, step), None)
+        engine = _engines.pop((name, step), None)
         return _bytes(engine) if engine is not None else 0
 
     def probe(self, config: FinetuneConfig, report: Report | None = None, stop: threading.Event | None = None) -> Event:
@@ -123,33 +124,39 @@ class ZeroGpuModels:
 
 
 def answer(name: str, step: int, messages: list[dict], settings: dict[str, Any]) -> Iterator[Event]:
-    """One reply, where the GPU is: plain values come in and go out, for it runs in another process."""
+    """One reply, where the GPU is: plain values come in and go out, for it runs in another process.
+
+    A failure is its last event, "error" with a sentence: of an exception `spaces` would bring back the kind only.
+    """
     from nanochat_core.engine import Engine
+    from nanochat_core.model_server import sentence_of
     from nanochat_core.ranks import choose_device
 
-    kept = _engine(name, step)
-    model = kept.model.to(choose_device("auto"))
-    # An engine of its own: the kept one's cache may be on another device, or another visitor's at this moment.
-    for event in Engine(model, kept.tokenizer).events(messages, **settings):
-        yield {"event": _KINDS[type(event).__name__], **vars(event)}
+    try:
+        kept = _engine(name, step)
+        model = kept.model.to(choose_device("auto"))
+        # An engine of its own: the kept one's cache may be on another device, or another visitor's at this moment.
+        for event in Engine(model, kept.tokenizer).events(messages, **settings):
+            yield {"event": _KINDS[type(event).__name__], **vars(event)}
+    except (ValueError, RuntimeError, OSError, MemoryError) as error:
+        yield {"event": "error", "text": sentence_of(error)}
 
 
 _KINDS = {"Text": "text", "ToolCall": "tool", "Notice": "notice", "Done": "done"}
 
 
 def _engine(name: str, step: int) -> Any:
-    """The loaded engine, loaded now when it is not; the oldest makes room."""
-    with _engines_lock:
-        if (name, step) not in _engines:
-            from nanochat_core.checkpoint import load_model
-            from nanochat_core.engine import Engine
+    """The loaded engine, loaded now when it is not; the one loaded longest ago makes room."""
+    engine = _engines.get((name, step))
+    if engine is None:
+        from nanochat_core.checkpoint import load_model
+        from nanochat_core.engine import Engine
 
-            model, tokenizer, _ = load_model(name, step=step)
-            _engines[name, step] = Engine(model, tokenizer)
-            while len(_engines) > MOST:
-                _engines.popitem(last=False)
-        _engines.move_to_end((name, step))
-        return _engines[name, step]
+        model, tokenizer, _ = load_model(name, step=step)
+        engine = _engines[name, step] = Engine(model, tokenizer)
+        while len(_engines) > MOST:
+            _engines.popitem(last=False)
+    return engine
 
 
 def _bytes(engine: Any) -> int:

@@ -4,6 +4,7 @@ import threading
 import time
 
 import gradio as gr
+import gradio.oauth
 import pytest
 
 from studio import space_home, visitor_limits
@@ -33,6 +34,8 @@ ID = "0123456789abcdef"
 def space(home, monkeypatch):
     for name, value in ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
+        if hasattr(gradio.oauth, name):  # gradio has read them when it was imported
+            monkeypatch.setattr(gradio.oauth, name, value)
     return current_space()
 
 

@@ -14,7 +14,8 @@ ONLY_OWNER = (
     "or duplicate this Space to have a studio of your own."
 )
 
-# What the page does by itself; a refusal is not shown for it.
+# What only a person does, and what the page does by itself, of which a refusal is not shown.
+_ACTS = {"click", "submit", "upload"}
 _QUIET = {"load", "tick", "change", "select", "then", "success", "failure", "unload", "timeout"}
 
 # Shows who is signed in; gr.LoginButton wires it by itself.
@@ -80,7 +81,8 @@ def _is_open(block_fn: BlockFunction) -> bool:
 
 
 def _is_quiet(block_fn: BlockFunction) -> bool:
-    return all(event in _QUIET for _, event in block_fn.targets)
+    events = {event for _, event in block_fn.targets}
+    return bool(events & _QUIET) and not events & _ACTS
 
 
 def _sent(block_fn: BlockFunction, inputs: list[Any]) -> dict[str, Any]:

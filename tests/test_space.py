@@ -131,6 +131,12 @@ def test_a_click_of_a_visitor_is_answered_in_a_sentence_and_what_the_page_does_b
     assert quiet[-2]["output"]["data"] == [{"__type__": "update"}] * 2
 
 
+def test_the_page_opens_without_a_word_of_refusal(visitor):
+    messages = visitor.open()
+    assert {message["success"] for message in messages if message["msg"] == "process_completed"} == {True}
+    assert "Only the owner of this Space may" not in json.dumps(messages)
+
+
 def test_files_go_neither_in_nor_out_for_a_visitor(visitor, owner, home):
     file = {"files": ("data.jsonl", b"{}")}
     refused = visitor.http.post("/gradio_api/upload", files=file)
@@ -221,6 +227,7 @@ def test_the_owner_s_page_shows_everything(owner):
     fit = next(event for event in handled(owner) if event["api_name"] == "fit")
     owner.join(fit)
     line, *columns = owner.messages()[-2]["output"]["data"]
+    assert SECRET in json.dumps(owner.open())  # what the visitors' answers are searched for
     assert "this Space is yours" in line
     assert [column["visible"] for column in columns] == [True] * 3 + [False] * 3
     assert "lost when this Space restarts" in line  # its home is no mounted volume

@@ -33,11 +33,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python app.py", description="Edit data, train, compare and chat.")
-    host = os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1"  # a Space sets it
+    in_space = bool(os.environ.get("SPACE_ID"))
+    host = os.environ.get("GRADIO_SERVER_NAME") or ("0.0.0.0" if in_space else "127.0.0.1")
     port = int(os.environ.get("GRADIO_SERVER_PORT") or 7860)
     parser.add_argument("--host", default=host, help="address to listen on (default: this machine only)")
     parser.add_argument("--port", type=int, default=port)
-    first = "chat" if os.environ.get("SPACE_ID") else "data"  # the tab that a Space's visitors can use
+    first = "chat" if in_space else "data"  # a Space's visitors can use that one
     parser.add_argument("--tab", choices=TABS, default=first, help="the tab that is open at first")
     parser.add_argument("--share", action="store_true", help="a public address through gradio's tunnel")
     parser.add_argument("--auth", metavar="USER:PASSWORD", help="ask for this name and password")

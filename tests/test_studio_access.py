@@ -7,6 +7,7 @@ import gradio as gr
 import gradio.oauth
 import pytest
 
+import app as program
 from studio import space_home, visitor_limits
 from studio.access import (
     NOBODY,
@@ -89,6 +90,13 @@ def test_without_a_real_sign_in_nobody_is_the_owner(space, monkeypatch, name):
 )
 def test_who_a_session_belongs_to(space, given, person):
     assert person_of(given, space) == person
+
+
+def test_the_program_is_open_to_the_space_s_proxy_and_begins_with_the_tab_for_visitors(space, monkeypatch):
+    monkeypatch.delenv("GRADIO_SERVER_NAME")
+    assert (program._parse([]).host, program._parse([]).tab) == ("0.0.0.0", "chat")
+    monkeypatch.delenv("SPACE_ID")
+    assert (program._parse([]).host, program._parse([]).tab) == ("127.0.0.1", "data")
 
 
 def test_who_acts_is_known_in_the_block_only(space):

@@ -1,6 +1,6 @@
 """What the app costs: its start beside `import gradio` alone, browsers that watch a run, a large dataset in the page.
 
-    python -m benchmarks.app [--pairs 5] [--seconds 20] [--conversations 100000]
+    python -m benchmarks.app [start watch large] [--pairs 5] [--seconds 20] [--conversations 100000]
 
 Needs the tests' packages and Chromium (`make chromium`). The app is a process of its own and the browser a real one;
 what is timed is from a click until the page shows the answer. Start-ups are interleaved, A B A B, and compared by
@@ -33,15 +33,20 @@ BROWSERS = (0, 1, 3)
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", nargs="*", help="start, watch, large; all of them without it")
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--conversations", type=int, default=100_000)
     options = parser.parse_args()
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium_path())
-        start_up(browser, options.pairs)
-        watching(browser, options.seconds)
-        large_dataset(browser, options.conversations)
+        parts = {
+            "start": lambda: start_up(browser, options.pairs),
+            "watch": lambda: watching(browser, options.seconds),
+            "large": lambda: large_dataset(browser, options.conversations),
+        }
+        for name in options.what or parts:
+            parts[name]()
         browser.close()
 
 
@@ -128,7 +133,7 @@ def large_dataset(browser: Browser, conversations: int) -> None:
         app = RealApp(Path(home)).start()
         try:
             page = browser.new_page()
-            page.set_default_timeout(300_000)
+            page.set_default_timeout(120_000)
             page.goto(app.url)
             page.wait_for_timeout(2000)
             _use(page, app)
@@ -152,10 +157,10 @@ def _use(page: Page, app: RealApp) -> None:
     for when in ("while tokens are counted", "when all are counted"):
         print(f"{when}; {_memory(app)}")
         for text in ("bread cake", "no such words", "9999", ""):
-            timed(f"search '{text}'", lambda text=text: page.locator("#data-search textarea").fill(text))
+            timed(f"search '{text}'", lambda text=text: _search(page, text))
         for _ in range(3):
-            timed("next page", lambda: page.get_by_role("button", name="Next", exact=True).first.click())
-        timed("back", lambda: page.get_by_role("button", name="Previous", exact=True).first.click())
+            timed("next page", lambda: page.get_by_role("button", name="Next page", exact=True).first.click())
+        timed("back", lambda: page.get_by_role("button", name="Previous page", exact=True).first.click())
         page.wait_for_function(
             "() => !document.querySelector('#data-overview').innerText.includes('counted')", timeout=300_000
         )
@@ -164,6 +169,10 @@ def _use(page: Page, app: RealApp) -> None:
     page.locator("#train_counts .facts").wait_for()
     print(f"{'counts before the start (Train)':<36} {1000 * (time.monotonic() - began):>7,.0f} ms until shown")
     print(_memory(app))
+
+
+def _search(page: Page, text: str) -> None:
+    page.locator("#data-search").get_by_role("textbox").fill(text)
 
 
 def _memory(app: RealApp) -> str:

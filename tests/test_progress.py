@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from nanochat_core import FinetuneConfig, Run, processes
+from nanochat_core.progress import LOOK_EVERY_SECONDS
 from tests.kernels import Kernel, run_cells
 from tests.tiny import install_tiny_model, write_conversations
 
@@ -71,6 +72,7 @@ def test_interrupting_the_kernel_saves_and_stops_and_others_can_go_on(config, ho
             assert time.monotonic() < limit
             time.sleep(0.05)
         assert Run.open("mine").status().state == "running"
+        time.sleep(3 * LOOK_EVERY_SECONDS)  # so that the card has shown it
         kernel.interrupt()
         reply, shown = kernel.end_of(request)
         assert reply["status"] == "ok"  # no traceback: the cell ends as if it had been asked to

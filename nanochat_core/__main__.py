@@ -278,6 +278,7 @@ COMMANDS: dict[str, tuple[str, Callable[[list[str]], int] | str]] = {
     "finetune": ("train a model on your own conversations (--nproc N: in N processes, one for each GPU)", _finetune),
     "check": ("look for faults in a file of conversations, and repair them", _check),
     "chat": ("talk to a model", _chat),
+    "eval": ("ask a model questions with known answers, and take its loss on conversations", "command_eval"),
     "models": ("list the models there are", _models),
     "runs": ("list, show, stop or resume training runs", _runs),
     "download": ("fetch a nanochat model from the Hugging Face Hub", "command_download"),

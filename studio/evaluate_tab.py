@@ -2,7 +2,7 @@
 
 import gradio as gr
 
-from studio import charts, evaluate_events, html, run_facts, run_metrics
+from studio import charts, evaluate_events, html, outgoing_panel, run_facts, run_metrics
 from studio.context import Context
 from studio.evaluate_events import EvaluateFields
 from studio.showcode import show_code
@@ -13,6 +13,7 @@ def build(context: Context) -> None:
     gr.HTML(html.lead("Look at what the training did: every run, its loss, and what differs between two of them."))
     fields = EvaluateFields()
     _runs(fields)
+    outgoing_panel.build(context, fields.run)
     _curves(fields)
     _comparison(fields)
     evaluate_events.wire(fields, context)

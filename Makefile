@@ -83,8 +83,10 @@ notebook: install
 notebooks: $(VENV)/.installed-tests
 	$(VENV)/bin/python -m notebooks.execute
 
-bench: install
+bench: chromium
 	$(VENV)/bin/python -m benchmarks.load_memory
+	$(VENV)/bin/python -m benchmarks.data_tab
+	$(VENV)/bin/python -m benchmarks.app
 
 # Rebuilds the practice model from nothing: an hour or two on two cores.
 starter: $(VENV)/.installed-tests

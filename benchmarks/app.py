@@ -83,7 +83,8 @@ def watching(browser: Browser, seconds: float) -> None:
         run = invent_run("bakery", "running", 2000, 1000)
         run.write_launch(**processes.identity().to_dict())  # this program stands for the run, which so is alive
         app = RealApp(Path(home)).start("--tab", "train")
-        stepping, over = threading.Thread(target=_step, args=(run, over := threading.Event())), over
+        over = threading.Event()
+        stepping = threading.Thread(target=_step, args=(run, over))
         stepping.start()
         server, shares, pages = psutil.Process(app.process.pid), {}, []
         try:
@@ -94,6 +95,14 @@ def watching(browser: Browser, seconds: float) -> None:
                     pages[-1].locator("#watch_chart polyline").first.wait_for()
                 time.sleep(5)
                 shares[count] = _share(server, seconds)
+            app.kill()
+            began = time.monotonic()
+            app.start("--tab", "train")
+            page = browser.new_context().new_page()
+            pages.append(page)
+            page.goto(app.url)
+            page.locator("#watch_stop").wait_for()
+            print(f"killed and started again, it shows the run with Stop after {time.monotonic() - began:.1f} s")
         finally:
             over.set()
             stepping.join()

@@ -156,12 +156,12 @@ def large_dataset(browser: Browser, conversations: int) -> None:
             page.set_default_timeout(120_000)
             page.goto(app.url)
             page.wait_for_timeout(2000)
-            _use(page, app)
+            _use(page, app, conversations)
         finally:
             app.close()
 
 
-def _use(page: Page, app: RealApp) -> None:
+def _use(page: Page, app: RealApp, conversations: int) -> None:
     def timed(name: str, selector: str, text: str | None = None) -> None:
         print(f"{name:<36} {page.evaluate(_UNTIL_SHOWN, [selector, text]):>7,.0f} ms until shown", flush=True)
         page.wait_for_timeout(300)
@@ -183,7 +183,7 @@ def _use(page: Page, app: RealApp) -> None:
         )
     page.get_by_role("tab", name="Train", exact=True).click()
     began = time.monotonic()
-    page.locator("#train_counts .facts").wait_for()
+    page.locator("#train_counts .facts").get_by_text(f"{conversations:,}", exact=True).wait_for()
     print(f"{'counts before the start (Train)':<36} {1000 * (time.monotonic() - began):>7,.0f} ms until shown")
     print(_memory(app))
 

@@ -68,7 +68,10 @@ def wire(fields: EvaluateFields, context: Context) -> None:
         **PRIVATE,
     }
     context.page.load(**lists)
-    context.tab.select(**lists)
+    # What the page's load sets while the tab is not open yet fires no change, so what follows from it is drawn here.
+    opened = context.tab.select(**lists)
+    opened.then(**pair)
+    opened.then(draw, look, drawn, **PRIVATE)
     fields.run.change(**of_run)
     gr.on([fields.sort.input, fields.run.input], show_table, pickers[:2], fields.table, **PRIVATE)
     gr.on([one.change for one in look], draw, look, drawn, trigger_mode="always_last", **PRIVATE)

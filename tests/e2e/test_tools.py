@@ -8,7 +8,7 @@ from playwright.sync_api import expect
 from nanochat_core import processes
 from nanochat_core.runs import Run
 from tests.e2e.invented import invent_run
-from tests.e2e.pages import choose_option, open_page
+from tests.e2e.pages import choose_option, open_page, open_tab
 from tests.tiny import install_tiny_model, write_conversations
 
 
@@ -79,9 +79,13 @@ def test_note_rename_delete_and_the_chart_as_files(app, home, open_browser):
     invent_run("cellar", init_lr_frac=0.2)
     running = invent_run("oven", "running", 240, 96)
     running.write_launch(**processes.identity().to_dict())  # these tests stand for the run, which so is alive
-    app.start("--tab", "evaluate")
+    app.start()
     page = open_page(app, open_browser)
+    page.wait_for_timeout(1500)  # until the page's load has filled the lists of a tab that is not open
+    open_tab(page, "Evaluate")
     expect(page.locator("#eval_table")).to_contain_text("120 of 120")
+    expect(page.locator("#eval_compared")).to_contain_text("init_lr_frac")
+    expect(page.locator("#eval_pair svg.wide polyline")).to_have_count(4)
 
     choose_option(page, "#eval_run", "bakery")
     expect(page.locator("#eval_name input, #eval_name textarea").first).to_have_value("bakery")

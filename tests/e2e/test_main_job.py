@@ -71,7 +71,7 @@ def start_and_watch(page: Page, data) -> None:
     page.reload()
     wait_for_step(page, before)  # it went on, and is shown again without a click on the run
     losses = Run.open("cafe").metrics()["train_loss"].dropna().tolist()
-    assert losses[-1] < losses[0]
+    assert len(set(losses)) > 3  # it moves; a few steps alone may well go up
 
 
 def stop_and_resume(page: Page) -> None:
@@ -86,6 +86,8 @@ def stop_and_resume(page: Page) -> None:
     page.locator("#watch_status .badge.finished").wait_for(timeout=900_000)
     steps = run.metrics().dropna(subset="train_loss")["step"].tolist()
     assert steps == list(range(1, run.status().steps + 1))
+    losses = run.metrics()["train_loss"].dropna()
+    assert losses.tail(10).mean() < losses.head(10).mean() / 2
 
 
 def compare_in_chat(page: Page) -> None:

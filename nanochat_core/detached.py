@@ -30,21 +30,25 @@ class _RemoteRun(Protocol):
     def wait(self, timeout: float | None = None) -> RunStatus: ...
 
 
+def independent_environment() -> dict[str, str]:
+    """Ours, plus what makes a process independent of the folder that it is started in."""
+    paths = [str(PROJECT_ROOT), os.environ.get("PYTHONPATH", "")]
+    return {
+        **os.environ,
+        "NANOCHAT_STUDIO_HOME": str(home()),
+        "PYTHONPATH": os.pathsep.join(path for path in paths if path),
+        "PYTHONSAFEPATH": "1",  # a file in that folder must not pass for a module
+    }
+
+
 def start_watcher(tag: str, log_file: Path, token: str | None = None) -> int:
     """Start the watcher of the remote run `tag` and return its pid; one that finds another at work leaves at once.
 
     It outlives this process. token: for the hub, handed over through a pipe and never to be seen in a list of
     processes; without one the watcher uses this machine's login.
     """
-    environment = {
-        key: value for key, value in os.environ.items() if key != RUN_VARIABLE
-    }  # else it counts as a trainer
-    paths = [str(PROJECT_ROOT), os.environ.get("PYTHONPATH", "")]
-    environment |= {
-        "NANOCHAT_STUDIO_HOME": str(home()),
-        "PYTHONPATH": os.pathsep.join(path for path in paths if path),
-        "PYTHONSAFEPATH": "1",
-    }
+    environment = independent_environment()
+    environment.pop(RUN_VARIABLE, None)  # else it counts as a trainer
     with open(log_file, "ab") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", _WATCHER, tag],

@@ -7,7 +7,8 @@ import threading
 
 from nanochat_core import processes
 from nanochat_core.config import FinetuneConfig
-from nanochat_core.paths import PROJECT_ROOT, find_model, home
+from nanochat_core.detached import independent_environment
+from nanochat_core.paths import find_model
 from nanochat_core.presets import original_base
 from nanochat_core.run_record import now
 from nanochat_core.runs import Run
@@ -81,14 +82,10 @@ def _detach(run: Run, command: list[str], environment: dict[str, str]) -> subpro
 
 
 def _environment(run: Run, nproc: int) -> dict[str, str]:
-    """Ours, plus what makes the processes independent of the folder they were started from, and findable."""
-    paths = [str(PROJECT_ROOT), os.environ.get("PYTHONPATH", "")]
+    """What the processes of a run need, and by which they are found."""
     environment = {
-        **os.environ,
-        "NANOCHAT_STUDIO_HOME": str(home()),
+        **independent_environment(),
         processes.RUN_VARIABLE: str(run.path),
-        "PYTHONPATH": os.pathsep.join(path for path in paths if path),
-        "PYTHONSAFEPATH": "1",  # a file in the run's folder must not pass for a module
         "PYTHONUNBUFFERED": "1",
     }
     if sys.platform == "linux":  # all ranks are here: no look-up of the host's name, nothing offered to the network

@@ -1,14 +1,10 @@
 """The process that stands for a run: runs torchrun in itself, passes "save and stop" on, and tells why a run died."""
 
 import argparse
-import contextlib
 import os
-import shutil
 import signal
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -17,6 +13,7 @@ from nanochat_core.failures import CLOSING_SECONDS, Failure, explain, last_excep
 from nanochat_core.orphans import announce_launcher
 from nanochat_core.run_record import now
 from nanochat_core.runs import Run
+from nanochat_core.workspaces import emptied
 
 if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
@@ -90,7 +87,7 @@ def _torchrun(run: Run, nproc: int, worker: str) -> list[Failure]:
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     _close_quickly()
-    with _rank_reports(run) as folder:
+    with emptied(run.path / ".ranks") as folder:  # the ranks leave their exceptions there
         config = LaunchConfig(
             min_nodes=1,
             max_nodes=1,
@@ -111,18 +108,6 @@ def _torchrun(run: Run, nproc: int, worker: str) -> list[Failure]:
                 for rank, failure in error.failures.items()
             ]
     return []
-
-
-@contextlib.contextmanager
-def _rank_reports(run: Run) -> Iterator[Path]:
-    """An empty folder in which the ranks leave their exceptions; also what a killed supervisor left is removed."""
-    folder = run.path / ".ranks"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _close_quickly() -> None:

@@ -16,12 +16,18 @@ def workspace(folder: Path, busy: str) -> Iterator[Path]:
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with filelock.FileLock(folder.with_name(f"{folder.name}.lock"), timeout=0):
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir()
-            try:
-                yield folder
-            finally:
-                shutil.rmtree(folder, ignore_errors=True)
+        with filelock.FileLock(folder.with_name(f"{folder.name}.lock"), timeout=0), emptied(folder):
+            yield folder
     except filelock.Timeout as error:
         raise ValueError(busy) from error
+
+
+@contextlib.contextmanager
+def emptied(folder: Path) -> Iterator[Path]:
+    """`folder`, empty within the block and gone after it; also what a killed process left there is removed."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Mapping
 from html import escape
 
+from nanochat_core.run_card import duration
+
 __all__ = ["badge", "bar", "duration", "empty", "escape", "facts", "lead", "log", "note", "size", "step", "table"]
 
 
@@ -62,18 +64,6 @@ def table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
     body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     return f'<table class="plain fixed"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
-
-
-def duration(seconds: float | None) -> str:
-    """A time as people say it; a dash when it is not known."""
-    if seconds is None:
-        return "–"
-    seconds = max(0, round(seconds))
-    if seconds < 60:
-        return f"{seconds} s"
-    if seconds < 3600:
-        return f"{seconds // 60} min {seconds % 60:02d} s"
-    return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"
 
 
 def size(count: float | None) -> str:

@@ -1,4 +1,4 @@
-"""What this machine can do at most: the rate of matrix products and of reading memory, measured beside what is compared."""
+"""What this machine can do at most: its rate of matrix products and of reading memory, measured in the same run."""
 
 import mmap
 import os
@@ -15,7 +15,7 @@ GEMM_SIZE = 1536
 
 
 def cpu_seconds(work: Callable[[], object]) -> float:
-    """Processor time of `work` over all threads of this process, in seconds: other programs on the machine do not count."""
+    """Seconds of processor time of `work`, over all threads of this process: other programs do not count."""
     before = time.process_time()
     work()
     return time.process_time() - before

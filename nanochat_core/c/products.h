@@ -1,8 +1,7 @@
 // Products of a matrix (outputs, inputs), row by row as torch keeps it, with one or several vectors at once.
 //
 // The vectors are packed first, once for all rows, in the form that suits the matrix's type. Each row of the matrix is
-// read from memory once for up to PER_BLOCK vectors. The order of additions in a result does not depend on how many
-// vectors or threads there are, so a conversation gets the same logits alone and among others.
+// read from memory once for up to PER_BLOCK vectors.
 #ifndef PRODUCTS_H
 #define PRODUCTS_H
 
@@ -12,8 +11,8 @@
 #endif
 
 #define PER_BLOCK 8
-#define AHEAD 1024 // bytes that are fetched before they are needed
-#define EXTRA 64   // bytes after a packed vector: its scale, and the sums of its two halves
+#define AHEAD 16384 // bytes by which what comes next is fetched before it is needed
+#define EXTRA 64   // bytes after a packed vector: its scale, and 128 times its sum
 
 typedef struct {
     const char *rows;
@@ -51,7 +50,8 @@ static void pack(const float *from, char *to, int64_t inputs, int64_t type) {
             high_sum = _mm512_add_epi32(high_sum, high);
             low_sum = _mm512_add_epi32(low_sum, low);
         }
-        float extra[3] = {scale, (float)_mm512_reduce_add_epi32(high_sum), (float)_mm512_reduce_add_epi32(low_sum)};
+        float sum = 256.0f * _mm512_reduce_add_epi32(high_sum) + _mm512_reduce_add_epi32(low_sum);
+        float extra[2] = {scale, 128.0f * sum};
         memcpy(to + inputs * 4, extra, sizeof extra);
         return;
     }
@@ -59,60 +59,93 @@ static void pack(const float *from, char *to, int64_t inputs, int64_t type) {
     memcpy(plain, from, inputs * 4);
 }
 
-// results[r * PER_BLOCK + m] = row r . vector m; `vectors` lie `apart` bytes from each other. R and M are constants.
-INLINE void dots_float(const char *rows, int64_t inputs, const char *vectors, int64_t apart, int R, int M, float *results) {
-    floats sums[4][PER_BLOCK] = {0};
-    for (int64_t i = 0; i < inputs; i += LANES)
-#pragma GCC unroll 4
-        for (int r = 0; r < R; r++) {
-            const char *row = rows + (r * inputs + i) * 4;
-            if (M == 1) __builtin_prefetch(row + AHEAD);
-            floats weights = load((const float *)row);
-#pragma GCC unroll 8
-            for (int m = 0; m < M; m++) sums[r][m] += weights * load((const float *)(vectors + m * apart) + i);
-        }
-#pragma GCC unroll 4
+INLINE void sum_up(floats sums[2][PER_BLOCK], int R, int M, float *results) {
+#pragma GCC unroll 2
     for (int r = 0; r < R; r++)
 #pragma GCC unroll 8
         for (int m = 0; m < M; m++) results[r * PER_BLOCK + m] = sum_of(sums[r][m]);
 }
 
-INLINE void dots_half(const char *rows, int64_t inputs, const char *vectors, int64_t apart, int R, int M, float *results) {
-    floats sums[4][PER_BLOCK] = {0};
-    for (int64_t i = 0; i < inputs; i += 2 * LANES)
+// Each of these gives results[r * PER_BLOCK + m] = row r . vector m, for constant R and M; `vectors` lie `apart` bytes from
+// each other. One vector: one stream through memory, which the processor foresees by itself, in several sums that do not
+// wait for each other. More: two rows share each load of a vector, and what comes next is fetched into the second cache.
+INLINE void dots_float(const char *rows, int64_t inputs, const char *vectors, int64_t apart, int R, int M, float *results) {
+    floats sums[2][PER_BLOCK] = {0};
+    if (M == 1) {
+        for (int64_t i = 0; i < inputs; i += 4 * LANES)
 #pragma GCC unroll 4
+            for (int part = 0; part < 4; part++)
+                sums[0][part] += load((const float *)rows + i + part * LANES) * load((const float *)vectors + i + part * LANES);
+        results[0] = sum_of((sums[0][0] + sums[0][1]) + (sums[0][2] + sums[0][3]));
+        return;
+    }
+    for (int64_t i = 0; i < inputs; i += LANES) {
+        floats weights[2];
+#pragma GCC unroll 2
         for (int r = 0; r < R; r++) {
-            const char *row = rows + (r * inputs + i) * 2;
-            if (M == 1) __builtin_prefetch(row + AHEAD);
-            words pairs = (words)load((const float *)row);
-            floats even = (floats)(pairs << 16), odd = (floats)(pairs & 0xffff0000u);
-#pragma GCC unroll 8
-            for (int m = 0; m < M; m++) {
-                const float *vector = (const float *)(vectors + m * apart) + i;
-                sums[r][m] += even * load(vector);
-                sums[r][m] += odd * load(vector + LANES);
-            }
+            __builtin_prefetch(rows + (i + r * LANES) * 4 + AHEAD, 0, 2);
+            weights[r] = load((const float *)rows + r * inputs + i);
         }
-#pragma GCC unroll 4
-    for (int r = 0; r < R; r++)
 #pragma GCC unroll 8
-        for (int m = 0; m < M; m++) results[r * PER_BLOCK + m] = sum_of(sums[r][m]);
+        for (int m = 0; m < M; m++) {
+            floats vector = load((const float *)(vectors + m * apart) + i);
+#pragma GCC unroll 2
+            for (int r = 0; r < R; r++) sums[r][m] += weights[r] * vector;
+        }
+    }
+    sum_up(sums, R, M, results);
+}
+
+INLINE void dots_half(const char *rows, int64_t inputs, const char *vectors, int64_t apart, int R, int M, float *results) {
+    floats sums[2][PER_BLOCK] = {0};
+    if (M == 1) {
+        for (int64_t i = 0; i < inputs; i += 4 * LANES)
+#pragma GCC unroll 2
+            for (int part = 0; part < 2; part++) {
+                const float *vector = (const float *)vectors + i + part * 2 * LANES;
+                words pairs = (words)load((const float *)(rows + (i + part * 2 * LANES) * 2));
+                sums[0][2 * part] += (floats)(pairs << 16) * load(vector);
+                sums[0][2 * part + 1] += (floats)(pairs & 0xffff0000u) * load(vector + LANES);
+            }
+        results[0] = sum_of((sums[0][0] + sums[0][1]) + (sums[0][2] + sums[0][3]));
+        return;
+    }
+    for (int64_t i = 0; i < inputs; i += 2 * LANES) {
+        words pairs[2];
+#pragma GCC unroll 2
+        for (int r = 0; r < R; r++) {
+            __builtin_prefetch(rows + (i + r * 2 * LANES) * 2 + AHEAD, 0, 2);
+            pairs[r] = (words)load((const float *)(rows + (r * inputs + i) * 2));
+        }
+#pragma GCC unroll 8
+        for (int m = 0; m < M; m++) {
+            floats vector = load((const float *)(vectors + m * apart) + i);
+#pragma GCC unroll 2
+            for (int r = 0; r < R; r++) sums[r][m] += (floats)(pairs[r] << 16) * vector;
+        }
+#pragma GCC unroll 8
+        for (int m = 0; m < M; m++) {
+            floats vector = load((const float *)(vectors + m * apart) + i + LANES);
+#pragma GCC unroll 2
+            for (int r = 0; r < R; r++) sums[r][m] += (floats)(pairs[r] & 0xffff0000u) * vector;
+        }
+    }
+    sum_up(sums, R, M, results);
 }
 
 #if defined(__AVX512VNNI__)
 INLINE void dots_byte(const char *rows, int64_t inputs, const char *vectors, int64_t apart, int R, int M, float *results) {
-    __m512i highs[4][PER_BLOCK], lows[4][PER_BLOCK];
+    __m512i highs[2][PER_BLOCK], lows[2][PER_BLOCK];
     const __m512i middle = _mm512_set1_epi8((char)0x80); // the instruction takes one side unsigned: weights + 128
-#pragma GCC unroll 4
+#pragma GCC unroll 2
     for (int r = 0; r < R; r++)
 #pragma GCC unroll 8
         for (int m = 0; m < M; m++) highs[r][m] = lows[r][m] = _mm512_setzero_si512();
     for (int64_t i = 0; i < inputs; i += 64)
-#pragma GCC unroll 4
+#pragma GCC unroll 2
         for (int r = 0; r < R; r++) {
-            const char *row = rows + r * inputs + i;
-            if (M == 1) __builtin_prefetch(row + AHEAD);
-            __m512i weights = _mm512_xor_si512(_mm512_loadu_si512(row), middle);
+            if (M > 1) __builtin_prefetch(rows + i + r * 64 + AHEAD, 0, 2);
+            __m512i weights = _mm512_xor_si512(_mm512_loadu_si512(rows + r * inputs + i), middle);
 #pragma GCC unroll 8
             for (int m = 0; m < M; m++) {
                 const char *vector = vectors + m * apart + i;
@@ -120,71 +153,80 @@ INLINE void dots_byte(const char *rows, int64_t inputs, const char *vectors, int
                 lows[r][m] = _mm512_dpbusd_epi32(lows[r][m], weights, _mm512_loadu_si512(vector + inputs));
             }
         }
-#pragma GCC unroll 4
+#pragma GCC unroll 2
     for (int r = 0; r < R; r++)
 #pragma GCC unroll 8
         for (int m = 0; m < M; m++) {
-            float extra[3];
+            float extra[2];
             memcpy(extra, vectors + m * apart + inputs * 4, sizeof extra);
-            float high = (float)_mm512_reduce_add_epi32(highs[r][m]) - 128.0f * extra[1];
-            float low = (float)_mm512_reduce_add_epi32(lows[r][m]) - 128.0f * extra[2];
-            results[r * PER_BLOCK + m] = extra[0] * (256.0f * high + low);
+            floats sum = (floats)_mm512_cvtepi32_ps(highs[r][m]) * 256.0f + (floats)_mm512_cvtepi32_ps(lows[r][m]);
+            results[r * PER_BLOCK + m] = extra[0] * (sum_of(sum) - extra[1]);
         }
 }
 #else
 INLINE void dots_byte(const char *rows, int64_t inputs, const char *vectors, int64_t apart, int R, int M, float *results) {
-    floats sums[4][PER_BLOCK] = {0};
-    for (int64_t i = 0; i < inputs; i += LANES)
-#pragma GCC unroll 4
+    floats sums[2][PER_BLOCK] = {0};
+    for (int64_t i = 0; i < inputs; i += LANES) {
+        floats weights[2];
+#pragma GCC unroll 2
         for (int r = 0; r < R; r++) {
             bytes16 bytes;
             memcpy(&bytes, rows + r * inputs + i, sizeof bytes);
-            floats weights = __builtin_convertvector(bytes, floats);
-#pragma GCC unroll 8
-            for (int m = 0; m < M; m++) sums[r][m] += weights * load((const float *)(vectors + m * apart) + i);
+            weights[r] = __builtin_convertvector(bytes, floats);
         }
-#pragma GCC unroll 4
-    for (int r = 0; r < R; r++)
 #pragma GCC unroll 8
-        for (int m = 0; m < M; m++) results[r * PER_BLOCK + m] = sum_of(sums[r][m]);
+        for (int m = 0; m < M; m++) {
+            floats vector = load((const float *)(vectors + m * apart) + i);
+#pragma GCC unroll 2
+            for (int r = 0; r < R; r++) sums[r][m] += weights[r] * vector;
+        }
+    }
+    sum_up(sums, R, M, results);
 }
 #endif
 
-#define DOTS(R, M)                                                                                  \
-    static void dots_##R##_##M(const matrix *a, int64_t row, const char *vectors, float *results) { \
-        const char *rows = a->rows + row * a->inputs * size_of(a->type);                            \
-        int64_t apart = packed_bytes(a->inputs);                                                    \
-        if (a->type == FLOAT32) dots_float(rows, a->inputs, vectors, apart, R, M, results);         \
-        else if (a->type == BFLOAT16) dots_half(rows, a->inputs, vectors, apart, R, M, results);    \
-        else dots_byte(rows, a->inputs, vectors, apart, R, M, results);                             \
-    }
-DOTS(4, 1) DOTS(4, 2) DOTS(4, 4) DOTS(2, 8) DOTS(1, 1) DOTS(1, 2) DOTS(1, 4) DOTS(1, 8)
-#undef DOTS
-
-typedef void (*dots)(const matrix *, int64_t row, const char *vectors, float *results);
-
-static void product_of_block(const matrix *a, int64_t from, int64_t to, const char *vectors, int count, float *out, int64_t out_apart) {
-    dots many = count == 8 ? dots_2_8 : count == 4 ? dots_4_4 : count == 2 ? dots_4_2 : dots_4_1;
-    dots single = count == 8 ? dots_1_8 : count == 4 ? dots_1_4 : count == 2 ? dots_1_2 : dots_1_1;
-    int width = count == 8 ? 2 : 4;
-    float results[4 * PER_BLOCK];
+// Rows `from` to `to` of the product with M packed vectors: out[m * out_apart + row - from].
+INLINE void product_of_block(const matrix *a, int64_t from, int64_t to, const char *vectors, int M, int64_t type, float *out, int64_t out_apart) {
+    int64_t inputs = a->inputs, apart = packed_bytes(inputs);
+    float results[2 * PER_BLOCK];
     for (int64_t row = from; row < to;) {
-        int rows = row + width <= to ? width : 1;
-        (rows == width ? many : single)(a, row, vectors, results);
-        for (int r = 0; r < rows; r++)
-            for (int m = 0; m < count; m++)
-                out[m * out_apart + row - from + r] = results[r * PER_BLOCK + m] * (a->type == INT8 ? a->scales[row + r] : 1.0f);
-        row += rows;
+        const char *rows = a->rows + row * inputs * size_of(type);
+        int count = M > 1 && row + 2 <= to ? 2 : 1;
+        if (type == FLOAT32 && count == 2) dots_float(rows, inputs, vectors, apart, 2, M, results);
+        else if (type == FLOAT32) dots_float(rows, inputs, vectors, apart, 1, M, results);
+        else if (type == BFLOAT16 && count == 2) dots_half(rows, inputs, vectors, apart, 2, M, results);
+        else if (type == BFLOAT16) dots_half(rows, inputs, vectors, apart, 1, M, results);
+        else if (count == 2) dots_byte(rows, inputs, vectors, apart, 2, M, results);
+        else dots_byte(rows, inputs, vectors, apart, 1, M, results);
+        for (int r = 0; r < count; r++, row++)
+            for (int m = 0; m < M; m++)
+                out[m * out_apart + row - from] = results[r * PER_BLOCK + m] * (type == INT8 ? a->scales[row] : 1.0f);
     }
 }
+
+#define BLOCK(M, TYPE)                                                                                                  \
+    static void block_##M##_##TYPE(const matrix *a, int64_t from, int64_t to, const char *v, float *out, int64_t apart) { \
+        product_of_block(a, from, to, v, M, TYPE, out, apart);                                                          \
+    }
+BLOCK(1, FLOAT32) BLOCK(2, FLOAT32) BLOCK(4, FLOAT32) BLOCK(8, FLOAT32)
+BLOCK(1, BFLOAT16) BLOCK(2, BFLOAT16) BLOCK(4, BFLOAT16) BLOCK(8, BFLOAT16)
+BLOCK(1, INT8) BLOCK(2, INT8) BLOCK(4, INT8)
+#undef BLOCK
+
+typedef void (*block)(const matrix *, int64_t from, int64_t to, const char *vectors, float *out, int64_t out_apart);
+static const block blocks[3][4] = {
+    {block_1_FLOAT32, block_2_FLOAT32, block_4_FLOAT32, block_8_FLOAT32},
+    {block_1_BFLOAT16, block_2_BFLOAT16, block_4_BFLOAT16, block_8_BFLOAT16},
+    {block_1_INT8, block_2_INT8, block_4_INT8, block_4_INT8}, // it needs twice the sums
+};
 
 // Rows `from` to `to` of the product with `count` packed vectors: out[m * out_apart + row - from].
 static void product(const matrix *a, int64_t from, int64_t to, const char *vectors, int64_t count, float *out, int64_t out_apart) {
     for (int64_t begin = 0; begin < count;) {
         int64_t left = count - begin;
-        int block = left >= 8 ? 8 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
-        product_of_block(a, from, to, vectors + begin * packed_bytes(a->inputs), block, out + begin * out_apart, out_apart);
-        begin += block;
+        int power = left >= 8 && a->type != INT8 ? 3 : left >= 4 ? 2 : left >= 2 ? 1 : 0;
+        blocks[a->type][power](a, from, to, vectors + begin * packed_bytes(a->inputs), out + begin * out_apart, out_apart);
+        begin += 1 << power;
     }
 }
 

@@ -60,6 +60,10 @@ static void pack(const float *from, char *to, int64_t inputs, int64_t type) {
 }
 
 INLINE void sum_up(floats sums[2][PER_BLOCK], int R, int M, float *results) {
+    if (R * M == LANES) {
+        sums_of(sums[0], results);
+        return;
+    }
 #pragma GCC unroll 2
     for (int r = 0; r < R; r++)
 #pragma GCC unroll 8
@@ -83,7 +87,7 @@ INLINE void dots_float(const char *rows, int64_t inputs, const char *vectors, in
         floats weights[2];
 #pragma GCC unroll 2
         for (int r = 0; r < R; r++) {
-            __builtin_prefetch(rows + (i + r * LANES) * 4 + AHEAD, 0, 2);
+            __builtin_prefetch(rows + (i * R + r * LANES) * 4 + AHEAD, 0, 2);
             weights[r] = load((const float *)rows + r * inputs + i);
         }
 #pragma GCC unroll 8
@@ -114,7 +118,7 @@ INLINE void dots_half(const char *rows, int64_t inputs, const char *vectors, int
         words pairs[2];
 #pragma GCC unroll 2
         for (int r = 0; r < R; r++) {
-            __builtin_prefetch(rows + (i + r * 2 * LANES) * 2 + AHEAD, 0, 2);
+            __builtin_prefetch(rows + (i * R + r * 2 * LANES) * 2 + AHEAD, 0, 2);
             pairs[r] = (words)load((const float *)(rows + (r * inputs + i) * 2));
         }
 #pragma GCC unroll 8
@@ -144,7 +148,7 @@ INLINE void dots_byte(const char *rows, int64_t inputs, const char *vectors, int
     for (int64_t i = 0; i < inputs; i += 64)
 #pragma GCC unroll 2
         for (int r = 0; r < R; r++) {
-            if (M > 1) __builtin_prefetch(rows + i + r * 64 + AHEAD, 0, 2);
+            if (M > 1) __builtin_prefetch(rows + i * R + r * 64 + AHEAD, 0, 2);
             __m512i weights = _mm512_xor_si512(_mm512_loadu_si512(rows + r * inputs + i), middle);
 #pragma GCC unroll 8
             for (int m = 0; m < M; m++) {

@@ -65,6 +65,40 @@ INLINE float sum_of(floats value) {
     return (sum[0] + sum[1]) + (sum[2] + sum[3]);
 }
 
+// The sums of sixteen vectors, in order: folded together pair by pair, which is a third of the work of one by one.
+#if defined(__has_builtin)
+#if __has_builtin(__builtin_shufflevector)
+#define FOLDS
+#define FOLD_8(a, b)                                                        \
+    (__builtin_shufflevector(a, b, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23) + \
+     __builtin_shufflevector(a, b, 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31))
+#define FOLD_4(a, b)                                                        \
+    (__builtin_shufflevector(a, b, 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27) + \
+     __builtin_shufflevector(a, b, 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31))
+#define FOLD_2(a, b)                                                        \
+    (__builtin_shufflevector(a, b, 0, 1, 4, 5, 8, 9, 12, 13, 16, 17, 20, 21, 24, 25, 28, 29) + \
+     __builtin_shufflevector(a, b, 2, 3, 6, 7, 10, 11, 14, 15, 18, 19, 22, 23, 26, 27, 30, 31))
+#define FOLD_1(a, b)                                                        \
+    (__builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30) + \
+     __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31))
+#endif
+#endif
+
+INLINE void sums_of(const floats *vectors, float *sums) {
+#ifdef FOLDS
+    floats v[16];
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i++) v[i] = FOLD_8(vectors[2 * i], vectors[2 * i + 1]);
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) v[i] = FOLD_4(v[2 * i], v[2 * i + 1]);
+#pragma GCC unroll 2
+    for (int i = 0; i < 2; i++) v[i] = FOLD_2(v[2 * i], v[2 * i + 1]);
+    store(sums, FOLD_1(v[0], v[1]));
+#else
+    for (int i = 0; i < 16; i++) sums[i] = sum_of(vectors[i]);
+#endif
+}
+
 INLINE floats choose(ints condition, floats yes, floats no) {
     return (floats)((condition & (ints)yes) | (~condition & (ints)no));
 }

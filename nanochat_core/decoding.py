@@ -14,7 +14,10 @@ from nanochat_core.cache import KVCache
 from nanochat_core.native import library
 
 MAX_TOKENS = 128
-"""New tokens, of all rows together, up to which the step is used: beyond, torch's matrix products are as fast."""
+"""New tokens, of all rows together, up to which the step is used: beyond, torch's matrix products are as fast.
+
+Not so with weights in int8, which torch would have to turn into floats first.
+"""
 
 _TYPES = {torch.float32: 0, torch.bfloat16: 1, torch.int8: 2}
 _MATRICES = {"q": "attn.c_q", "k": "attn.c_k", "v": "attn.c_v", "o": "attn.c_proj", "fc": "mlp.c_fc", "proj": "mlp.c_proj"}
@@ -73,9 +76,13 @@ class DecodeStep:
         self._shape = _Shape()
         self._layers = (_Layer * model.config.n_layer)()
 
+    def __reduce__(self) -> tuple:
+        """A copy of the model, or one that was pickled, finds its own."""
+        return _nothing, ()
+
     def takes(self, ids: Tensor, cache: KVCache) -> bool:
         """Whether the step can do this; else torch does."""
-        if ids.numel() > MAX_TOKENS or max(cache.lengths) + ids.shape[1] > cache.capacity:
+        if not ids.is_cpu or max(cache.lengths) + ids.shape[1] > cache.capacity:
             return False
         if any(block._forward_hooks for block in self._model.transformer.h):  # they want to see tensors
             return False
@@ -86,7 +93,8 @@ class DecodeStep:
         if places != self._places:
             self._fits = self._describe()
             self._places = places
-        return self._fits and cache.keys[0].dtype in (torch.float32, torch.bfloat16)
+        small = ids.numel() <= MAX_TOKENS or self._shape.matrix_type == _TYPES[torch.int8]
+        return self._fits and small and cache.keys[0].dtype in (torch.float32, torch.bfloat16)
 
     def __call__(self, ids: Tensor, cache: KVCache, counts: list[int]) -> Tensor:
         """`GPT._continue`: the new tokens `ids` (B, T) into the cache; logits (B, 1, vocab_size) at each last real one."""
@@ -122,6 +130,8 @@ class DecodeStep:
         if not all(p.is_cpu and p.is_contiguous() for p in model.parameters()):
             return False
         types = [{p.dtype for p in group} for group in ((m.weight for m in matrices), tables, gates)]
+        if any(s.dtype != torch.float32 for s in (getattr(m, "scales", None) for m in matrices) if s is not None):
+            return False
         if any(len(found) > 1 or not found <= _TYPES.keys() for found in types) or config.n_embd % 64 or config.head_dim % 16:
             return False
         kinds = [_TYPES[next(iter(found))] if found else 0 for found in types]
@@ -179,6 +189,10 @@ def decode_step(model: nn.Module) -> DecodeStep | None:
     """The step for a model on a CPU; None where there is no compiled code."""
     compiled = library("decode") if model.device.type == "cpu" else None
     return DecodeStep(model, compiled) if compiled else None
+
+
+def _nothing() -> None:
+    return None
 
 
 def _scales_of(module: Any) -> int | None:

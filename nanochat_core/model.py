@@ -167,7 +167,7 @@ class GPT(nn.Module):
             self.smear_lambda = nn.Parameter(torch.zeros(1))
             self.backout_lambda = nn.Parameter(torch.zeros(1))
         self._rotary: tuple[Tensor, Tensor] | None = None
-        self._step: DecodeStep | None = None
+        self.decoder: DecodeStep | None = None
 
     @property
     def device(self) -> torch.device:
@@ -242,10 +242,10 @@ class GPT(nn.Module):
 
     @torch.no_grad()
     def _continue(self, ids: Tensor, cache: KVCache, counts: list[int]) -> Tensor:
-        if ids.is_cpu and self._step is None:
-            self._step = decode_step(self)
-        if ids.is_cpu and self._step is not None and self._step.takes(ids, cache):
-            return self._step(ids, cache, counts)
+        if self.decoder is None:
+            self.decoder = decode_step(self)
+        if self.decoder is not None and self.decoder.takes(ids, cache):
+            return self.decoder(ids, cache, counts)
         positions = cache.positions(ids.shape[1])
         cos, sin = self._rotary_at(positions)
         before = None

@@ -12,6 +12,7 @@
 #define EPSILON 1.1920929e-07f
 #define SOFTCAP 15.0f
 #define PIECE_BYTES 65536 // of a matrix that a thread takes at once
+#define GROUP 32          // vectors whose products are kept apart until they are added
 
 typedef struct {
     const char *q, *k, *v, *o, *fc, *proj;                                            // matrices (outputs, inputs)
@@ -191,13 +192,16 @@ static void multiply(step *s, const matrix *a, int64_t count, float *out, int64_
     atomic_llong *taken = &s->taken[(*counter)++];
     int64_t rows = PIECE_BYTES / (a->inputs * size_of(a->type)) / 4 * 4;
     rows = rows < 4 ? 4 : rows > 256 ? 256 : rows;
-    float added[rows * (then == ADD ? count : 1)];
+    float added[256 * GROUP];
     for (int64_t from; (from = take(taken, rows)) < a->outputs;) {
         int64_t to = from + rows < a->outputs ? from + rows : a->outputs;
         if (then != ADD) product(a, from, to, s->packed, count, out + from, out_apart);
-        else product(a, from, to, s->packed, count, added, rows);
-        for (int64_t m = 0; then == ADD && m < count; m++)
-            for (int64_t row = from; row < to; row++) out[m * out_apart + row] += added[m * rows + row - from];
+        for (int64_t begin = 0; then == ADD && begin < count; begin += GROUP) {
+            int64_t size = begin + GROUP < count ? GROUP : count - begin;
+            product(a, from, to, s->packed + begin * packed_bytes(a->inputs), size, added, rows);
+            for (int64_t m = 0; m < size; m++)
+                for (int64_t row = from; row < to; row++) out[(begin + m) * out_apart + row] += added[m * rows + row - from];
+        }
         for (int64_t m = 0; then == CAP && m < count; m++) {
             float *part = out + m * out_apart;
             int64_t row = from;

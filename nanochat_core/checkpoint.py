@@ -3,10 +3,7 @@
 Reading never runs code from a file, maps the file instead of copying it, and holds at most one tensor twice.
 """
 
-import ctypes
 import json
-import mmap
-import sys
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -17,15 +14,20 @@ from torch import Tensor
 
 from nanochat_core.files import sha256_of, write_atomically, write_json
 from nanochat_core.generations import detect_generation, is_table
-from nanochat_core.huge_pages import huge_empty
+from nanochat_core.huge_pages import forget_pages, huge_empty
 from nanochat_core.model import GPT, GPTConfig
 from nanochat_core.paths import find_model, meta_path, weights_path
+from nanochat_core.quantization import quantize_int8
 from nanochat_core.tokenizer import Tokenizer
 
 COMPILED_PREFIX = "_orig_mod."  # torch.compile leaves it in the names
 COPY_BYTES = 32 << 20
 SMALL_BYTES = 1 << 30
 """Up to this size in fp32 a model is kept in fp32 on a CPU: exact, and fast without bf16 instructions."""
+
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.int8}
+"""In what a model can be held for inference."""
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
@@ -124,23 +126,8 @@ def _placed(stored: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
     rows = max(1, COPY_BYTES // stored[0].nbytes)
     for old, new in zip(stored.split(rows), target.split(rows)):
         new.copy_(old)
-        _forget_pages(old)
+        forget_pages(old)
     return target
-
-
-def _forget_pages(tensor: Tensor) -> None:
-    """Give back the memory of a mapped tensor that was copied elsewhere; the file still has it.
-
-    The system would do so by itself once memory is short. Until then the process looks, and a container is
-    accounted, as if it held the weights twice.
-    """
-    if sys.platform != "linux":
-        return
-    page = mmap.PAGESIZE
-    start = -(-tensor.data_ptr() // page) * page  # whole pages only: the neighbours' may not be read yet
-    size = (tensor.data_ptr() + tensor.nbytes - start) // page * page
-    if size > 0:
-        ctypes.CDLL(None).madvise(ctypes.c_void_p(start), ctypes.c_size_t(size), mmap.MADV_DONTNEED)
 
 
 def load_model(
@@ -151,8 +138,8 @@ def load_model(
 ) -> tuple[GPT, Tokenizer, dict[str, Any]]:
     """(model, tokenizer, meta) of the model called `name`, for inference: parameters in `dtype`, gradients off.
 
-    `dtype` None takes bf16 on an accelerator, fp32 for a small model on a CPU, and what the file holds for a
-    large one. Raises ValueError in a sentence when there is no such model or its files do not fit together.
+    `dtype` None takes bf16 on an accelerator and for a large model, fp32 for a small one on a CPU; torch.int8 rounds
+    the matrices to eight bits, on a CPU only (see `quantization`). Raises ValueError in a sentence when there is no such model or its files do not fit together.
     """
     files = find_model(name, step)
     meta = read_meta(files.meta)
@@ -165,9 +152,29 @@ def load_model(
             f"{config.vocab_size}. Put the model's own tokenizer.pkl into {files.folder}."
         )
     device = torch.device(device)
-    dtype = dtype or inference_dtype(device, weights)
-    model = build_model(config, weights, device, dtype, compute_dtype=dtype)
-    return model.eval().requires_grad_(False), tokenizer, meta
+    return build_for_inference(config, weights, device, dtype), tokenizer, meta
+
+
+def build_for_inference(
+    config: GPTConfig, weights: dict[str, Tensor], device: torch.device, dtype: torch.dtype | None
+) -> GPT:
+    """`build_model` for a model that is not trained, with the `dtype` of `load_model`."""
+    best = inference_dtype(device, weights)
+    if dtype != torch.int8:
+        model = build_model(config, weights, device, dtype or best, compute_dtype=dtype or best)
+    elif device.type == "cpu":
+        held = weights["lm_head.weight"].dtype
+        model = quantize_int8(build_model(config, weights, device, held, best, mapped=True), mapped=True)
+    else:
+        raise ValueError(f"Weights in int8 are for a CPU, and this is {device.type}. Take bfloat16.")
+    return model.eval().requires_grad_(False)
+
+
+def dtype_named(name: str | None) -> torch.dtype | None:
+    """The dtype that a person calls `name`; None for None. ValueError for a name that is none of DTYPES."""
+    if name is not None and name not in DTYPES:
+        raise ValueError(f"dtype is '{name}'; it must be one of {', '.join(DTYPES)}.")
+    return DTYPES.get(name)
 
 
 def inference_dtype(device: torch.device, weights: Mapping[str, Tensor]) -> torch.dtype:

@@ -1,6 +1,7 @@
 """Memory for weights in pages of 2 MB: decoding streams them all for every token, from 4 KB pages at half the speed."""
 
 import contextlib
+import ctypes
 import mmap
 import sys
 
@@ -25,3 +26,18 @@ def huge_empty(shape: torch.Size, dtype: torch.dtype) -> Tensor:
     whole = torch.frombuffer(block, dtype=torch.uint8)  # keeps the mapping for as long as it is used
     start = -whole.data_ptr() % HUGE_BYTES
     return whole[start : start + size].view(dtype).view(shape)
+
+
+def forget_pages(tensor: Tensor) -> None:
+    """Give back the memory of a mapped tensor that was copied elsewhere; the file still has it.
+
+    The system would do so by itself once memory is short. Until then the process looks, and a container is
+    accounted, as if it held the weights twice.
+    """
+    if sys.platform != "linux":
+        return
+    page = mmap.PAGESIZE
+    start = -(-tensor.data_ptr() // page) * page  # whole pages only: the neighbours' may not be read yet
+    size = (tensor.data_ptr() + tensor.nbytes - start) // page * page
+    if size > 0:
+        ctypes.CDLL(None).madvise(ctypes.c_void_p(start), ctypes.c_size_t(size), mmap.MADV_DONTNEED)

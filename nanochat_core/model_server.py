@@ -22,7 +22,7 @@ from typing import IO, Any
 import psutil
 import torch
 
-from nanochat_core.checkpoint import build_model, inference_dtype, model_config, read_meta, read_weights
+from nanochat_core.checkpoint import build_for_inference, dtype_named, model_config, read_meta, read_weights
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.engine import Engine
 from nanochat_core.paths import find_model
@@ -34,7 +34,6 @@ from nanochat_core.tokenizer import Tokenizer
 PROGRESS_SECONDS = 0.2
 SETTINGS = ("max_tokens", "temperature", "top_k", "seed")
 _OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|Cannot allocate|bad_alloc|MemoryError", re.IGNORECASE)
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 Say = Callable[..., None]
 
@@ -101,11 +100,11 @@ class ModelServer:
         say("progress", fraction=0.0, text=f"Reading {files.weights.name}")
         meta, weights = read_meta(files.meta), read_weights(files.weights)
         tokenizer = Tokenizer.from_directory(files.tokenizer_dir)
-        dtype = _DTYPES[request["dtype"]] if request.get("dtype") else inference_dtype(device, weights)
         total = len(weights)
         with _reported(lambda: 1 - len(weights) / total, f"Loading {files.weights.name}", say):
-            model = build_model(model_config(meta, weights), weights, device, dtype, compute_dtype=dtype)
-        self._engine = Engine(model.eval().requires_grad_(False), tokenizer)
+            dtype = dtype_named(request.get("dtype"))
+            model = build_for_inference(model_config(meta, weights), weights, device, dtype)
+        self._engine = Engine(model, tokenizer)
         for block in model.transformer.h:  # so that a stop is heeded within a layer's time, also in a long prompt
             block.register_forward_pre_hook(self._check_stop)
         say(
@@ -113,7 +112,7 @@ class ModelServer:
             step=files.step,
             parameters=sum(parameter.numel() for parameter in model.parameters()),
             device=device.type,
-            dtype=str(dtype).removeprefix("torch."),
+            dtype=str(model.lm_head.weight.dtype).removeprefix("torch."),
             context=model.config.sequence_len,
             seconds=time.perf_counter() - started,
             **memory(),

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from nanochat_core.attention import Layout, attend, causal_mask
 from nanochat_core.cache import KVCache
+from nanochat_core.decoding import DecodeStep, decode_step
 from nanochat_core.generations import GENERATIONS
 from nanochat_core.loss import SOFTCAP, cross_entropy_sum, token_nats
 
@@ -166,6 +167,7 @@ class GPT(nn.Module):
             self.smear_lambda = nn.Parameter(torch.zeros(1))
             self.backout_lambda = nn.Parameter(torch.zeros(1))
         self._rotary: tuple[Tensor, Tensor] | None = None
+        self._step: DecodeStep | None = None
 
     @property
     def device(self) -> torch.device:
@@ -240,6 +242,10 @@ class GPT(nn.Module):
 
     @torch.no_grad()
     def _continue(self, ids: Tensor, cache: KVCache, counts: list[int]) -> Tensor:
+        if ids.is_cpu and self._step is None:
+            self._step = decode_step(self)
+        if ids.is_cpu and self._step is not None and self._step.takes(ids, cache):
+            return self._step(ids, cache, counts)
         positions = cache.positions(ids.shape[1])
         cos, sin = self._rotary_at(positions)
         before = None
@@ -287,11 +293,14 @@ class GPT(nn.Module):
 
     def _rotary_at(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """cos and sin, (B, T, 1, head_dim / 2), at these positions; the table grows as needed."""
-        needed = int(positions.max()) + 1 if positions.numel() else 1
-        if self._rotary is None or self._rotary[0].device != positions.device or len(self._rotary[0]) < needed:
-            self._rotary = self._rotary_table(max(needed, self.config.sequence_len), positions.device)
-        cos, sin = self._rotary
+        cos, sin = self.rotary(int(positions.max()) + 1 if positions.numel() else 1, positions.device)
         return cos[positions][:, :, None].to(self.compute_dtype), sin[positions][:, :, None].to(self.compute_dtype)
+
+    def rotary(self, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        """cos and sin in fp32, (at least `length`, head_dim / 2); made anew only when it must be longer."""
+        if self._rotary is None or self._rotary[0].device != device or len(self._rotary[0]) < length:
+            self._rotary = self._rotary_table(max(length, self.config.sequence_len), device)
+        return self._rotary
 
     def _rotary_table(self, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
         channels = torch.arange(0, self.config.head_dim, 2, dtype=torch.float32, device=device)

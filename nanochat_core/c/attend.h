@@ -1,0 +1,45 @@
+// Attention of one new token's heads over the cached keys and values of its row.
+#ifndef ATTEND_H
+#define ATTEND_H
+
+#include "vectors.h"
+
+// y (size) = softmax(q . keys) values over `count` positions, for q already scaled. `scores` has room for count + 16.
+INLINE void attend_as(const float *q, const char *keys, const char *values, int64_t count, int64_t size, float *scores, float *y, int64_t type) {
+    float largest = -INFINITY;
+    for (int64_t j = 0; j < count; j++) {
+        floats sum = {0};
+        for (int64_t d = 0; d < size; d += LANES) sum += load(q + d) * load_as(keys, j * size + d, type);
+        scores[j] = sum_of(sum);
+        if (scores[j] > largest) largest = scores[j];
+    }
+    for (int64_t j = count; j < count + LANES; j++) scores[j] = -INFINITY;
+    floats total = {0};
+    for (int64_t j = 0; j < count; j += LANES) {
+        floats weights = exp_of(load(scores + j) - largest);
+        store(scores + j, weights);
+        total += weights;
+    }
+    float inverse = 1.0f / sum_of(total);
+    int64_t d = 0;
+    for (; d + 4 * LANES <= size; d += 4 * LANES) {
+        floats sums[4] = {0};
+        for (int64_t j = 0; j < count; j++)
+#pragma GCC unroll 4
+            for (int part = 0; part < 4; part++) sums[part] += scores[j] * load_as(values, j * size + d + part * LANES, type);
+#pragma GCC unroll 4
+        for (int part = 0; part < 4; part++) store(y + d + part * LANES, sums[part] * inverse);
+    }
+    for (; d < size; d += LANES) {
+        floats sum = {0};
+        for (int64_t j = 0; j < count; j++) sum += scores[j] * load_as(values, j * size + d, type);
+        store(y + d, sum * inverse);
+    }
+}
+
+static void attend(const float *q, const char *keys, const char *values, int64_t count, int64_t size, float *scores, float *y, int64_t type) {
+    if (type == FLOAT32) attend_as(q, keys, values, count, size, scores, y, FLOAT32);
+    else attend_as(q, keys, values, count, size, scores, y, BFLOAT16);
+}
+
+#endif

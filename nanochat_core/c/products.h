@@ -1,0 +1,233 @@
+// Products of a matrix (outputs, inputs), row by row as torch keeps it, with one or several vectors at once.
+//
+// The vectors are packed first, once for all rows, in the form that suits the matrix's type. Each row of the matrix is
+// read from memory once for up to PER_BLOCK vectors.
+#ifndef PRODUCTS_H
+#define PRODUCTS_H
+
+#include "vectors.h"
+#if defined(__AVX512VNNI__)
+#include <immintrin.h>
+#endif
+
+#define PER_BLOCK 8
+#define AHEAD 16384 // bytes by which what comes next is fetched before it is needed
+#define EXTRA 64   // bytes after a packed vector: its scale, and 128 times its sum
+
+typedef struct {
+    const char *rows;
+    const float *scales; // one a row, of INT8
+    int64_t type, outputs, inputs;
+} matrix;
+
+INLINE int64_t packed_bytes(int64_t inputs) { return inputs * 4 + EXTRA; }
+
+// FLOAT32: as it is. BFLOAT16: even and odd elements of 32 apart, as they come out of the two halves of a word.
+// INT8: 16 bits, as two planes of 8, and their scale: finer than the weights by far.
+static void pack(const float *from, char *to, int64_t inputs, int64_t type) {
+    float *plain = (float *)to;
+    if (type == BFLOAT16) {
+        for (int64_t i = 0; i < inputs; i += 32)
+            for (int64_t j = 0; j < 16; j++) {
+                plain[i + j] = from[i + 2 * j];
+                plain[i + 16 + j] = from[i + 2 * j + 1];
+            }
+        return;
+    }
+#if defined(__AVX512VNNI__)
+    if (type == INT8) {
+        __m512 largest = _mm512_set1_ps(1e-30f);
+        for (int64_t i = 0; i < inputs; i += 16) largest = _mm512_max_ps(largest, _mm512_abs_ps(_mm512_loadu_ps(from + i)));
+        float scale = _mm512_reduce_max_ps(largest) / 32512.0f; // 127 * 256: the high byte stays within its range
+        __m512 inverse = _mm512_set1_ps(1.0f / scale);
+        __m512i high_sum = _mm512_setzero_si512(), low_sum = high_sum;
+        for (int64_t i = 0; i < inputs; i += 16) {
+            __m512i whole = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(from + i), inverse));
+            __m512i high = _mm512_srai_epi32(_mm512_add_epi32(whole, _mm512_set1_epi32(128)), 8);
+            __m512i low = _mm512_sub_epi32(whole, _mm512_slli_epi32(high, 8));
+            _mm_storeu_si128((__m128i *)(to + i), _mm512_cvtepi32_epi8(high));
+            _mm_storeu_si128((__m128i *)(to + inputs + i), _mm512_cvtepi32_epi8(low));
+            high_sum = _mm512_add_epi32(high_sum, high);
+            low_sum = _mm512_add_epi32(low_sum, low);
+        }
+        float sum = 256.0f * _mm512_reduce_add_epi32(high_sum) + _mm512_reduce_add_epi32(low_sum);
+        float extra[2] = {scale, 128.0f * sum};
+        memcpy(to + inputs * 4, extra, sizeof extra);
+        return;
+    }
+#endif
+    memcpy(plain, from, inputs * 4);
+}
+
+INLINE void sum_up(floats sums[2][PER_BLOCK], int R, int M, float *results) {
+#pragma GCC unroll 2
+    for (int r = 0; r < R; r++)
+#pragma GCC unroll 8
+        for (int m = 0; m < M; m++) results[r * PER_BLOCK + m] = sum_of(sums[r][m]);
+}
+
+// Each of these gives results[r * PER_BLOCK + m] = row r . vector m, for constant R and M; `vectors` lie `apart` bytes from
+// each other. One vector: one stream through memory, which the processor foresees by itself, in several sums that do not
+// wait for each other. More: two rows share each load of a vector, and what comes next is fetched into the second cache.
+INLINE void dots_float(const char *rows, int64_t inputs, const char *vectors, int64_t apart, int R, int M, float *results) {
+    floats sums[2][PER_BLOCK] = {0};
+    if (M == 1) {
+        for (int64_t i = 0; i < inputs; i += 4 * LANES)
+#pragma GCC unroll 4
+            for (int part = 0; part < 4; part++)
+                sums[0][part] += load((const float *)rows + i + part * LANES) * load((const float *)vectors + i + part * LANES);
+        results[0] = sum_of((sums[0][0] + sums[0][1]) + (sums[0][2] + sums[0][3]));
+        return;
+    }
+    for (int64_t i = 0; i < inputs; i += LANES) {
+        floats weights[2];
+#pragma GCC unroll 2
+        for (int r = 0; r < R; r++) {
+            __builtin_prefetch(rows + (i + r * LANES) * 4 + AHEAD, 0, 2);
+            weights[r] = load((const float *)rows + r * inputs + i);
+        }
+#pragma GCC unroll 8
+        for (int m = 0; m < M; m++) {
+            floats vector = load((const float *)(vectors + m * apart) + i);
+#pragma GCC unroll 2
+            for (int r = 0; r < R; r++) sums[r][m] += weights[r] * vector;
+        }
+    }
+    sum_up(sums, R, M, results);
+}
+
+INLINE void dots_half(const char *rows, int64_t inputs, const char *vectors, int64_t apart, int R, int M, float *results) {
+    floats sums[2][PER_BLOCK] = {0};
+    if (M == 1) {
+        for (int64_t i = 0; i < inputs; i += 4 * LANES)
+#pragma GCC unroll 2
+            for (int part = 0; part < 2; part++) {
+                const float *vector = (const float *)vectors + i + part * 2 * LANES;
+                words pairs = (words)load((const float *)(rows + (i + part * 2 * LANES) * 2));
+                sums[0][2 * part] += (floats)(pairs << 16) * load(vector);
+                sums[0][2 * part + 1] += (floats)(pairs & 0xffff0000u) * load(vector + LANES);
+            }
+        results[0] = sum_of((sums[0][0] + sums[0][1]) + (sums[0][2] + sums[0][3]));
+        return;
+    }
+    for (int64_t i = 0; i < inputs; i += 2 * LANES) {
+        words pairs[2];
+#pragma GCC unroll 2
+        for (int r = 0; r < R; r++) {
+            __builtin_prefetch(rows + (i + r * 2 * LANES) * 2 + AHEAD, 0, 2);
+            pairs[r] = (words)load((const float *)(rows + (r * inputs + i) * 2));
+        }
+#pragma GCC unroll 8
+        for (int m = 0; m < M; m++) {
+            floats vector = load((const float *)(vectors + m * apart) + i);
+#pragma GCC unroll 2
+            for (int r = 0; r < R; r++) sums[r][m] += (floats)(pairs[r] << 16) * vector;
+        }
+#pragma GCC unroll 8
+        for (int m = 0; m < M; m++) {
+            floats vector = load((const float *)(vectors + m * apart) + i + LANES);
+#pragma GCC unroll 2
+            for (int r = 0; r < R; r++) sums[r][m] += (floats)(pairs[r] & 0xffff0000u) * vector;
+        }
+    }
+    sum_up(sums, R, M, results);
+}
+
+#if defined(__AVX512VNNI__)
+INLINE void dots_byte(const char *rows, int64_t inputs, const char *vectors, int64_t apart, int R, int M, float *results) {
+    __m512i highs[2][PER_BLOCK], lows[2][PER_BLOCK];
+    const __m512i middle = _mm512_set1_epi8((char)0x80); // the instruction takes one side unsigned: weights + 128
+#pragma GCC unroll 2
+    for (int r = 0; r < R; r++)
+#pragma GCC unroll 8
+        for (int m = 0; m < M; m++) highs[r][m] = lows[r][m] = _mm512_setzero_si512();
+    for (int64_t i = 0; i < inputs; i += 64)
+#pragma GCC unroll 2
+        for (int r = 0; r < R; r++) {
+            if (M > 1) __builtin_prefetch(rows + i + r * 64 + AHEAD, 0, 2);
+            __m512i weights = _mm512_xor_si512(_mm512_loadu_si512(rows + r * inputs + i), middle);
+#pragma GCC unroll 8
+            for (int m = 0; m < M; m++) {
+                const char *vector = vectors + m * apart + i;
+                highs[r][m] = _mm512_dpbusd_epi32(highs[r][m], weights, _mm512_loadu_si512(vector));
+                lows[r][m] = _mm512_dpbusd_epi32(lows[r][m], weights, _mm512_loadu_si512(vector + inputs));
+            }
+        }
+#pragma GCC unroll 2
+    for (int r = 0; r < R; r++)
+#pragma GCC unroll 8
+        for (int m = 0; m < M; m++) {
+            float extra[2];
+            memcpy(extra, vectors + m * apart + inputs * 4, sizeof extra);
+            floats sum = (floats)_mm512_cvtepi32_ps(highs[r][m]) * 256.0f + (floats)_mm512_cvtepi32_ps(lows[r][m]);
+            results[r * PER_BLOCK + m] = extra[0] * (sum_of(sum) - extra[1]);
+        }
+}
+#else
+INLINE void dots_byte(const char *rows, int64_t inputs, const char *vectors, int64_t apart, int R, int M, float *results) {
+    floats sums[2][PER_BLOCK] = {0};
+    for (int64_t i = 0; i < inputs; i += LANES) {
+        floats weights[2];
+#pragma GCC unroll 2
+        for (int r = 0; r < R; r++) {
+            bytes16 bytes;
+            memcpy(&bytes, rows + r * inputs + i, sizeof bytes);
+            weights[r] = __builtin_convertvector(bytes, floats);
+        }
+#pragma GCC unroll 8
+        for (int m = 0; m < M; m++) {
+            floats vector = load((const float *)(vectors + m * apart) + i);
+#pragma GCC unroll 2
+            for (int r = 0; r < R; r++) sums[r][m] += weights[r] * vector;
+        }
+    }
+    sum_up(sums, R, M, results);
+}
+#endif
+
+// Rows `from` to `to` of the product with M packed vectors: out[m * out_apart + row - from].
+INLINE void product_of_block(const matrix *a, int64_t from, int64_t to, const char *vectors, int M, int64_t type, float *out, int64_t out_apart) {
+    int64_t inputs = a->inputs, apart = packed_bytes(inputs);
+    float results[2 * PER_BLOCK];
+    for (int64_t row = from; row < to;) {
+        const char *rows = a->rows + row * inputs * size_of(type);
+        int count = M > 1 && row + 2 <= to ? 2 : 1;
+        if (type == FLOAT32 && count == 2) dots_float(rows, inputs, vectors, apart, 2, M, results);
+        else if (type == FLOAT32) dots_float(rows, inputs, vectors, apart, 1, M, results);
+        else if (type == BFLOAT16 && count == 2) dots_half(rows, inputs, vectors, apart, 2, M, results);
+        else if (type == BFLOAT16) dots_half(rows, inputs, vectors, apart, 1, M, results);
+        else if (count == 2) dots_byte(rows, inputs, vectors, apart, 2, M, results);
+        else dots_byte(rows, inputs, vectors, apart, 1, M, results);
+        for (int r = 0; r < count; r++, row++)
+            for (int m = 0; m < M; m++)
+                out[m * out_apart + row - from] = results[r * PER_BLOCK + m] * (type == INT8 ? a->scales[row] : 1.0f);
+    }
+}
+
+#define BLOCK(M, TYPE)                                                                                                  \
+    static void block_##M##_##TYPE(const matrix *a, int64_t from, int64_t to, const char *v, float *out, int64_t apart) { \
+        product_of_block(a, from, to, v, M, TYPE, out, apart);                                                          \
+    }
+BLOCK(1, FLOAT32) BLOCK(2, FLOAT32) BLOCK(4, FLOAT32) BLOCK(8, FLOAT32)
+BLOCK(1, BFLOAT16) BLOCK(2, BFLOAT16) BLOCK(4, BFLOAT16) BLOCK(8, BFLOAT16)
+BLOCK(1, INT8) BLOCK(2, INT8) BLOCK(4, INT8)
+#undef BLOCK
+
+typedef void (*block)(const matrix *, int64_t from, int64_t to, const char *vectors, float *out, int64_t out_apart);
+static const block blocks[3][4] = {
+    {block_1_FLOAT32, block_2_FLOAT32, block_4_FLOAT32, block_8_FLOAT32},
+    {block_1_BFLOAT16, block_2_BFLOAT16, block_4_BFLOAT16, block_8_BFLOAT16},
+    {block_1_INT8, block_2_INT8, block_4_INT8, block_4_INT8}, // it needs twice the sums
+};
+
+// Rows `from` to `to` of the product with `count` packed vectors: out[m * out_apart + row - from].
+static void product(const matrix *a, int64_t from, int64_t to, const char *vectors, int64_t count, float *out, int64_t out_apart) {
+    for (int64_t begin = 0; begin < count;) {
+        int64_t left = count - begin;
+        int power = left >= 8 && a->type != INT8 ? 3 : left >= 4 ? 2 : left >= 2 ? 1 : 0;
+        blocks[a->type][power](a, from, to, vectors + begin * packed_bytes(a->inputs), out + begin * out_apart, out_apart);
+        begin += 1 << power;
+    }
+}
+
+#endif

@@ -1,0 +1,186 @@
+"""The compiled decode step: a few new tokens of every row of a cache, through a model on a CPU in one call.
+
+Decoding is a stream of the weights through memory; torch's operators reach a fifth of its bandwidth, this step most of
+it. It reads the model's own parameters, live, and computes what `GPT._continue` does, activations in fp32.
+"""
+
+import ctypes
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nanochat_core.cache import KVCache
+from nanochat_core.native import library
+
+MAX_TOKENS = 128
+"""New tokens, of all rows together, up to which the step is used: beyond, torch's matrix products are as fast."""
+
+_TYPES = {torch.float32: 0, torch.bfloat16: 1, torch.int8: 2}
+_MATRICES = {"q": "attn.c_q", "k": "attn.c_k", "v": "attn.c_v", "o": "attn.c_proj", "fc": "mlp.c_fc", "proj": "mlp.c_proj"}
+
+_pointer, _count, _real = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double
+
+
+class _Layer(ctypes.Structure):
+    """`layer` of c/decode.c."""
+
+    _fields_ = [
+        *((name, _pointer) for name in _MATRICES),
+        *((f"{name}_scales", _pointer) for name in _MATRICES),
+        *((name, _pointer) for name in ("value_table", "value_gate", "keys", "values")),
+        *((name, _real) for name in ("residual", "start")),
+        ("window", _count),
+    ]
+
+
+class _Shape(ctypes.Structure):
+    """`shape` of c/decode.c."""
+
+    _fields_ = [
+        *((name, _count) for name in ("layers", "heads", "kv_heads", "size", "width", "vocabulary")),
+        *((name, _count) for name in ("matrix_type", "table_type", "gate_type", "cache_type")),
+        *((name, _count) for name in ("gate_width", "has_lambdas", "middle")),
+        *((name, _real) for name in ("gate_scale", "qk_scale", "smear", "backout")),
+        *((name, _pointer) for name in ("table", "head", "smear_gate", "head_scales", "cosines", "sines")),
+    ]
+
+
+class _Request(ctypes.Structure):
+    """`request` of c/decode.c."""
+
+    _fields_ = [
+        *((name, _count) for name in ("rows", "added", "threads")),
+        *((name, _pointer) for name in ("ids", "previous", "lengths", "last")),
+        *((name, _count) for name in ("row_apart", "head_apart")),
+        ("logits", _pointer),
+    ]
+
+
+class DecodeStep:
+    """The step for one model. Holds where its parameters lie, and looks at every token whether they still do."""
+
+    def __init__(self, model: nn.Module, compiled: ctypes.CDLL):
+        self._model, self._decode = model, compiled.decode
+        self._owners = [
+            (module._parameters, name)
+            for module in model.modules()
+            for name, parameter in module._parameters.items()
+            if parameter is not None
+        ]
+        self._places: list[tuple[int, torch.dtype]] = []
+        self._fits = False
+        self._shape = _Shape()
+        self._layers = (_Layer * model.config.n_layer)()
+
+    def takes(self, ids: Tensor, cache: KVCache) -> bool:
+        """Whether the step can do this; else torch does."""
+        if ids.numel() > MAX_TOKENS or max(cache.lengths) + ids.shape[1] > cache.capacity:
+            return False
+        if any(block._forward_hooks for block in self._model.transformer.h):  # they want to see tensors
+            return False
+        low, high = ids.aminmax()
+        if low < 0 or high >= self._model.config.vocab_rows:  # torch says it better than a crash
+            return False
+        places = [(owner[name].data_ptr(), owner[name].dtype) for owner, name in self._owners]
+        if places != self._places:
+            self._fits = self._describe()
+            self._places = places
+        return self._fits and cache.keys[0].dtype in (torch.float32, torch.bfloat16)
+
+    def __call__(self, ids: Tensor, cache: KVCache, counts: list[int]) -> Tensor:
+        """`GPT._continue`: the new tokens `ids` (B, T) into the cache; logits (B, 1, vocab_size) at each last real one."""
+        for block in self._model.transformer.h:
+            for hook in block._forward_pre_hooks.values():  # the wish to stop is noticed there
+                hook(block, ())
+        rows, added = ids.shape
+        logits = torch.empty((rows, 1, self._model.config.vocab_size))
+        self._point_to(cache, max(cache.lengths) + added)
+        ids = ids.contiguous()
+        keys = cache.keys[0]
+        request = _Request(
+            rows, added, torch.get_num_threads(), ids.data_ptr(), 0, 0, 0, keys.stride(0), keys.stride(1), logits.data_ptr()
+        )
+        numbers = [*cache.lengths, *((count or added) - 1 for count in counts)]
+        if self._shape.smear_gate:
+            numbers += [int(cache.ids[row, max(length - 1, 0)]) for row, length in enumerate(cache.lengths)]
+        table = (ctypes.c_int64 * (3 * rows))(*numbers)
+        request.lengths = ctypes.addressof(table)
+        request.last, request.previous = request.lengths + 8 * rows, request.lengths + 16 * rows
+        if self._decode(ctypes.byref(self._shape), self._layers, ctypes.byref(request)):
+            raise MemoryError("There is no memory left for the model's next token.")
+        cache.advance(ids, counts)
+        return logits
+
+    def _describe(self) -> bool:
+        """Write down where the parameters lie and what the model is; False when it is nothing for this step."""
+        model, config = self._model, self._model.config
+        matrices = [self._matrix(layer, name) for layer in range(config.n_layer) for name in _MATRICES.values()]
+        matrices.append(model.lm_head)
+        tables = [model.transformer.wte.weight, *(t.weight for t in getattr(model, "value_embeds", {}).values())]
+        gates = [p for name, p in model.named_parameters() if name.endswith("gate.weight")]
+        if not all(p.is_cpu and p.is_contiguous() for p in model.parameters()):
+            return False
+        types = [{p.dtype for p in group} for group in ((m.weight for m in matrices), tables, gates)]
+        if any(len(found) > 1 or not found <= _TYPES.keys() for found in types) or config.n_embd % 64 or config.head_dim % 16:
+            return False
+        kinds = [_TYPES[next(iter(found))] if found else 0 for found in types]
+        self._describe_shape(*kinds)
+        for index in range(config.n_layer):
+            self._describe_layer(index)
+        return True
+
+    def _describe_shape(self, matrix_type: int, table_type: int, gate_type: int) -> None:
+        model, config, generation = self._model, self._model.config, self._model.generation
+        shape = self._shape
+        shape.layers, shape.heads, shape.kv_heads = config.n_layer, config.n_head, config.n_kv_head
+        shape.size, shape.width, shape.vocabulary = config.head_dim, config.n_embd, config.vocab_size
+        shape.matrix_type, shape.table_type, shape.gate_type = matrix_type, table_type, gate_type
+        shape.gate_width, shape.gate_scale = generation.value_gate_width, generation.value_gate_scale
+        shape.has_lambdas, shape.qk_scale = generation.has_lambdas, generation.qk_scale
+        shape.middle = config.n_layer // 2
+        shape.table, shape.head = model.transformer.wte.weight.data_ptr(), model.lm_head.weight.data_ptr()
+        shape.head_scales = _scales_of(model.lm_head)
+        shape.smear_gate = model.smear_gate.weight.data_ptr() if generation.has_smear else None
+
+    def _describe_layer(self, index: int) -> None:
+        model, config, layer = self._model, self._model.config, self._layers[index]
+        for name, path in _MATRICES.items():
+            module = self._matrix(index, path)
+            setattr(layer, name, module.weight.data_ptr())
+            setattr(layer, f"{name}_scales", _scales_of(module))
+        if config.has_value_embedding(index):
+            layer.value_table = model.value_embeds[str(index)].weight.data_ptr()
+            layer.value_gate = model.transformer.h[index].attn.ve_gate.weight.data_ptr()
+        window = config.window(index)
+        layer.window = -1 if window is None else window
+
+    def _point_to(self, cache: KVCache, positions: int) -> None:
+        """What may be another at every token: the cache, the rotary tables, the learned scalars."""
+        model, shape = self._model, self._shape
+        for layer, keys, values in zip(self._layers, cache.keys, cache.values):
+            layer.keys, layer.values = keys.data_ptr(), values.data_ptr()
+        shape.cache_type = _TYPES[cache.keys[0].dtype]
+        cosines, sines = model.rotary(positions, cache.ids.device)
+        shape.cosines, shape.sines = cosines.data_ptr(), sines.data_ptr()
+        if model.generation.has_lambdas:
+            pairs = zip(self._layers, model.resid_lambdas.tolist(), model.x0_lambdas.tolist())
+            for layer, layer.residual, layer.start in pairs:
+                pass
+        if model.generation.has_smear:
+            shape.smear, shape.backout = float(model.smear_lambda), float(model.backout_lambda)
+
+    def _matrix(self, layer: int, path: str) -> Any:
+        part, _, name = path.partition(".")
+        return getattr(getattr(self._model.transformer.h[layer], part), name)
+
+
+def decode_step(model: nn.Module) -> DecodeStep | None:
+    """The step for a model on a CPU; None where there is no compiled code."""
+    compiled = library("decode") if model.device.type == "cpu" else None
+    return DecodeStep(model, compiled) if compiled else None
+
+
+def _scales_of(module: Any) -> int | None:
+    scales = getattr(module, "scales", None)
+    return None if scales is None else scales.data_ptr()

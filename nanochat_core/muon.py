@@ -1,17 +1,17 @@
 """Muon with a cheaper way to the same update: fewer and half-computed matrix products in Newton-Schulz.
 
 Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/) replaces the momentum X of a matrix, m x n with
-m <= n, by five steps of X <- Q X with Q = aI + bG + cG^2 and G = X X'. Here
+m <= n, by five steps of X <- QX with Q = aI + bG + cG^2 and G = XX'. Here
 
-- symmetric products (G, G^2 and whatever commutes with G) are computed above the diagonal and mirrored;
-- for wide matrices two steps become one: X <- (Q2 Q1) X, where the second step's G is G Q1^2, as all of these are
-  polynomials of one matrix. More than two would save more, but then what bf16 lost of the smallest
-  singular values grows: G is made anew from X in between;
-- Q's diagonal, where two nearly equal numbers of opposite sign meet, is computed in fp32, so that the
-  result is nearer to the exact one than torch.optim.Muon's.
+- symmetric products (G, G^2 and whatever commutes with G) are computed above the diagonal only, and mirrored;
+- for wide matrices two steps become one pass over X, X <- (Q2 Q1) X, where the second step's G is G Q1^2: all of these
+  are polynomials of one matrix. More steps in a pass would save more, but what bf16 loses of the smallest singular
+  values grows twelvefold with each, until G is made anew from X;
+- Q's diagonal, where numbers of opposite sign nearly meet, is rounded once. So the result is no farther from the exact
+  one than torch.optim.Muon's, on most matrices nearer.
 
-In products of m x m matrices a step of a model costs: m x m 11.3 instead of 15, m x 4m 26.4 instead of 45. At d32
-(128 of 2048 x 2048, 64 of 2048 x 8192) that is 54 TFLOP instead of 82, at d8 201 GFLOP instead of 322.
+Products of 2m^3 FLOPs a matrix, in blocks: 11.3 instead of 15 where n = m, 26.4 instead of 45 where n = 4m. At d32
+(128 of 2048 x 2048, 64 of 2048 x 8192) that is 54 TFLOP a step instead of 82, at d8 210 GFLOP instead of 322.
 """
 
 import math
@@ -23,14 +23,15 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from nanochat_core.ranks import choose_compute_dtype
+from nanochat_core.symmetric import Buffers, SymmetricProducts, multiply
 
 A, B, C = 3.4445, -4.7750, 2.0315
-"""Coefficients of the quintic step; torch.optim.Muon's and nanochat's."""
-SQUARE, WIDE = (1, 1, 1, 1, 1), (2, 1, 2)
-"""How the five steps fall into passes over X."""
-WIDE_FROM = 1.5
-"""Columns to a row from which WIDE costs less."""
+"""Coefficients of the quintic step; nanochat's and torch.optim.Muon's."""
 EPSILON = 1e-7
+WIDE_FROM = 1.5
+"""Columns to a row from which fewer passes over X pay."""
+LARGE_FROM = 128
+"""Rows from which they do: below, nothing costs much."""
 STACKED_ELEMENTS = 1 << 25
 """Away from the CPU matrices of one shape are computed together, up to this many elements."""
 
@@ -42,11 +43,12 @@ class Muon(Optimizer):
     where the device is fast with it, else in fp32.
     """
 
-    def __init__(self, params: Iterable, lr: float, momentum: float = 0.95, weight_decay: float = 0.0):
+    def __init__(self, params: Iterable, lr: float = 1e-3, momentum: float = 0.95, weight_decay: float = 0.0):
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
         for group in self.param_groups:
             assert all(parameter.ndim == 2 for parameter in group["params"]), "Muon is for matrices"
         self._kept = Buffers()
+        self._products = SymmetricProducts(self._kept)
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:
@@ -57,20 +59,20 @@ class Muon(Optimizer):
                 self._change(parameters, group)
 
     def _change(self, parameters: list[Tensor], group: dict) -> None:
-        first = parameters[0]
+        first, count = parameters[0], len(parameters)
         dtype = choose_compute_dtype("bfloat16", first.device)
-        stack = self._kept.take("x", (len(parameters), *first.shape), dtype, first.device)
+        stack = self._kept.take("x", (count, *first.shape), dtype, first.device)
         for parameter, x in zip(parameters, stack):
             self._write_direction(parameter, group["momentum"], x)
-        updates = orthogonalize(stack if len(parameters) > 1 else stack[0], self._kept)
+        updates = orthogonalize(stack if count > 1 else stack[0], self._kept, self._products).view(stack.shape)
         rate = group["lr"] * math.sqrt(max(1.0, first.shape[0] / first.shape[1]))
-        for parameter, update in zip(parameters, updates.view(stack.shape)):
+        for parameter, update in zip(parameters, updates):
             if group["weight_decay"]:
                 parameter.mul_(1.0 - group["lr"] * group["weight_decay"])
             parameter.add_(update, alpha=-rate)
 
     def _write_direction(self, parameter: Tensor, momentum: float, out: Tensor) -> None:
-        """The Nesterov momentum of a parameter, of Frobenius norm 1, into `out`."""
+        """The Nesterov momentum of a parameter, divided by its Frobenius norm, into `out`."""
         gradient, state = parameter.grad, self.state[parameter]
         if "momentum_buffer" not in state:
             state["momentum_buffer"] = torch.zeros_like(gradient, memory_format=torch.preserve_format)
@@ -81,77 +83,62 @@ class Muon(Optimizer):
         out.copy_(direction.div_(norm))
 
 
-class Buffers:
-    """Memory by name, kept for the next matrix and the next step: on a CPU fresh memory costs ten times its use."""
-
-    def __init__(self):
-        self._flat: dict[tuple, Tensor] = {}
-
-    def take(self, name: str, shape: Iterable[int], dtype: torch.dtype, device: torch.device) -> Tensor:
-        """A tensor of any content, that of `name` before."""
-        key, count = (name, dtype, device), math.prod(shape)
-        if key not in self._flat or self._flat[key].numel() < count:
-            self._flat[key] = torch.empty(count, dtype=dtype, device=device)
-        return self._flat[key][:count].view(shape)
-
-
-def orthogonalize(x: Tensor, kept: Buffers) -> Tensor:
+def orthogonalize(x: Tensor, kept: Buffers, products: SymmetricProducts) -> Tensor:
     """Five Newton-Schulz steps on x (rows, columns), or (count, rows, columns), of Frobenius norm at most 1 each.
 
-    Returns x's shape and dtype in memory of `kept`; x itself is overwritten.
+    Returns x's shape and dtype, in memory of `kept` or in x, which is overwritten.
     """
+    small, large = sorted(x.shape[-2:])
+    is_wide = small >= LARGE_FROM and large >= WIDE_FROM * small
     other = kept.take("other", x.shape, x.dtype, x.device)
-    rows, columns = x.shape[-2:]
-    is_tall = rows > columns
-    small, large = sorted((rows, columns))
-    shape = (*x.shape[:-2], small, small)
-    gram, q, product, p = (kept.take(name, shape, x.dtype, x.device) for name in ("gram", "q", "product", "p"))
-    for steps in WIDE if large >= WIDE_FROM * small else SQUARE:
-        wide = x.mT if is_tall else x
-        _symmetric_product(wide, wide.mT, gram)
-        factor = _polynomial(gram, q)
-        for _ in range(steps - 1):
-            _symmetric_product(gram, q, product)
-            _symmetric_product(product, q, gram)
-            factor = _symmetric_product(_polynomial(gram, product), q, p)
-        if is_tall:
-            _multiply(x, factor, other)
-        else:
-            _multiply(factor, x, other)
+    work = _Pass(x, kept, products)
+    for advance in _WIDE if is_wide else _SQUARE:
+        advance(work, x, other)
         x, other = other, x
     return x
 
 
-def _polynomial(gram: Tensor, out: Tensor) -> Tensor:
-    """aI + bG + cG^2 into `out`."""
-    _symmetric_product(gram, gram, out, plus=gram, beta=B, alpha=C)
-    squares = torch.linalg.vector_norm(gram, dim=-1, dtype=torch.float32).square_()
-    diagonal = gram.diagonal(dim1=-2, dim2=-1).float()
-    out.diagonal(dim1=-2, dim2=-1).copy_(A + B * diagonal + C * squares)
-    return out
+class _Pass:
+    """The ways to go a step or two, from x to `out`."""
+
+    def __init__(self, x: Tensor, kept: Buffers, products: SymmetricProducts):
+        small = min(x.shape[-2:])
+        names = ("gram", "factor", "product", "factors")
+        shape = (*x.shape[:-2], small, small)
+        self._gram, self._factor, self._product, self._factors = (
+            kept.take(name, shape, x.dtype, x.device) for name in names
+        )
+        self._products = products
+        self._is_tall = x.shape[-2] > x.shape[-1]
+
+    def add(self, x: Tensor, out: Tensor) -> None:
+        """A step as aX + (bG + cG^2) X: closest while the singular values are small and Q is near to aI."""
+        self._products.gram(x, self._gram)
+        self._times_x(self._products.polynomial(self._gram, 0.0, B, C, self._factor), x, out, A)
+
+    def once(self, x: Tensor, out: Tensor) -> None:
+        """A step as QX: closest for singular values about 1, where aI and bG nearly cancel."""
+        self._products.gram(x, self._gram)
+        self._times_x(self._products.polynomial(self._gram, A, B, C, self._factor), x, out)
+
+    def twice(self, x: Tensor, out: Tensor) -> None:
+        """Two steps."""
+        products, gram, first = self._products, self._gram, self._factor
+        products.gram(x, gram)
+        products.polynomial(gram, A, B, C, first)
+        products.commuting(gram, first, self._product)
+        products.commuting(self._product, first, gram)
+        second = products.polynomial(gram, A, B, C, self._product)
+        self._times_x(products.commuting(second, first, self._factors), x, out)
+
+    def _times_x(self, factor: Tensor, x: Tensor, out: Tensor, beta: float = 0.0) -> None:
+        """factor x + beta x into `out`; for a tall x from the right."""
+        left, right = (x, factor) if self._is_tall else (factor, x)
+        multiply(left, right, out, x if beta else None, beta)
 
 
-def _symmetric_product(
-    a: Tensor, b: Tensor, out: Tensor, plus: Tensor | None = None, beta: float = 0.0, alpha: float = 1.0
-) -> Tensor:
-    """alpha * a @ b + beta * plus into `out`, known to be symmetric: in rows of blocks from the diagonal on."""
-    size = out.shape[-1]
-    width = max(128, -(-size // 4))
-    for start in range(0, size, width):
-        rows, rest = slice(start, start + width), slice(start, None)
-        added = None if plus is None else plus[..., rows, rest]
-        _multiply(a[..., rows, :], b[..., rest], out[..., rows, rest], added, beta, alpha)
-    for start in range(width, size, width):
-        rows = slice(start, start + width)
-        out[..., rows, :start].copy_(out[..., :start, rows].mT)
-    return out
-
-
-def _multiply(
-    a: Tensor, b: Tensor, out: Tensor, plus: Tensor | None = None, beta: float = 0.0, alpha: float = 1.0
-) -> None:
-    multiply_and_add = torch.addmm if out.ndim == 2 else torch.baddbmm
-    multiply_and_add(out if plus is None else plus, a, b, beta=beta, alpha=alpha, out=out)
+_SQUARE = (_Pass.add, _Pass.add, _Pass.add, _Pass.once, _Pass.once)
+_WIDE = (_Pass.twice, _Pass.add, _Pass.twice)
 
 
 def _stacks(parameters: list[Tensor]) -> Iterator[list[Tensor]]:

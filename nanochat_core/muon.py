@@ -4,14 +4,13 @@ Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/) replaces t
 m <= n, by five steps of X <- QX with Q = aI + bG + cG^2 and G = XX'. Here
 
 - symmetric products (G, G^2 and whatever commutes with G) are computed above the diagonal only, and mirrored;
-- for wide matrices two steps become one pass over X, X <- (Q2 Q1) X, where the second step's G is G Q1^2: all of these
-  are polynomials of one matrix. More steps in a pass would save more, but what bf16 loses of the smallest singular
-  values grows twelvefold with each, until G is made anew from X;
-- Q's diagonal, where numbers of opposite sign nearly meet, is rounded once. So the result is no farther from the exact
-  one than torch.optim.Muon's, on most matrices nearer.
+- the first two steps of a wide matrix are one pass over X, X <- (Q2 Q1) X, where the second step's G is G Q1^2: all of
+  these are polynomials of one matrix. What bf16 loses of the smallest singular values grows twelvefold until G is
+  made anew from X, so that more such passes would be farther from the exact result than torch.optim.Muon is;
+- Q's diagonal, where numbers of opposite sign nearly meet, is rounded once. This makes the result nearer than torch's.
 
-Products of 2m^3 FLOPs a matrix, in blocks: 11.3 instead of 15 where n = m, 26.4 instead of 45 where n = 4m. At d32
-(128 of 2048 x 2048, 64 of 2048 x 8192) that is 54 TFLOP a step instead of 82, at d8 210 GFLOP instead of 322.
+Products of 2m^3 FLOPs a matrix, in blocks: 11.3 instead of 15 where n = m, 31 instead of 45 where n = 4m. At d32
+(128 of 2048 x 2048, 64 of 2048 x 8192) that is 59 TFLOP a step instead of 82, at d8 230 GFLOP instead of 322.
 """
 
 import math
@@ -138,7 +137,7 @@ class _Pass:
 
 
 _SQUARE = (_Pass.add, _Pass.add, _Pass.add, _Pass.once, _Pass.once)
-_WIDE = (_Pass.twice, _Pass.add, _Pass.twice)
+_WIDE = (_Pass.twice, _Pass.add, _Pass.once, _Pass.once)
 
 
 def _stacks(parameters: list[Tensor]) -> Iterator[list[Tensor]]:

@@ -57,6 +57,20 @@ static inline void multiply(const uint32_t *a, const uint32_t *b, int64_t pairs,
     }
 }
 
+// 8 x 8 numbers: each round turns the address (row, column), 3 bits each, left by one bit.
+static void transpose(const uint16_t *from, uint16_t *to, int64_t apart) {
+    __m128i x[8], y[8];
+    for (int i = 0; i < 8; i++) x[i] = _mm_load_si128((const __m128i *)(from + i * PANEL));
+    for (int round = 0; round < 3; round++) {
+        for (int i = 0; i < 4; i++) {
+            y[2 * i] = _mm_unpacklo_epi16(x[i], x[i + 4]);
+            y[2 * i + 1] = _mm_unpackhi_epi16(x[i], x[i + 4]);
+        }
+        for (int i = 0; i < 8; i++) x[i] = y[i];
+    }
+    for (int i = 0; i < 8; i++) _mm_storeu_si128((__m128i *)(to + i * apart), x[i]);
+}
+
 // The block at (row, column), in panels, and its mirror image.
 static void write_block(const product *p, int64_t row, int64_t column, const __m512 *sums) {
     uint16_t rounded[PANEL][PANEL] __attribute__((aligned(64)));
@@ -75,10 +89,9 @@ static void write_block(const product *p, int64_t row, int64_t column, const __m
         _mm256_store_si256((__m256i *)rounded[i], narrow);
     }
     if (row == column) return;
-    for (int j = 0; j < PANEL; j++) {
-        uint16_t *mirrored = p->out + (column * PANEL + j) * p->size + row * PANEL;
-        for (int i = 0; i < PANEL; i++) mirrored[i] = rounded[i][j];
-    }
+    uint16_t *mirrored = p->out + column * PANEL * p->size + row * PANEL;
+    for (int i = 0; i < PANEL; i += 8)
+        for (int j = 0; j < PANEL; j += 8) transpose(&rounded[i][j], mirrored + j * p->size + i, p->size);
 }
 
 static void work(void *context) {

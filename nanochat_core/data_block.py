@@ -222,9 +222,7 @@ class BlockReader:
     def _note(self, one: _Waiting, ids: np.ndarray | None) -> None:
         block = self._block
         block.lines.append(one.line)
-        block.hashes.append(
-            hash(tuple([(message["role"], _hashable(message["content"])) for message in one.messages]))
-        )
+        block.hashes.append(hash(tuple([(message["role"], _hashable(message["content"])) for message in one.messages])))
         if self.wanted.keep:
             block.kept.append(one.messages)
         if self.wanted.tokens:

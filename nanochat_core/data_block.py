@@ -1,0 +1,263 @@
+"""From the lines of a part of a data file to what is wrong with them, and to token ids where those are wanted.
+
+A `Block` can cross to another process; joined in their order, blocks tell what a single pass over the file would.
+"""
+
+import io
+from array import array
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from nanochat_core.conversation_length import LengthCheck, refused
+from nanochat_core.data_lines import Messages, judge_line
+from nanochat_core.data_reader import BLOCK_BYTES, BOM, MAX_PIECE_BYTES, LineBlock, Piece
+from nanochat_core.data_report import Fault, plural
+from nanochat_core.file_kinds import REPAIR
+from nanochat_core.rendering import LONGEST_IN_A_BATCH, Rendering
+from nanochat_core.tokenizer import Tokenizer
+
+BATCH_BYTES = 128 << 10
+"""JSON that is tokenized in one call: enough that the call costs nothing, little enough to stay in the cache."""
+
+FACTS = np.dtype([("line", "<u8"), ("tokens", "<u4"), ("supervised", "<u4"), ("cut", "?")])
+"""Of one conversation: its line's first byte in the file; ids kept, those of them that count in the loss; whether more
+did not fit."""
+
+
+class LineMarks:
+    """Takes line ends and byte order marks off the lines, skips empty lines, and remembers how many there were."""
+
+    def __init__(self) -> None:
+        self.lines = 0
+        self._first: dict[str, int] = {}
+        self._count = {"bom": 0, "crlf": 0, "empty": 0, "empty at the end": 0}
+
+    def strip(self, line: int, data: bytes) -> bytes:
+        """The line without its end; b"" for an empty one."""
+        self.lines += 1
+        if data.endswith(b"\r\n"):
+            self._note("crlf", line)
+        if data.startswith(BOM):
+            data = data.removeprefix(BOM)
+            self._note("bom", line)
+        data = data.rstrip(b" \t\r\n")
+        if not data:
+            self._note("empty at the end", line)
+        elif self._count["empty at the end"]:
+            self._count["empty"] += self._count["empty at the end"]
+            self._count["empty at the end"] = 0
+        return data
+
+    def add(self, later: "LineMarks") -> None:
+        """Join what was seen in the lines that follow."""
+        count, more = self._count, later._count
+        self.lines += later.lines
+        for name, line in later._first.items():
+            self._first.setdefault(name, line)
+        count["bom"] += more["bom"]
+        count["crlf"] += more["crlf"]
+        if later.lines > more["empty"] + more["empty at the end"]:
+            count["empty"] += count["empty at the end"] + more["empty"]
+            count["empty at the end"] = 0
+        count["empty at the end"] += more["empty at the end"]
+
+    def _note(self, name: str, line: int) -> None:
+        self._first.setdefault(name, line)
+        self._count[name] += 1
+
+    def warnings(self) -> Iterator[tuple[int, Fault]]:
+        """(first line, warning) of each kind that was seen; empty lines at the end of the file are nobody's concern."""
+        count = self._count
+        if count["bom"]:
+            message = "The file begins with a byte order mark (BOM); it is skipped."
+            if self._first["bom"] > 1 or count["bom"] > 1:
+                message = (
+                    f"{plural(count['bom'], 'line')} with a byte order mark (BOM) at the beginning; it is skipped."
+                )
+            yield self._first["bom"], Fault("warning", "bom", message, f"Save the file as UTF-8 without BOM; {REPAIR}")
+        if count["crlf"]:
+            message = (
+                f"{count['crlf']:,} of {plural(self.lines, 'line')} end with CR LF, as on Windows; that is harmless."
+            )
+            yield self._first["crlf"], Fault("warning", "crlf", message, f"Save the file with LF line ends; {REPAIR}")
+        if count["empty"]:
+            message = f"{plural(count['empty'], 'line')} before the last conversation: empty, and skipped."
+            first = self._first["empty at the end"]
+            yield first, Fault("warning", "empty_line", message, "Remove them if nothing is missing there.")
+
+
+@dataclass
+class Block:
+    """What was found in some lines."""
+
+    marks: LineMarks = field(default_factory=LineMarks)
+    problems: list[tuple[int, Fault]] = field(default_factory=list)
+    lines: array = field(default_factory=lambda: array("q"))
+    """Of each faultless conversation, in the order of the file: its line,"""
+    hashes: array = field(default_factory=lambda: array("q"))
+    """and a number that equal conversations share."""
+    notes: list[str] = field(default_factory=list)
+    kept: list[Messages] = field(default_factory=list)
+    """The faultless conversations, where they are to be kept."""
+    ids: np.ndarray | None = None
+    """The conversations' ids one after the other, where they are wanted;"""
+    facts: np.ndarray | None = None
+    """FACTS of each."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a pass over a file is for."""
+
+    tokenizer: Tokenizer | None
+    max_seq_len: int
+    tokens: bool = False
+    """Give every conversation's ids; else only those are tokenized that may be too long."""
+    keep: bool = False
+    """Keep the conversations themselves."""
+
+
+class _Waiting(NamedTuple):
+    line: int
+    at: int
+    messages: Messages
+    size: int
+
+
+class BlockReader:
+    """Reads blocks, one at a time."""
+
+    def __init__(self, wanted: Wanted):
+        self.wanted = wanted
+        self._lengths = LengthCheck(wanted.tokenizer, wanted.max_seq_len)
+        self._rendering = Rendering(wanted.tokenizer) if wanted.tokenizer is not None else None
+        self._waiting: list[_Waiting] = []
+        self._waiting_bytes = 0
+        self._begin()
+
+    def _begin(self) -> None:
+        self._block = Block(notes=self._lengths.notes)
+        self._ids: list[np.ndarray] = []
+        self._facts: list[tuple[int, int, bool]] = []
+
+    def read_lines(self, lines: LineBlock) -> Block:
+        """What whole lines of a file hold."""
+        if lines.data is None:
+            self._block.problems.append((lines.line, _too_large(is_spread=False)))
+            return self._end()
+        at = lines.at
+        for line, raw in enumerate(io.BytesIO(lines.data), lines.line):
+            self._take(line, 0, raw, at)
+            at += len(raw)
+        return self._end()
+
+    def read_pieces(self, pieces: Iterable[Piece], is_spread: bool) -> Iterator[Block]:
+        """Blocks of pieces, which need not be lines. They have no place in the file that could be looked up."""
+        size = 0
+        for piece in pieces:
+            if piece.data is None:
+                self._block.problems.append((piece.line, _too_large(is_spread)))
+                continue
+            self._take(*piece, 0)
+            size += len(piece.data)
+            if size > BLOCK_BYTES:
+                yield self._end()
+                size = 0
+        yield self._end()
+
+    def _take(self, line: int, column: int, raw: bytes, at: int) -> None:
+        data = self._block.marks.strip(line, raw)
+        if not data:
+            return
+        judged, faults, offset = judge_line(data, column)
+        for fault in faults:
+            self._block.problems.append((line + offset, fault))
+        for messages in judged:
+            self._waiting.append(_Waiting(line, at, messages, len(data)))
+        self._waiting_bytes += len(data)
+        if self._waiting_bytes > BATCH_BYTES:
+            self._flush()
+
+    def _flush(self) -> None:
+        """Tokenize what waits, in one call, and note what is found."""
+        waiting, self._waiting, self._waiting_bytes = self._waiting, [], 0
+        rendered = iter(self._rendered([one for one in waiting if self._is_tokenized(one)]))
+        for one in waiting:
+            ids = next(rendered) if self._is_tokenized(one) else None
+            fault = self._fault(one, ids)
+            if fault is not None:
+                self._block.problems.append((one.line, fault))
+                if fault.level == "error":
+                    continue
+            self._note(one, ids)
+
+    def _is_tokenized(self, one: _Waiting) -> bool:
+        """Whether this conversation goes into the batch. A very long one that only has to be counted does not."""
+        if self.wanted.tokens:
+            return True
+        return self.wanted.max_seq_len < one.size <= LONGEST_IN_A_BATCH and self._has_tokenizer()
+
+    def _has_tokenizer(self) -> bool:
+        if self._rendering is None and self._lengths.tokenizer is not None:
+            self._rendering = Rendering(self._lengths.tokenizer)
+        return self._rendering is not None
+
+    def _rendered(self, chosen: list[_Waiting]) -> list[np.ndarray | ValueError]:
+        return self._rendering.ids([one.messages for one in chosen]) if chosen else []
+
+    def _fault(self, one: _Waiting, ids: np.ndarray | ValueError | None) -> Fault | None:
+        limit = self.wanted.max_seq_len
+        if ids is None or one.size > LONGEST_IN_A_BATCH:
+            fault = self._lengths.fault(one.messages, one.size)
+            return refused(ids) if fault is None and isinstance(ids, ValueError) else fault
+        if isinstance(ids, ValueError):
+            return refused(ids)
+        if len(ids) <= limit:
+            return None
+        return self._lengths.too_long(one.messages, ids, self._rendering.mask(ids[:limit]).any())
+
+    def _note(self, one: _Waiting, ids: np.ndarray | None) -> None:
+        block = self._block
+        block.lines.append(one.line)
+        block.hashes.append(hash(tuple([(message["role"], _hashable(message["content"])) for message in one.messages])))
+        if self.wanted.keep:
+            block.kept.append(one.messages)
+        if self.wanted.tokens:
+            self._facts.append((one.at, len(ids) > self.wanted.max_seq_len))
+            self._ids.append(ids[: self.wanted.max_seq_len])
+
+    def _end(self) -> Block:
+        self._flush()
+        block = self._block
+        if self.wanted.tokens:
+            block.ids, block.facts = self._joined()
+        self._begin()
+        return block
+
+    def _joined(self) -> tuple[np.ndarray, np.ndarray]:
+        """All ids of the block one after the other, and the facts of each conversation."""
+        facts = np.zeros(len(self._ids), FACTS)
+        if not self._ids:
+            return np.empty(0, self._rendering.dtype), facts
+        ids = np.concatenate(self._ids)
+        facts["line"], facts["cut"] = zip(*self._facts)
+        facts["tokens"] = [len(one) for one in self._ids]
+        starts = np.cumsum(facts["tokens"]) - facts["tokens"]
+        # <|bos|>, the first of each, is no target and is not in the mask.
+        facts["supervised"] = np.add.reduceat(self._rendering.mask(ids), starts.astype(np.intp), dtype=np.uint32)
+        return ids, facts
+
+
+def _too_large(is_spread: bool) -> Fault:
+    """A line, or (`is_spread`) an object over several lines, of more than MAX_PIECE_BYTES."""
+    what = "conversation" if is_spread else "line"
+    rest = " The rest of the file was not read." if is_spread else ""
+    message = f"This {what} is longer than {MAX_PIECE_BYTES >> 20} MiB.{rest}"
+    return Fault("error", "too_large", message, "Split it: a model reads a few thousand words at a time.")
+
+
+def _hashable(content: Any) -> Any:
+    return content if isinstance(content, str) else tuple([(part["type"], part["text"]) for part in content])

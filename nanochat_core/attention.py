@@ -11,12 +11,16 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 BLOCK = 128
 """Queries that are computed together on a CPU: larger ones waste work beyond the diagonal, smaller ones time."""
+
+KEPT_KEYS = 512
+"""Attention weights over more keys are computed again for the gradient, so that memory grows as the tokens do."""
 
 
 @dataclass(frozen=True)
@@ -43,13 +47,12 @@ class Layout:
         if sum(lengths) != B * T or min(lengths, default=0) < 1:
             raise ValueError(f"lengths add up to {sum(lengths)} tokens but the batch holds {B * T}; they must agree.")
         longest = max(lengths)
-        columns = torch.arange(longest)
-        sizes = torch.tensor(lengths)[:, None]
+        columns, sizes = np.arange(longest), np.array(lengths)[:, None]
         real = columns < sizes  # (conversations, longest)
-        starts = torch.cumsum(sizes, 0) - sizes
-        rectangle = torch.where(real, starts + columns, 0).reshape(-1)
-        cells = real.reshape(-1).nonzero().squeeze(1)
-        return Layout((cells % longest).view(B, T), longest, lengths, rectangle, cells)
+        rectangle = np.where(real, np.cumsum(sizes)[:, None] - sizes + columns, 0).reshape(-1)
+        cells = np.flatnonzero(real)
+        rectangle, cells, positions = (torch.from_numpy(a) for a in (rectangle, cells, cells % longest))
+        return Layout(positions.view(B, T), longest, lengths, rectangle, cells)
 
     def to(self, device: torch.device) -> "Layout":
         """The same on `device`, without waiting for it when the tensors are pinned."""
@@ -109,10 +112,9 @@ class _BlockedAttention(torch.autograd.Function):
         q_heads, k_heads, v_heads, out_heads = (t.transpose(0, 1) for t in (q, k, v, out))
         weights = []
         for queries, keys, mask in _blocks(lengths, window, q.dtype):
-            scores = q_heads[:, queries] @ k_heads[:, keys].mT
-            scores[:, :, -mask.shape[1] :].add_(mask)
-            weights.append(torch.softmax(scores, -1))
-            torch.bmm(weights[-1], v_heads[:, keys], out=out_heads[:, queries])
+            weight = _softmax(q_heads[:, queries], k_heads[:, keys], mask)
+            torch.bmm(weight, v_heads[:, keys], out=out_heads[:, queries])
+            weights.append(weight if weight.shape[2] <= KEPT_KEYS else None)
         if any(ctx.needs_input_grad):
             ctx.save_for_backward(q, k, v, *weights)
             ctx.lengths, ctx.window = lengths, window
@@ -124,13 +126,22 @@ class _BlockedAttention(torch.autograd.Function):
         grad_q, grad_k, grad_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
         gradient, q, k, v = (t.transpose(0, 1) for t in (gradient, q, k, v))
         to_q, to_k, to_v = (t.transpose(0, 1) for t in (grad_q, grad_k, grad_v))
-        for (queries, keys, _), weight in zip(_blocks(ctx.lengths, ctx.window, q.dtype), weights):
+        for (queries, keys, mask), weight in zip(_blocks(ctx.lengths, ctx.window, q.dtype), weights):
+            if weight is None:
+                weight = _softmax(q[:, queries], k[:, keys], mask)
             upstream = gradient[:, queries]
             scores = torch._softmax_backward_data(upstream @ v[:, keys].mT, weight, -1, weight.dtype)
             to_q[:, queries] = scores @ k[:, keys]
             to_k[:, keys] += scores.mT @ q[:, queries]
             to_v[:, keys] += weight.mT @ upstream
         return grad_q.mul_(grad_q.shape[2] ** -0.5), grad_k, grad_v, None, None
+
+
+def _softmax(q: Tensor, k: Tensor, mask: Tensor) -> Tensor:
+    """Attention weights (H, queries, keys); the mask lies over the last keys."""
+    scores = q @ k.mT
+    scores[:, :, -mask.shape[1] :].add_(mask)
+    return torch.softmax(scores, -1)
 
 
 def _blocks(lengths: list[int], window: int | None, dtype: torch.dtype) -> Iterator[tuple[slice, slice, Tensor]]:

@@ -136,7 +136,7 @@ class _SquaredReluMlp(torch.autograd.Function):
 
 def _norm_scale(x: Tensor) -> Tensor:
     """1 / the root of the mean square of the last dimension, (..., 1)."""
-    length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
+    length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.promote_types(x.dtype, torch.float32))
     return length.square_().div_(x.shape[-1]).add_(NORM_EPSILON).rsqrt_().to(x.dtype)
 
 

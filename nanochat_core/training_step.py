@@ -32,8 +32,9 @@ class TrainingStep:
         nats = self.accumulate(examples)
         norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in self.parameters])
         self.update()
+        self.ranks.add_up(nats)
         loss, norm = torch.stack([nats, norm]).tolist()
-        return self.ranks.sum([loss])[0], norm
+        return loss, norm
 
     def accumulate(self, examples: Sequence[Example]) -> torch.Tensor:
         """Put the gradient of the mean loss over all ranks into .grad; returns this rank's part of the loss."""

@@ -42,21 +42,23 @@ def main() -> None:
     parser.add_argument("--small", action="store_true")
     parser.add_argument("--shapes", nargs="+", choices=["d4", "d8"], default=["d4", "d8"])
     parser.add_argument("--loops", nargs="+", choices=list(LOOPS), default=list(LOOPS))
+    parser.add_argument("--precisions", nargs="+", choices=list(PRECISIONS), default=list(PRECISIONS))
     parser.add_argument("--turns", type=int, default=5)
     options = parser.parse_args()
     print(describe())
     for name in ["tiny"] if options.small else options.shapes:
         print(f"\n{name}\n", flush=True)
-        print(measure(name, options.loops, 1 if options.small else options.turns), flush=True)
+        print(measure(name, options.loops, options.precisions, 1 if options.small else options.turns), flush=True)
 
 
-def measure(name: str, loops: list[str], turns: int) -> str:
+def measure(name: str, loops: list[str], precisions: list[str], turns: int) -> str:
     """The table of a model's shape. ValueError when a loop's loss or gradient is not that of the first loop."""
     config = TINY if name == "tiny" else SHAPES[name]
     steps: dict[tuple[str, str], list[Step]] = {}
     with ExitStack() as open_loops:
         variants: dict = {}
-        for precision, dtype in PRECISIONS.items():
+        for precision in precisions:
+            dtype = PRECISIONS[precision]
             for loop in loops:
                 ask = open_loops.enter_context(Loop(loop, config, MEASURED[name], dtype))
                 found = steps.setdefault((loop, precision), [])
@@ -65,7 +67,7 @@ def measure(name: str, loops: list[str], turns: int) -> str:
         take_turns(variants, 0)  # the first steps: warming up, and what is checked
         check_equal({key: found[0] for key, found in steps.items()}, loops[0])
         figures = take_turns(variants, turns)
-    return _table(config, MEASURED[name], figures, loops)
+    return f"Losses and gradient norms are equal.\n\n{_table(config, MEASURED[name], figures, loops, precisions)}"
 
 
 class Loop:
@@ -102,15 +104,15 @@ def _serve(connection: Connection, loop: str, config: GPTConfig, measured: int, 
 
 
 def check_equal(first: dict[tuple[str, str], Step], reference: str) -> None:
-    """ValueError unless every loop's first loss and gradient norm are those of the `reference` in fp32."""
-    expected = first[reference, "fp32"]
+    """ValueError unless all first losses and gradient norms are those of `reference` in its first precision."""
+    expected = first[reference, next(iter(first))[1]]
     for (loop, precision), step in first.items():
         for what, mine, theirs in (("loss", step.loss, expected.loss), ("norm", step.norm, expected.norm)):
             if not abs(mine - theirs) <= TOLERANCE[precision] * abs(theirs):
                 raise ValueError(f"{loop} in {precision} has {what} {mine}, and {reference} {theirs}.")
 
 
-def _table(config: GPTConfig, measured: int, figures: dict, loops: list[str]) -> str:
+def _table(config: GPTConfig, measured: int, figures: dict, loops: list[str], precisions: list[str]) -> str:
     examples = conversations(config, measured)
     tokens = sum(example.inputs for example in examples)
     supervised = sum(example.supervised for example in examples)
@@ -123,7 +125,7 @@ def _table(config: GPTConfig, measured: int, figures: dict, loops: list[str]) ->
         if key[0] != "gemm"
     }
     rows = []
-    for precision in PRECISIONS:
+    for precision in precisions:
         for loop in loops:
             mine = rates[loop, precision]
             shares = [rate * flops_per_token / limit for rate, limit in zip(mine, figures["gemm", precision])]
@@ -136,11 +138,12 @@ def _table(config: GPTConfig, measured: int, figures: dict, loops: list[str]) ->
                     f"{statistics.median(mine):,.0f}",
                     f"{statistics.median(shares):.0%}",
                     f"{updating:.1%}",
-                    *(str(ratio(rates["ours", ours], mine)) for ours in PRECISIONS),
+                    *(str(ratio(rates["ours", ours], mine)) for ours in precisions if ("ours", ours) in rates),
                 ]
             )
-    limits = ", ".join(f"{p} {statistics.median(figures['gemm', p]) / 1e9:.0f} GFLOP/s" for p in PRECISIONS)
-    header = ["loop", "useful tokens/s", "of the GEMM rate", "optimizer's share", "ours fp32 is", "ours bf16 is"]
+    limits = ", ".join(f"{p} {statistics.median(figures['gemm', p]) / 1e9:.0f} GFLOP/s" for p in precisions)
+    header = ["loop", "useful tokens/s", "of the GEMM rate", "optimizer's share"]
+    header += [f"ours in {p} is" for p in precisions if ("ours", p) in rates]
     workload = f"{tokens * scale:,.0f} tokens a step, {supervised / tokens:.0%} supervised"
     return f"{table(header, rows)}\n\nGEMM: {limits}; {workload}"
 

@@ -13,6 +13,7 @@ import torch
 from nanochat_core import paths
 from nanochat_core.batches import Example, Plan
 from nanochat_core.checkpoint import build_model, model_config, read_meta, read_weights
+from nanochat_core.computing import prepare_computing
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.model import GPT
 from nanochat_core.optim import build_optimizers, learning_rate_multiplier, set_learning_rates
@@ -52,6 +53,8 @@ class Trainer:
     def __init__(self, run: Run, ranks: Ranks, stop: StopFlag, say: Callable[[str], None]):
         self.run, self.ranks, self.stop, self.say = run, ranks, stop, say
         self.config: FinetuneConfig = run.settings()
+        if ranks.device.type == "cpu":
+            prepare_computing()
         self.saver = Saver(run, ranks, self.config.save_every)
         self.resumed_step = self.saver.newest()
         if self.resumed_step is None and paths.steps(run.path):

@@ -57,3 +57,18 @@ def test_a_training_step_is_measured():
     assert len(seconds) == len(losses) == 2
     assert losses[1] < losses[0]
     assert flops_per_token(config) == 6 * (2 * 12 * 64**2 + 512 * 64) + 6 * 2 * 64 * 32
+
+
+def test_training_is_measured_beside_peers_and_found_equal():
+    loops = ("usual loop", "transformers, plain loop", "ours")
+    printed = _printed("training", "--small", "--precisions", "fp32", "--loops", *loops)
+    assert "Losses and gradient norms are equal." in printed
+    assert all(f"| {loop}, fp32 |" in printed for loop in loops)
+
+
+def test_a_loop_with_another_loss_is_refused():
+    from benchmarks.training import Step, check_equal
+
+    first = {("usual loop", "fp32"): Step(1, 1, 2.0, 3.0), ("ours", "fp32"): Step(1, 1, 2.0, 3.001)}
+    with pytest.raises(ValueError, match="ours in fp32 has norm"):
+        check_equal(first, "usual loop")

@@ -20,7 +20,14 @@ Not so with weights in int8, which torch would have to turn into floats first.
 """
 
 _TYPES = {torch.float32: 0, torch.bfloat16: 1, torch.int8: 2}
-_MATRICES = {"q": "attn.c_q", "k": "attn.c_k", "v": "attn.c_v", "o": "attn.c_proj", "fc": "mlp.c_fc", "proj": "mlp.c_proj"}
+_MATRICES = {
+    "q": "attn.c_q",
+    "k": "attn.c_k",
+    "v": "attn.c_v",
+    "o": "attn.c_proj",
+    "fc": "mlp.c_fc",
+    "proj": "mlp.c_proj",
+}
 
 _pointer, _count, _real = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double
 
@@ -97,24 +104,31 @@ class DecodeStep:
         return self._fits and small and cache.keys[0].dtype in (torch.float32, torch.bfloat16)
 
     def __call__(self, ids: Tensor, cache: KVCache, counts: list[int]) -> Tensor:
-        """`GPT._continue`: the new tokens `ids` (B, T) into the cache; logits (B, 1, vocab_size) at each last real one."""
+        """`GPT._continue`: the new tokens `ids` (B, T) into the cache; logits (B, 1, vocab_size) at each last one."""
         for block in self._model.transformer.h:
             for hook in block._forward_pre_hooks.values():  # the wish to stop is noticed there
                 hook(block, ())
         rows, added = ids.shape
+        ids, keys = ids.contiguous(), cache.keys[0]
         logits = torch.empty((rows, 1, self._model.config.vocab_size))
         self._point_to(cache, max(cache.lengths) + added)
-        ids = ids.contiguous()
-        keys = cache.keys[0]
-        request = _Request(
-            rows, added, torch.get_num_threads(), ids.data_ptr(), 0, 0, 0, keys.stride(0), keys.stride(1), logits.data_ptr()
-        )
         numbers = [*cache.lengths, *((count or added) - 1 for count in counts)]
-        if self._shape.smear_gate:
+        if self._shape.smear_gate:  # it mixes in the token before
             numbers += [int(cache.ids[row, max(length - 1, 0)]) for row, length in enumerate(cache.lengths)]
         table = (ctypes.c_int64 * (3 * rows))(*numbers)
-        request.lengths = ctypes.addressof(table)
-        request.last, request.previous = request.lengths + 8 * rows, request.lengths + 16 * rows
+        lengths = ctypes.addressof(table)
+        request = _Request(
+            rows=rows,
+            added=added,
+            threads=torch.get_num_threads(),
+            ids=ids.data_ptr(),
+            lengths=lengths,
+            last=lengths + 8 * rows,
+            previous=lengths + 16 * rows,
+            row_apart=keys.stride(0),
+            head_apart=keys.stride(1),
+            logits=logits.data_ptr(),
+        )
         if self._decode(ctypes.byref(self._shape), self._layers, ctypes.byref(request)):
             raise MemoryError("There is no memory left for the model's next token.")
         cache.advance(ids, counts)
@@ -123,22 +137,24 @@ class DecodeStep:
     def _describe(self) -> bool:
         """Write down where the parameters lie and what the model is; False when it is nothing for this step."""
         model, config = self._model, self._model.config
-        matrices = [self._matrix(layer, name) for layer in range(config.n_layer) for name in _MATRICES.values()]
+        matrices = [self._matrix(layer, path) for layer in range(config.n_layer) for path in _MATRICES.values()]
         matrices.append(model.lm_head)
-        tables = [model.transformer.wte.weight, *(t.weight for t in getattr(model, "value_embeds", {}).values())]
-        gates = [p for name, p in model.named_parameters() if name.endswith("gate.weight")]
-        if not all(p.is_cpu and p.is_contiguous() for p in model.parameters()):
-            return False
-        types = [{p.dtype for p in group} for group in ((m.weight for m in matrices), tables, gates)]
-        if any(s.dtype != torch.float32 for s in (getattr(m, "scales", None) for m in matrices) if s is not None):
-            return False
-        if any(len(found) > 1 or not found <= _TYPES.keys() for found in types) or config.n_embd % 64 or config.head_dim % 16:
-            return False
-        kinds = [_TYPES[next(iter(found))] if found else 0 for found in types]
-        self._describe_shape(*kinds)
-        for index in range(config.n_layer):
-            self._describe_layer(index)
-        return True
+        tables = [model.transformer.wte, *getattr(model, "value_embeds", {}).values()]
+        gates = [module for name, module in model.named_modules() if name.endswith("gate")]
+        types = [{module.weight.dtype for module in group} for group in (matrices, tables, gates)]
+        scales = [module.scales for module in matrices if hasattr(module, "scales")]
+        fits = (
+            all(parameter.is_cpu and parameter.is_contiguous() for parameter in model.parameters())
+            and all(len(found) <= 1 and found <= _TYPES.keys() for found in types)
+            and all(scale.dtype == torch.float32 for scale in scales)
+            and config.n_embd % 64 == 0  # what the vectors of the compiled code divide
+            and config.head_dim % 16 == 0
+        )
+        if fits:
+            self._describe_shape(*(_TYPES[found.pop()] if found else 0 for found in types))
+            for index in range(config.n_layer):
+                self._describe_layer(index)
+        return fits
 
     def _describe_shape(self, matrix_type: int, table_type: int, gate_type: int) -> None:
         model, config, generation = self._model, self._model.config, self._model.generation
@@ -171,12 +187,11 @@ class DecodeStep:
         for layer, keys, values in zip(self._layers, cache.keys, cache.values):
             layer.keys, layer.values = keys.data_ptr(), values.data_ptr()
         shape.cache_type = _TYPES[cache.keys[0].dtype]
-        cosines, sines = model.rotary(positions, cache.ids.device)
+        cosines, sines = model.rotary.of(positions, cache.ids.device)
         shape.cosines, shape.sines = cosines.data_ptr(), sines.data_ptr()
         if model.generation.has_lambdas:
-            pairs = zip(self._layers, model.resid_lambdas.tolist(), model.x0_lambdas.tolist())
-            for layer, layer.residual, layer.start in pairs:
-                pass
+            for layer, residual, start in zip(self._layers, model.resid_lambdas.tolist(), model.x0_lambdas.tolist()):
+                layer.residual, layer.start = residual, start
         if model.generation.has_smear:
             shape.smear, shape.backout = float(model.smear_lambda), float(model.backout_lambda)
 

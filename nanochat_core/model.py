@@ -16,6 +16,7 @@ from nanochat_core.cache import KVCache
 from nanochat_core.decoding import DecodeStep, decode_step
 from nanochat_core.generations import GENERATIONS
 from nanochat_core.loss import SOFTCAP, cross_entropy_sum, token_nats
+from nanochat_core.rotary import RotaryTable, rotate
 
 NORM_EPSILON = 1.1920929e-07  # float32's; nanochat leaves it at torch's default
 
@@ -166,7 +167,7 @@ class GPT(nn.Module):
             self.smear_gate = Linear(24, 1)
             self.smear_lambda = nn.Parameter(torch.zeros(1))
             self.backout_lambda = nn.Parameter(torch.zeros(1))
-        self._rotary: tuple[Tensor, Tensor] | None = None
+        self.rotary = RotaryTable(self.generation, config.head_dim, config.sequence_len)
         self.decoder: DecodeStep | None = None
 
     @property
@@ -292,24 +293,9 @@ class GPT(nn.Module):
         return SOFTCAP * torch.tanh(raw / SOFTCAP)
 
     def _rotary_at(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """cos and sin, (B, T, 1, head_dim / 2), at these positions; the table grows as needed."""
-        cos, sin = self.rotary(int(positions.max()) + 1 if positions.numel() else 1, positions.device)
+        """cos and sin, (B, T, 1, head_dim / 2), at these positions."""
+        cos, sin = self.rotary.of(int(positions.max()) + 1 if positions.numel() else 1, positions.device)
         return cos[positions][:, :, None].to(self.compute_dtype), sin[positions][:, :, None].to(self.compute_dtype)
-
-    def rotary(self, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
-        """cos and sin in fp32, (at least `length`, head_dim / 2); made anew only when it must be longer."""
-        if self._rotary is None or self._rotary[0].device != device or len(self._rotary[0]) < length:
-            self._rotary = self._rotary_table(max(length, self.config.sequence_len), device)
-        return self._rotary
-
-    def _rotary_table(self, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
-        channels = torch.arange(0, self.config.head_dim, 2, dtype=torch.float32, device=device)
-        frequencies = 1.0 / (self.generation.rope_base ** (channels / self.config.head_dim))
-        angles = torch.outer(torch.arange(length, dtype=torch.float32, device=device), frequencies)
-        cos, sin = angles.cos(), angles.sin()
-        if self.generation.rounds_rotary:
-            cos, sin = cos.bfloat16().float(), sin.bfloat16().float()
-        return cos, sin
 
 
 class _Context:
@@ -340,9 +326,3 @@ class _Context:
 def norm(x: Tensor) -> Tensor:
     """RMS norm over the last dimension, without weights."""
     return F.rms_norm(x, (x.shape[-1],), eps=NORM_EPSILON)
-
-
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary position embedding on split halves of (B, T, H, D) (Su et al., RoFormer, arXiv 2104.09864)."""
-    first, second = x.chunk(2, dim=-1)
-    return torch.cat([first * cos + second * sin, second * cos - first * sin], -1)

@@ -241,12 +241,14 @@ class GPT(nn.Module):
                 parameter.copy_(torch.randn(parameter.shape, generator=generator) * std)
         return self
 
-    @torch.no_grad()
     def _continue(self, ids: Tensor, cache: KVCache, counts: list[int]) -> Tensor:
         if self.decoder is None:
             self.decoder = decode_step(self)
-        if self.decoder is not None and self.decoder.takes(ids, cache):
-            return self.decoder(ids, cache, counts)
+        logits = self.decoder(ids, cache, counts) if self.decoder is not None else None
+        return self._continue_by_torch(ids, cache, counts) if logits is None else logits
+
+    @torch.no_grad()
+    def _continue_by_torch(self, ids: Tensor, cache: KVCache, counts: list[int]) -> Tensor:
         positions = cache.positions(ids.shape[1])
         cos, sin = self._rotary_at(positions)
         before = None

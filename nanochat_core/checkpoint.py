@@ -139,7 +139,8 @@ def load_model(
     """(model, tokenizer, meta) of the model called `name`, for inference: parameters in `dtype`, gradients off.
 
     `dtype` None takes bf16 on an accelerator and for a large model, fp32 for a small one on a CPU; torch.int8 rounds
-    the matrices to eight bits, on a CPU only (see `quantization`). Raises ValueError in a sentence when there is no such model or its files do not fit together.
+    the matrices to eight bits, on a CPU only (see `quantization`). Raises ValueError in a sentence when there is no
+    such model or its files do not fit together.
     """
     files = find_model(name, step)
     meta = read_meta(files.meta)

@@ -5,6 +5,8 @@ it. It reads the model's own parameters, live, and computes what `GPT._continue`
 """
 
 import ctypes
+import weakref
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -20,8 +22,16 @@ Not so with weights in int8, which torch would have to turn into floats first.
 """
 
 _TYPES = {torch.float32: 0, torch.bfloat16: 1, torch.int8: 2}
-_MATRICES = {"q": "attn.c_q", "k": "attn.c_k", "v": "attn.c_v", "o": "attn.c_proj", "fc": "mlp.c_fc", "proj": "mlp.c_proj"}
+_MATRICES = {
+    "q": "attn.c_q",
+    "k": "attn.c_k",
+    "v": "attn.c_v",
+    "o": "attn.c_proj",
+    "fc": "mlp.c_fc",
+    "proj": "mlp.c_proj",
+}
 
+_NO_MEMORY, _UNKNOWN_TOKEN = 1, 2
 _pointer, _count, _real = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double
 
 
@@ -41,7 +51,7 @@ class _Shape(ctypes.Structure):
     """`shape` of c/decode.c."""
 
     _fields_ = [
-        *((name, _count) for name in ("layers", "heads", "kv_heads", "size", "width", "vocabulary")),
+        *((name, _count) for name in ("layers", "heads", "kv_heads", "size", "width", "vocabulary", "table_rows")),
         *((name, _count) for name in ("matrix_type", "table_type", "gate_type", "cache_type")),
         *((name, _count) for name in ("gate_width", "has_lambdas", "middle")),
         *((name, _real) for name in ("gate_scale", "qk_scale", "smear", "backout")),
@@ -54,14 +64,18 @@ class _Request(ctypes.Structure):
 
     _fields_ = [
         *((name, _count) for name in ("rows", "added", "threads")),
-        *((name, _pointer) for name in ("ids", "previous", "lengths", "last")),
-        *((name, _count) for name in ("row_apart", "head_apart")),
+        *((name, _pointer) for name in ("ids", "lengths", "last", "known")),
+        *((name, _count) for name in ("known_apart", "row_apart", "head_apart")),
         ("logits", _pointer),
     ]
 
 
 class DecodeStep:
-    """The step for one model. Holds where its parameters lie, and looks at every token whether they still do."""
+    """The step for one model. Holds where its parameters lie, and looks at every token whether they still do.
+
+    All that Python does between two tokens counts: the weights that went through the processor have left nothing else
+    in its caches, so that each object it touches comes from memory. Hence so few.
+    """
 
     def __init__(self, model: nn.Module, compiled: ctypes.CDLL):
         self._model, self._decode = model, compiled.decode
@@ -71,23 +85,62 @@ class DecodeStep:
             for name, parameter in module._parameters.items()
             if parameter is not None
         ]
+        blocks = model.transformer.h
+        self._hooks = [block._forward_hooks for block in blocks]
+        self._pre_hooks = [(block, block._forward_pre_hooks) for block in blocks]
         self._places: list[tuple[int, torch.dtype]] = []
         self._fits = False
         self._shape = _Shape()
         self._layers = (_Layer * model.config.n_layer)()
+        self._cache: Callable[[], KVCache | None] = _nothing
+        self._cache_places = (0, 0)
 
     def __reduce__(self) -> tuple:
         """A copy of the model, or one that was pickled, finds its own."""
         return _nothing, ()
 
-    def takes(self, ids: Tensor, cache: KVCache) -> bool:
-        """Whether the step can do this; else torch does."""
+    def __call__(self, ids: Tensor, cache: KVCache, counts: list[int]) -> Tensor | None:
+        """`GPT._continue`: the new tokens `ids` (B, T) into the cache; logits (B, 1, vocab_size) at each last one.
+
+        None, and nothing done, where this is not for the step and torch has to do it.
+        """
+        rows, added = ids.shape
+        if not self._takes(ids, cache):
+            return None
+        for block, hooks in self._pre_hooks:
+            for hook in hooks.values():  # the wish to stop is noticed there
+                hook(block, ())
+        self._point_to(cache, max(cache.lengths) + added)
+        ids, keys = ids.contiguous(), cache.keys[0]
+        logits = torch.empty((rows, 1, self._shape.vocabulary))
+        lengths = (ctypes.c_int64 * rows)(*cache.lengths)
+        last = (ctypes.c_int64 * rows)(*((count or added) - 1 for count in counts))
+        request = _Request(
+            rows=rows,
+            added=added,
+            threads=torch.get_num_threads(),
+            ids=ids.data_ptr(),
+            lengths=ctypes.addressof(lengths),
+            last=ctypes.addressof(last),
+            known=cache.ids.data_ptr(),
+            known_apart=cache.ids.stride(0),
+            row_apart=keys.stride(0),
+            head_apart=keys.stride(1),
+            logits=logits.data_ptr(),
+        )
+        outcome = self._decode(ctypes.byref(self._shape), self._layers, ctypes.byref(request))
+        if outcome == _NO_MEMORY:
+            raise MemoryError("There is no memory left for the model's next token.")
+        if outcome == _UNKNOWN_TOKEN:  # which torch says better
+            return None
+        cache.lengths = [length + count for length, count in zip(cache.lengths, counts)]
+        return logits
+
+    def _takes(self, ids: Tensor, cache: KVCache) -> bool:
+        """Whether the step can do this; `ids` may still be no tokens of the model."""
         if not ids.is_cpu or max(cache.lengths) + ids.shape[1] > cache.capacity:
             return False
-        if any(block._forward_hooks for block in self._model.transformer.h):  # they want to see tensors
-            return False
-        low, high = ids.aminmax()
-        if low < 0 or high >= self._model.config.vocab_rows:  # torch says it better than a crash
+        if any(self._hooks):  # they want to see tensors
             return False
         places = [(owner[name].data_ptr(), owner[name].dtype) for owner, name in self._owners]
         if places != self._places:
@@ -96,55 +149,34 @@ class DecodeStep:
         small = ids.numel() <= MAX_TOKENS or self._shape.matrix_type == _TYPES[torch.int8]
         return self._fits and small and cache.keys[0].dtype in (torch.float32, torch.bfloat16)
 
-    def __call__(self, ids: Tensor, cache: KVCache, counts: list[int]) -> Tensor:
-        """`GPT._continue`: the new tokens `ids` (B, T) into the cache; logits (B, 1, vocab_size) at each last real one."""
-        for block in self._model.transformer.h:
-            for hook in block._forward_pre_hooks.values():  # the wish to stop is noticed there
-                hook(block, ())
-        rows, added = ids.shape
-        logits = torch.empty((rows, 1, self._model.config.vocab_size))
-        self._point_to(cache, max(cache.lengths) + added)
-        ids = ids.contiguous()
-        keys = cache.keys[0]
-        request = _Request(
-            rows, added, torch.get_num_threads(), ids.data_ptr(), 0, 0, 0, keys.stride(0), keys.stride(1), logits.data_ptr()
-        )
-        numbers = [*cache.lengths, *((count or added) - 1 for count in counts)]
-        if self._shape.smear_gate:
-            numbers += [int(cache.ids[row, max(length - 1, 0)]) for row, length in enumerate(cache.lengths)]
-        table = (ctypes.c_int64 * (3 * rows))(*numbers)
-        request.lengths = ctypes.addressof(table)
-        request.last, request.previous = request.lengths + 8 * rows, request.lengths + 16 * rows
-        if self._decode(ctypes.byref(self._shape), self._layers, ctypes.byref(request)):
-            raise MemoryError("There is no memory left for the model's next token.")
-        cache.advance(ids, counts)
-        return logits
-
     def _describe(self) -> bool:
         """Write down where the parameters lie and what the model is; False when it is nothing for this step."""
         model, config = self._model, self._model.config
-        matrices = [self._matrix(layer, name) for layer in range(config.n_layer) for name in _MATRICES.values()]
+        matrices = [self._matrix(layer, path) for layer in range(config.n_layer) for path in _MATRICES.values()]
         matrices.append(model.lm_head)
-        tables = [model.transformer.wte.weight, *(t.weight for t in getattr(model, "value_embeds", {}).values())]
-        gates = [p for name, p in model.named_parameters() if name.endswith("gate.weight")]
-        if not all(p.is_cpu and p.is_contiguous() for p in model.parameters()):
-            return False
-        types = [{p.dtype for p in group} for group in ((m.weight for m in matrices), tables, gates)]
-        if any(s.dtype != torch.float32 for s in (getattr(m, "scales", None) for m in matrices) if s is not None):
-            return False
-        if any(len(found) > 1 or not found <= _TYPES.keys() for found in types) or config.n_embd % 64 or config.head_dim % 16:
-            return False
-        kinds = [_TYPES[next(iter(found))] if found else 0 for found in types]
-        self._describe_shape(*kinds)
-        for index in range(config.n_layer):
-            self._describe_layer(index)
-        return True
+        tables = [model.transformer.wte, *getattr(model, "value_embeds", {}).values()]
+        gates = [module for name, module in model.named_modules() if name.endswith("gate")]
+        types = [{module.weight.dtype for module in group} for group in (matrices, tables, gates)]
+        scales = [module.scales for module in matrices if hasattr(module, "scales")]
+        fits = (
+            all(parameter.is_cpu and parameter.is_contiguous() for parameter in model.parameters())
+            and all(len(found) <= 1 and found <= _TYPES.keys() for found in types)
+            and all(scale.dtype == torch.float32 for scale in scales)
+            and config.n_embd % 64 == 0  # what the vectors of the compiled code divide
+            and config.head_dim % 16 == 0
+        )
+        if fits:
+            self._describe_shape(*(_TYPES[found.pop()] if found else 0 for found in types))
+            for index in range(config.n_layer):
+                self._describe_layer(index)
+        return fits
 
     def _describe_shape(self, matrix_type: int, table_type: int, gate_type: int) -> None:
         model, config, generation = self._model, self._model.config, self._model.generation
         shape = self._shape
         shape.layers, shape.heads, shape.kv_heads = config.n_layer, config.n_head, config.n_kv_head
         shape.size, shape.width, shape.vocabulary = config.head_dim, config.n_embd, config.vocab_size
+        shape.table_rows = config.vocab_rows
         shape.matrix_type, shape.table_type, shape.gate_type = matrix_type, table_type, gate_type
         shape.gate_width, shape.gate_scale = generation.value_gate_width, generation.value_gate_scale
         shape.has_lambdas, shape.qk_scale = generation.has_lambdas, generation.qk_scale
@@ -168,17 +200,19 @@ class DecodeStep:
     def _point_to(self, cache: KVCache, positions: int) -> None:
         """What may be another at every token: the cache, the rotary tables, the learned scalars."""
         model, shape = self._model, self._shape
-        for layer, keys, values in zip(self._layers, cache.keys, cache.values):
-            layer.keys, layer.values = keys.data_ptr(), values.data_ptr()
-        shape.cache_type = _TYPES[cache.keys[0].dtype]
-        cosines, sines = model.rotary(positions, cache.ids.device)
+        places = cache.keys[0].data_ptr(), cache.values[-1].data_ptr()
+        if self._cache() is not cache or self._cache_places != places:  # a cache replaces all of its tensors or none
+            self._cache, self._cache_places = weakref.ref(cache), places
+            for layer, keys, values in zip(self._layers, cache.keys, cache.values):
+                layer.keys, layer.values = keys.data_ptr(), values.data_ptr()
+            shape.cache_type = _TYPES[cache.keys[0].dtype]
+        cosines, sines = model.rotary.of(positions, cache.ids.device)
         shape.cosines, shape.sines = cosines.data_ptr(), sines.data_ptr()
         if model.generation.has_lambdas:
-            pairs = zip(self._layers, model.resid_lambdas.tolist(), model.x0_lambdas.tolist())
-            for layer, layer.residual, layer.start in pairs:
-                pass
+            for layer, residual, start in zip(self._layers, model.resid_lambdas.tolist(), model.x0_lambdas.tolist()):
+                layer.residual, layer.start = residual, start
         if model.generation.has_smear:
-            shape.smear, shape.backout = float(model.smear_lambda), float(model.backout_lambda)
+            shape.smear, shape.backout = model.smear_lambda.item(), model.backout_lambda.item()
 
     def _matrix(self, layer: int, path: str) -> Any:
         part, _, name = path.partition(".")

@@ -1,13 +1,15 @@
 """The model's operations with gradients written by hand: fewer passes over memory than autograd's, the same numbers.
 
 On a CPU such a pass, and above all fresh memory, costs as much as many operations: each function reads and writes as
-little as it can. The gradient of a matrix or table is added straight into a `.grad` that is there already (the
+little as it can. Elsewhere norms and rotations are torch's own kernels, which do not read twice what they compute. The gradient of a matrix or table is added straight into a `.grad` that is there already (the
 training keeps them for good), and handed to autograd only where there is none.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from nanochat_core.rotary import rotate
 
 NORM_EPSILON = 1.1920929e-07  # float32's; nanochat leaves it at torch's default
 
@@ -26,7 +28,7 @@ def lookup(ids: Tensor, table: Tensor) -> Tensor:
 
 def norm(x: Tensor) -> Tensor:
     """RMS norm over the last dimension, without weights."""
-    return _Norm.apply(x)
+    return _Norm.apply(x) if x.device.type == "cpu" else F.rms_norm(x, (x.shape[-1],), eps=NORM_EPSILON)
 
 
 def rotate_and_norm(x: Tensor, cos: Tensor, sin: Tensor, gain: float) -> Tensor:
@@ -34,7 +36,10 @@ def rotate_and_norm(x: Tensor, cos: Tensor, sin: Tensor, gain: float) -> Tensor:
 
     On split halves (Su et al., RoFormer, arXiv 2104.09864).
     """
-    return _RotateAndNorm.apply(x, cos, sin, gain)
+    if x.device.type == "cpu":
+        return _RotateAndNorm.apply(x, cos, sin, gain)
+    y = norm(rotate(x, cos, sin))
+    return y if gain == 1.0 else y * gain
 
 
 def squared_relu_mlp(x: Tensor, up: Tensor, up_cast: Tensor, down: Tensor, down_cast: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from nanochat_core.functions import NORM_EPSILON, lookup, norm
 from nanochat_core.generations import GENERATIONS
 from nanochat_core.loss import SOFTCAP, cross_entropy_gradient, cross_entropy_sum, token_nats
 from nanochat_core.model_shape import GPTConfig
+from nanochat_core.rotary import RotaryTable
 
 __all__ = ["GPT", "NORM_EPSILON", "GPTConfig"]
 
@@ -50,7 +51,7 @@ class GPT(nn.Module):
             self.smear_gate = Linear(24, 1)
             self.smear_lambda = nn.Parameter(torch.zeros(1))
             self.backout_lambda = nn.Parameter(torch.zeros(1))
-        self._rotary: tuple[Tensor, Tensor] | None = None
+        self.rotary = RotaryTable(self.generation, config.head_dim, config.sequence_len)
         self.decoder: DecodeStep | None = None
 
     @property
@@ -150,12 +151,14 @@ class GPT(nn.Module):
                 parameter.copy_(torch.randn(parameter.shape, generator=generator) * std)
         return self
 
-    @torch.no_grad()
     def _continue(self, ids: Tensor, cache: KVCache, counts: list[int]) -> Tensor:
         if self.decoder is None:
             self.decoder = decode_step(self)
-        if self.decoder is not None and self.decoder.takes(ids, cache):
-            return self.decoder(ids, cache, counts)
+        logits = self.decoder(ids, cache, counts) if self.decoder is not None else None
+        return self._continue_by_torch(ids, cache, counts) if logits is None else logits
+
+    @torch.no_grad()
+    def _continue_by_torch(self, ids: Tensor, cache: KVCache, counts: list[int]) -> Tensor:
         positions = cache.positions(ids.shape[1])
         cos, sin = self._rotary_at(positions)
         before = None
@@ -206,20 +209,5 @@ class GPT(nn.Module):
         """cos and sin, (B, T, 1, head_dim / 2), at these positions, all below `length`."""
         if length is None:
             length = int(positions.max()) + 1 if positions.numel() else 1
-        cos, sin = self.rotary(length, positions.device)
+        cos, sin = self.rotary.of(length, positions.device)
         return cos[positions][:, :, None].to(self.compute_dtype), sin[positions][:, :, None].to(self.compute_dtype)
-
-    def rotary(self, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
-        """cos and sin in fp32, (at least `length`, head_dim / 2); made anew only when it must be longer."""
-        if self._rotary is None or self._rotary[0].device != device or len(self._rotary[0]) < length:
-            self._rotary = self._rotary_table(max(length, self.config.sequence_len), device)
-        return self._rotary
-
-    def _rotary_table(self, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
-        channels = torch.arange(0, self.config.head_dim, 2, dtype=torch.float32, device=device)
-        frequencies = 1.0 / (self.generation.rope_base ** (channels / self.config.head_dim))
-        angles = torch.outer(torch.arange(length, dtype=torch.float32, device=device), frequencies)
-        cos, sin = angles.cos(), angles.sin()
-        if self.generation.rounds_rotary:
-            cos, sin = cos.bfloat16().float(), sin.bfloat16().float()
-        return cos, sin

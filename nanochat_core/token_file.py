@@ -81,7 +81,7 @@ class TokenFile:
     @classmethod
     def open(cls, path: Path) -> "TokenFile":
         """The token file at `path`. OSError, or ValueError when it is damaged or something else."""
-        file = open(path, "rb", buffering=0)
+        file = open(path, "rb", buffering=0)  # noqa: SIM115  it stays open for as long as it is used
         try:
             return cls(file)
         except BaseException:

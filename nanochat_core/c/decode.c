@@ -24,7 +24,7 @@ typedef struct {
 } layer;
 
 typedef struct {
-    int64_t layers, heads, kv_heads, size, width, vocabulary;
+    int64_t layers, heads, kv_heads, size, width, vocabulary, table_rows;
     int64_t matrix_type, table_type, gate_type, cache_type;
     int64_t gate_width, has_lambdas, middle;
     double gate_scale, qk_scale, smear, backout;
@@ -34,11 +34,12 @@ typedef struct {
 
 typedef struct {
     int64_t rows, added, threads;
-    const int64_t *ids;      // (rows, added)
-    const int64_t *previous; // (rows): the id before the first new one
-    const int64_t *lengths;  // (rows): tokens in the cache
-    const int64_t *last;     // (rows): which new token's logits are wanted
-    int64_t row_apart, head_apart; // elements between rows and heads of the cache
+    const int64_t *ids;            // (rows, added)
+    const int64_t *lengths;        // (rows): tokens in the cache
+    const int64_t *last;           // (rows): which new token's logits are wanted
+    int64_t *known;                // (rows, ...): the ids of the tokens in the cache
+    int64_t known_apart;           // elements between rows of `known`
+    int64_t row_apart, head_apart; // and between rows and heads of the cache
     float *logits;                 // (rows, vocabulary)
 } request;
 
@@ -77,7 +78,7 @@ static void embed(step *s, const layer *unused, int64_t token, float *scores) {
     look_up(m->table, m->table_type, r->ids[token], width, x);
     norm(x, x, width, 1.0f);
     if (m->smear_gate && r->lengths[row] + place > 0) {
-        look_up(m->table, m->table_type, place ? r->ids[token - 1] : r->previous[row], width, before);
+        look_up(m->table, m->table_type, r->known[row * r->known_apart + r->lengths[row] + place - 1], width, before);
         norm(before, before, width, 1.0f);
         float gate = 0;
         for (int64_t i = 0; i < 24; i++) gate += x[i] * value_of(m->smear_gate, i, m->gate_type);
@@ -260,15 +261,21 @@ static void *take_part(char **place, int64_t bytes) {
     return part;
 }
 
-// 0, or 1 when there is no memory.
+enum outcome { DONE, NO_MEMORY, UNKNOWN_TOKEN };
+
+// Nothing has happened unless it is DONE: then the logits are there, and the tokens, their keys and values in the cache.
 int decode(const shape *m, const layer *layers, const request *r) {
+    for (int64_t token = 0; token < r->rows * r->added; token++)
+        if (r->ids[token] < 0 || r->ids[token] >= m->table_rows) return UNKNOWN_TOKEN;
     step s = {.shape = m, .layers = layers, .request = r, .tokens = r->rows * r->added};
     int64_t longest = 0, floats_each = m->width * 10 + 2 * m->kv_heads * m->size, counters = m->layers * 16 + 8;
     for (int64_t row = 0; row < r->rows; row++) longest = r->lengths[row] > longest ? r->lengths[row] : longest;
     s.scores_apart = (longest + r->added + 2 * LANES) / LANES * LANES;
     int64_t bytes = s.tokens * (floats_each * 4 + packed_bytes(4 * m->width)) + r->threads * s.scores_apart * 4 + counters * 8;
     char *memory = aligned_alloc(64, (bytes + 64 * 16 + 63) / 64 * 64), *place = memory;
-    if (!memory) return 1;
+    if (!memory) return NO_MEMORY;
+    for (int64_t row = 0; row < r->rows; row++)
+        memcpy(r->known + row * r->known_apart + r->lengths[row], r->ids + row * r->added, r->added * sizeof(int64_t));
     int64_t each = s.tokens * m->width * 4;
     s.x = take_part(&place, each), s.x0 = take_part(&place, each), s.middle = take_part(&place, each);
     s.normed = take_part(&place, each), s.y = take_part(&place, each), s.hidden = take_part(&place, 4 * each);
@@ -279,5 +286,5 @@ int decode(const shape *m, const layer *layers, const request *r) {
     memset(s.taken, 0, counters * 8);
     run_together((int)r->threads, run_step, &s, &s.threads);
     free(memory);
-    return 0;
+    return DONE;
 }

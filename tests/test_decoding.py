@@ -1,0 +1,253 @@
+"""The compiled decode step gives what torch's operators give, for every generation, precision and number of rows."""
+
+import copy
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+import torch
+
+from nanochat_core import native
+from nanochat_core.checkpoint import dtype_named, load_model
+from nanochat_core.decoding import DecodeStep
+from nanochat_core.engine import Engine
+from nanochat_core.quantization import Int8Linear, quantize_int8
+from tests.test_engine import Scripted, calls_the_tool, prompts
+from tests.tiny import install_tiny_model, tiny_model, tiny_tokenizer
+
+SHAPE = {"n_layer": 4, "n_head": 4, "n_embd": 128}
+LENGTHS = [3, 20, 11]
+
+
+def _relative(found, expected) -> float:
+    return ((found.double() - expected.double()).norm() / expected.double().norm()).item()
+
+
+def _ids(*shape, seed=0):
+    return torch.randint(0, 512, shape, generator=torch.Generator().manual_seed(seed))
+
+
+def _by_torch():
+    return patch.object(DecodeStep, "__call__", lambda *_: None)
+
+
+def _conversation(model):
+    """Logits of rows of different lengths, of one new token each, and of several."""
+    cache = model.new_cache(3, 40)
+    found = [model(_ids(3, 20), cache=cache, lengths=LENGTHS)]
+    for step, added in enumerate((1, 1, 3, 1)):
+        found.append(model(_ids(3, added, seed=step), cache=cache))
+    found.append(model(_ids(3, 1, seed=9), cache=cache, lengths=[1, 0, 1])[[0, 2]])  # the second row waits
+    found.append(model(_ids(3, 1, seed=10), cache=cache))
+    return torch.cat([logits.flatten() for logits in found])
+
+
+@pytest.mark.parametrize("kv_heads", [4, 2, 1])
+@pytest.mark.parametrize("generation", "ABCDE")
+def test_every_generation_equals_torch(generation, kv_heads):
+    model = tiny_model(generation, n_kv_head=kv_heads, sequence_len=32, window_pattern="SL", **SHAPE)
+    found = _conversation(model)
+    assert model.decoder is not None
+    with _by_torch():
+        assert _relative(found, _conversation(model)) < 1e-5
+
+
+@pytest.mark.parametrize("generation", "BE")
+def test_windows_cut_where_torch_cuts(generation):
+    model = tiny_model(generation, sequence_len=256, window_pattern="S", **SHAPE)
+    assert model.config.window(0) == {"B": 128, "E": 128}[generation]
+    whole, cache = _ids(1, 150), model.new_cache(1, 150)
+    model(whole[:, :149], cache=cache)
+    assert _relative(model(whole[:, 149:], cache=cache)[0], model(whole)[0, -1:]) < 1e-5
+
+
+@pytest.mark.parametrize("generation", "ACE")
+def test_bf16_is_nearer_to_fp32_than_torch_is(generation):
+    model = tiny_model(generation, n_kv_head=2, **SHAPE).bfloat16()
+    exact = _conversation(copy.deepcopy(model).float())
+    model.compute_dtype = torch.bfloat16
+    found = _conversation(model)
+    with _by_torch():
+        by_torch = _conversation(model)
+    assert _relative(found, exact) < 3e-3  # keys and values are rounded, activations are not
+    assert _relative(found, exact) < _relative(by_torch, exact) < 3e-2
+
+
+@pytest.mark.parametrize("generation", "ABCDE")
+def test_int8_equals_torch_with_the_same_rounded_weights(generation):
+    model = tiny_model(generation, n_kv_head=2, **SHAPE)
+    exact = _conversation(model)
+    quantize_int8(model)
+    found = _conversation(model)
+    assert isinstance(model.lm_head, Int8Linear)
+    with _by_torch():
+        assert _relative(found, _conversation(model)) < 1e-3
+    assert 1e-4 < _relative(found, exact) < 0.05
+    assert _relative(model(_ids(1, 30)), tiny_model(generation, n_kv_head=2, **SHAPE)(_ids(1, 30))) < 0.05
+
+
+def test_int8_reads_long_prompts_without_turning_weights_into_floats(monkeypatch):
+    model = quantize_int8(tiny_model(sequence_len=400, **SHAPE))
+    expected = model(_ids(1, 300))[:, -1:]
+    monkeypatch.setattr(Int8Linear, "forward", None)
+    assert _relative(model(_ids(1, 300), cache=model.new_cache(1, 300)), expected) < 1e-3
+
+
+def test_weights_in_int8_are_loaded_and_only_on_a_cpu(home):
+    install_tiny_model(home)
+    exact, _, _ = load_model("pretrained/tiny")
+    loaded, tokenizer, _ = load_model("pretrained/tiny", dtype=torch.int8)
+    matrix, original = (model.transformer.h[1].mlp.c_fc for model in (loaded, exact))
+    assert matrix.weight.dtype == torch.int8
+    assert loaded.transformer.wte.weight.dtype == torch.bfloat16
+    rounding = (matrix.weight * matrix.scales[:, None] - original.weight).abs()
+    assert (rounding <= matrix.scales[:, None] / 2 * 1.001).all()
+    assert Engine(loaded, tokenizer).reply([{"role": "user", "content": "Hi"}], max_tokens=5) is not None
+    with pytest.raises(ValueError, match="int8 are for a CPU"):
+        load_model("pretrained/tiny", "meta", torch.int8)
+    with pytest.raises(ValueError, match="float32, bfloat16, int8"):
+        dtype_named("float16")
+
+
+@pytest.mark.parametrize("make", [lambda model: model, quantize_int8], ids=["fp32", "int8"])
+def test_replies_are_the_same_tool_calls_included(make):
+    model = make(tiny_model())
+    asked = prompts(9)
+    for script in (lambda history: None, calls_the_tool):
+        found = Engine(Scripted(model, script), tiny_tokenizer()).generate_batch(asked, 30)
+        with _by_torch():
+            assert Engine(Scripted(model, script), tiny_tokenizer()).generate_batch(asked, 30) == found
+    assert model.decoder is not None
+
+
+def test_two_threads_give_what_one_gives():
+    model = tiny_model("E", **SHAPE)
+    one = _conversation(model)
+    threads = torch.get_num_threads()
+    try:
+        for count in (2, 3, 2, 1):  # also fewer than there were
+            torch.set_num_threads(count)
+            assert torch.equal(_conversation(model), one)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_a_forked_process_has_threads_of_its_own():
+    code = (
+        "import os, torch\nfrom tests.tiny import tiny_model\ntorch.set_grad_enabled(False)\n"
+        "torch.set_num_threads(2)\nmodel = tiny_model()\nids = torch.arange(9)[None]\n"
+        "def run(): return model(ids, cache=model.new_cache(1, 9))\n"
+        "first = run()\nchild = os.fork()\n"
+        "if child == 0: os._exit(0 if torch.equal(run(), first) else 3)\n"
+        "assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0"
+    )
+    subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], check=True, timeout=60, cwd=Path(__file__).parent.parent
+    )
+
+
+def test_changed_weights_are_seen():
+    model, ids = tiny_model("E"), _ids(1, 9)
+
+    def equal_to_torch():
+        found = model(ids, cache=model.new_cache(1, 9))
+        with _by_torch():
+            return _relative(found, model(ids, cache=model.new_cache(1, 9))) < 1e-5
+
+    assert equal_to_torch()
+    before = model(ids, cache=model.new_cache(1, 9))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(1.1)
+    assert _relative(model(ids, cache=model.new_cache(1, 9)), before) > 1e-3
+    assert equal_to_torch()
+    model.lm_head.weight = torch.nn.Parameter(torch.randn(512, 64))
+    assert equal_to_torch()
+    model.transformer.h[0].mlp.c_fc.weight.data = torch.randn(256, 64).t().contiguous().t()  # not row by row
+    assert equal_to_torch()
+    model.bfloat16()
+    model.compute_dtype = torch.bfloat16
+    assert _relative(model(ids, cache=model.new_cache(1, 9)), model(ids)[:, -1:]) < 0.05
+
+
+def test_hooks_are_heeded():
+    model, ids = tiny_model(), _ids(1, 3)
+    seen = []
+    handle = model.transformer.h[1].register_forward_pre_hook(lambda *_: seen.append(1))
+    model(ids, cache=model.new_cache(1, 3))
+    assert seen == [1]
+    handle.remove()
+    model.transformer.h[0].register_forward_hook(lambda block, inputs, output: seen.append(output.shape))
+    model(ids, cache=model.new_cache(1, 3))
+    assert seen == [1, (1, 3, 64)]
+
+
+def test_what_is_not_for_it_goes_to_torch():
+    model = tiny_model()
+    with pytest.raises(IndexError):
+        model(torch.tensor([[512]]), cache=model.new_cache(1, 4))
+    with pytest.raises((IndexError, RuntimeError)):
+        model(_ids(1, 5), cache=model.new_cache(1, 4))
+    odd = tiny_model(n_embd=48)  # three times sixteen
+    assert odd(_ids(1, 5), cache=odd.new_cache(1, 5)).shape == (1, 1, 512)
+
+
+def test_a_copied_model_has_a_step_of_its_own():
+    model, ids = tiny_model(), _ids(1, 4)
+    found = model(ids, cache=model.new_cache(1, 4))
+    twin = copy.deepcopy(model)
+    with torch.no_grad():
+        model.lm_head.weight.zero_()
+    assert torch.equal(twin(ids, cache=twin.new_cache(1, 4)), found)
+
+
+@pytest.fixture
+def sources(tmp_path, monkeypatch):
+    """A copy of the C files, with nothing built beside it."""
+    shutil.copytree(native.SOURCES, tmp_path / "c", ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(native, "SOURCES", tmp_path / "c")
+    native.library.cache_clear()
+    yield tmp_path / "c"
+    native.library.cache_clear()
+
+
+@pytest.mark.parametrize("broken", [False, True], ids=["none", "broken"])
+def test_without_a_compiler_torch_does_it_and_it_is_said_once(sources, monkeypatch, caplog, tmp_path, broken):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CC", raising=False)
+    if broken:
+        (tmp_path / "cc").write_text("#!/bin/sh\n[ $1 = --version ] || { echo cannot >&2; exit 1; }\n")
+        (tmp_path / "cc").chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}:/bin")
+    model, ids = tiny_model(), _ids(1, 9)
+    for _ in range(2):
+        logits = model(ids, cache=model.new_cache(1, 9))
+    assert model.decoder is None
+    assert _relative(logits, model(ids)[:, -1:]) < 1e-5
+    [record] = caplog.records
+    assert ("cannot" if broken else "no C compiler was found") in record.getMessage()
+
+
+def test_two_processes_that_build_at_once(sources):
+    code = (
+        "import sys, pathlib\nfrom nanochat_core import native\n"
+        "native.SOURCES = pathlib.Path(sys.argv[1])\nassert native.library('decode').decode"
+    )
+    command = [sys.executable, "-c", code, str(sources)]
+    running = [subprocess.Popen(command, cwd=Path(__file__).parent.parent) for _ in range(2)]
+    assert [process.wait(timeout=120) for process in running] == [0, 0]
+    assert len(list(sources.glob("__pycache__/decode-*.so"))) == 1
+
+
+def test_a_broken_library_is_built_again(sources):
+    assert native.library("decode")
+    [built] = sources.glob("__pycache__/decode-*.so")
+    whole = built.stat().st_size
+    built.unlink()  # not written over: this process has it loaded
+    built.write_bytes(b"\x7fELF" + b"\0" * 2000)
+    native.library.cache_clear()
+    assert native.library("decode")
+    assert built.stat().st_size == whole

@@ -1,5 +1,7 @@
 """Every benchmark runs, in its small form; no figure is asserted."""
 
+import pytest
+
 from benchmarks.load_memory import SMALL, measure, write_model
 
 
@@ -23,3 +25,16 @@ def test_a_training_step_is_measured():
     assert len(seconds) == len(losses) == 2
     assert losses[1] < losses[0]
     assert flops_per_token(config) == 6 * (2 * 12 * 64**2 + 512 * 64) + 6 * 2 * 64 * 32
+
+
+def test_the_optimizer_is_measured(monkeypatch, capsys):
+    from benchmarks import optimizer
+
+    monkeypatch.setattr("sys.argv", ["optimizer", "--small", "--turns", "1"])
+    optimizer.main()
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| tiny |")]
+    assert [row.count("|") for row in rows] == [8, 10]
+    monkeypatch.setattr(optimizer, "A", 3.0)  # another rule than ours, for the check
+    monkeypatch.setattr(optimizer, "TOLERANCE", 0.9)
+    with pytest.raises(AssertionError, match="off the exact one"):
+        optimizer.main()

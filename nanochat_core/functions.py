@@ -1,8 +1,9 @@
 """The model's operations with gradients written by hand: fewer passes over memory than autograd's, the same numbers.
 
 On a CPU such a pass, and above all fresh memory, costs as much as many operations: each function reads and writes as
-little as it can. Elsewhere norms and rotations are torch's own kernels, which do not read twice what they compute. The gradient of a matrix or table is added straight into a `.grad` that is there already (the
-training keeps them for good), and handed to autograd only where there is none.
+little as it can. Elsewhere norms and rotations are torch's own kernels. The gradient of a matrix or table is added
+straight into a `.grad` that is there already (the training keeps them for good), and handed to autograd only where
+there is none.
 """
 
 import torch

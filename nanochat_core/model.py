@@ -16,6 +16,7 @@ from nanochat_core.attention import Layout
 from nanochat_core.batches import Batch
 from nanochat_core.blocks import Block, Context, Linear, pick
 from nanochat_core.cache import KVCache
+from nanochat_core.decoding import DecodeStep, decode_step
 from nanochat_core.functions import NORM_EPSILON, lookup, norm
 from nanochat_core.generations import GENERATIONS
 from nanochat_core.loss import SOFTCAP, cross_entropy_gradient, cross_entropy_sum, token_nats

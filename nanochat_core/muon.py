@@ -4,13 +4,14 @@ Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/) replaces t
 m <= n, by five steps of X <- QX with Q = aI + bG + cG^2 and G = XX'. Here
 
 - symmetric products (G, G^2 and whatever commutes with G) are computed above the diagonal only, and mirrored;
-- the first two steps of a wide matrix are one pass over X, X <- (Q2 Q1) X, where the second step's G is G Q1^2: all of
-  these are polynomials of one matrix. What bf16 loses of the smallest singular values grows twelvefold until G is
-  made anew from X, so that more such passes would be farther from the exact result than torch.optim.Muon is;
-- Q's diagonal, where numbers of opposite sign nearly meet, is rounded once. This makes the result nearer than torch's.
+- for wide matrices two steps become one pass over X, X <- (Q2 Q1) X, where the second step's G is G Q1^2: all of these
+  are polynomials of one matrix. What bf16 loses of the smallest singular values grows twelvefold with each step, until
+  G is made anew from X: passes of three steps would be farther from the exact result than torch.optim.Muon is;
+- sums of opposite signs that nearly cancel are rounded once. So the result is nearer to the exact one than torch's.
 
-Products of 2m^3 FLOPs a matrix, in blocks: 11.3 instead of 15 where n = m, 31 instead of 45 where n = 4m. At d32
-(128 of 2048 x 2048, 64 of 2048 x 8192) that is 59 TFLOP a step instead of 82, at d8 230 GFLOP instead of 322.
+Products of 2m^3 FLOPs a matrix, in blocks: 11.3 instead of 15 where n = m, 27.1 instead of 45 where n = 4m. At d32
+(128 of 2048 x 2048, 64 of 2048 x 8192) that is 55 TFLOP a step instead of 82. Compiled, d8 needs 191 GFLOP instead of
+322.
 """
 
 import math
@@ -121,23 +122,25 @@ class _Pass:
         self._times_x(self._products.polynomial(self._gram, A, B, C, self._factor), x, out)
 
     def twice(self, x: Tensor, out: Tensor) -> None:
-        """Two steps."""
+        """Two steps, as (Q2 Q1) X."""
         products, gram, first = self._products, self._gram, self._factor
         products.gram(x, gram)
         products.polynomial(gram, A, B, C, first)
         products.commuting(gram, first, self._product)
         products.commuting(self._product, first, gram)
         second = products.polynomial(gram, A, B, C, self._product)
-        self._times_x(products.commuting(second, first, self._factors), x, out)
+        # In this order and not mirrored: what Q2 lost in rounding then acts on Q1 X, which is small where Q1 was large.
+        multiply(second, first, self._factors)
+        self._times_x(self._factors, x, out)
 
     def _times_x(self, factor: Tensor, x: Tensor, out: Tensor, beta: float = 0.0) -> None:
         """factor x + beta x into `out`; for a tall x from the right."""
-        left, right = (x, factor) if self._is_tall else (factor, x)
+        left, right = (x, factor.mT) if self._is_tall else (factor, x)
         multiply(left, right, out, x if beta else None, beta)
 
 
 _SQUARE = (_Pass.add, _Pass.add, _Pass.add, _Pass.once, _Pass.once)
-_WIDE = (_Pass.twice, _Pass.add, _Pass.once, _Pass.once)
+_WIDE = (_Pass.twice, _Pass.add, _Pass.twice)
 
 
 def _stacks(parameters: list[Tensor]) -> Iterator[list[Tensor]]:

@@ -72,3 +72,16 @@ def test_a_loop_with_another_loss_is_refused():
     first = {("usual loop", "fp32"): Step(1, 1, 2.0, 3.0), ("ours", "fp32"): Step(1, 1, 2.0, 3.001)}
     with pytest.raises(ValueError, match="ours in fp32 has norm"):
         check_equal(first, "usual loop")
+
+
+def test_the_optimizer_is_measured(monkeypatch, capsys):
+    from benchmarks import optimizer
+
+    monkeypatch.setattr("sys.argv", ["optimizer", "--small", "--turns", "1"])
+    optimizer.main()
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| tiny |")]
+    assert [row.count("|") for row in rows] == [8, 10]
+    monkeypatch.setattr(optimizer, "A", 3.0)  # another rule than ours, for the check
+    monkeypatch.setattr(optimizer, "TOLERANCE", 0.9)
+    with pytest.raises(AssertionError, match="off the exact one"):
+        optimizer.main()

@@ -120,11 +120,13 @@ def _is_suspicious(text: str, value: Any, messages: int) -> bool:
     A key occurs in quotes as often as there are messages, unless it is repeated, or is itself somebody's text, or is
     written with escapes: those go the slow way, which decides.
     """
+    if "\\" not in text and text.count('"') == 8 * messages + 2 * (type(value) is dict):
+        return False  # just the quotes around "messages", "role", "content" and what they hold
     return (
         text.count('"role"') != messages
         or text.count('"content"') != messages
         or text.count('"messages"') > 1
-        or ("\\" in text and any(mark in text for mark in ("\\ud", "\\uD", "\\u006", "\\u007")))
+        or ("\\u" in text and any(mark in text for mark in ("\\ud", "\\uD", "\\u006", "\\u007")))
         or (type(value) is dict and len(value) > 1 and not all(_is_plain(text, *entry) for entry in value.items()))
     )
 

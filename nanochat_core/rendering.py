@@ -93,7 +93,7 @@ def _marked_up(messages: Messages) -> str | None:
     token), and when two parts would touch that the tokenizer must not see as one text.
     """
     contents = [message["content"] for message in messages]
-    parts = 0
+    parts = 0  # special tokens within the contents
     if messages[0]["role"] == "system":
         contents[:2] = [f"{contents[0]}\n\n{contents[1]}"]
     for place, content in enumerate(contents):
@@ -103,9 +103,9 @@ def _marked_up(messages: Messages) -> str | None:
                 return None
             parts += content.count("<|")
     text = _frame(len(contents)) % tuple(contents)
-    if len(text) > LONGEST_IN_A_BATCH or text.count("<|") != 1 + 2 * len(contents) + parts:
-        return None
-    return text
+    marks = 1 + 2 * len(contents) + parts
+    is_safe = text.count("<") == marks or text.count("<|") == marks  # the first is five times as fast
+    return text if is_safe and len(text) <= LONGEST_IN_A_BATCH else None
 
 
 @lru_cache

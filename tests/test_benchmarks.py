@@ -23,3 +23,14 @@ def test_a_training_step_is_measured():
     assert len(seconds) == len(losses) == 2
     assert losses[1] < losses[0]
     assert flops_per_token(config) == 6 * (2 * 12 * 64**2 + 512 * 64) + 6 * 2 * 64 * 32
+
+
+def test_tokenizing_is_measured(capsys, monkeypatch, home):
+    from benchmarks import tokenizing
+
+    monkeypatch.setattr("sys.argv", ["tokenizing", "--small"])
+    tokenizing.main()
+    shown = capsys.readouterr().out
+    assert "1000 conversations: the ids and masks of render_conversation" in shown
+    assert "ours / tiktoken" in shown
+    assert shown.splitlines()[-1].startswith("| 3,000 |")

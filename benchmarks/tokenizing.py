@@ -5,7 +5,7 @@
     python -m benchmarks.tokenizing --small                     what CI runs
 
 tiktoken's own rate is `encode_ordinary` over the text of each message, one after the other, in as many processes as
-cores, the texts already in memory. Ours reads the file, judges every line as `check` does, tokenizes, and writes the cache.
+cores, the texts already in memory. Ours reads the file, judges every line as `check` does, tokenizes, writes the cache.
 Texts are slices of the project's own, its words shuffled, with lognormal lengths. Every measurement is a fresh process.
 """
 
@@ -15,10 +15,13 @@ import os
 import random
 import re
 import resource
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -31,11 +34,13 @@ from nanochat_core.token_cache import tokenized
 from nanochat_core.tokenizer import Tokenizer
 
 ROOT = Path(__file__).parent.parent
+_TOKENIZER = "NANOCHAT_STUDIO_BENCHMARK_TOKENIZER"
+"""Environment variable: its folder, for the processes that are started."""
 MEDIAN_CHARACTERS, SPREAD = 720, 0.8
 """Of a conversation; lengths are lognormal."""
 MAX_SEQ_LEN = 2048
-COMPARED = 20_000
-"""Conversations in the file on which the rates are compared in turns."""
+COMPARED = 40_000
+"""Conversations in the file on which the rates are compared in turns: 46 MB, worth two processes."""
 
 
 def main() -> None:
@@ -46,9 +51,11 @@ def main() -> None:
     if options.ours:
         print(json.dumps(ours(options.file)))
         return
+    if options.tokenizer:
+        os.environ[_TOKENIZER] = os.path.abspath(options.tokenizer)
     largest = 3000 if options.small else options.conversations
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        print(f"{_cores()} cores, tokenizer of the starter\n")
+        print(f"{_cores()} cores, a tokenizer of {_tokenizer().vocab_size} ids\n")
         compared = write_file(Path(folder) / "compared.jsonl", min(COMPARED, largest))
         print(f"{check_equal(compared)} conversations: the ids and masks of render_conversation\n")
         print(compare(compared, 1 if options.small else options.turns), end="\n\n")
@@ -60,6 +67,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--conversations", type=int, default=200_000, help="in the largest file")
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--small", action="store_true")
+    parser.add_argument("--tokenizer", help="folder with a tokenizer.pkl; default: the starter's")
     parser.add_argument("--folder", help="where the files are made; default: the system's temporary folder")
     for name in ("--peer", "--ours", "--file"):  # for the processes that it starts
         kind = {"nargs": 2, "type": int} if name == "--peer" else {"action": "store_true"} if name == "--ours" else {}
@@ -104,18 +112,23 @@ def check_equal(path: Path, count: int = 1000) -> int:
 
 
 def peer(path: str, part: int, parts: int) -> dict[str, float]:
-    """tiktoken alone on every `parts`-th conversation: its seconds, and bytes of text."""
-    encoding, seconds, cpu, size = _tokenizer()._encoding, 0.0, 0.0, 0
+    """tiktoken alone on every `parts`-th conversation: its seconds."""
+    encoding, wall, cpu = _tokenizer()._encoding, 0.0, 0.0
+    mine = texts_of(Path(path), part, parts)
+    while texts := list(islice(mine, 10_000)):
+        started, began = time.perf_counter(), time.process_time()
+        for text in texts:
+            encoding.encode_ordinary(text)
+        wall, cpu = wall + time.perf_counter() - started, cpu + time.process_time() - began
+    return {"wall": wall, "cpu": cpu}
+
+
+def texts_of(path: Path, part: int = 0, parts: int = 1) -> Iterator[str]:
+    """The text of each message of every `parts`-th conversation."""
     with open(path, "rb") as file:
-        mine = islice(file, part, None, parts)
-        while lines := list(islice(mine, 10_000)):
-            texts = [message["content"] for line in lines for message in json.loads(line)["messages"]]
-            size += sum(len(text.encode()) for text in texts)
-            started, began = time.perf_counter(), time.process_time()
-            for text in texts:
-                encoding.encode_ordinary(text)
-            seconds, cpu = seconds + time.perf_counter() - started, cpu + time.process_time() - began
-    return {"wall": seconds, "cpu": cpu, "bytes": size}
+        for line in islice(file, part, None, parts):
+            for message in json.loads(line)["messages"]:
+                yield message["content"]
 
 
 def ours(path: str) -> dict[str, float]:
@@ -134,26 +147,25 @@ def compare(path: Path, turns: int) -> str:
     """Ours against tiktoken's own rate, on one core and on all."""
     rows = []
     for cores in sorted({1, _cores()}):
-        runs = {
-            "tiktoken": lambda cores=cores: run_peer(path, cores),
-            "ours": lambda cores=cores: run_ours(path, cores),
-        }
-        found: dict[str, list[dict[str, float]]] = {name: [] for name in runs}
-        take_turns({name: lambda name=name: found[name].append(runs[name]()) or 0.0 for name in runs}, turns)
-        size = found["tiktoken"][0]["bytes"]
+        turn = partial(_turn, path, cores)
+        found = take_turns({"tiktoken": partial(turn, run_peer), "ours": partial(turn, run_ours)}, turns)
+        size = sum(len(text.encode()) for text in texts_of(path))
         for clock in ("cpu", "wall"):
-            theirs, own = ([size / one[clock] for one in found[name][1:]] for name in ("tiktoken", "ours"))
-            middle = [f"{sorted(rates)[len(rates) // 2] / 1e6:.1f}" for rates in (theirs, own)]
+            theirs, own = ([size / one[clock] / 1e6 for one in found[name]] for name in ("tiktoken", "ours"))
+            middle = [f"{statistics.median(rates):.1f}" for rates in (theirs, own)]
             rows.append([str(cores), f"MB of text a second of {clock} time", *middle, str(ratio(own, theirs))])
     return table(["cores", "rate", "tiktoken alone", "check, tokenize, cache", "ours / tiktoken"], rows)
+
+
+def _turn(path: Path, cores: int, run: Callable[[Path, int], dict[str, float]]) -> dict[str, float]:
+    return run(path, cores)
 
 
 def run_peer(path: Path, cores: int) -> dict[str, float]:
     """tiktoken alone in `cores` processes at once."""
     processes = [_start(["--peer", str(part), str(cores)], path, cores) for part in range(cores)]
     found = [_result(process) for process in processes]
-    total = {name: sum(one[name] for one in found) for name in found[0]}
-    return {**total, "wall": max(one["wall"] for one in found)}
+    return {"wall": max(one["wall"] for one in found), "cpu": sum(one["cpu"] for one in found)}
 
 
 def run_ours(path: Path, cores: int, home: str | None = None) -> dict[str, float]:
@@ -196,7 +208,7 @@ def _result(process: subprocess.Popen) -> dict[str, float]:
 
 
 def _tokenizer() -> Tokenizer:
-    return Tokenizer.from_directory(ROOT / "starter")
+    return Tokenizer.from_directory(os.environ.get(_TOKENIZER, ROOT / "starter"))
 
 
 def _cores() -> int:

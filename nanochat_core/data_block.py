@@ -5,9 +5,9 @@ A `Block` can cross to another process; joined in their order, blocks tell what 
 
 import io
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -120,13 +120,6 @@ class Wanted:
     """Keep the conversations themselves."""
 
 
-class _Waiting(NamedTuple):
-    line: int
-    at: int
-    messages: Messages
-    size: int
-
-
 class BlockReader:
     """Reads blocks, one at a time."""
 
@@ -134,14 +127,15 @@ class BlockReader:
         self.wanted = wanted
         self._lengths = LengthCheck(wanted.tokenizer, wanted.max_seq_len)
         self._rendering = Rendering(wanted.tokenizer) if wanted.tokenizer is not None else None
-        self._waiting: list[_Waiting] = []
+        self._waiting: list[tuple[int, int, Messages, int]] = []
+        """Line, its first byte in the file, messages, bytes of their JSON."""
         self._waiting_bytes = 0
         self._begin()
 
     def _begin(self) -> None:
         self._block = Block(notes=self._lengths.notes)
         self._ids: list[np.ndarray] = []
-        self._facts: list[tuple[int, int, bool]] = []
+        self._starts: list[int] = []
 
     def read_lines(self, lines: LineBlock) -> Block:
         """What whole lines of a file hold."""
@@ -176,7 +170,7 @@ class BlockReader:
         for fault in faults:
             self._block.problems.append((line + offset, fault))
         for messages in judged:
-            self._waiting.append(_Waiting(line, at, messages, len(data)))
+            self._waiting.append((line, at, messages, len(data)))
         self._waiting_bytes += len(data)
         if self._waiting_bytes > BATCH_BYTES:
             self._flush()
@@ -184,50 +178,47 @@ class BlockReader:
     def _flush(self) -> None:
         """Tokenize what waits, in one call, and note what is found."""
         waiting, self._waiting, self._waiting_bytes = self._waiting, [], 0
-        rendered = iter(self._rendered([one for one in waiting if self._is_tokenized(one)]))
-        for one in waiting:
-            ids = next(rendered) if self._is_tokenized(one) else None
-            fault = self._fault(one, ids)
+        block, wanted = self._block, self.wanted
+        for (line, at, messages, size), ids in zip(waiting, self._ids_of(waiting)):
+            fault = self._fault(messages, size, ids)
             if fault is not None:
-                self._block.problems.append((one.line, fault))
+                block.problems.append((line, fault))
                 if fault.level == "error":
                     continue
-            self._note(one, ids)
+            block.lines.append(line)
+            block.hashes.append(_hash_of(messages))
+            if wanted.keep:
+                block.kept.append(messages)
+            if wanted.tokens:
+                self._starts.append(at)
+                self._ids.append(ids)
 
-    def _is_tokenized(self, one: _Waiting) -> bool:
-        """Whether this conversation goes into the batch. A very long one that only has to be counted does not."""
+    def _ids_of(self, waiting: list[tuple[int, int, Messages, int]]) -> Sequence[np.ndarray | ValueError | None]:
+        """The ids of each conversation, None where they are not needed. For counting, a very long one goes alone."""
         if self.wanted.tokens:
-            return True
-        return self.wanted.max_seq_len < one.size <= LONGEST_IN_A_BATCH and self._has_tokenizer()
+            return self._rendering.ids([messages for _, _, messages, _ in waiting])
+        limit, found = self.wanted.max_seq_len, [None] * len(waiting)
+        long = [number for number, (*_, size) in enumerate(waiting) if limit < size <= LONGEST_IN_A_BATCH]
+        if long and self._has_tokenizer():
+            for number, ids in zip(long, self._rendering.ids([waiting[number][2] for number in long])):
+                found[number] = ids
+        return found
 
     def _has_tokenizer(self) -> bool:
         if self._rendering is None and self._lengths.tokenizer is not None:
             self._rendering = Rendering(self._lengths.tokenizer)
         return self._rendering is not None
 
-    def _rendered(self, chosen: list[_Waiting]) -> list[np.ndarray | ValueError]:
-        return self._rendering.ids([one.messages for one in chosen]) if chosen else []
-
-    def _fault(self, one: _Waiting, ids: np.ndarray | ValueError | None) -> Fault | None:
+    def _fault(self, messages: Messages, size: int, ids: np.ndarray | ValueError | None) -> Fault | None:
         limit = self.wanted.max_seq_len
-        if ids is None or one.size > LONGEST_IN_A_BATCH:
-            fault = self._lengths.fault(one.messages, one.size)
+        if ids is None or size > LONGEST_IN_A_BATCH:
+            fault = self._lengths.fault(messages, size)
             return refused(ids) if fault is None and isinstance(ids, ValueError) else fault
         if isinstance(ids, ValueError):
             return refused(ids)
         if len(ids) <= limit:
             return None
-        return self._lengths.too_long(one.messages, ids, self._rendering.mask(ids[:limit]).any())
-
-    def _note(self, one: _Waiting, ids: np.ndarray | None) -> None:
-        block = self._block
-        block.lines.append(one.line)
-        block.hashes.append(hash(tuple([(message["role"], _hashable(message["content"])) for message in one.messages])))
-        if self.wanted.keep:
-            block.kept.append(one.messages)
-        if self.wanted.tokens:
-            self._facts.append((one.at, len(ids) > self.wanted.max_seq_len))
-            self._ids.append(ids[: self.wanted.max_seq_len])
+        return self._lengths.too_long(messages, ids, self._rendering.mask(ids[:limit]).any())
 
     def _end(self) -> Block:
         self._flush()
@@ -238,14 +229,14 @@ class BlockReader:
         return block
 
     def _joined(self) -> tuple[np.ndarray, np.ndarray]:
-        """All ids of the block one after the other, and the facts of each conversation."""
-        facts = np.zeros(len(self._ids), FACTS)
+        """All ids of the block one after the other, each conversation's as far as they fit, and its facts."""
+        facts, limit = np.zeros(len(self._ids), FACTS), self.wanted.max_seq_len
         if not self._ids:
             return np.empty(0, self._rendering.dtype), facts
-        ids = np.concatenate(self._ids)
-        facts["line"], facts["cut"] = zip(*self._facts)
-        facts["tokens"] = [len(one) for one in self._ids]
-        starts = np.cumsum(facts["tokens"]) - facts["tokens"]
+        sizes = np.array([len(ids) for ids in self._ids])
+        facts["line"], facts["cut"], facts["tokens"] = self._starts, sizes > limit, np.minimum(sizes, limit)
+        ids = np.concatenate([ids[:limit] for ids in self._ids] if facts["cut"].any() else self._ids)
+        starts = np.cumsum(facts["tokens"], dtype=np.intp) - facts["tokens"]
         # <|bos|>, the first of each, is no target and is not in the mask.
         facts["supervised"] = np.add.reduceat(self._rendering.mask(ids), starts.astype(np.intp), dtype=np.uint32)
         return ids, facts
@@ -257,6 +248,14 @@ def _too_large(is_spread: bool) -> Fault:
     rest = " The rest of the file was not read." if is_spread else ""
     message = f"This {what} is longer than {MAX_PIECE_BYTES >> 20} MiB.{rest}"
     return Fault("error", "too_large", message, "Split it: a model reads a few thousand words at a time.")
+
+
+def _hash_of(messages: Messages) -> int:
+    """Equal for equal conversations. Who speaks is known from the first message."""
+    try:
+        return hash((messages[0]["role"], *[message["content"] for message in messages]))
+    except TypeError:  # a content of several parts
+        return hash((messages[0]["role"], *[_hashable(message["content"]) for message in messages]))
 
 
 def _hashable(content: Any) -> Any:

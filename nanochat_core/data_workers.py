@@ -1,7 +1,7 @@
 """Processes that read blocks of a large data file at the same time: as many as there are cores, gone with their parent.
 
-They are started as programs of their own (`python -m nanochat_core.data_worker`), not through multiprocessing: that would
-import the person's own script again where it has no `if __name__ == "__main__"`, or copy a process that has threads.
+They are started as programs of their own (`python -m nanochat_core.data_worker`), not through multiprocessing: that
+would run the person's own script again where it has no `if __name__ == "__main__"`, or copy a process that has threads.
 """
 
 import contextlib

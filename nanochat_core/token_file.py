@@ -4,6 +4,7 @@ Layout: a header of 512 bytes (eight of magic, then JSON), the ids of all conver
 of each. The header holds sizes and a CRC-32 of all that follows it, so that a damaged file is noticed.
 """
 
+import contextlib
 import io
 import json
 import threading
@@ -81,12 +82,10 @@ class TokenFile:
     @classmethod
     def open(cls, path: Path) -> "TokenFile":
         """The token file at `path`. OSError, or ValueError when it is damaged or something else."""
-        file = open(path, "rb", buffering=0)  # noqa: SIM115  it stays open for as long as it is used
-        try:
-            return cls(file)
-        except BaseException:
-            file.close()
-            raise
+        with contextlib.ExitStack() as stack:
+            found = cls(stack.enter_context(io.FileIO(path)))
+            stack.pop_all()  # it stays open as long as it is used
+        return found
 
     def __len__(self) -> int:
         return len(self.facts)

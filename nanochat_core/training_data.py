@@ -1,5 +1,6 @@
 """What a run trains on and validates with: the file checked, tokenized, split, and said in sentences."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ from nanochat_core.data_reader import MAX_PIECE_BYTES, open_data
 from nanochat_core.data_survey import Progress
 from nanochat_core.token_cache import tokenized
 from nanochat_core.tokenizer import Tokenizer
+
+_NOTE_SECONDS, _SAY_SECONDS = 1.0, 10.0
 
 
 class Conversations(Sequence[dict]):
@@ -43,6 +46,25 @@ class Conversations(Sequence[dict]):
         return {"messages": judged[0]}
 
 
+class Reading:
+    """Says now and then how much of a large file has been read."""
+
+    def __init__(self, say: Callable[[str], Any], note: Callable[..., Any] | None = None):
+        """note: gets the sentence as `doing`."""
+        self._say, self._note = say, note or (lambda doing: None)
+        self._last_said = self._last_noted = time.monotonic()
+
+    def __call__(self, done: int, size: int) -> None:
+        now = time.monotonic()
+        text = f"Checking and tokenizing the data: {done / size:.0%} of {size / 1e6:,.0f} MB."
+        if now - self._last_noted > _NOTE_SECONDS:
+            self._note(doing=text)
+            self._last_noted = now
+        if now - self._last_said > _SAY_SECONDS:
+            self._say(text)
+            self._last_said = now
+
+
 @dataclass(frozen=True)
 class TrainingData:
     """The examples of a run."""
@@ -61,7 +83,7 @@ def load_training_data(
     tokenizer: Tokenizer,
     ranks: int = 1,
     say: Callable[[str], Any] = lambda text: None,
-    progress: Progress | None = None,
+    reading: Progress | None = None,
 ) -> TrainingData:
     """Check, tokenize and split `config.data_path`, and the replay set; of a large file that was used before, find it.
 
@@ -70,7 +92,7 @@ def load_training_data(
     training conversations than `ranks`, are left.
     """
     length = config.max_seq_len
-    tokens = tokenized(config.data_path, tokenizer, length, say, progress)
+    tokens = tokenized(config.data_path, tokenizer, length, say, reading)
     useful = Examples(tokens, tokenizer)
     notes = _notes_on_length(tokens.facts, length)
     if not len(useful):
@@ -87,7 +109,7 @@ def load_training_data(
     notes.insert(0, _note_on_split(len(tokens), train, validation))
     replay: Examples | list = []
     if config.replay_ratio > 0:
-        replay = Examples(tokenized(config.replay_path, tokenizer, length, say, progress), tokenizer)
+        replay = Examples(tokenized(config.replay_path, tokenizer, length, say, reading), tokenizer)
         notes.append(
             f"Replay: {round(len(train) * config.replay_ratio)} of {len(replay)} general conversations are mixed "
             "into every epoch, so that old skills stay."

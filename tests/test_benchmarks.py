@@ -85,3 +85,14 @@ def test_the_optimizer_is_measured(monkeypatch, capsys):
     monkeypatch.setattr(optimizer, "TOLERANCE", 0.9)
     with pytest.raises(AssertionError, match="off the exact one"):
         optimizer.main()
+
+
+def test_tokenizing_is_measured(capsys, monkeypatch, home):
+    from benchmarks import tokenizing
+
+    monkeypatch.setattr("sys.argv", ["tokenizing", "--small"])
+    tokenizing.main()
+    shown = capsys.readouterr().out
+    assert "1000 conversations: the ids and masks of render_conversation" in shown
+    assert "ours / tiktoken" in shown
+    assert shown.splitlines()[-1].startswith("| 3,000 |")

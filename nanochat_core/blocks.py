@@ -79,8 +79,8 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         up, down = self.c_fc, self.c_proj
-        if not torch.is_grad_enabled():
-            return down(F.relu(up(x)).square_())
+        if not (torch.is_grad_enabled() and up.weight.requires_grad):  # the matrices may be of another kind
+            return down(F.relu(up(x)).square())
         return squared_relu_mlp(x, up.weight, up.cast(x.dtype), down.weight, down.cast(x.dtype))
 
 

@@ -13,7 +13,7 @@ from huggingface_hub import HfApi
 from nanochat_core import remote_job
 from nanochat_core.__main__ import main
 from nanochat_core.paths import steps
-from nanochat_core.remote_inputs import REQUIREMENTS, base_model, inputs
+from nanochat_core.remote_inputs import REQUIREMENTS, base_model, code_files, inputs
 from nanochat_core.remote_repo import RemoteRepo
 from nanochat_core.remote_run import keep_following
 from nanochat_core.runs import Run
@@ -114,3 +114,9 @@ def test_an_app_that_begins_anew_follows_what_goes_on_once(stuck_run, hub):
     hub.end(hub.jobs[0], "CANCELED")
     assert run.wait(60).state == "interrupted"
     assert keep_following(TOKEN) == []
+
+
+def test_a_job_gets_the_sources_of_compiled_code_too():
+    sent = code_files()
+    assert {"code/nanochat_core/native.py", "code/nanochat_core/c/decode.c", "code/nanochat_core/c/team.h"} <= set(sent)
+    assert all(path.is_file() for path in sent.values())

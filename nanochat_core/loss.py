@@ -67,6 +67,8 @@ def token_nats(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
 class _CrossEntropySum(torch.autograd.Function):
     @staticmethod
     def forward(ctx, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+        if not any(ctx.needs_input_grad):
+            return token_nats(hidden, weight, targets).sum()
         grad_weight = torch.zeros_like(weight)
         total, grad_hidden = cross_entropy_gradient(hidden, weight.to(hidden.dtype), targets, 1.0, grad_weight)
         ctx.save_for_backward(grad_hidden, grad_weight)

@@ -22,14 +22,16 @@ def product(x: Tensor, weight: Tensor, cast: Tensor) -> Tensor:
 
 def lookup(ids: Tensor, table: Tensor) -> Tensor:
     """Rows of `table` (V, C) at `ids`: (*ids, C)."""
-    if ids.device.type == "cpu" and table.grad is not None and torch.is_grad_enabled():
+    if _is_training_on_cpu(table) and table.grad is not None:
         return _Lookup.apply(ids, table)
     return F.embedding(ids, table)
 
 
 def norm(x: Tensor) -> Tensor:
     """RMS norm over the last dimension, without weights."""
-    return _Norm.apply(x) if x.device.type == "cpu" else F.rms_norm(x, (x.shape[-1],), eps=NORM_EPSILON)
+    if _is_training_on_cpu(x):
+        return _Norm.apply(x)
+    return F.rms_norm(x, (x.shape[-1],), eps=NORM_EPSILON)
 
 
 def rotate_and_norm(x: Tensor, cos: Tensor, sin: Tensor, gain: float) -> Tensor:
@@ -37,7 +39,7 @@ def rotate_and_norm(x: Tensor, cos: Tensor, sin: Tensor, gain: float) -> Tensor:
 
     On split halves (Su et al., RoFormer, arXiv 2104.09864).
     """
-    if x.device.type == "cpu":
+    if _is_training_on_cpu(x):
         return _RotateAndNorm.apply(x, cos, sin, gain)
     y = norm(rotate(x, cos, sin))
     return y if gain == 1.0 else y * gain
@@ -46,6 +48,11 @@ def rotate_and_norm(x: Tensor, cos: Tensor, sin: Tensor, gain: float) -> Tensor:
 def squared_relu_mlp(x: Tensor, up: Tensor, up_cast: Tensor, down: Tensor, down_cast: Tensor) -> Tensor:
     """relu(x @ up.T)^2 @ down.T; `up_cast` and `down_cast` are copies of the matrices in x's dtype."""
     return _SquaredReluMlp.apply(x, up, up_cast, down, down_cast)
+
+
+def _is_training_on_cpu(x: Tensor) -> bool:
+    """Elsewhere torch has fused kernels for it, and without a gradient there is nothing to gain."""
+    return x.device.type == "cpu" and torch.is_grad_enabled()
 
 
 class _Product(torch.autograd.Function):

@@ -2,8 +2,9 @@
 
 At d32's vocabulary one token's fp32 logits take 256 KiB: a batch of 4 x 2048 tokens would need 2 GiB, and
 backward several times that. Here a chunk's logits live only while its loss, and in training its gradient,
-is computed; the gradient is made in the forward pass because nothing else is needed for it:
-with z the raw logits, t = tanh(z/c) and l = c*t the capped ones, d loss/dz = (softmax(l) - onehot) * (1 - t^2).
+is computed; the gradient is made in the forward pass because nothing else is needed for it. With z the raw logits
+and s = sigmoid(2 * z/c), which is much cheaper than tanh, the capped logits c * tanh(z/c) are 2 * c * s - c, whose
+constant a softmax does not see, and d loss/dz = (softmax - onehot) * (1 - tanh(z/c)^2), the last being 4 * (s - s^2).
 """
 
 from collections.abc import Iterator
@@ -35,13 +36,13 @@ def cross_entropy_gradient(
     grad_hidden = torch.empty_like(hidden)
     total = hidden.new_zeros((), dtype=torch.float32)
     for rows in _chunks(targets, len(head)):
-        capped = _capped(hidden[rows], head)
-        softmax, sums = _exponentials(capped)
+        sigmoid = _sigmoid(hidden[rows], head)
+        gradient, sums = _exponentials(sigmoid)
         target = targets[rows, None]
-        total += (sums.log() - capped.gather(1, target).mul_(SOFTCAP)).sum()
-        gradient = softmax.mul_(scale / sums)
-        gradient.scatter_add_(1, target, gradient.new_full(target.shape, -scale))
-        gradient.addcmul_(gradient, capped.square_(), value=-1)
+        total += (sums.log() - sigmoid.gather(1, target).mul_(2 * SOFTCAP)).sum()
+        gradient.mul_(4 * scale / sums)
+        gradient.scatter_add_(1, target, gradient.new_full(target.shape, -4 * scale))
+        gradient.mul_(sigmoid.addcmul_(sigmoid, sigmoid, value=-1))
         gradient = gradient.to(hidden.dtype)
         torch.mm(gradient, head, out=grad_hidden[rows])
         if gradient.dtype == grad_weight.dtype:
@@ -57,15 +58,17 @@ def token_nats(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
     weight = weight.to(hidden.dtype)
     pieces = [hidden.new_empty(0, dtype=torch.float32)]
     for rows in _chunks(targets, len(weight)):
-        capped = _capped(hidden[rows], weight)
-        _, sums = _exponentials(capped)
-        pieces.append((sums.log() - capped.gather(1, targets[rows, None]).mul_(SOFTCAP)).squeeze(1))
+        sigmoid = _sigmoid(hidden[rows], weight)
+        _, sums = _exponentials(sigmoid)
+        pieces.append((sums.log() - sigmoid.gather(1, targets[rows, None]).mul_(2 * SOFTCAP)).squeeze(1))
     return torch.cat(pieces)
 
 
 class _CrossEntropySum(torch.autograd.Function):
     @staticmethod
     def forward(ctx, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+        if not any(ctx.needs_input_grad):
+            return token_nats(hidden, weight, targets).sum()
         grad_weight = torch.zeros_like(weight)
         total, grad_hidden = cross_entropy_gradient(hidden, weight.to(hidden.dtype), targets, 1.0, grad_weight)
         ctx.save_for_backward(grad_hidden, grad_weight)
@@ -77,14 +80,15 @@ class _CrossEntropySum(torch.autograd.Function):
         return grad_hidden * upstream.to(grad_hidden.dtype), grad_weight * upstream, None
 
 
-def _capped(hidden: Tensor, head: Tensor) -> Tensor:
-    """tanh(z/c) in fp32 for raw logits z = hidden @ head.T."""
-    return (hidden @ head.T).float().div_(SOFTCAP).tanh_()
+def _sigmoid(hidden: Tensor, head: Tensor) -> Tensor:
+    """sigmoid(2 * z/c) in fp32 for raw logits z = hidden @ head.T."""
+    raw = torch.addmm(hidden.new_zeros(()), hidden, head.T, beta=0, alpha=2 / SOFTCAP)
+    return raw.float().sigmoid_()
 
 
-def _exponentials(capped: Tensor) -> tuple[Tensor, Tensor]:
-    """(exp(c * capped), their sums (N, 1)). Capped at 15 they cannot overflow, so no maximum need be subtracted."""
-    exponentials = torch.mul(capped, SOFTCAP).exp_()
+def _exponentials(sigmoid: Tensor) -> tuple[Tensor, Tensor]:
+    """(exp(2 * c * sigmoid), their sums (N, 1)). At most exp(30), they overflow in no sum: no maximum is subtracted."""
+    exponentials = torch.mul(sigmoid, 2 * SOFTCAP).exp_()
     return exponentials, exponentials.sum(1, keepdim=True)
 
 

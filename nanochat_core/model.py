@@ -115,9 +115,11 @@ class GPT(nn.Module):
         matrices = [module for module in self.modules() if isinstance(module, Linear)]
         for matrix in matrices:
             matrix.kept = matrix.weight.detach().to(self.compute_dtype)
-        yield
-        for matrix in matrices:
-            matrix.kept = None
+        try:
+            yield
+        finally:
+            for matrix in matrices:
+                matrix.kept = None
 
     def hidden(self, ids: Tensor, layout: Layout, wanted: Tensor | None = None) -> Tensor:
         """The normed output of the last block, (B, T, C) in compute_dtype, before the head.

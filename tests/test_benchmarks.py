@@ -69,9 +69,10 @@ def test_training_is_measured_beside_peers_and_found_equal():
 def test_a_loop_with_another_loss_is_refused():
     from benchmarks.training import Step, check_equal
 
-    first = {("usual loop", "fp32"): Step(1, 1, 2.0, 3.0), ("ours", "fp32"): Step(1, 1, 2.0, 3.001)}
+    right, wrong = Step(1, 1, 2.0, 3.0), Step(1, 1, 2.0, 3.001)
+    check_equal({("ours", "fp32"): right, ("ours", "bf16"): wrong}, {"ours": right})
     with pytest.raises(ValueError, match="ours in fp32 has norm"):
-        check_equal(first, "usual loop")
+        check_equal({("ours", "fp32"): wrong}, {"ours": right})
 
 
 def test_the_optimizer_is_measured(monkeypatch, capsys):

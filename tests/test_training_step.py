@@ -65,6 +65,26 @@ def test_long_conversations_compute_their_attention_weights_again(monkeypatch):
     assert all(torch.equal(a.grad, b.grad) for a, b in zip(kept.parameters(), again.parameters()))
 
 
+@pytest.mark.parametrize("generation", "AE")
+def test_the_way_of_other_devices_gives_the_same_gradients(generation, monkeypatch):
+    here, elsewhere = (tiny_model(generation, n_layer=4, n_head=4, n_kv_head=2) for _ in range(2))
+    _step(here).accumulate(_examples())
+    monkeypatch.setattr("nanochat_core.functions._is_training_on_cpu", lambda x: False)
+    _step(elsewhere).accumulate(_examples())
+    for (name, one), other in zip(here.named_parameters(), elsewhere.parameters()):
+        assert (one.grad - other.grad).norm() <= 1e-5 * max(other.grad.norm().item(), 1e-3), name
+
+
+def test_casts_are_gone_after_a_step_that_fails():
+    model = tiny_model()
+    model.compute_dtype = torch.bfloat16
+    block = model.casts_kept()
+    block.__enter__()
+    assert model.lm_head.kept.dtype == torch.bfloat16
+    assert not block.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
+    assert model.lm_head.kept is None
+
+
 def test_gradients_of_functions_are_those_of_finite_differences():
     from nanochat_core import functions
     from nanochat_core.attention import Layout, attend

@@ -57,3 +57,11 @@ def test_a_training_step_is_measured():
     assert len(seconds) == len(losses) == 2
     assert losses[1] < losses[0]
     assert flops_per_token(config) == 6 * (2 * 12 * 64**2 + 512 * 64) + 6 * 2 * 64 * 32
+
+
+def test_replies_are_measured_and_equal():
+    printed = _printed("chat", "--small")
+    assert "| transformers, static cache, fp32 |" in printed
+    assert printed.count("| all |") == 4  # ours, ours by torch, and transformers with either cache write the same
+    assert "8 conversations at once" in printed
+    assert "starter's perplexity" in printed

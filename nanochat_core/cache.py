@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nanochat_core.huge_pages import huge_zeros
+
 
 class KVCache:
     """Keys and values of B rows (of possibly different lengths) for every layer, preallocated.
@@ -17,8 +19,8 @@ class KVCache:
     def __init__(self, shape: tuple[int, int, int, int, int], dtype: torch.dtype, device: torch.device):
         """`shape` is (layers, B, key/value heads, capacity in tokens, head size)."""
         layers, batch, _, capacity, _ = shape
-        self.keys = [torch.zeros(shape[1:], dtype=dtype, device=device) for _ in range(layers)]
-        self.values = [torch.zeros(shape[1:], dtype=dtype, device=device) for _ in range(layers)]
+        self.keys = [_zeros(shape[1:], dtype, device) for _ in range(layers)]
+        self.values = [_zeros(shape[1:], dtype, device) for _ in range(layers)]
         self.ids = torch.zeros((batch, capacity), dtype=torch.long, device=device)
         self.lengths = [0] * batch
 
@@ -64,7 +66,9 @@ class KVCache:
         assert min(more_rows, more) >= 0
         for tensors in (self.keys, self.values):
             for layer in range(len(tensors)):
-                tensors[layer] = F.pad(tensors[layer], (0, 0, 0, more, 0, 0, 0, more_rows))
+                old = tensors[layer]
+                tensors[layer] = _zeros((rows, old.shape[1], capacity, old.shape[3]), old.dtype, old.device)
+                tensors[layer][: old.shape[0], :, : old.shape[2]] = old
         self.ids = F.pad(self.ids, (0, more, 0, more_rows))
         self.lengths += [0] * more_rows
 
@@ -92,3 +96,10 @@ class KVCache:
         """Note that each row has taken the first `counts[row]` of the new tokens `ids` (B, T)."""
         self.ids.scatter_(1, self.positions(ids.shape[1]), ids)
         self.lengths = [length + count for length, count in zip(self.lengths, counts)]
+
+
+def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Zeros, because attention multiplies what it does not look at by zero; every token reads them all."""
+    if device.type == "cpu":
+        return huge_zeros(torch.Size(shape), dtype)
+    return torch.zeros(shape, dtype=dtype, device=device)

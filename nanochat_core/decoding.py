@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from nanochat_core.cache import KVCache
 from nanochat_core.native import library
 
-MAX_TOKENS = 128
-"""New tokens, of all rows together, up to which the step is used: beyond, torch's matrix products are as fast.
+MAX_TOKENS = {torch.float32: 128, torch.bfloat16: 32}
+"""New tokens, of all rows together, up to which the step is faster than torch's matrix products, by the weights' dtype.
 
-Not so with weights in int8, which torch would have to turn into floats first.
+With weights in int8 it always is: torch would have to turn them into floats first.
 """
 
 _TYPES = {torch.float32: 0, torch.bfloat16: 1, torch.int8: 2}
@@ -146,8 +146,8 @@ class DecodeStep:
         if places != self._places:
             self._fits = self._describe()
             self._places = places
-        small = ids.numel() <= MAX_TOKENS or self._shape.matrix_type == _TYPES[torch.int8]
-        return self._fits and small and cache.keys[0].dtype in (torch.float32, torch.bfloat16)
+        few = ids.numel() <= MAX_TOKENS.get(self._model.lm_head.weight.dtype, ids.numel())
+        return self._fits and few and cache.keys[0].dtype in (torch.float32, torch.bfloat16)
 
     def _describe(self) -> bool:
         """Write down where the parameters lie and what the model is; False when it is nothing for this step."""

@@ -28,6 +28,12 @@ def huge_empty(shape: torch.Size, dtype: torch.dtype) -> Tensor:
     return whole[start : start + size].view(dtype).view(shape)
 
 
+def huge_zeros(shape: torch.Size, dtype: torch.dtype) -> Tensor:
+    """The same, of zeros: what the system gives out is zero already, and takes no memory until it is touched."""
+    is_mapped = shape.numel() * dtype.itemsize >= HUGE_BYTES and sys.platform == "linux"
+    return huge_empty(shape, dtype) if is_mapped else torch.zeros(shape, dtype=dtype)
+
+
 def forget_pages(tensor: Tensor) -> None:
     """Give back the memory of a mapped tensor that was copied elsewhere; the file still has it.
 

@@ -2,7 +2,7 @@
 
 import sys
 
-from nanochat_core.checkpoint import load_model
+from nanochat_core.checkpoint import dtype_named, load_model
 from nanochat_core.engine import Engine
 from nanochat_core.paths import default_model
 from nanochat_core.ranks import choose_device
@@ -15,6 +15,7 @@ def chat(
     system: str | None,
     step: int | None,
     device_type: str,
+    dtype: str | None,
     temperature: float,
     top_k: int,
     max_tokens: int,
@@ -22,7 +23,7 @@ def chat(
 ) -> None:
     """Answer the one question `prompt`, or converse until an empty line. The reply goes to stdout as it is made."""
     name = model or default_model()
-    network, tokenizer, _ = load_model(name, device=choose_device(device_type), step=step)
+    network, tokenizer, _ = load_model(name, choose_device(device_type), dtype_named(dtype), step)
     engine = Engine(network, tokenizer)
     history = [{"role": "system", "content": system}] if system else []
     interactive = prompt is None

@@ -97,3 +97,11 @@ def test_tokenizing_is_measured(capsys, monkeypatch, home):
     assert "1000 conversations: the ids and masks of render_conversation" in shown
     assert "ours / tiktoken" in shown
     assert shown.splitlines()[-1].startswith("| 3,000 |")
+
+
+def test_replies_are_measured_and_equal():
+    printed = _printed("chat", "--small")
+    assert "| transformers, static cache, fp32 |" in printed
+    assert printed.count("| all |") == 4  # ours, ours by torch, and transformers with either cache write the same
+    assert "8 conversations at once" in printed
+    assert "starter's perplexity" in printed

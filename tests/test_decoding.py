@@ -10,7 +10,7 @@ from unittest.mock import patch
 import pytest
 import torch
 
-from nanochat_core import native
+from nanochat_core import decoding, native
 from nanochat_core.checkpoint import dtype_named, load_model
 from nanochat_core.decoding import DecodeStep
 from nanochat_core.engine import Engine
@@ -65,7 +65,8 @@ def test_windows_cut_where_torch_cuts(generation):
 
 
 @pytest.mark.parametrize("generation", "ACE")
-def test_bf16_is_nearer_to_fp32_than_torch_is(generation):
+def test_bf16_is_nearer_to_fp32_than_torch_is(generation, monkeypatch):
+    monkeypatch.setitem(decoding.MAX_TOKENS, torch.bfloat16, 60)
     model = tiny_model(generation, n_kv_head=2, **SHAPE).bfloat16()
     exact = _conversation(copy.deepcopy(model).float())
     model.compute_dtype = torch.bfloat16

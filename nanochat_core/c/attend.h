@@ -6,14 +6,26 @@
 
 // y (size) = softmax(q . keys) values over `count` positions, for q already scaled. `scores` has room for count + 16.
 INLINE void attend_as(const float *q, const char *keys, const char *values, int64_t count, int64_t size, float *scores, float *y, int64_t type) {
-    float largest = -INFINITY;
-    for (int64_t j = 0; j < count; j++) {
+    int64_t scored = 0;
+    for (; scored + LANES <= count; scored += LANES) {
+        floats sums[LANES] = {0};
+        for (int64_t d = 0; d < size; d += LANES) {
+            floats part = load(q + d);
+#pragma GCC unroll 16
+            for (int j = 0; j < LANES; j++) sums[j] += part * load_as(keys, (scored + j) * size + d, type);
+        }
+        sums_of(sums, scores + scored);
+    }
+    for (; scored < count; scored++) {
         floats sum = {0};
-        for (int64_t d = 0; d < size; d += LANES) sum += load(q + d) * load_as(keys, j * size + d, type);
-        scores[j] = sum_of(sum);
-        if (scores[j] > largest) largest = scores[j];
+        for (int64_t d = 0; d < size; d += LANES) sum += load(q + d) * load_as(keys, scored * size + d, type);
+        scores[scored] = sum_of(sum);
     }
     for (int64_t j = count; j < count + LANES; j++) scores[j] = -INFINITY;
+    floats most = load(scores);
+    for (int64_t j = LANES; j < count; j += LANES) most = choose(load(scores + j) > most, load(scores + j), most);
+    float largest = most[0];
+    for (int lane = 1; lane < LANES; lane++) largest = most[lane] > largest ? most[lane] : largest;
     floats total = {0};
     for (int64_t j = 0; j < count; j += LANES) {
         floats weights = exp_of(load(scores + j) - largest);

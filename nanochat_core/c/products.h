@@ -93,6 +93,7 @@ INLINE void dots_float(const char *rows, int64_t inputs, const char *vectors, in
 #pragma GCC unroll 8
         for (int m = 0; m < M; m++) {
             floats vector = load((const float *)(vectors + m * apart) + i);
+            KEEP_LOADED(vector);
 #pragma GCC unroll 2
             for (int r = 0; r < R; r++) sums[r][m] += weights[r] * vector;
         }
@@ -124,12 +125,14 @@ INLINE void dots_half(const char *rows, int64_t inputs, const char *vectors, int
 #pragma GCC unroll 8
         for (int m = 0; m < M; m++) {
             floats vector = load((const float *)(vectors + m * apart) + i);
+            KEEP_LOADED(vector);
 #pragma GCC unroll 2
             for (int r = 0; r < R; r++) sums[r][m] += (floats)(pairs[r] << 16) * vector;
         }
 #pragma GCC unroll 8
         for (int m = 0; m < M; m++) {
             floats vector = load((const float *)(vectors + m * apart) + i + LANES);
+            KEEP_LOADED(vector);
 #pragma GCC unroll 2
             for (int r = 0; r < R; r++) sums[r][m] += (floats)(pairs[r] & 0xffff0000u) * vector;
         }
@@ -138,34 +141,53 @@ INLINE void dots_half(const char *rows, int64_t inputs, const char *vectors, int
 }
 
 #if defined(__AVX512VNNI__)
+// sum += bytes . signed bytes, by fours. In assembler, because gcc copies the sums to and fro around its intrinsic.
+INLINE void add_dots(__m512i *sum, __m512i bytes, __m512i signed_bytes) {
+    __asm__("vpdpbusd %2, %1, %0" : "+v"(*sum) : "v"(bytes), "v"(signed_bytes));
+}
+
 INLINE void dots_byte(const char *rows, int64_t inputs, const char *vectors, int64_t apart, int R, int M, float *results) {
-    __m512i highs[2][PER_BLOCK], lows[2][PER_BLOCK];
+    __m512i highs[2][4], lows[2][4];
     const __m512i middle = _mm512_set1_epi8((char)0x80); // the instruction takes one side unsigned: weights + 128
 #pragma GCC unroll 2
     for (int r = 0; r < R; r++)
-#pragma GCC unroll 8
+#pragma GCC unroll 4
         for (int m = 0; m < M; m++) highs[r][m] = lows[r][m] = _mm512_setzero_si512();
-    for (int64_t i = 0; i < inputs; i += 64)
+    for (int64_t i = 0; i < inputs; i += 64) {
+        __m512i weights[2];
 #pragma GCC unroll 2
         for (int r = 0; r < R; r++) {
             if (M > 1) __builtin_prefetch(rows + i * R + r * 64 + AHEAD, 0, 2);
-            __m512i weights = _mm512_xor_si512(_mm512_loadu_si512(rows + r * inputs + i), middle);
-#pragma GCC unroll 8
-            for (int m = 0; m < M; m++) {
-                const char *vector = vectors + m * apart + i;
-                highs[r][m] = _mm512_dpbusd_epi32(highs[r][m], weights, _mm512_loadu_si512(vector));
-                lows[r][m] = _mm512_dpbusd_epi32(lows[r][m], weights, _mm512_loadu_si512(vector + inputs));
+            weights[r] = _mm512_xor_si512(_mm512_loadu_si512(rows + r * inputs + i), middle);
+        }
+#pragma GCC unroll 4
+        for (int m = 0; m < M; m++) {
+            const char *vector = vectors + m * apart + i;
+            __m512i high = _mm512_loadu_si512(vector), low = _mm512_loadu_si512(vector + inputs);
+            KEEP_LOADED(high);
+            KEEP_LOADED(low);
+#pragma GCC unroll 2
+            for (int r = 0; r < R; r++) {
+                add_dots(&highs[r][m], weights[r], high);
+                add_dots(&lows[r][m], weights[r], low);
             }
         }
+    }
+    floats sums[2][PER_BLOCK] = {0};
 #pragma GCC unroll 2
     for (int r = 0; r < R; r++)
-#pragma GCC unroll 8
-        for (int m = 0; m < M; m++) {
-            float extra[2];
-            memcpy(extra, vectors + m * apart + inputs * 4, sizeof extra);
-            floats sum = (floats)_mm512_cvtepi32_ps(highs[r][m]) * 256.0f + (floats)_mm512_cvtepi32_ps(lows[r][m]);
-            results[r * PER_BLOCK + m] = extra[0] * (sum_of(sum) - extra[1]);
-        }
+#pragma GCC unroll 4
+        for (int m = 0; m < M; m++)
+            sums[r][m] = (floats)_mm512_cvtepi32_ps(highs[r][m]) * 256.0f + (floats)_mm512_cvtepi32_ps(lows[r][m]);
+    if (R * M == 1) results[0] = sum_of(sums[0][0]);
+    else sums_of(sums[0], results);
+#pragma GCC unroll 4
+    for (int m = 0; m < M; m++) {
+        float extra[2]; // scale, and what the 128 added
+        memcpy(extra, vectors + m * apart + inputs * 4, sizeof extra);
+#pragma GCC unroll 2
+        for (int r = 0; r < R; r++) results[r * PER_BLOCK + m] = extra[0] * (results[r * PER_BLOCK + m] - extra[1]);
+    }
 }
 #else
 INLINE void dots_byte(const char *rows, int64_t inputs, const char *vectors, int64_t apart, int R, int M, float *results) {
@@ -181,6 +203,7 @@ INLINE void dots_byte(const char *rows, int64_t inputs, const char *vectors, int
 #pragma GCC unroll 8
         for (int m = 0; m < M; m++) {
             floats vector = load((const float *)(vectors + m * apart) + i);
+            KEEP_LOADED(vector);
 #pragma GCC unroll 2
             for (int r = 0; r < R; r++) sums[r][m] += weights[r] * vector;
         }

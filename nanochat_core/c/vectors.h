@@ -17,6 +17,13 @@ typedef uint32_t words __attribute__((vector_size(64)));
 typedef uint16_t halves __attribute__((vector_size(32)));
 typedef int8_t bytes16 __attribute__((vector_size(16)));
 
+// Keeps a value in its register: gcc prefers to load it again for each use, and loads are what there is least of.
+#if defined(__AVX512F__)
+#define KEEP_LOADED(value) __asm__("" : "+v"(value))
+#else
+#define KEEP_LOADED(value)
+#endif
+
 enum type { FLOAT32 = 0, BFLOAT16 = 1, INT8 = 2 };
 
 INLINE int64_t size_of(int64_t type) { return type == FLOAT32 ? 4 : type == BFLOAT16 ? 2 : 1; }

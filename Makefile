@@ -16,6 +16,7 @@ D32    := $(wildcard $(MODELS)/pretrained/chatsft_checkpoints/d32/meta_*.json)
 TUNED   = $(wildcard $(MODELS)/finetuned/$(TAG)/meta_*.json)
 MODEL  ?= $(if $(D32),d32,starter)
 SHOTS  ?= models/screenshots
+BENCH  ?= training optimizer chat tokenizing growth load_memory data_tab app
 # mine_data.jsonl is asked about with mine_questions.jsonl where there is one.
 QUESTIONS ?= $(if $(filter %_data.jsonl,$(DATA)),$(wildcard $(DATA:_data.jsonl=_questions.jsonl)))
 SETTINGS = --data_path "$(DATA)" --model_tag $(MODEL) --output_tag $(TAG) \
@@ -31,6 +32,7 @@ help:
 	@echo "make test                                  run all checks; make test-browser only the app's in a real browser"
 	@echo "make notebook                              open the walkthroughs in Jupyter"
 	@echo "make screenshots [SHOTS=folder]            pictures of every tab"
+	@echo "make bench [BENCH=training]                measure speed and memory beside other programs"
 
 install: $(VENV)/.installed
 
@@ -83,10 +85,9 @@ notebook: install
 notebooks: $(VENV)/.installed-tests
 	$(VENV)/bin/python -m notebooks.execute
 
+# Side by side with transformers and TRL, on one thread; about half an hour. Each is also a command of its own.
 bench: chromium
-	$(VENV)/bin/python -m benchmarks.load_memory
-	$(VENV)/bin/python -m benchmarks.data_tab
-	$(VENV)/bin/python -m benchmarks.app
+	@for name in $(BENCH); do echo; echo "== $$name"; OMP_NUM_THREADS=1 $(VENV)/bin/python -m benchmarks.$$name || exit 1; done
 
 # Rebuilds the practice model from nothing: an hour or two on two cores.
 starter: $(VENV)/.installed-tests

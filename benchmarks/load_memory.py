@@ -20,6 +20,7 @@ import torch
 from nanochat_core.checkpoint import load_model
 from nanochat_core.engine import Engine
 from nanochat_core.files import write_json
+from nanochat_core.generations import is_table
 from nanochat_core.model import GPT, GPTConfig
 from nanochat_core.paths import meta_path, weights_path
 from nanochat_core.tokenizer import Tokenizer
@@ -77,13 +78,13 @@ def _peak_bytes() -> int:
 
 
 def write_model(folder: Path, config: GPTConfig, dtype: torch.dtype) -> None:
-    """Random weights of this shape in nanochat's layout, with a tokenizer of as many tokens."""
+    """Random weights of this shape in nanochat's layout, tables in bf16, with a tokenizer of as many tokens."""
     with torch.device("meta"):
         shapes = {name: parameter.shape for name, parameter in GPT(config).named_parameters()}
     block = torch.randn(1 << 20, dtype=torch.float32).mul_(0.02).to(dtype)  # repeated: only the size matters
     weights = {}
     for name, shape in shapes.items():
-        flat = torch.empty(shape.numel(), dtype=dtype)
+        flat = torch.empty(shape.numel(), dtype=torch.bfloat16 if is_table(name) else dtype)  # as nanochat saves
         for start in range(0, len(flat), len(block)):
             part = flat[start : start + len(block)]
             part.copy_(block[: len(part)])

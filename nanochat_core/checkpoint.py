@@ -16,12 +16,14 @@ import torch
 from torch import Tensor
 
 from nanochat_core.files import sha256_of, write_atomically, write_json
-from nanochat_core.generations import detect_generation
+from nanochat_core.generations import detect_generation, is_table
+from nanochat_core.huge_pages import huge_empty
 from nanochat_core.model import GPT, GPTConfig
 from nanochat_core.paths import find_model, meta_path, weights_path
 from nanochat_core.tokenizer import Tokenizer
 
 COMPILED_PREFIX = "_orig_mod."  # torch.compile leaves it in the names
+COPY_BYTES = 32 << 20
 SMALL_BYTES = 1 << 30
 """Up to this size in fp32 a model is kept in fp32 on a CPU: exact, and fast without bf16 instructions."""
 
@@ -81,13 +83,20 @@ def model_config(meta: Mapping[str, Any], weights: Mapping[str, Tensor]) -> GPTC
 
 
 def build_model(
-    config: GPTConfig, weights: dict[str, Tensor], device: torch.device, dtype: torch.dtype, compute_dtype: torch.dtype
+    config: GPTConfig,
+    weights: dict[str, Tensor],
+    device: torch.device,
+    dtype: torch.dtype,
+    compute_dtype: torch.dtype,
+    *,
+    mapped: bool = False,
 ) -> GPT:
     """A model on `device` with every parameter as `dtype`. `weights`, from `read_weights`, are emptied on the way.
 
     Tensor by tensor, onto a model without storage, so that there is never a second copy of the weights. On a
-    CPU a tensor that already has the dtype stays the file's mapping: pages are read when they are touched, and
-    an optimizer's change to one is private to this process.
+    CPU the matrices come to lie in huge pages. A table that already has the dtype stays the file's mapping: only
+    the rows that are looked up are ever read, and an optimizer's change to one is private to this process. So does
+    everything that has the dtype when `mapped`: for a model whose weights are read once.
     """
     with torch.device("meta"):
         model = GPT(config, compute_dtype)
@@ -96,12 +105,27 @@ def build_model(
     for name in expected:
         owner, _, leaf = name.rpartition(".")
         stored = weights.pop(name)
-        tensor = stored.to(device=device, dtype=dtype)
+        keep = device.type == "cpu" and stored.dtype == dtype and (mapped or is_table(name))
+        tensor = stored if keep else _placed(stored, device, dtype)
         setattr(model.get_submodule(owner), leaf, torch.nn.Parameter(tensor))
-        if tensor is not stored:
-            _forget_pages(stored)
     weights.clear()  # rotary tables of old files
     return model
+
+
+def _placed(stored: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """A copy of a mapped tensor on `device` as `dtype`, a piece at a time: its pages are given back as it goes.
+
+    Otherwise the largest table would be there twice, and in the file's dtype, while it is copied.
+    """
+    if device.type == "cpu":
+        target = huge_empty(stored.shape, dtype)
+    else:
+        target = torch.empty_like(stored, dtype=dtype, device=device)
+    rows = max(1, COPY_BYTES // stored[0].nbytes)
+    for old, new in zip(stored.split(rows), target.split(rows)):
+        new.copy_(old)
+        _forget_pages(old)
+    return target
 
 
 def _forget_pages(tensor: Tensor) -> None:
@@ -184,8 +208,7 @@ def remove_checkpoint(folder: Path, step: int) -> None:
 
 
 def _as_stored(name: str, tensor: Tensor) -> Tensor:
-    is_table = name == "transformer.wte.weight" or name.startswith("value_embeds.")
-    return tensor.to("cpu", torch.bfloat16) if is_table else tensor.cpu()
+    return tensor.to("cpu", torch.bfloat16) if is_table(name) else tensor.cpu()
 
 
 def _check_names(expected: Mapping[str, tuple[int, ...]], weights: Mapping[str, Tensor]) -> None:

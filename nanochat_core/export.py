@@ -73,7 +73,7 @@ def _read(files: ModelFiles) -> tuple[GPT, Tokenizer, dict[str, Any]]:
             f"has {config.vocab_size:,}. Put the model's own tokenizer.pkl into {files.folder}."
         )
     widest = max((tensor.dtype for tensor in weights.values()), key=lambda kind: kind.itemsize)
-    return build_model(config, weights, torch.device("cpu"), widest, widest), tokenizer, meta
+    return build_model(config, weights, torch.device("cpu"), widest, widest, mapped=True), tokenizer, meta
 
 
 def _check_choices(format: str, dtype: str | None, out: str) -> None:

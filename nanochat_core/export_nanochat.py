@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from nanochat_core.files import write_json
+from nanochat_core.generations import is_table
 from nanochat_core.model import GPT
 from nanochat_core.paths import SOURCE_FOLDERS, ModelFiles, meta_path, weights_path
 from nanochat_core.saving import save_tokenizer
@@ -53,5 +54,4 @@ def _without_paths(meta: dict[str, Any]) -> dict[str, Any]:
 
 
 def _usual_dtype(name: str) -> torch.dtype:
-    is_table = name == "transformer.wte.weight" or name.startswith("value_embeds.")
-    return torch.bfloat16 if is_table else torch.float32
+    return torch.bfloat16 if is_table(name) else torch.float32

@@ -41,6 +41,11 @@ GENERATIONS = {
 _UNKNOWN_PARTS = re.compile(r"bigram_|v0_lambdas|value_embed_[AB]")
 
 
+def is_table(name: str) -> bool:
+    """Whether rows of this parameter are looked up by token; nanochat keeps such tables in bf16."""
+    return name == "transformer.wte.weight" or name.startswith("value_embeds.")
+
+
 def detect_generation(shapes: Mapping[str, tuple[int, ...]]) -> str:
     """The letter of the generation whose weights have these names and shapes.
 

@@ -8,6 +8,7 @@ import torch
 
 from nanochat_core.checkpoint import remove_checkpoint, save_checkpoint, verify_checksum
 from nanochat_core.files import write_atomically
+from nanochat_core.generations import is_table
 from nanochat_core.model import GPT
 from nanochat_core.optim import collect_state, load_state
 from nanochat_core.paths import steps, weights_path
@@ -97,11 +98,7 @@ class Saver:
 
 def _exact_tables(model: GPT) -> dict[str, torch.Tensor]:
     """The tables that a checkpoint stores rounded to bf16, as they are."""
-    return {
-        name: parameter.detach().cpu()
-        for name, parameter in model.named_parameters()
-        if name == "transformer.wte.weight" or name.startswith("value_embeds.")
-    }
+    return {name: parameter.detach().cpu() for name, parameter in model.named_parameters() if is_table(name)}
 
 
 def save_tokenizer(folder: Path, tokenizer: Tokenizer) -> None:

@@ -11,7 +11,7 @@ from itertools import islice
 import torch
 
 from nanochat_core import paths
-from nanochat_core.batches import Example, Plan, pack, share_of_rank
+from nanochat_core.batches import Example, Plan
 from nanochat_core.checkpoint import build_model, model_config, read_meta, read_weights
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.model import GPT
@@ -22,6 +22,7 @@ from nanochat_core.saving import Progress, Saver, save_tokenizer
 from nanochat_core.stopping import StopFlag
 from nanochat_core.tokenizer import Tokenizer
 from nanochat_core.training_data import Reading, TrainingData, load_training_data
+from nanochat_core.training_step import TrainingStep
 from nanochat_core.validation import Validation, validate
 
 STATUS_SECONDS = 1.0
@@ -71,10 +72,8 @@ class Trainer:
         self.steps = iterations if iterations > 0 else self.config.num_epochs * self.plan.steps_per_epoch
         self.validation_set = self.data.validation[: self.config.eval_steps * self.config.target_examples_per_step]
         self.token_bytes = torch.tensor(self.tokenizer.token_bytes())
-        self.parameters = list(self.model.parameters())
-        for parameter in self.parameters:
-            parameter.grad = torch.zeros_like(parameter)  # kept for good: fresh memory costs more than zeroing
         self.optimizers = build_optimizers(self.model, self.config)
+        self.take_step = TrainingStep(self.model, self.optimizers, ranks, self.config.device_batch_size)
         self.progress = Progress()
         if self.resumed_step is not None:
             self.progress = self.saver.restore(self.resumed_step, self.model, self.optimizers)
@@ -82,7 +81,7 @@ class Trainer:
 
     def describe(self) -> None:
         """Say what is about to happen."""
-        count = sum(parameter.numel() for parameter in self.parameters)
+        count = sum(parameter.numel() for parameter in self.model.parameters())
         precision = str(self.model.compute_dtype).removeprefix("torch.")
         if precision != self.config.dtype:
             precision += f" (this device is slower with {self.config.dtype})"
@@ -122,26 +121,12 @@ class Trainer:
     def _step(self, examples: list[Example]) -> None:
         """One optimizer step over `examples`, this rank computing its share."""
         started = time.monotonic()
-        progress, config, ranks = self.progress, self.config, self.ranks
-        multiplier = learning_rate_multiplier(progress.step, self.steps, config.init_lr_frac)
+        progress = self.progress
+        multiplier = learning_rate_multiplier(progress.step, self.steps, self.config.init_lr_frac)
         set_learning_rates(self.optimizers, multiplier)
-        supervised = sum(example.supervised for example in examples)
-        nats = torch.zeros((), device=ranks.device)
-        self.model.train()
-        for micro_batch in share_of_rank(examples, ranks.rank, ranks.world, config.device_batch_size):
-            batch = pack(micro_batch).to(ranks.device)
-            loss = self.model.loss_sum(batch.ids, batch.targets, batch.lengths) / supervised
-            loss.backward()
-            nats += loss.detach()
-        ranks.sum_gradients(self.parameters)
-        norm = torch.nn.utils.get_total_norm(parameter.grad for parameter in self.parameters)
-        (train_loss,), grad_norm = ranks.sum([nats.item()]), norm.item()
+        train_loss, grad_norm = self.take_step(examples)
         if not (math.isfinite(train_loss) and math.isfinite(grad_norm)):
             raise Diverged(f"The training diverged at step {progress.step + 1}: the loss is no longer a number.")
-        for optimizer in self.optimizers:
-            optimizer.step()
-        for parameter in self.parameters:
-            parameter.grad.zero_()
         tokens = sum(example.inputs for example in examples)
         seconds = time.monotonic() - started
         progress.step += 1

@@ -53,4 +53,5 @@ def watch() -> tuple[str, Any, Any]:
     """How far it is; when it is over, no further look, and the new model among the choices."""
     is_active = downloads.is_active()
     choices = gr.skip() if is_active else gr.update(choices=train_state.base_choices())
-    return downloads.shown(), gr.Timer(active=is_active), choices
+    # With nothing to say it leaves what is there: a page's first look may come after the person's first click.
+    return downloads.shown() or gr.skip(), gr.Timer(active=is_active), choices

@@ -1,6 +1,40 @@
-"""Every benchmark runs, in its small form; no figure is asserted."""
+"""Every benchmark runs, in its small form; no figure is asserted. (The app's is in e2e/: it needs the browser.)"""
+
+import subprocess
+import sys
+
+import pytest
 
 from benchmarks.load_memory import SMALL, measure, write_model
+from benchmarks.pairs import ratio, table, take_turns
+
+
+def _printed(name: str, *arguments: str) -> str:
+    """What `python -m benchmarks.<name>` prints; it must end well."""
+    command = [sys.executable, "-m", f"benchmarks.{name}", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_variants_take_turns_and_the_first_turn_does_not_count():
+    order = []
+
+    def variant(name: str, values: list[float]):
+        return lambda: order.append(name) or values.pop(0)
+
+    found = take_turns({"a": variant("a", [0, 4, 9]), "b": variant("b", [0, 2, 3])}, turns=2)
+    assert order == ["a", "b"] * 3
+    assert found == {"a": [4, 9], "b": [2, 3]}
+    assert ratio(found["a"], found["b"]) == (2.5, 2, 3)
+    assert str(ratio(found["a"], found["b"])) == "2.50x (2.00 to 3.00)"
+    with pytest.raises(ValueError):
+        ratio([1.0, 2.0], [1.0])
+    assert table(["x"], [["1"]]) == "| x |\n| --- |\n| 1 |"
+
+
+def test_the_data_tab_is_measured():
+    assert "check (the command line's)" in _printed("data_tab", "--conversations", "300")
 
 
 def test_the_memory_of_loading_is_measured(tmp_path):
@@ -25,12 +59,8 @@ def test_a_training_step_is_measured():
     assert flops_per_token(config) == 6 * (2 * 12 * 64**2 + 512 * 64) + 6 * 2 * 64 * 32
 
 
-def test_tokenizing_is_measured(capsys, monkeypatch, home):
-    from benchmarks import tokenizing
-
-    monkeypatch.setattr("sys.argv", ["tokenizing", "--small"])
-    tokenizing.main()
-    shown = capsys.readouterr().out
+def test_tokenizing_is_measured():
+    shown = _printed("tokenizing", "--small")
     assert "1000 conversations: the ids and masks of render_conversation" in shown
     assert "ours / tiktoken" in shown
     assert shown.splitlines()[-1].startswith("| 3,000 |")

@@ -3,12 +3,14 @@
 import json
 import os
 import pickle
+import sys
 
 import pytest
 import torch
 
 from nanochat_core import load_model, paths
 from nanochat_core.checkpoint import (
+    _placed,
     checksum_path,
     read_meta,
     read_weights,
@@ -17,6 +19,7 @@ from nanochat_core.checkpoint import (
     verify_checksum,
 )
 from nanochat_core.files import sha256_of, write_atomically
+from nanochat_core.huge_pages import HUGE_BYTES, huge_empty
 from nanochat_core.saving import save_tokenizer
 from tests.tiny import install_tiny_model, tiny_model, tiny_tokenizer
 
@@ -161,3 +164,19 @@ def test_removing_takes_the_meta_first(tmp_path):
     save_checkpoint(tmp_path, 1, tiny_model(), {})
     remove_checkpoint(tmp_path, 1)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_large_matrices_lie_at_huge_page_boundaries(tmp_path):
+    weights = {"transformer.wte.weight": torch.randn(2048, 1024).bfloat16(), "lm_head.weight": torch.randn(2048, 1024)}
+    torch.save(weights, tmp_path / "model_000001.pt")
+    stored = read_weights(tmp_path / "model_000001.pt")
+    for name, expected in weights.items():
+        placed = _placed(stored[name], torch.device("cpu"), torch.bfloat16)
+        assert sys.platform != "linux" or placed.data_ptr() % HUGE_BYTES == 0
+        assert placed.is_contiguous()
+        assert torch.equal(placed, expected.bfloat16())
+        assert torch.equal(stored[name], expected)  # giving its pages back took nothing from the file
+
+
+def test_a_small_tensor_takes_no_page_of_its_own():
+    assert huge_empty(torch.Size([3, 5]), torch.float32).shape == (3, 5)

@@ -6,13 +6,26 @@ import os
 import shlex
 import stat
 
+import gradio as gr
 import pytest
 
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.presets import with_preset
 from nanochat_core.run_status import RunStatus
 from nanochat_core.runs import Run
-from studio import commands, estimate, hardware, html, launching, live, run_metrics, run_queue, stops, train_state
+from studio import (
+    commands,
+    download_panel,
+    estimate,
+    hardware,
+    html,
+    launching,
+    live,
+    run_metrics,
+    run_queue,
+    stops,
+    train_state,
+)
 from studio import train_choices as choices
 from studio.train_events import Handlers
 from tests.e2e.invented import EXAMPLE, invent_run
@@ -397,3 +410,9 @@ def test_metrics_are_read_on_and_anew_after_a_rewind(home):
 @pytest.mark.parametrize(("seconds", "said"), [(None, "–"), (0.4, "0 s"), (61, "1 min 01 s"), (7260, "2 h 01 min")])
 def test_times_are_said_as_people_say_them(seconds, said):
     assert html.duration(seconds) == said
+
+
+def test_a_page_that_opens_late_leaves_what_is_said_about_downloads(home):
+    said, _, _ = download_panel.begin("../etc")
+    assert "../etc" in said
+    assert download_panel.watch()[0] == gr.skip()

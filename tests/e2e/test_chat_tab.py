@@ -59,6 +59,7 @@ def set_longest(page: Page, tokens: int) -> None:
 def ask(page: Page, text: str) -> None:
     page.locator("#chat_box textarea").fill(text)
     page.locator("#chat_send").click()
+    expect(page.locator("#chat_box textarea")).to_have_value("")  # the reply has begun
 
 
 def wait_for_reply(page: Page, side: int = 0) -> None:

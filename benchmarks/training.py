@@ -1,0 +1,149 @@
+"""Finetuning steps, optimizer included, beside those of other programs, on the same weights, data and threads.
+
+    python -m benchmarks.training              d4 and d8 (benchmarks/workload.py), fp32 and bf16
+    python -m benchmarks.training --small      a tiny model, in seconds, to see that it runs
+
+A step takes 32 conversations in micro-batches of 4. Each loop (benchmarks/training_peers.py) runs in a process of its
+own, so that no setting of one changes another, and they take turns of a step. Figures are useful tokens a second of
+processor time: padding does not count. A share of the machine's limit is useful floating-point operations over the
+rate of a square matrix product in the same precision and turn. They are 6 for each token and weight of the blocks'
+matrices, and 6 for each supervised token and weight of the head; attention's products, the optimizer's and
+everything else count nothing, so that nobody reaches 100%. Before any figure counts, each loop's first loss and
+gradient norm are checked: equal to the usual loop's in fp32 to 1e-5, in bf16 to 2%.
+
+d8's turn measures 8 conversations and the optimizer; the time of 32 is 4 times the former and once the latter.
+"""
+
+import argparse
+import contextlib
+import multiprocessing
+import statistics
+from collections.abc import Callable
+from contextlib import ExitStack
+from multiprocessing.connection import Connection
+
+import torch
+
+from benchmarks.machine import describe, gemm_rate
+from benchmarks.pairs import ratio, table, take_turns
+from benchmarks.training_peers import LOOPS, Step, Task
+from benchmarks.workload import SHAPES, TINY, conversations
+from nanochat_core.model import GPTConfig
+
+EXAMPLES = 32
+MEASURED = {"d4": 32, "d8": 8, "tiny": 32}
+"""Conversations whose computation a turn measures."""
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+TOLERANCE = {"fp32": 1e-5, "bf16": 2e-2}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--small", action="store_true")
+    parser.add_argument("--shapes", nargs="+", choices=["d4", "d8"], default=["d4", "d8"])
+    parser.add_argument("--loops", nargs="+", choices=list(LOOPS), default=list(LOOPS))
+    parser.add_argument("--turns", type=int, default=5)
+    options = parser.parse_args()
+    print(describe())
+    for name in ["tiny"] if options.small else options.shapes:
+        print(f"\n{name}\n", flush=True)
+        print(measure(name, options.loops, 1 if options.small else options.turns), flush=True)
+
+
+def measure(name: str, loops: list[str], turns: int) -> str:
+    """The table of a model's shape. ValueError when a loop's loss or gradient is not that of the first loop."""
+    config = TINY if name == "tiny" else SHAPES[name]
+    steps: dict[tuple[str, str], list[Step]] = {}
+    with ExitStack() as open_loops:
+        variants: dict = {}
+        for precision, dtype in PRECISIONS.items():
+            for loop in loops:
+                ask = open_loops.enter_context(Loop(loop, config, MEASURED[name], dtype))
+                found = steps.setdefault((loop, precision), [])
+                variants[loop, precision] = lambda ask=ask, found=found: found.append(ask()) or found[-1]
+            variants["gemm", precision] = lambda dtype=dtype: gemm_rate(dtype)
+        take_turns(variants, 0)  # the first steps: warming up, and what is checked
+        check_equal({key: found[0] for key, found in steps.items()}, loops[0])
+        figures = take_turns(variants, turns)
+    return _table(config, MEASURED[name], figures, loops)
+
+
+class Loop:
+    """A loop in a process of its own, which takes a step when it is called; for a `with` block."""
+
+    def __init__(self, loop: str, config: GPTConfig, measured: int, dtype: torch.dtype):
+        context = multiprocessing.get_context("spawn")
+        self.connection, other = context.Pipe()
+        self.process = context.Process(target=_serve, args=(other, loop, config, measured, dtype), daemon=True)
+        self.other = other
+
+    def __enter__(self) -> Callable[[], Step]:
+        self.process.start()
+        self.other.close()  # so that either side notices when the other has gone
+        return self._step
+
+    def _step(self) -> Step:
+        self.connection.send(None)
+        return Step(*self.connection.recv())
+
+    def __exit__(self, *_) -> None:
+        self.connection.close()
+        self.process.join()
+
+
+def _serve(connection: Connection, loop: str, config: GPTConfig, measured: int, dtype: torch.dtype) -> None:
+    def tell(step: Step) -> None:
+        connection.send(tuple(step))
+        connection.recv()
+
+    with contextlib.suppress(EOFError):  # whoever asked has gone
+        connection.recv()
+        LOOPS[loop](Task(config, conversations(config, measured), dtype), tell)
+
+
+def check_equal(first: dict[tuple[str, str], Step], reference: str) -> None:
+    """ValueError unless every loop's first loss and gradient norm are those of the `reference` in fp32."""
+    expected = first[reference, "fp32"]
+    for (loop, precision), step in first.items():
+        for what, mine, theirs in (("loss", step.loss, expected.loss), ("norm", step.norm, expected.norm)):
+            if not abs(mine - theirs) <= TOLERANCE[precision] * abs(theirs):
+                raise ValueError(f"{loop} in {precision} has {what} {mine}, and {reference} {theirs}.")
+
+
+def _table(config: GPTConfig, measured: int, figures: dict, loops: list[str]) -> str:
+    examples = conversations(config, measured)
+    tokens = sum(example.inputs for example in examples)
+    supervised = sum(example.supervised for example in examples)
+    matrices, head = 12 * config.n_layer * config.n_embd**2, config.vocab_size * config.n_embd
+    flops_per_token = 6 * (matrices + head * supervised / tokens)
+    scale = EXAMPLES / measured
+    rates = {
+        key: [tokens * scale / (step.computing * scale + step.updating) for step in found]
+        for key, found in figures.items()
+        if key[0] != "gemm"
+    }
+    rows = []
+    for precision in PRECISIONS:
+        for loop in loops:
+            mine = rates[loop, precision]
+            shares = [rate * flops_per_token / limit for rate, limit in zip(mine, figures["gemm", precision])]
+            updating = statistics.median(
+                step.updating / (step.computing * scale + step.updating) for step in figures[loop, precision]
+            )
+            rows.append(
+                [
+                    f"{loop}, {precision}",
+                    f"{statistics.median(mine):,.0f}",
+                    f"{statistics.median(shares):.0%}",
+                    f"{updating:.1%}",
+                    *(str(ratio(rates["ours", ours], mine)) for ours in PRECISIONS),
+                ]
+            )
+    limits = ", ".join(f"{p} {statistics.median(figures['gemm', p]) / 1e9:.0f} GFLOP/s" for p in PRECISIONS)
+    header = ["loop", "useful tokens/s", "of the GEMM rate", "optimizer's share", "ours fp32 is", "ours bf16 is"]
+    workload = f"{tokens * scale:,.0f} tokens a step, {supervised / tokens:.0%} supervised"
+    return f"{table(header, rows)}\n\nGEMM: {limits}; {workload}"
+
+
+if __name__ == "__main__":
+    main()

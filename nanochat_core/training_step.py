@@ -1,0 +1,56 @@
+"""One optimizer step: this rank's share of the gradients, their sum over all ranks, the update. No waiting in between.
+
+Everything that steers the computation (lengths, positions, which tokens are supervised) is known on the host and
+sent ahead, so that a GPU is never waited for inside a step; its loss and gradient norm are read together at the end.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch.optim import Optimizer
+
+from nanochat_core.batches import Example, pack, share_of_rank
+from nanochat_core.model import GPT
+from nanochat_core.ranks import Ranks
+
+
+class TrainingStep:
+    """What every step of a training needs. Gives each parameter a gradient of zeros, which is kept for good."""
+
+    def __init__(self, model: GPT, optimizers: Sequence[Optimizer], ranks: Ranks, device_batch_size: int):
+        self.model, self.optimizers, self.ranks = model, optimizers, ranks
+        self.device_batch_size = device_batch_size
+        self.parameters = list(model.parameters())
+        for parameter in self.parameters:  # fresh memory costs more than zeroing
+            parameter.grad = torch.zeros_like(parameter)
+
+    def __call__(self, examples: Sequence[Example]) -> tuple[float, float]:
+        """(mean nats over the supervised tokens of `examples`, norm of its gradient) before the update that it makes.
+
+        Both are not finite when the training has diverged; the weights are then of no use.
+        """
+        nats = self.accumulate(examples)
+        norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in self.parameters])
+        self.update()
+        loss, norm = torch.stack([nats, norm]).tolist()
+        return self.ranks.sum([loss])[0], norm
+
+    def accumulate(self, examples: Sequence[Example]) -> torch.Tensor:
+        """Put the gradient of the mean loss over all ranks into .grad; returns this rank's part of the loss."""
+        supervised = sum(example.supervised for example in examples)
+        nats = torch.zeros((), device=self.ranks.device)
+        self.model.train()
+        for micro_batch in share_of_rank(examples, self.ranks.rank, self.ranks.world, self.device_batch_size):
+            batch = pack(micro_batch).to(self.ranks.device)
+            loss = self.model.loss_sum(batch.ids, batch.targets, batch.lengths) / supervised
+            loss.backward()
+            nats += loss.detach()
+        self.ranks.sum_gradients(self.parameters)
+        return nats
+
+    def update(self) -> None:
+        """Let the optimizers use the gradients, and clear these."""
+        for optimizer in self.optimizers:
+            optimizer.step()
+        for parameter in self.parameters:
+            parameter.grad.zero_()

@@ -194,7 +194,7 @@ class Plan:
         return (order[i % len(order)] for i in range(start, start + self.replayed_per_epoch))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Epoch(Sequence[Example]):
     """The examples of an epoch in their order; each is made when it is asked for."""
 

@@ -19,9 +19,6 @@ from nanochat_core.file_kinds import REPAIR
 from nanochat_core.rendering import LONGEST_IN_A_BATCH, Rendering
 from nanochat_core.tokenizer import Tokenizer
 
-BATCH_BYTES = 128 << 10
-"""JSON that is tokenized in one call: enough that the call costs nothing, little enough to stay in the cache."""
-
 FACTS = np.dtype([("line", "<u8"), ("tokens", "<u4"), ("supervised", "<u4"), ("cut", "?")])
 """Of one conversation: its line's first byte in the file; ids kept, those of them that count in the loss; whether more
 did not fit."""
@@ -127,13 +124,12 @@ class BlockReader:
         self.wanted = wanted
         self._lengths = LengthCheck(wanted.tokenizer, wanted.max_seq_len)
         self._rendering = Rendering(wanted.tokenizer) if wanted.tokenizer is not None else None
-        self._waiting: list[tuple[int, int, Messages, int]] = []
-        """Line, its first byte in the file, messages, bytes of their JSON."""
-        self._waiting_bytes = 0
         self._begin()
 
     def _begin(self) -> None:
         self._block = Block(notes=self._lengths.notes)
+        self._waiting: list[tuple[int, int, Messages, int]] = []
+        """Line, its first byte in the file, messages, bytes of their JSON: tokenizing all at once is faster."""
         self._ids: list[np.ndarray] = []
         self._starts: list[int] = []
 
@@ -171,15 +167,11 @@ class BlockReader:
             self._block.problems.append((line + offset, fault))
         for messages in judged:
             self._waiting.append((line, at, messages, len(data)))
-        self._waiting_bytes += len(data)
-        if self._waiting_bytes > BATCH_BYTES:
-            self._flush()
 
-    def _flush(self) -> None:
-        """Tokenize what waits, in one call, and note what is found."""
-        waiting, self._waiting, self._waiting_bytes = self._waiting, [], 0
+    def _tokenize(self) -> None:
+        """Tokenize what waits, all at once, and note what is found."""
         block, wanted = self._block, self.wanted
-        for (line, at, messages, size), ids in zip(waiting, self._ids_of(waiting)):
+        for (line, at, messages, size), ids in zip(self._waiting, self._ids_of(self._waiting)):
             fault = self._fault(messages, size, ids)
             if fault is not None:
                 block.problems.append((line, fault))
@@ -221,7 +213,7 @@ class BlockReader:
         return self._lengths.too_long(messages, ids, self._rendering.mask(ids[:limit]).any())
 
     def _end(self) -> Block:
-        self._flush()
+        self._tokenize()
         block = self._block
         if self.wanted.tokens:
             block.ids, block.facts = self._joined()

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 import tiktoken
 
 from nanochat_core.data_block import Wanted
-from nanochat_core.data_reader import open_data
+from nanochat_core.data_reader import head_of, open_data
 from nanochat_core.data_survey import Progress, survey
 from nanochat_core.files import sha256_of, write_atomically
 from nanochat_core.paths import home
@@ -55,11 +55,11 @@ def tokenized(
     """
     source = _Source(path, tokenizer, max_seq_len, progress)
     with open_data(path) as file:
-        size = os.fstat(file.fileno()).st_size
+        head, size = head_of(file), os.fstat(file.fileno()).st_size
     if size < CACHED_BYTES:
         return source.in_memory()
-    place = cache_dir() / f"{_key(path, tokenizer, max_seq_len)}.tokens"
-    if found := _opened(place, say):
+    place = cache_dir() / f"{_key(head, size, tokenizer, max_seq_len)}.tokens"
+    if found := _opened(place, path, say):
         return found
     try:
         if _free_bytes(cache_dir()) < size:
@@ -124,16 +124,23 @@ class _HashingReader:
         return data
 
 
-def _key(path: str | Path, tokenizer: Tokenizer, max_seq_len: int) -> str:
-    """What the token file depends on: the data, the tokenizer, the limit, and the code that reads all three."""
-    facts = [sha256_of(Path(path)), tokenizer.fingerprint(), str(max_seq_len), tiktoken.__version__]
-    facts += [sha256_of(Path(__file__).with_name(f"{name}.py")) for name in _SOURCES]
+def _key(head: bytes, size: int, tokenizer: Tokenizer, max_seq_len: int) -> str:
+    """Where the tokens are looked for: by the data, as far as that is known at once, and all else that they depend on.
+
+    That is the tokenizer, the limit, and the code that reads all three. What is found still has to name the whole
+    data's SHA-256; before there is anything, a large file need not be read twice.
+    """
+    facts = [hashlib.sha256(head).hexdigest(), str(size), tokenizer.fingerprint(), str(max_seq_len)]
+    facts += [tiktoken.__version__, *(sha256_of(Path(__file__).with_name(f"{name}.py")) for name in _SOURCES)]
     return hashlib.sha256("\n".join(facts).encode()).hexdigest()
 
 
-def _opened(place: Path, say: Callable[[str], Any]) -> TokenFile | None:
+def _opened(place: Path, path: str | Path, say: Callable[[str], Any]) -> TokenFile | None:
     try:
         found = TokenFile.open(place)
+        if found.source != sha256_of(Path(path)):
+            found.close()
+            return None
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:

@@ -90,6 +90,10 @@ class TokenFile:
     def __len__(self) -> int:
         return len(self.facts)
 
+    def close(self) -> None:
+        """Let go of the file; no ids can be read any more."""
+        self._file.close()
+
     def ids(self, number: int) -> np.ndarray:
         """int32 ids of conversation `number`. ValueError when the file cannot be read any more."""
         start, end = self._starts[number : number + 2].tolist()

@@ -88,12 +88,8 @@ def test_the_optimizer_is_measured(monkeypatch, capsys):
         optimizer.main()
 
 
-def test_tokenizing_is_measured(capsys, monkeypatch, home):
-    from benchmarks import tokenizing
-
-    monkeypatch.setattr("sys.argv", ["tokenizing", "--small"])
-    tokenizing.main()
-    shown = capsys.readouterr().out
+def test_tokenizing_is_measured():
+    shown = _printed("tokenizing", "--small")
     assert "1000 conversations: the ids and masks of render_conversation" in shown
     assert "ours / tiktoken" in shown
     assert shown.splitlines()[-1].startswith("| 3,000 |")

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nanochat_core import data_block, data_reader, data_survey, data_workers, token_cache
+from nanochat_core import data_reader, data_survey, data_workers, token_cache
 from nanochat_core.batches import Examples, Plan, render
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.conversations import check, load_conversations
@@ -83,7 +83,6 @@ def test_what_the_tokenizer_refuses_does_not_hold_up_the_others(monkeypatch):
 @pytest.fixture
 def in_small_blocks(monkeypatch):
     monkeypatch.setattr(data_reader, "BLOCK_BYTES", 200)
-    monkeypatch.setattr(data_block, "BATCH_BYTES", 100)
 
 
 def every_faulty_line() -> bytes:
@@ -98,7 +97,6 @@ def every_faulty_line() -> bytes:
 def in_one_block(path, **wanted):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(data_reader, "BLOCK_BYTES", 1 << 30)
-        patch.setattr(data_block, "BATCH_BYTES", 1 << 30)
         return survey(path, Wanted(tiny_tokenizer(), 64, **wanted))
 
 
@@ -228,6 +226,17 @@ def test_another_content_is_another_cache(cached, tmp_path, what):
     talks = load_conversations(path, tokenizer, limit)
     assert found == [tokenizer.render_conversation(talk, limit)[0] for talk in talks]
     assert len(files(cached)) == 2
+
+
+def test_a_change_at_the_end_that_leaves_the_size_is_noticed(cached, tmp_path):
+    path = write_conversations(tmp_path / "data.jsonl", 4000)
+    before = read_whole(tokenized(path, tiny_tokenizer(), 100))
+    data = path.read_bytes()
+    path.write_bytes(data[:-8].replace(b"Word 3999", b"Worm 3999") + data[-8:])
+    assert len(path.read_bytes()) == len(data)
+    after = read_whole(tokenized(path, tiny_tokenizer(), 100))
+    assert after[:-1] == before[:-1]
+    assert after[-1] != before[-1]
 
 
 @pytest.mark.parametrize(

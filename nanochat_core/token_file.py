@@ -47,9 +47,10 @@ class TokenWriter:
 
     def finish(self, source: str) -> None:
         """Write the rest and the header. source: SHA-256 of the data file."""
-        facts = np.concatenate([np.empty(0, FACTS), *self._facts])
-        self._write(facts)
-        header = _Header(self._dtype.name, int(facts["tokens"].sum(dtype=np.int64)), len(facts), self._crc, source)
+        for facts in self._facts:
+            self._write(facts)
+        tokens = sum(int(facts["tokens"].sum(dtype=np.int64)) for facts in self._facts)
+        header = _Header(self._dtype.name, tokens, sum(map(len, self._facts)), self._crc, source)
         self._file.seek(0)
         self._file.write((_MAGIC + json.dumps(header).encode()).ljust(_HEADER_BYTES))
 

@@ -77,6 +77,7 @@ class Trainer:
         self.token_bytes = torch.tensor(self.tokenizer.token_bytes())
         self.optimizers = build_optimizers(self.model, self.config)
         self.take_step = TrainingStep(self.model, self.optimizers, ranks, self.config.device_batch_size)
+        self.parameters = self.take_step.parameters
         self.progress = Progress()
         if self.resumed_step is not None:
             self.progress = self.saver.restore(self.resumed_step, self.model, self.optimizers)
@@ -84,7 +85,7 @@ class Trainer:
 
     def describe(self) -> None:
         """Say what is about to happen."""
-        count = sum(parameter.numel() for parameter in self.model.parameters())
+        count = sum(parameter.numel() for parameter in self.parameters)
         precision = str(self.model.compute_dtype).removeprefix("torch.")
         if precision != self.config.dtype:
             precision += f" (this device is slower with {self.config.dtype})"

@@ -3,9 +3,10 @@
     python -m benchmarks.train_step              the shape of d32, on a GPU of 80 GB
     python -m benchmarks.train_step --small      a small shape, on any machine
 
-Random weights and random conversations; a step takes 16 conversations of 2048 tokens in micro-batches of 4, all
-tokens supervised, as FinetuneConfig's defaults have it. MFU counts 6 FLOPs a token and matrix parameter and the causal
-half of attention (Chowdhery et al., PaLM, arXiv 2204.02311, appendix B), over the device's dense bf16 peak.
+Random weights and random conversations; the steps are the trainer's own. Each takes 16 conversations of 2048 tokens in
+micro-batches of 4, all tokens supervised, as FinetuneConfig's defaults have it. MFU counts 6 FLOPs a token and matrix
+parameter and the causal half of attention (Chowdhery et al., PaLM, arXiv 2204.02311, appendix B), over the device's
+dense bf16 peak.
 """
 
 import argparse
@@ -13,14 +14,18 @@ import resource
 import statistics
 import time
 
+import numpy as np
 import torch
 
+from nanochat_core.batches import Example
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.model import GPT, GPTConfig
 from nanochat_core.optim import build_optimizers
-from nanochat_core.ranks import choose_compute_dtype, choose_device
+from nanochat_core.ranks import Ranks, choose_compute_dtype, choose_device
+from nanochat_core.training_step import TrainingStep
 
 D32, SMALL = GPTConfig(), GPTConfig(sequence_len=256, n_layer=4, n_embd=256, n_head=2, n_kv_head=2, vocab_size=4096)
+CONVERSATIONS = 16
 PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}
 """Dense bf16 FLOP/s by the makers' data sheets."""
 
@@ -32,7 +37,7 @@ def main() -> None:
     options = parser.parse_args()
     config, device = SMALL if options.small else D32, choose_device("auto")
     seconds, losses = measure(config, device, options.steps)
-    tokens = 16 * config.sequence_len
+    tokens = CONVERSATIONS * config.sequence_len
     median = statistics.median(seconds)
     flops = flops_per_token(config) * tokens / median
     name = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
@@ -50,26 +55,20 @@ def measure(config: GPTConfig, device: torch.device, steps: int) -> tuple[list[f
         model = GPT(config, choose_compute_dtype("bfloat16", device))
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.02)
-        parameter.grad = torch.zeros_like(parameter)
     optimizers = build_optimizers(model, FinetuneConfig("-", matrix_lr=0.001, embedding_lr=0.001))
-    ids = torch.randint(0, config.vocab_size, (16, config.sequence_len + 1), device=device)
+    step = TrainingStep(model, optimizers, Ranks(0, 1, device), device_batch_size=4)
+    chance = np.random.default_rng(0)
+    length = config.sequence_len + 1
+    examples = [
+        Example(chance.integers(0, config.vocab_size, length, np.int32), np.ones(length, bool), index)
+        for index in range(CONVERSATIONS)
+    ]
     seconds, losses = [], []
-    for step in range(steps + 2):
-        _wait(device)
+    for number in range(steps + 2):
         started = time.monotonic()
-        nats = torch.zeros((), device=device)
-        for rows in ids.split(4):
-            inputs, targets = rows[:, :-1].reshape(1, -1), rows[:, 1:].reshape(1, -1)
-            loss = model.loss_sum(inputs, targets, [config.sequence_len] * 4) / targets.numel() / 4
-            loss.backward()
-            nats += loss.detach()
-        for optimizer in optimizers:
-            optimizer.step()
-        for parameter in model.parameters():
-            parameter.grad.zero_()
-        losses.append(nats.item())
+        losses.append(step(examples)[0])
         _wait(device)
-        if step >= 2:
+        if number >= 2:
             seconds.append(time.monotonic() - started)
     return seconds, losses[2:]
 

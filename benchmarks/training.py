@@ -11,7 +11,8 @@ matrices, and 6 for each supervised token and weight of the head; attention's pr
 everything else count nothing, so that nobody reaches 100%. Before any figure counts, each loop's first loss and
 gradient norm are checked: equal to the usual loop's in fp32 to 1e-5, in bf16 to 2%.
 
-d8's turn measures 8 conversations and the optimizer; the time of 32 is 4 times the former and once the latter.
+d8's turn measures 8 conversations and the optimizer; the time of 32 is 4 times the former and once the latter. TRL's
+packing is measured with all 32, because what it packs into a row, and so its work, depends on how many there are.
 """
 
 import argparse
@@ -21,6 +22,7 @@ import statistics
 from collections.abc import Callable
 from contextlib import ExitStack
 from multiprocessing.connection import Connection
+from typing import NamedTuple
 
 import torch
 
@@ -31,10 +33,13 @@ from benchmarks.workload import SHAPES, TINY, conversations
 from nanochat_core.model import GPTConfig
 
 EXAMPLES = 32
-MEASURED = {"d4": 32, "d8": 8, "tiny": 32}
-"""Conversations whose computation a turn measures."""
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 TOLERANCE = {"fp32": 1e-5, "bf16": 2e-2}
+
+
+def measured(name: str, loop: str) -> int:
+    """Conversations whose computation a turn of the loop measures."""
+    return 8 if name == "d8" and "packing" not in loop else EXAMPLES
 
 
 def main() -> None:
@@ -42,30 +47,32 @@ def main() -> None:
     parser.add_argument("--small", action="store_true")
     parser.add_argument("--shapes", nargs="+", choices=["d4", "d8"], default=["d4", "d8"])
     parser.add_argument("--loops", nargs="+", choices=list(LOOPS), default=list(LOOPS))
+    parser.add_argument("--precisions", nargs="+", choices=list(PRECISIONS), default=list(PRECISIONS))
     parser.add_argument("--turns", type=int, default=5)
     options = parser.parse_args()
     print(describe())
     for name in ["tiny"] if options.small else options.shapes:
         print(f"\n{name}\n", flush=True)
-        print(measure(name, options.loops, 1 if options.small else options.turns), flush=True)
+        print(measure(name, options.loops, options.precisions, 1 if options.small else options.turns), flush=True)
 
 
-def measure(name: str, loops: list[str], turns: int) -> str:
+def measure(name: str, loops: list[str], precisions: list[str], turns: int) -> str:
     """The table of a model's shape. ValueError when a loop's loss or gradient is not that of the first loop."""
     config = TINY if name == "tiny" else SHAPES[name]
     steps: dict[tuple[str, str], list[Step]] = {}
     with ExitStack() as open_loops:
         variants: dict = {}
-        for precision, dtype in PRECISIONS.items():
+        for precision in precisions:
+            dtype = PRECISIONS[precision]
             for loop in loops:
-                ask = open_loops.enter_context(Loop(loop, config, MEASURED[name], dtype))
+                ask = open_loops.enter_context(Loop(loop, config, measured(name, loop), dtype))
                 found = steps.setdefault((loop, precision), [])
                 variants[loop, precision] = lambda ask=ask, found=found: found.append(ask()) or found[-1]
             variants["gemm", precision] = lambda dtype=dtype: gemm_rate(dtype)
         take_turns(variants, 0)  # the first steps: warming up, and what is checked
-        check_equal({key: found[0] for key, found in steps.items()}, loops[0])
+        check_equal({key: found[0] for key, found in steps.items()}, _expected(name, config, loops, precisions[0]))
         figures = take_turns(variants, turns)
-    return _table(config, MEASURED[name], figures, loops)
+    return f"Losses and gradient norms are equal.\n\n{_table(name, config, figures, loops, precisions)}"
 
 
 class Loop:
@@ -101,47 +108,73 @@ def _serve(connection: Connection, loop: str, config: GPTConfig, measured: int, 
         LOOPS[loop](Task(config, conversations(config, measured), dtype), tell)
 
 
-def check_equal(first: dict[tuple[str, str], Step], reference: str) -> None:
-    """ValueError unless every loop's first loss and gradient norm are those of the `reference` in fp32."""
-    expected = first[reference, "fp32"]
+def _expected(name: str, config: GPTConfig, loops: list[str], precision: str) -> dict[str, Step]:
+    """For each loop what it must find: the first loop's step over the same conversations."""
+    counts = {loop: measured(name, loop) for loop in loops}
+    found = {}
+    for count in set(counts.values()):
+        with Loop(loops[0], config, count, PRECISIONS[precision]) as ask:
+            found[count] = ask()
+    return {loop: found[count] for loop, count in counts.items()}
+
+
+def check_equal(first: dict[tuple[str, str], Step], expected: dict[str, Step]) -> None:
+    """ValueError unless the first losses and gradient norms of all loops and precisions are those that are expected."""
     for (loop, precision), step in first.items():
-        for what, mine, theirs in (("loss", step.loss, expected.loss), ("norm", step.norm, expected.norm)):
+        for what in ("loss", "norm"):
+            mine, theirs = getattr(step, what), getattr(expected[loop], what)
             if not abs(mine - theirs) <= TOLERANCE[precision] * abs(theirs):
-                raise ValueError(f"{loop} in {precision} has {what} {mine}, and {reference} {theirs}.")
+                raise ValueError(f"{loop} in {precision} has {what} {mine}; {theirs} was expected.")
 
 
-def _table(config: GPTConfig, measured: int, figures: dict, loops: list[str]) -> str:
-    examples = conversations(config, measured)
-    tokens = sum(example.inputs for example in examples)
+class Scale(NamedTuple):
+    """What the measured conversations of a loop stand for."""
+
+    tokens: int
+    supervised: int
+    steps: float
+    """How often they make up a whole step."""
+
+    def seconds(self, step: Step) -> float:
+        return step.computing * self.steps + step.updating
+
+
+def _scale(name: str, config: GPTConfig, loop: str) -> Scale:
+    examples = conversations(config, measured(name, loop))
     supervised = sum(example.supervised for example in examples)
+    return Scale(sum(example.inputs for example in examples), supervised, EXAMPLES / len(examples))
+
+
+def _table(name: str, config: GPTConfig, figures: dict, loops: list[str], precisions: list[str]) -> str:
+    scales = {loop: _scale(name, config, loop) for loop in loops}
     matrices, head = 12 * config.n_layer * config.n_embd**2, config.vocab_size * config.n_embd
-    flops_per_token = 6 * (matrices + head * supervised / tokens)
-    scale = EXAMPLES / measured
     rates = {
-        key: [tokens * scale / (step.computing * scale + step.updating) for step in found]
-        for key, found in figures.items()
-        if key[0] != "gemm"
+        (loop, precision): [scales[loop].tokens * scales[loop].steps / scales[loop].seconds(step) for step in found]
+        for (loop, precision), found in figures.items()
+        if loop != "gemm"
     }
     rows = []
-    for precision in PRECISIONS:
+    for precision in precisions:
         for loop in loops:
             mine = rates[loop, precision]
+            scale = scales[loop]
+            flops_per_token = 6 * (matrices + head * scale.supervised / scale.tokens)
             shares = [rate * flops_per_token / limit for rate, limit in zip(mine, figures["gemm", precision])]
-            updating = statistics.median(
-                step.updating / (step.computing * scale + step.updating) for step in figures[loop, precision]
-            )
+            updating = statistics.median(step.updating / scale.seconds(step) for step in figures[loop, precision])
             rows.append(
                 [
                     f"{loop}, {precision}",
                     f"{statistics.median(mine):,.0f}",
                     f"{statistics.median(shares):.0%}",
                     f"{updating:.1%}",
-                    *(str(ratio(rates["ours", ours], mine)) for ours in PRECISIONS),
+                    *(str(ratio(rates["ours", ours], mine)) for ours in precisions if ("ours", ours) in rates),
                 ]
             )
-    limits = ", ".join(f"{p} {statistics.median(figures['gemm', p]) / 1e9:.0f} GFLOP/s" for p in PRECISIONS)
-    header = ["loop", "useful tokens/s", "of the GEMM rate", "optimizer's share", "ours fp32 is", "ours bf16 is"]
-    workload = f"{tokens * scale:,.0f} tokens a step, {supervised / tokens:.0%} supervised"
+    limits = ", ".join(f"{p} {statistics.median(figures['gemm', p]) / 1e9:.0f} GFLOP/s" for p in precisions)
+    header = ["loop", "useful tokens/s", "of the GEMM rate", "optimizer's share"]
+    header += [f"ours in {p} is" for p in precisions if ("ours", p) in rates]
+    whole = _scale("whole", config, "")
+    workload = f"{whole.tokens:,} tokens a step, {whole.supervised / whole.tokens:.0%} supervised"
     return f"{table(header, rows)}\n\nGEMM: {limits}; {workload}"
 
 

@@ -8,6 +8,7 @@ import itertools
 import logging
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -19,12 +20,12 @@ from torch import Tensor, nn
 from benchmarks.plain_model import PlainGPT
 from benchmarks.workload import random_model
 from nanochat_core.batches import Example
+from nanochat_core.computing import prepare_computing
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.export_transformers import renamed_weights
 from nanochat_core.model import GPT, NORM_EPSILON, GPTConfig
 from nanochat_core.optim import build_optimizers
 from nanochat_core.ranks import Ranks
-from nanochat_core.threads import prepare_computing
 from nanochat_core.training_step import TrainingStep
 
 BATCH = 4
@@ -94,10 +95,12 @@ def plain_transformers(task: Task, tell: Tell) -> None:
 
 def trl(task: Task, tell: Tell, packing: bool) -> None:
     """TRL's SFTTrainer with its own collator, on conversations that are tokenized and labelled already."""
-    from datasets import Dataset
+    warnings.simplefilter("ignore")  # of deprecated names, printed once a process
+    from datasets import Dataset, disable_progress_bars
     from transformers import PrinterCallback, TrainerCallback
     from trl import SFTConfig, SFTTrainer
 
+    disable_progress_bars()
     logging.getLogger("transformers").setLevel(logging.ERROR)
 
     class Told(TrainerCallback):

@@ -1,15 +1,26 @@
 """Causal attention over rows that are packed end to end, such that none attends to another.
 
-Everything but attention works on the packed tokens without any padding. For attention alone the conversations
-are laid side by side in a rectangle: padding lies at each row's end, where the causal mask hides it from
-every real token, so one plain causal call is exact and the fast kernels of every device apply.
+Everything but attention works on the packed tokens without any padding. For attention a CPU takes each conversation
+by itself, in blocks of queries that see only the keys before their end: plain products and a softmax, with their
+gradient by hand, are there faster than the kernel of torch. Elsewhere the conversations are laid side by side in a
+rectangle: padding lies at each row's end, where the causal mask hides it from every real token, so one plain causal
+call is exact and the fast kernels of every device apply.
 """
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+BLOCK = 128
+"""Queries that are computed together on a CPU: larger ones waste work beyond the diagonal, smaller ones time."""
+
+KEPT_KEYS = 512
+"""Attention weights over more keys are computed again for the gradient, so that memory grows as the tokens do."""
 
 
 @dataclass(frozen=True)
@@ -18,29 +29,43 @@ class Layout:
 
     positions: Tensor
     """Position of each token in its conversation, (B, T)."""
+    longest: int
+    """Tokens of the longest conversation."""
+    lengths: list[int] | None = None
+    """Tokens of each conversation, laid end to end; None when each row is one."""
     rectangle: Tensor | None = None
     """For each cell of the (conversations, longest) rectangle the index of its token; padding points to token 0."""
     cells: Tensor | None = None
     """For each token the index of its cell, (B * T,)."""
-    longest: int = 0
 
     @staticmethod
-    def of(shape: tuple[int, int], lengths: list[int] | None, device: torch.device) -> "Layout":
-        """The layout of (B, T) tokens: one conversation a row, or conversations of these lengths laid end to end."""
+    def of(shape: tuple[int, int], lengths: list[int] | None) -> "Layout":
+        """The layout, on the host, of (B, T) tokens: a conversation a row, or conversations of these lengths."""
         B, T = shape
         if lengths is None:
-            return Layout(torch.arange(T, device=device).expand(B, T))
+            return Layout(torch.arange(T).expand(B, T), T)
         if sum(lengths) != B * T or min(lengths, default=0) < 1:
             raise ValueError(f"lengths add up to {sum(lengths)} tokens but the batch holds {B * T}; they must agree.")
         longest = max(lengths)
-        columns = torch.arange(longest)
-        sizes = torch.tensor(lengths)[:, None]
+        columns, sizes = np.arange(longest), np.array(lengths)[:, None]
         real = columns < sizes  # (conversations, longest)
-        starts = torch.cumsum(sizes, 0) - sizes
-        rectangle = torch.where(real, starts + columns, 0).reshape(-1)
-        cells = real.reshape(-1).nonzero().squeeze(1)
-        positions = (cells % longest).view(B, T)
-        return Layout(positions.to(device), rectangle.to(device), cells.to(device), longest)
+        rectangle = np.where(real, np.cumsum(sizes)[:, None] - sizes + columns, 0).reshape(-1)
+        cells = np.flatnonzero(real)
+        rectangle, cells, positions = (torch.from_numpy(a) for a in (rectangle, cells, cells % longest))
+        return Layout(positions.view(B, T), longest, lengths, rectangle, cells)
+
+    def to(self, device: torch.device) -> "Layout":
+        """The same on `device`, without waiting for it when the tensors are pinned."""
+        rectangle, cells = self.rectangle, self.cells
+        if rectangle is not None:
+            rectangle, cells = (t.to(device, non_blocking=True) for t in (rectangle, cells))
+        positions = self.positions.to(device, non_blocking=True)
+        return Layout(positions, self.longest, self.lengths, rectangle, cells)
+
+    def pinned(self) -> "Layout":
+        """The same in memory from which a GPU copies by itself."""
+        rectangle, cells = (None if t is None else t.pin_memory() for t in (self.rectangle, self.cells))
+        return Layout(self.positions.pin_memory(), self.longest, self.lengths, rectangle, cells)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, layout: Layout, window: int | None) -> Tensor:
@@ -51,6 +76,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, layout: Layout, window: int | None) 
     if layout.rectangle is None:
         return _attend_rows(q, k, v, window)
     B, T = q.shape[:2]
+    if q.device.type == "cpu" and q.shape[2] == k.shape[2]:
+        return _BlockedAttention.apply(*(t.flatten(0, 1) for t in (q, k, v)), layout.lengths, window).view_as(q)
     rows = [t.reshape(B * T, *t.shape[2:])[layout.rectangle].unflatten(0, (-1, layout.longest)) for t in (q, k, v)]
     return _attend_rows(*rows, window).flatten(0, 1)[layout.cells].view(B, T, *q.shape[2:])
 
@@ -73,3 +100,64 @@ def _attend_rows(q: Tensor, k: Tensor, v: Tensor, window: int | None) -> Tensor:
         enable_gqa=q.shape[2] != k.shape[2],
     )
     return y.transpose(1, 2)
+
+
+class _BlockedAttention(torch.autograd.Function):
+    """Attention of q to k, v, all (N, H, D), within conversations of `lengths` laid end to end."""
+
+    @staticmethod
+    def forward(ctx, q: Tensor, k: Tensor, v: Tensor, lengths: list[int], window: int | None) -> Tensor:
+        out = torch.empty_like(q)
+        q = q * q.shape[2] ** -0.5
+        q_heads, k_heads, v_heads, out_heads = (t.transpose(0, 1) for t in (q, k, v, out))
+        weights = []
+        for queries, keys, mask in _blocks(lengths, window, q.dtype):
+            weight = _softmax(q_heads[:, queries], k_heads[:, keys], mask)
+            torch.bmm(weight, v_heads[:, keys], out=out_heads[:, queries])
+            weights.append(weight if weight.shape[2] <= KEPT_KEYS else None)
+        if any(ctx.needs_input_grad):
+            ctx.save_for_backward(q, k, v, *weights)
+            ctx.lengths, ctx.window = lengths, window
+        return out
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor):
+        q, k, v, *weights = ctx.saved_tensors
+        grad_q, grad_k, grad_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
+        gradient, q, k, v = (t.transpose(0, 1) for t in (gradient, q, k, v))
+        to_q, to_k, to_v = (t.transpose(0, 1) for t in (grad_q, grad_k, grad_v))
+        for (queries, keys, mask), weight in zip(_blocks(ctx.lengths, ctx.window, q.dtype), weights):
+            if weight is None:
+                weight = _softmax(q[:, queries], k[:, keys], mask)
+            upstream = gradient[:, queries]
+            scores = torch._softmax_backward_data(upstream @ v[:, keys].mT, weight, -1, weight.dtype)
+            to_q[:, queries] = scores @ k[:, keys]
+            to_k[:, keys] += scores.mT @ q[:, queries]
+            to_v[:, keys] += weight.mT @ upstream
+        return grad_q.mul_(grad_q.shape[2] ** -0.5), grad_k, grad_v, None, None
+
+
+def _softmax(q: Tensor, k: Tensor, mask: Tensor) -> Tensor:
+    """Attention weights (H, queries, keys); the mask lies over the last keys."""
+    scores = q @ k.mT
+    scores[:, :, -mask.shape[1] :].add_(mask)
+    return torch.softmax(scores, -1)
+
+
+def _blocks(lengths: list[int], window: int | None, dtype: torch.dtype) -> Iterator[tuple[slice, slice, Tensor]]:
+    """(queries, keys, mask) of every block: tokens of the packed row, and what the scores of its last keys get added.
+
+    The mask is -inf where a key is after its query, or before its window; keys that it does not cover are all seen.
+    """
+    causal = torch.full((BLOCK, BLOCK), -math.inf, dtype=dtype).triu_(1)
+    start = 0
+    for length in lengths:
+        for first in range(0, length, BLOCK):
+            last = min(first + BLOCK, length)
+            mask, seen = causal[: last - first, : last - first], 0
+            if window is not None and window + 1 < last:
+                seen = max(0, first - window)
+                visible = causal_mask(torch.arange(first - seen, last - seen)[None], last - seen, window)[0]
+                mask = torch.zeros(visible.shape, dtype=dtype).masked_fill_(~visible, -math.inf)
+            yield slice(start + first, start + last), slice(start + seen, start + last), mask
+        start += length

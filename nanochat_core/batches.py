@@ -7,6 +7,7 @@ supervised tokens of a step and so the loss's weighting are known to every rank 
 """
 
 import random
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nanochat_core.attention import Layout
+from nanochat_core.rendering import Rendering
+from nanochat_core.token_file import TokenFile
 from nanochat_core.tokenizer import Tokenizer
 
 
@@ -41,18 +45,60 @@ class Example:
         return int(self.mask[1:].sum())
 
 
+class Examples(Sequence[Example]):
+    """The conversations of a token file that have something to learn; each is made when it is asked for."""
+
+    def __init__(self, tokens: TokenFile, tokenizer: Tokenizer, rows: np.ndarray | None = None):
+        """rows: which conversations of the file, without it all that have something to learn."""
+        self._tokens, self._tokenizer, self._mask = tokens, tokenizer, Rendering(tokenizer).mask
+        self._rows = np.flatnonzero(tokens.facts["supervised"]) if rows is None else rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, number):
+        if isinstance(number, slice):
+            return Examples(self._tokens, self._tokenizer, self._rows[number])
+        row = int(self._rows[number])
+        ids = self._tokens.ids(row)
+        return Example(ids, self._mask(ids), row, bool(self._tokens.facts["cut"][row]))
+
+    @property
+    def inputs(self) -> np.ndarray:
+        """Example.inputs of each, int64 (N,)."""
+        return self._tokens.facts["tokens"][self._rows].astype(np.int64) - 1
+
+    @property
+    def supervised(self) -> np.ndarray:
+        """Example.supervised of each, int64 (N,)."""
+        return self._tokens.facts["supervised"][self._rows].astype(np.int64)
+
+
 @dataclass(frozen=True)
 class Batch:
-    """Conversations laid end to end, ready for `model.loss_sum(ids, targets, lengths)`."""
+    """Conversations laid end to end, and all that steers their computation, worked out on the host."""
 
     ids: Tensor
     """LongTensor (1, T)."""
     targets: Tensor
     """LongTensor (1, T); -1 where nothing is learned."""
     lengths: list[int]
+    wanted: Tensor
+    """Which of the T tokens have a target that is learned, LongTensor (K,)."""
+    labels: Tensor
+    """Their targets, LongTensor (K,)."""
+    layout: Layout
 
     def to(self, device: torch.device) -> "Batch":
-        return Batch(self.ids.to(device), self.targets.to(device), self.lengths)
+        """The same on `device`. To a GPU it is sent from pinned memory, and nobody waits for it."""
+        if device.type == "cpu":
+            return self
+        tensors = (self.ids, self.targets, self.wanted, self.labels)
+        layout = self.layout
+        if device.type == "cuda":
+            tensors, layout = tuple(tensor.pin_memory() for tensor in tensors), layout.pinned()
+        ids, targets, wanted, labels = (tensor.to(device, non_blocking=True) for tensor in tensors)
+        return Batch(ids, targets, self.lengths, wanted, labels, layout.to(device))
 
 
 def render(conversations: Sequence[dict], tokenizer: Tokenizer, max_seq_len: int) -> list[Example]:
@@ -70,14 +116,20 @@ def pack(examples: Sequence[Example]) -> Batch:
     """Lay the examples end to end; target t of a conversation is its token t+1 where that is supervised."""
     ids = np.concatenate([example.ids[:-1] for example in examples]).astype(np.int64)
     targets = np.concatenate([np.where(example.mask[1:], example.ids[1:], -1) for example in examples])
+    targets = targets.astype(np.int64)
+    wanted = np.flatnonzero(targets != -1)
+    lengths = [example.inputs for example in examples]
     return Batch(
         torch.from_numpy(ids)[None],
-        torch.from_numpy(targets.astype(np.int64))[None],
-        [example.inputs for example in examples],
+        torch.from_numpy(targets)[None],
+        lengths,
+        torch.from_numpy(wanted),
+        torch.from_numpy(targets[wanted]),
+        Layout.of((1, len(ids)), lengths),
     )
 
 
-def split(examples: list[Example], val_split: float) -> tuple[list[Example], list[Example]]:
+def split(examples: Sequence[Example], val_split: float) -> tuple[Sequence[Example], Sequence[Example]]:
     """(training, validation): the last `val_split` of the examples, at least one, are validation.
 
     The tail, so that the split is stable and a person can see it in the file. Raises ValueError when there
@@ -126,12 +178,13 @@ class Plan:
                 yield order[start : start + self.examples_per_step]
             epoch, within = epoch + 1, 0
 
-    def epoch(self, epoch: int) -> list[Example]:
+    def epoch(self, epoch: int) -> "Epoch":
         """All examples of an epoch in their order, from the seed and the epoch's number alone."""
-        chosen = list(self.examples) + [self.replay[i] for i in self._replay_indices(epoch)]
+        replayed = np.fromiter(self._replay_indices(epoch), np.int64)
+        order = array("q", range(len(self.examples) + len(replayed)))
         # Python's shuffle is documented to stay the same for a seed; torch's and NumPy's may change.
-        random.Random(f"{self.seed}:{epoch}").shuffle(chosen)
-        return chosen
+        random.Random(f"{self.seed}:{epoch}").shuffle(order)
+        return Epoch(self.examples, self.replay, replayed, np.array(order))
 
     def _replay_indices(self, epoch: int) -> Iterator[int]:
         """Walk through a fixed shuffle of the replay set, going on in the next epoch where this one ends."""
@@ -139,6 +192,45 @@ class Plan:
         random.Random(f"{self.seed}:replay").shuffle(order)
         start = epoch * self.replayed_per_epoch
         return (order[i % len(order)] for i in range(start, start + self.replayed_per_epoch))
+
+
+@dataclass(frozen=True, eq=False)
+class Epoch(Sequence[Example]):
+    """The examples of an epoch in their order; each is made when it is asked for."""
+
+    own: Sequence[Example]
+    replay: Sequence[Example]
+    replayed: np.ndarray
+    """Which of the replay set follow after `own`."""
+    order: np.ndarray
+    """A permutation of both."""
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __getitem__(self, number):
+        if isinstance(number, slice):
+            return [self[one] for one in range(len(self))[number]]
+        which = int(self.order[number])
+        return self.own[which] if which < len(self.own) else self.replay[self.replayed[which - len(self.own)]]
+
+    def inputs(self) -> np.ndarray:
+        """Example.inputs of each, in order."""
+        return self._numbers("inputs")
+
+    def supervised(self) -> np.ndarray:
+        """Example.supervised of each, in order."""
+        return self._numbers("supervised")
+
+    def _numbers(self, name: str) -> np.ndarray:
+        own, replay = (_numbers(examples, name) for examples in (self.own, self.replay))
+        return np.concatenate([own, replay[self.replayed]])[self.order]
+
+
+def _numbers(examples: Sequence[Example], name: str) -> np.ndarray:
+    if isinstance(examples, Examples):
+        return getattr(examples, name)
+    return np.array([getattr(example, name) for example in examples], np.int64)
 
 
 def share_of_rank(examples: Sequence[Example], rank: int, ranks: int, size: int) -> list[list[Example]]:

@@ -1,7 +1,10 @@
 """Finds conversations that are too long: how many tokens they have, which turns are cut off, what is left to learn."""
 
 import sys
+from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
 
 from nanochat_core.conversation_rules import texts
 from nanochat_core.data_report import Fault, name_numbers
@@ -29,22 +32,23 @@ class LengthCheck:
         `line_bytes` is the size of its JSON: every token stands for at least one byte of it, since a message's two
         special tokens are shorter than its JSON. So most conversations fit without being tokenized.
         """
-        if line_bytes <= self.max_seq_len or not self._has_tokenizer():
+        if line_bytes <= self.max_seq_len or self.tokenizer is None:
             return None
         if sum(len(text.encode("utf-8")) + 4 for text in texts(messages)) + len(messages) + 1 <= self.max_seq_len:
             return None
         try:
             return self._too_long(messages)
         except ValueError as error:
-            fix = "Shorten that text, or break it up with blanks."
-            return Fault("error", "cannot_be_tokenized", f"The tokenizer refuses this conversation: {error}", fix)
+            return refused(error)
 
-    def _has_tokenizer(self) -> bool:
+    @property
+    def tokenizer(self) -> Tokenizer | None:
+        """What the lengths are counted with, sought when it is first needed; None (and a note) when there is none."""
         if not self._is_sought:
             self._is_sought = True
             self._tokenizer, note = default_tokenizer()
             self.notes += [note] if note else []
-        return self._tokenizer is not None
+        return self._tokenizer
 
     def _too_long(self, messages: list[dict[str, Any]]) -> Fault | None:
         for text in texts(messages):
@@ -54,17 +58,23 @@ class LengthCheck:
         ids, mask = self._tokenizer.render_conversation(shortened, max_tokens=sys.maxsize)
         if len(ids) <= self.max_seq_len:
             return None
+        return self.too_long(messages, ids, 1 in mask[: self.max_seq_len], is_whole)
+
+    def too_long(
+        self, messages: list[dict[str, Any]], ids: Sequence[int], teaches: bool, is_whole: bool = True
+    ) -> Fault:
+        """The fault of a conversation with more ids than fit. `teaches`: whether any that fits is trained on."""
         size = f"{'' if is_whole else 'more than '}{len(ids):,} tokens, and only {self.max_seq_len:,} fit"
-        if 1 not in mask[: self.max_seq_len]:
+        if not teaches:
             message = f"The conversation has {size}. That cuts off every answer: there is nothing left to learn."
             return Fault("warning", "nothing_to_learn", message, _SHORTEN)
         message = f"The conversation has {size}: {self._what_is_cut(messages, ids)}."
         return Fault("warning", "too_long", message, _SHORTEN)
 
-    def _what_is_cut(self, messages: list[dict[str, Any]], ids: list[int]) -> str:
+    def _what_is_cut(self, messages: list[dict[str, Any]], ids: Sequence[int]) -> str:
         """`message 4 (assistant) is cut off, messages 5 and 6 are lost`."""
-        beginnings = {self._tokenizer.special("<|user_start|>"), self._tokenizer.special("<|assistant_start|>")}
-        starts = [position for position, token in enumerate(ids) if token in beginnings]
+        beginnings = [self._tokenizer.special("<|user_start|>"), self._tokenizer.special("<|assistant_start|>")]
+        starts = np.flatnonzero(np.isin(ids, beginnings)).tolist()
         begun = sum(position < self.max_seq_len for position in starts)
         first = 1 + (messages[0]["role"] == "system")  # the number of the first turn's message
         lost = list(range(first + begun, len(messages) + 1))
@@ -75,6 +85,12 @@ class LengthCheck:
         if lost:
             words.append(f"{name_numbers('message', lost)} {'is' if len(lost) == 1 else 'are'} lost")
         return ", ".join(words)
+
+
+def refused(error: ValueError) -> Fault:
+    """The fault of a conversation that the tokenizer cannot encode."""
+    fix = "Shorten that text, or break it up with blanks."
+    return Fault("error", "cannot_be_tokenized", f"The tokenizer refuses this conversation: {error}", fix)
 
 
 def default_tokenizer() -> tuple[Tokenizer | None, str]:

@@ -1,6 +1,7 @@
 """What one conversation must be like: judges a JSON value and says everything that is wrong with it, in sentences."""
 
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -39,17 +40,19 @@ def is_ordinary(messages: Any) -> bool:
     if type(messages) is not list or not messages:
         return False
     try:
-        start = 1 if messages[0]["role"] == "system" else 0
-        if (len(messages) - start) % 2 or len(messages) == start:
-            return False
-        for position, message in enumerate(messages):
-            role = "system" if position < start else "assistant" if (position - start) % 2 else "user"
-            content = message["content"]
-            if len(message) != 2 or message["role"] != role or type(content) is not str or not content.strip():
-                return False
+        return (
+            [message["role"] for message in messages] == _order(len(messages))
+            and set(map(len, messages)) == {2}
+            and all(map(str.strip, [message["content"] for message in messages]))  # a TypeError when one is no text
+        )
     except (TypeError, KeyError):
         return False
-    return True
+
+
+@lru_cache
+def _order(count: int) -> list[str] | None:
+    """The roles of `count` messages of which the first is the system's when they are odd in number."""
+    return [*ROLES[: count % 2], *ROLES[1:] * (count // 2)] if count > 1 else None
 
 
 def judge(value: Any) -> tuple[list[dict[str, Any]] | None, list[Fault]]:

@@ -33,7 +33,7 @@ def judge_line(data: bytes, column: int = 0) -> tuple[list[Messages], list[Fault
         judged, faults = _judge_all(read_several(text) if fault.kind in SEVERAL else [])
         return judged, [fault, *faults], line
     messages = value.get("messages") if type(value) is dict else value
-    if is_ordinary(messages) and not _is_suspicious(text, value, len(messages)):
+    if is_ordinary(messages) and not _is_suspicious(text, value, messages):
         return [messages], [], 0
     if isinstance(value, dict | list) and nests_too_deeply(value):
         return [], [TOO_DEEP], 0
@@ -114,17 +114,23 @@ def _is_conversation(item: Any) -> bool:
     return isinstance(item, dict) and ("messages" in item or recognise(item) is not None)
 
 
-def _is_suspicious(text: str, value: Any, messages: int) -> bool:
+def _is_suspicious(text: str, value: Any, messages: Messages) -> bool:
     """Whether an ordinary conversation's JSON may hide repeated keys or half characters, which parsing has swallowed.
 
     A key occurs in quotes as often as there are messages, unless it is repeated, or is itself somebody's text, or is
-    written with escapes: those go the slow way, which decides.
+    written with escapes: those go the slow way, which decides. Half characters are written as \\ud800 to \\udfff.
     """
+    count = len(messages)
+    # No quotes but those around "messages", "role", "content" and what they hold: no other keys.
+    if text.count('"') == 8 * count + 2 * (type(value) is dict) and (
+        all(message["content"].isascii() for message in messages) or "\\u" not in text
+    ):
+        return False
     return (
-        text.count('"role"') != messages
-        or text.count('"content"') != messages
+        text.count('"role"') != count
+        or text.count('"content"') != count
         or text.count('"messages"') > 1
-        or ("\\" in text and any(mark in text for mark in ("\\ud", "\\uD", "\\u006", "\\u007")))
+        or ("\\u" in text and any(mark in text for mark in ("\\ud", "\\uD", "\\u006", "\\u007")))
         or (type(value) is dict and len(value) > 1 and not all(_is_plain(text, *entry) for entry in value.items()))
     )
 

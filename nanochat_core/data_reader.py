@@ -17,6 +17,9 @@ MAX_PIECE_BYTES = 32 << 20
 BOM = b"\xef\xbb\xbf"
 _CHUNK_BYTES = 1 << 20
 
+BLOCK_BYTES = 1 << 20
+"""A file of lines is read in blocks of about this size: a quarter of a second's work for a tokenizer."""
+
 
 class Piece(NamedTuple):
     """A line of the file, or one object of a file whose objects are spread over lines or stand in an array."""
@@ -88,6 +91,39 @@ def head_of(file: BinaryIO) -> bytes:
     """The first HEAD_BYTES bytes."""
     file.seek(0)
     return file.read(HEAD_BYTES)
+
+
+class LineBlock(NamedTuple):
+    """Some whole lines of a file."""
+
+    line: int
+    """Number of the first, from 1."""
+    at: int
+    """Its first byte in the file."""
+    data: bytes | None
+    """None for a single line that is longer than MAX_PIECE_BYTES: then it has not been read."""
+
+
+def line_blocks(file: BinaryIO) -> Iterator[LineBlock]:
+    """The lines of the file from its beginning, as `pieces` gives them, many at a time."""
+    file.seek(0)
+    line, at = 1, 0
+    while data := file.read(BLOCK_BYTES):
+        if not data.endswith(b"\n"):
+            data += file.readline(MAX_PIECE_BYTES + 1)
+        last = data.rfind(b"\n", 0, len(data) - 1) + 1
+        is_too_long = len(data) - last > MAX_PIECE_BYTES
+        whole = data[:last] if is_too_long else data
+        if whole:
+            yield LineBlock(line, at, whole)
+        line += whole.count(b"\n")
+        if is_too_long:
+            yield LineBlock(line, at + last, None)
+            line += 1
+        at += len(data)
+        while is_too_long and data and not data.endswith(b"\n"):
+            data = file.readline(MAX_PIECE_BYTES)
+            at += len(data)
 
 
 def _lines(file: BinaryIO) -> Iterator[Piece]:

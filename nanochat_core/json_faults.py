@@ -43,6 +43,12 @@ def read_json(text: str, column: int = 0) -> tuple[Any, Fault | None, int]:
         )
         return None, Fault("error", "too_large", message, "Split it into conversations of a few messages each."), 0
     try:
+        value, end = _DECODER.scan_once(text, 0)  # decode() without its search for blanks around the value
+    except (StopIteration, ValueError, RecursionError):  # what it is, is said below
+        end = -1
+    if end == len(text):
+        return value, None, 0
+    try:
         return _DECODER.decode(text), None, 0
     except json.JSONDecodeError as error:
         fault = _explain(text, error, column)

@@ -2,16 +2,23 @@
 
 At d32's vocabulary one token's fp32 logits take 256 KiB: a batch of 4 x 2048 tokens would need 2 GiB, and
 backward several times that. Here a chunk's logits live only while its loss, and in training its gradient,
-is computed; the gradient is made in the forward pass because nothing else is needed for it:
-with z the raw logits, t = tanh(z/c) and l = c*t the capped ones, d loss/dz = (softmax(l) - onehot) * (1 - t^2).
+is computed; the gradient is made in the forward pass because nothing else is needed for it. With z the raw logits
+and s = sigmoid(2 * z/c), which is much cheaper than tanh, the capped logits c * tanh(z/c) are 2 * c * s - c, whose
+constant a softmax does not see, and d loss/dz = (softmax - onehot) * (1 - tanh(z/c)^2), the last being 4 * (s - s^2).
 """
+
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
 SOFTCAP = 15.0
-CHUNK_ELEMENTS = 1 << 24
-"""Logits in one chunk: 64 MiB in fp32."""
+CHUNK_ELEMENTS = 1 << 22
+"""Logits in one chunk on a CPU: 16 MiB in fp32, so that most passes over them stay in its caches."""
+CHUNK_ELEMENTS_GPU = 1 << 26
+"""And elsewhere: 256 MiB, so that the head's gradient is not added up too often."""
+CHUNK_ROWS = 192
+"""But not fewer rows than this: a smaller matrix product is slow."""
 
 
 def cross_entropy_sum(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
@@ -19,37 +26,51 @@ def cross_entropy_sum(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor
     return _CrossEntropySum.apply(hidden, weight, targets)
 
 
+def cross_entropy_gradient(
+    hidden: Tensor, head: Tensor, targets: Tensor, scale: float, grad_weight: Tensor
+) -> tuple[Tensor, Tensor]:
+    """(scale * summed nats, its gradient with respect to `hidden`); that of the head is added to `grad_weight`.
+
+    `head` (V, C) is in the dtype of `hidden` (N, C), `grad_weight` (V, C) in that of the parameters.
+    """
+    grad_hidden = torch.empty_like(hidden)
+    total = hidden.new_zeros((), dtype=torch.float32)
+    for rows in _chunks(targets, len(head)):
+        sigmoid = _sigmoid(hidden[rows], head)
+        gradient, sums = _exponentials(sigmoid)
+        target = targets[rows, None]
+        total += (sums.log() - sigmoid.gather(1, target).mul_(2 * SOFTCAP)).sum()
+        gradient.mul_(4 * scale / sums)
+        gradient.scatter_add_(1, target, gradient.new_full(target.shape, -4 * scale))
+        gradient.mul_(sigmoid.addcmul_(sigmoid, sigmoid, value=-1))
+        gradient = gradient.to(hidden.dtype)
+        torch.mm(gradient, head, out=grad_hidden[rows])
+        if gradient.dtype == grad_weight.dtype:
+            grad_weight.addmm_(gradient.T, hidden[rows])
+        else:
+            grad_weight.add_(gradient.T @ hidden[rows])
+    return total * scale, grad_hidden
+
+
 @torch.no_grad()
 def token_nats(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
     """Nats of each of the `targets` (N,): fp32 (N,), without gradient."""
     weight = weight.to(hidden.dtype)
     pieces = [hidden.new_empty(0, dtype=torch.float32)]
-    for rows in _chunks(len(targets), len(weight)):
-        _, logits = _capped_logits(hidden[rows], weight)
-        pieces.append(torch.logsumexp(logits, 1) - logits.gather(1, targets[rows, None]).squeeze(1))
+    for rows in _chunks(targets, len(weight)):
+        sigmoid = _sigmoid(hidden[rows], weight)
+        _, sums = _exponentials(sigmoid)
+        pieces.append((sums.log() - sigmoid.gather(1, targets[rows, None]).mul_(2 * SOFTCAP)).squeeze(1))
     return torch.cat(pieces)
 
 
 class _CrossEntropySum(torch.autograd.Function):
     @staticmethod
     def forward(ctx, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
-        head = weight.to(hidden.dtype)
-        wanted = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
-        grad_hidden = torch.empty_like(hidden) if wanted else None
-        grad_weight = torch.zeros_like(weight) if wanted else None
-        total = hidden.new_zeros((), dtype=torch.float32)
-        for rows in _chunks(len(targets), len(head)):
-            tanh, logits = _capped_logits(hidden[rows], head)
-            log_sum = torch.logsumexp(logits, 1, keepdim=True)
-            target = targets[rows, None]
-            total += (log_sum - logits.gather(1, target)).sum()
-            if wanted:
-                gradient = logits.sub_(log_sum).exp_()
-                gradient.scatter_add_(1, target, gradient.new_full(target.shape, -1.0))
-                gradient.mul_(tanh.square_().neg_().add_(1.0))
-                gradient = gradient.to(hidden.dtype)
-                torch.mm(gradient, head, out=grad_hidden[rows])
-                grad_weight.add_(gradient.T @ hidden[rows])
+        if not any(ctx.needs_input_grad):
+            return token_nats(hidden, weight, targets).sum()
+        grad_weight = torch.zeros_like(weight)
+        total, grad_hidden = cross_entropy_gradient(hidden, weight.to(hidden.dtype), targets, 1.0, grad_weight)
         ctx.save_for_backward(grad_hidden, grad_weight)
         return total
 
@@ -59,12 +80,19 @@ class _CrossEntropySum(torch.autograd.Function):
         return grad_hidden * upstream.to(grad_hidden.dtype), grad_weight * upstream, None
 
 
-def _capped_logits(hidden: Tensor, head: Tensor) -> tuple[Tensor, Tensor]:
-    """(tanh(z/c), c*tanh(z/c)) in fp32 for raw logits z = hidden @ head.T."""
-    tanh = (hidden @ head.T).float().div_(SOFTCAP).tanh_()
-    return tanh, tanh * SOFTCAP
+def _sigmoid(hidden: Tensor, head: Tensor) -> Tensor:
+    """sigmoid(2 * z/c) in fp32 for raw logits z = hidden @ head.T."""
+    raw = torch.addmm(hidden.new_zeros(()), hidden, head.T, beta=0, alpha=2 / SOFTCAP)
+    return raw.float().sigmoid_()
 
 
-def _chunks(count: int, vocab_size: int):
-    size = max(1, CHUNK_ELEMENTS // vocab_size)
-    return (slice(start, min(start + size, count)) for start in range(0, count, size))
+def _exponentials(sigmoid: Tensor) -> tuple[Tensor, Tensor]:
+    """(exp(2 * c * sigmoid), their sums (N, 1)). At most exp(30), they overflow in no sum: no maximum is subtracted."""
+    exponentials = torch.mul(sigmoid, 2 * SOFTCAP).exp_()
+    return exponentials, exponentials.sum(1, keepdim=True)
+
+
+def _chunks(targets: Tensor, vocab_size: int) -> Iterator[slice]:
+    elements = CHUNK_ELEMENTS if targets.device.type == "cpu" else CHUNK_ELEMENTS_GPU
+    size = max(CHUNK_ROWS, elements // vocab_size)
+    return (slice(start, min(start + size, len(targets))) for start in range(0, len(targets), size))

@@ -5,140 +5,25 @@ nanochat's checkpoints. The parameters' dtype and the computation's are separate
 cast where they are used to `model.compute_dtype`, and there is no autocast.
 """
 
-from dataclasses import asdict, dataclass
+import contextlib
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nanochat_core.attention import Layout, attend, causal_mask
+from nanochat_core.attention import Layout
+from nanochat_core.batches import Batch
+from nanochat_core.blocks import Block, Context, Linear, pick
 from nanochat_core.cache import KVCache
 from nanochat_core.decoding import DecodeStep, decode_step
+from nanochat_core.functions import NORM_EPSILON, lookup, norm
 from nanochat_core.generations import GENERATIONS
-from nanochat_core.loss import SOFTCAP, cross_entropy_sum, token_nats
-from nanochat_core.rotary import RotaryTable, rotate
+from nanochat_core.loss import SOFTCAP, cross_entropy_gradient, cross_entropy_sum, token_nats
+from nanochat_core.model_shape import GPTConfig
+from nanochat_core.rotary import RotaryTable
 
-NORM_EPSILON = 1.1920929e-07  # float32's; nanochat leaves it at torch's default
-
-
-@dataclass(frozen=True)
-class GPTConfig:
-    """Shape of a model: the `model_config` of nanochat's meta_*.json, and what its weights add to that."""
-
-    sequence_len: int = 2048
-    vocab_size: int = 65536
-    n_layer: int = 32
-    n_head: int = 16
-    n_kv_head: int = 16
-    n_embd: int = 2048
-    window_pattern: str = "L"
-    generation: str = "A"
-    padded_vocab_size: int = 0
-    """Rows of the embedding table where they are more than vocab_size; 0 when they are not."""
-
-    @property
-    def head_dim(self) -> int:
-        return self.n_embd // self.n_head
-
-    @property
-    def vocab_rows(self) -> int:
-        return max(self.padded_vocab_size, self.vocab_size)
-
-    def window(self, layer: int) -> int | None:
-        """Sliding window of a layer in tokens; None when it sees everything before it."""
-        letter = self.window_pattern[layer % len(self.window_pattern)].upper()
-        if self.generation == "A" or letter == "L" or layer == self.n_layer - 1:
-            return None
-        return GENERATIONS[self.generation].short_window(self.sequence_len)
-
-    def has_value_embedding(self, layer: int) -> bool:
-        """Every other layer, the last included."""
-        return GENERATIONS[self.generation].value_gate_width > 0 and layer % 2 == (self.n_layer - 1) % 2
-
-    def to_meta(self) -> dict:
-        """nanochat's `model_config`: what the weights tell by themselves is left out."""
-        values = asdict(self)
-        del values["generation"], values["padded_vocab_size"]
-        if self.generation == "A":  # its nanochat has no such argument
-            del values["window_pattern"]
-        return values
-
-
-class Linear(nn.Linear):
-    """A matrix without bias, cast to the input's dtype where it is used."""
-
-    def __init__(self, inputs: int, outputs: int):
-        super().__init__(inputs, outputs, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight.to(x.dtype))
-
-
-class Attention(nn.Module):
-    """Causal self-attention: rotary positions first, then the norm of q and k."""
-
-    def __init__(self, config: GPTConfig, layer: int):
-        super().__init__()
-        self.config, self.layer = config, layer
-        self.generation = GENERATIONS[config.generation]
-        heads, kv_heads, size = config.n_head, config.n_kv_head, config.head_dim
-        self.c_q = Linear(config.n_embd, heads * size)
-        self.c_k = Linear(config.n_embd, kv_heads * size)
-        self.c_v = Linear(config.n_embd, kv_heads * size)
-        self.c_proj = Linear(heads * size, config.n_embd)
-        if config.has_value_embedding(layer):
-            self.ve_gate = Linear(self.generation.value_gate_width, kv_heads)
-
-    def forward(self, x: Tensor, value_embedding: Tensor | None, context: "_Context") -> Tensor:
-        B, T, _ = x.shape
-        q = self.c_q(x).view(B, T, self.config.n_head, -1)
-        k = self.c_k(x).view(B, T, self.config.n_kv_head, -1)
-        v = self.c_v(x).view(B, T, self.config.n_kv_head, -1)
-        if value_embedding is not None:
-            gate = self.generation.value_gate_scale * torch.sigmoid(self.ve_gate(x[..., : self.ve_gate.in_features]))
-            v = v + gate[..., None] * value_embedding.view_as(v)
-        q, k = (norm(rotate(t, context.cos, context.sin)) for t in (q, k))
-        if self.generation.qk_scale != 1.0:
-            q, k = q * self.generation.qk_scale, k * self.generation.qk_scale
-        window = self.config.window(self.layer)
-        if context.cache is None:
-            y = attend(q, k, v, context.layout, window)
-        else:
-            y = self._attend_cached(q, k, v, context, window)
-        return self.c_proj(y.reshape(B, T, -1))
-
-    def _attend_cached(self, q: Tensor, k: Tensor, v: Tensor, context: "_Context", window: int | None) -> Tensor:
-        keys, values = context.cache.append(self.layer, k.transpose(1, 2), v.transpose(1, 2))
-        grouped = self.config.n_kv_head != self.config.n_head
-        y = F.scaled_dot_product_attention(
-            q.transpose(1, 2), keys, values, attn_mask=context.mask(keys.shape[2], window), enable_gqa=grouped
-        )
-        return y.transpose(1, 2)
-
-
-class MLP(nn.Module):
-    """relu(x)^2, four times as wide."""
-
-    def __init__(self, config: GPTConfig):
-        super().__init__()
-        self.c_fc = Linear(config.n_embd, 4 * config.n_embd)
-        self.c_proj = Linear(4 * config.n_embd, config.n_embd)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.c_proj(F.relu(self.c_fc(x)).square())
-
-
-class Block(nn.Module):
-    """Attention and MLP, each on the normed stream and added to it."""
-
-    def __init__(self, config: GPTConfig, layer: int):
-        super().__init__()
-        self.attn = Attention(config, layer)
-        self.mlp = MLP(config)
-
-    def forward(self, x: Tensor, value_embedding: Tensor | None, context: "_Context") -> Tensor:
-        x = x + self.attn(norm(x), value_embedding, context)
-        return x + self.mlp(norm(x))
+__all__ = ["GPT", "NORM_EPSILON", "GPTConfig"]
 
 
 class GPT(nn.Module):
@@ -193,7 +78,7 @@ class GPT(nn.Module):
         if cache is not None:
             return self._continue(ids, cache, lengths or [ids.shape[1]] * len(ids))
         if targets is None:
-            return self._logits(self.hidden(ids, lengths))
+            return self._logits(self.hidden(ids, Layout.of(ids.shape, lengths).to(ids.device)))
         count = int((targets != -1).sum())
         if count == 0:
             raise ValueError("No token of this batch is trained on (every target is -1), so it has no mean loss.")
@@ -201,24 +86,52 @@ class GPT(nn.Module):
 
     def loss_sum(self, ids: Tensor, targets: Tensor, lengths: list[int] | None = None) -> Tensor:
         """Sum of nats over the targets that are not -1 (fp32, differentiable); 0 when there are none."""
-        hidden, kept = self._supervised(ids, targets, lengths)
-        return cross_entropy_sum(hidden, self.lm_head.weight[: self.config.vocab_size], kept)
+        hidden, wanted = self._supervised(ids, targets, lengths)
+        return cross_entropy_sum(hidden, self.lm_head.weight[: self.config.vocab_size], wanted)
 
     def token_nats(self, ids: Tensor, targets: Tensor, lengths: list[int] | None = None) -> tuple[Tensor, Tensor]:
         """(nats, target ids) of every supervised target in order, without gradient."""
         with torch.no_grad():
-            hidden, kept = self._supervised(ids, targets, lengths)
-            return token_nats(hidden, self.lm_head.weight[: self.config.vocab_size], kept), kept
+            hidden, wanted = self._supervised(ids, targets, lengths)
+            return token_nats(hidden, self.lm_head.weight[: self.config.vocab_size], wanted), wanted
 
-    def hidden(self, ids: Tensor, lengths: list[int] | None = None) -> Tensor:
-        """The normed output of the last block, (B, T, C) in compute_dtype, before the head."""
-        layout = Layout.of(ids.shape, lengths, ids.device)
-        cos, sin = self._rotary_at(layout.positions)
+    def add_gradients(self, batch: Batch, scale: float) -> Tensor:
+        """scale * the batch's sum of nats (fp32), whose gradient is added to every parameter's `.grad`, all present.
+
+        Reads nothing back from the device. The numbers of `(scale * loss_sum).backward()` with less work: the head's
+        gradient goes straight to its place.
+        """
+        hidden = self.hidden(batch.ids, batch.layout, batch.wanted)[0]
+        rows, head = self.config.vocab_size, self.lm_head
+        loss, gradient = cross_entropy_gradient(
+            hidden.detach(), head.cast(hidden.dtype)[:rows], batch.labels, scale, head.weight.grad[:rows]
+        )
+        hidden.backward(gradient)
+        return loss
+
+    @contextlib.contextmanager
+    def casts_kept(self) -> Iterator[None]:
+        """In the block the matrices are cast to compute_dtype once, not at each use; no weight may change in it."""
+        matrices = [module for module in self.modules() if isinstance(module, Linear)]
+        for matrix in matrices:
+            matrix.kept = matrix.weight.detach().to(self.compute_dtype)
+        try:
+            yield
+        finally:
+            for matrix in matrices:
+                matrix.kept = None
+
+    def hidden(self, ids: Tensor, layout: Layout, wanted: Tensor | None = None) -> Tensor:
+        """The normed output of the last block, (B, T, C) in compute_dtype, before the head.
+
+        With `wanted`, the indices of K of the B * T tokens, (1, K, C): the last block computes only what they need.
+        """
+        cos, sin = self._rotary_at(layout.positions, layout.longest)
         before = None
         if self.generation.has_smear:  # the token before, except at the start of a conversation
             embedded = self._embed(ids)
             before = F.pad(embedded, (0, 0, 1, 0))[:, :-1] * (layout.positions != 0)[..., None].to(embedded.dtype)
-        return self._run(ids, before, _Context(cos, sin, layout=layout))
+        return self._run(ids, before, Context(cos, sin, layout=layout), wanted)
 
     def new_cache(self, batch: int, capacity: int) -> KVCache:
         """An empty cache for `batch` rows of up to `capacity` tokens."""
@@ -256,12 +169,12 @@ class GPT(nn.Module):
             last = cache.ids.gather(1, (positions[:, :1] - 1).clamp(min=0))
             before = self._embed(torch.cat([last, ids[:, :-1]], 1))
             before = before * (positions != 0)[..., None].to(before.dtype)
-        hidden = self._run(ids, before, _Context(cos, sin, cache=cache, positions=positions))
+        hidden = self._run(ids, before, Context(cos, sin, cache=cache, positions=positions))
         cache.advance(ids, counts)
         last_real = torch.tensor(counts, device=ids.device) - 1
         return self._logits(hidden[torch.arange(len(ids), device=ids.device), last_real][:, None])
 
-    def _run(self, ids: Tensor, before: Tensor | None, context: "_Context") -> Tensor:
+    def _run(self, ids: Tensor, before: Tensor | None, context: Context, wanted: Tensor | None = None) -> Tensor:
         """Token ids to the final norm. `before` is each position's previous embedding (generation E)."""
         x = self._embed(ids)
         if self.generation.has_smear:
@@ -273,58 +186,31 @@ class GPT(nn.Module):
                 x = self.resid_lambdas[layer].to(x.dtype) * x + self.x0_lambdas[layer].to(x.dtype) * start
             value_embedding = None
             if self.config.has_value_embedding(layer):
-                value_embedding = self.value_embeds[str(layer)](ids).to(x.dtype)
-            x = block(x, value_embedding, context)
+                value_embedding = lookup(ids, self.value_embeds[str(layer)].weight).to(x.dtype)
+            is_last = layer == self.config.n_layer - 1
+            x = block(x, value_embedding, context, wanted if is_last else None)
             if self.generation.has_smear and layer == self.config.n_layer // 2:
                 middle = x
         if self.generation.has_smear:
-            x = x - self.backout_lambda.to(x.dtype) * middle
+            x = x - self.backout_lambda.to(x.dtype) * (middle if len(middle[0]) == len(x[0]) else pick(middle, wanted))
         return norm(x)
 
     def _embed(self, ids: Tensor) -> Tensor:
-        return norm(self.transformer.wte(ids).to(self.compute_dtype))
+        return norm(lookup(ids, self.transformer.wte.weight).to(self.compute_dtype))
 
     def _supervised(self, ids: Tensor, targets: Tensor, lengths: list[int] | None) -> tuple[Tensor, Tensor]:
         """Hidden states and targets of the supervised positions only: the head is a third of a small model's work."""
         flat = targets.reshape(-1)
-        kept = (flat != -1).nonzero().squeeze(1)
-        return self.hidden(ids, lengths).reshape(-1, self.config.n_embd)[kept], flat[kept]
+        wanted = (flat != -1).nonzero().squeeze(1)
+        return self.hidden(ids, Layout.of(ids.shape, lengths).to(ids.device), wanted)[0], flat[wanted]
 
     def _logits(self, hidden: Tensor) -> Tensor:
         raw = self.lm_head(hidden)[..., : self.config.vocab_size].float()
         return SOFTCAP * torch.tanh(raw / SOFTCAP)
 
-    def _rotary_at(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """cos and sin, (B, T, 1, head_dim / 2), at these positions."""
-        cos, sin = self.rotary.of(int(positions.max()) + 1 if positions.numel() else 1, positions.device)
+    def _rotary_at(self, positions: Tensor, length: int | None = None) -> tuple[Tensor, Tensor]:
+        """cos and sin, (B, T, 1, head_dim / 2), at these positions, all below `length`."""
+        if length is None:
+            length = int(positions.max()) + 1 if positions.numel() else 1
+        cos, sin = self.rotary.of(length, positions.device)
         return cos[positions][:, :, None].to(self.compute_dtype), sin[positions][:, :, None].to(self.compute_dtype)
-
-
-class _Context:
-    """What every layer of one pass needs: the rotary angles, and either the layout of the rows or the cache."""
-
-    def __init__(
-        self,
-        cos: Tensor,
-        sin: Tensor,
-        *,
-        layout: Layout | None = None,
-        cache: KVCache | None = None,
-        positions: Tensor | None = None,
-    ):
-        self.cos, self.sin, self.layout, self.cache, self.positions = cos, sin, layout, cache, positions
-        self._masks: dict[int | None, Tensor | None] = {}
-
-    def mask(self, keys: int, window: int | None) -> Tensor | None:
-        """Which of `keys` cached positions each new token sees, (B, 1, T, keys); None when all. Made once a window."""
-        if window not in self._masks:
-            one_row_one_token = self.positions.shape == (1, 1)
-            sees_all = one_row_one_token and (window is None or keys <= window + 1)
-            mask = None if sees_all else causal_mask(self.positions, keys, window)[:, None]
-            self._masks[window] = mask
-        return self._masks[window]
-
-
-def norm(x: Tensor) -> Tensor:
-    """RMS norm over the last dimension, without weights."""
-    return F.rms_norm(x, (x.shape[-1],), eps=NORM_EPSILON)

@@ -1,9 +1,7 @@
 """The optimizers of nanochat's finetuning recipe: Muon for the blocks' matrices, AdamW for everything else.
 
-Muon orthogonalizes the momentum of each matrix with five Newton-Schulz steps (Jordan et al. 2024,
-https://kellerjordan.github.io/posts/muon/); torch.optim.Muon computes nanochat's rule when its learning rate
-is adjusted the "original" way, by sqrt(max(1, rows/columns)). With several processes each keeps the state of
-its own share of the parameters only (ZeRO stage 1, Rajbhandari et al., arXiv 1910.02054).
+With several processes each keeps the state of its own share of the parameters only (ZeRO stage 1, Rajbhandari et al.,
+arXiv 1910.02054).
 """
 
 from collections.abc import Iterable
@@ -12,12 +10,13 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.optim import ZeroRedundancyOptimizer
-from torch.optim import AdamW, Muon, Optimizer
+from torch.optim import AdamW, Optimizer
 
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.model import GPT
+from nanochat_core.muon import Muon
 
-MUON = {"momentum": 0.95, "nesterov": True, "weight_decay": 0.0, "adjust_lr_fn": "original", "ns_steps": 5, "eps": 1e-7}
+MUON = {"momentum": 0.95, "weight_decay": 0.0}
 ADAMW = {"betas": (0.8, 0.95), "eps": 1e-10}
 
 State = dict[str, dict[str, Tensor]]

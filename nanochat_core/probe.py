@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import psutil
 import torch
 
@@ -83,9 +84,11 @@ def probe(config: FinetuneConfig, report: Callable[[float, str], None]) -> Probe
     device = choose_device(config.device_type)
     ranks = _SilentRank(rank=0, world=1, device=device)
     trainer = Trainer(_UnwrittenRun(config), ranks, StopFlag(), say=lambda text: None)
-    examples = sorted(trainer.plan.epoch(0), key=lambda example: -example.inputs)
+    epoch = trainer.plan.epoch(0)
+    inputs = epoch.inputs()
     report(0.3, "The step with the longest conversations")
-    trainer._step(examples[: config.target_examples_per_step])
+    longest = np.argsort(-inputs, kind="stable")[: config.target_examples_per_step]
+    trainer._step([epoch[place] for place in longest])
     seconds, tokens, measured = 0.0, 0, 0
     for step in trainer.plan.steps_from(0):
         report(0.4 + 0.5 * measured / STEPS, f"Measured step {measured + 1} of {STEPS}")
@@ -97,7 +100,7 @@ def probe(config: FinetuneConfig, report: Callable[[float, str], None]) -> Probe
         if measured == STEPS or seconds > ENOUGH_SECONDS:
             break
     report(0.9, "The validation")
-    epoch_tokens = sum(example.inputs for example in examples)
+    epoch_tokens = int(inputs.sum())
     seconds_per_step = seconds / tokens * epoch_tokens / trainer.plan.steps_per_epoch
     validations = 2 + (trainer.steps - 1) // config.eval_every
     seconds_per_validation = _validation_seconds(trainer, ranks)
@@ -114,7 +117,7 @@ def probe(config: FinetuneConfig, report: Callable[[float, str], None]) -> Probe
         examples_train=len(trainer.data.train),
         examples_validation=len(trainer.data.validation),
         tokens_per_epoch=epoch_tokens,
-        trained_tokens_per_epoch=sum(example.supervised for example in examples),
+        trained_tokens_per_epoch=int(epoch.supervised().sum()),
         validations=validations,
         seconds_per_validation=seconds_per_validation,
         total_seconds=trainer.steps * seconds_per_step + validations * seconds_per_validation,

@@ -42,6 +42,11 @@ class Ranks:
         for work in [dist.all_reduce(parameter.grad, async_op=True) for parameter in parameters]:
             work.wait()
 
+    def add_up(self, tensor: torch.Tensor) -> None:
+        """Replace `tensor`, on this rank's device, by its sum over all ranks, without waiting for the device."""
+        if self.world > 1:
+            dist.all_reduce(tensor)
+
     def same_for_all(self, text: str | None) -> str | None:
         """Rank 0's `text`, on every rank."""
         if self.world == 1:

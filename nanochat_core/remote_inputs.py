@@ -57,7 +57,8 @@ def _below_home(path: Path) -> str:
 def code_files() -> dict[str, Path]:
     """nanochat_core as it is here, by its path in the repository: the job runs the very code that started it."""
     package = PROJECT_ROOT / "nanochat_core"
-    return {f"code/nanochat_core/{path.name}": path for path in sorted(package.glob("*.py"))}
+    paths = [*package.glob("*.py"), *(package / "c").glob("*.[ch]")]
+    return {f"code/{path.relative_to(PROJECT_ROOT).as_posix()}": path for path in sorted(paths)}
 
 
 def inputs(record: dict[str, Any], base: BaseModel) -> dict[str, Path | bytes]:

@@ -13,6 +13,7 @@ import torch
 from nanochat_core import paths
 from nanochat_core.batches import Example, Plan
 from nanochat_core.checkpoint import build_model, model_config, read_meta, read_weights
+from nanochat_core.computing import prepare_computing
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.model import GPT
 from nanochat_core.optim import build_optimizers, learning_rate_multiplier, set_learning_rates
@@ -21,7 +22,7 @@ from nanochat_core.runs import Run
 from nanochat_core.saving import Progress, Saver, save_tokenizer
 from nanochat_core.stopping import StopFlag
 from nanochat_core.tokenizer import Tokenizer
-from nanochat_core.training_data import TrainingData, load_training_data
+from nanochat_core.training_data import Reading, TrainingData, load_training_data
 from nanochat_core.training_step import TrainingStep
 from nanochat_core.validation import Validation, validate
 
@@ -52,6 +53,8 @@ class Trainer:
     def __init__(self, run: Run, ranks: Ranks, stop: StopFlag, say: Callable[[str], None]):
         self.run, self.ranks, self.stop, self.say = run, ranks, stop, say
         self.config: FinetuneConfig = run.settings()
+        if ranks.device.type == "cpu":
+            prepare_computing()
         self.saver = Saver(run, ranks, self.config.save_every)
         self.resumed_step = self.saver.newest()
         if self.resumed_step is None and paths.steps(run.path):
@@ -60,7 +63,7 @@ class Trainer:
                 f"--from_finetuned {run.tag} --output_tag NAME."
             )
         self.model, self.tokenizer = self._load_base()
-        self.data: TrainingData = load_training_data(self.config, self.tokenizer, ranks.world)
+        self.data: TrainingData = self._load_data()
         self.plan = Plan(
             self.data.train,
             self.data.replay,
@@ -214,6 +217,21 @@ class Trainer:
         compute_dtype = choose_compute_dtype(self.config.dtype, self.ranks.device)
         shape = model_config(meta, weights)
         return build_model(shape, weights, self.ranks.device, torch.float32, compute_dtype), tokenizer
+
+    def _load_data(self) -> TrainingData:
+        """Rank 0 checks and tokenizes the data; the others wait, and then find a large file in the cache."""
+        ranks, config, data, mistake = self.ranks, self.config, None, None
+        if ranks.is_first or ranks.world == 1:
+            reading = Reading(self.say, self.run.write_status if ranks.is_first else None)
+            try:
+                data = load_training_data(config, self.tokenizer, ranks.world, self.say, reading)
+            except ValueError as error:  # the others must not wait for one that has given up
+                mistake = str(error)
+        if mistake := ranks.same_for_all(mistake):
+            raise ValueError(mistake)
+        if ranks.is_first:
+            self.run.write_status(doing=None)
+        return data or load_training_data(config, self.tokenizer, ranks.world)
 
     def _append(self, **values: float) -> None:
         """One line of metrics at the present step."""

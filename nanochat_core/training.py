@@ -15,7 +15,7 @@ from nanochat_core.progress import in_notebook, shown_meanwhile
 from nanochat_core.ranks import Ranks, joined_ranks
 from nanochat_core.runs import Run
 from nanochat_core.stopping import StopFlag, stop_signals
-from nanochat_core.summary import Summary
+from nanochat_core.summary import SAMPLES, Summary
 from nanochat_core.trainer import Outcome, Trainer
 
 SAVING_SECONDS = 600.0
@@ -120,7 +120,7 @@ def _say_outcome(run: Run, trainer: Trainer, outcome: Outcome, say: Callable[[st
 
 
 def _samples(trainer: Trainer) -> list[dict]:
-    return [trainer.data.conversations[example.index] for example in trainer.data.validation]
+    return [trainer.data.conversations[example.index] for example in trainer.data.validation[:SAMPLES]]
 
 
 def _check_data_unchanged(run: Run) -> None:

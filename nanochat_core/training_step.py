@@ -32,19 +32,18 @@ class TrainingStep:
         nats = self.accumulate(examples)
         norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in self.parameters])
         self.update()
+        self.ranks.add_up(nats)
         loss, norm = torch.stack([nats, norm]).tolist()
-        return self.ranks.sum([loss])[0], norm
+        return loss, norm
 
     def accumulate(self, examples: Sequence[Example]) -> torch.Tensor:
         """Put the gradient of the mean loss over all ranks into .grad; returns this rank's part of the loss."""
         supervised = sum(example.supervised for example in examples)
         nats = torch.zeros((), device=self.ranks.device)
         self.model.train()
-        for micro_batch in share_of_rank(examples, self.ranks.rank, self.ranks.world, self.device_batch_size):
-            batch = pack(micro_batch).to(self.ranks.device)
-            loss = self.model.loss_sum(batch.ids, batch.targets, batch.lengths) / supervised
-            loss.backward()
-            nats += loss.detach()
+        with self.model.casts_kept():
+            for micro_batch in share_of_rank(examples, self.ranks.rank, self.ranks.world, self.device_batch_size):
+                nats += self.model.add_gradients(pack(micro_batch).to(self.ranks.device), 1 / supervised)
         self.ranks.sum_gradients(self.parameters)
         return nats
 

@@ -5,25 +5,17 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from nanochat_core.config import FinetuneConfig
-from nanochat_core.conversations import load_conversations
+from nanochat_core.data_block import FACTS
 from nanochat_core.paths import find_model, finetuned_dir
+from nanochat_core.token_cache import tokenized
 from nanochat_core.tokenizer import Tokenizer
 
 _KEPT = 6
 _WEIGHTS_AT_ONCE = 7
 """While saving: best, last and the one being written, and twice the resume state, which is about two models."""
-
-
-@dataclass(frozen=True)
-class Lengths:
-    """One conversation as the model sees it."""
-
-    inputs: int
-    """Tokens through the model."""
-    supervised: int
-    """Tokens that are learned."""
-    cut: bool
 
 
 @dataclass(frozen=True)
@@ -66,7 +58,7 @@ def estimate(config: FinetuneConfig) -> Estimate:
     """Count what `config` will train on. ValueError, as the training itself would, when the file has faults."""
     base = find_model(config.base_name, config.model_step, config.base_source)
     every = _lengths(config.data_path, base.tokenizer_dir, config.max_seq_len)
-    useful = [one for one in every if one.supervised]
+    useful = every[every["supervised"] > 0]
     if len(useful) < 2:
         raise ValueError(
             f"{Path(config.data_path).name} has {len(useful)} conversations to learn from, and training needs at "
@@ -75,17 +67,17 @@ def estimate(config: FinetuneConfig) -> Estimate:
     validation = min(max(1, round(len(useful) * config.val_split)), len(useful) - 1)
     train = useful[:-validation]
     replay = _replay(config, base.tokenizer_dir)
-    replayed = round(len(train) * config.replay_ratio) if replay else 0
+    replayed = round(len(train) * config.replay_ratio) if len(replay) else 0
     steps_per_epoch = -(-(len(train) + replayed) // config.target_examples_per_step)
     return Estimate(
         conversations=len(every),
         train=len(train),
         validation=validation,
         replayed=replayed,
-        cut=sum(one.cut for one in every),
+        cut=int(every["cut"].sum()),
         useless=len(every) - len(useful),
-        tokens_per_epoch=sum(one.inputs for one in train) + _mean_of([one.inputs for one in replay], replayed),
-        trained_per_epoch=sum(one.supervised for one in train) + _mean_of([one.supervised for one in replay], replayed),
+        tokens_per_epoch=int(_inputs(train).sum()) + _mean_of(_inputs(replay), replayed),
+        trained_per_epoch=int(train["supervised"].sum(dtype=int)) + _mean_of(replay["supervised"], replayed),
         steps_per_epoch=steps_per_epoch,
         steps=config.num_iterations if config.num_iterations > 0 else config.num_epochs * steps_per_epoch,
         disk_needed=_WEIGHTS_AT_ONCE * base.weights.stat().st_size,
@@ -93,23 +85,32 @@ def estimate(config: FinetuneConfig) -> Estimate:
     )
 
 
-def _mean_of(values: list[int], count: int) -> int:
+def _inputs(facts: np.ndarray) -> np.ndarray:
+    """Tokens through the model of each: all but the last."""
+    return facts["tokens"].astype(np.int64) - 1
+
+
+def _mean_of(values: np.ndarray, count: int) -> int:
     """What `count` of `values` come to, when which of them differs from epoch to epoch."""
-    return round(sum(values) / len(values) * count) if values else 0
+    return round(float(values.mean()) * count) if len(values) else 0
 
 
-def _replay(config: FinetuneConfig, tokenizer_dir: Path) -> list[Lengths]:
+def _replay(config: FinetuneConfig, tokenizer_dir: Path) -> np.ndarray:
     if config.replay_ratio == 0:
-        return []
-    return [one for one in _lengths(config.replay_path, tokenizer_dir, config.max_seq_len) if one.supervised]
+        return np.empty(0, FACTS)
+    facts = _lengths(config.replay_path, tokenizer_dir, config.max_seq_len)
+    return facts[facts["supervised"] > 0]
 
 
-_cache: dict[tuple, list[Lengths]] = {}
+_cache: dict[tuple, np.ndarray] = {}
 _lock = threading.Lock()
 
 
-def _lengths(path: str, tokenizer_dir: Path, max_seq_len: int) -> list[Lengths]:
-    """Lengths of every conversation of the file; remembered until the file changes, for all browsers."""
+def _lengths(path: str, tokenizer_dir: Path, max_seq_len: int) -> np.ndarray:
+    """FACTS of every conversation of the file; remembered until the file changes, for all browsers.
+
+    A large file is tokenized here and now, and the training finds it in the cache.
+    """
     try:
         stat = Path(path).stat()
     except OSError as error:
@@ -117,21 +118,11 @@ def _lengths(path: str, tokenizer_dir: Path, max_seq_len: int) -> list[Lengths]:
     key = (str(path), stat.st_mtime_ns, stat.st_size, str(tokenizer_dir), max_seq_len)
     with _lock:
         if key not in _cache:
-            counted = _count(path, Tokenizer.from_directory(tokenizer_dir), max_seq_len)
+            counted = tokenized(path, Tokenizer.from_directory(tokenizer_dir), max_seq_len).facts
             while len(_cache) >= _KEPT:
                 del _cache[next(iter(_cache))]
             _cache[key] = counted
         return _cache[key]
-
-
-def _count(path: str, tokenizer: Tokenizer, max_seq_len: int) -> list[Lengths]:
-    """As nanochat_core.batches.render does, keeping the lengths only."""
-    counted = []
-    for conversation in load_conversations(path, tokenizer, max_seq_len):
-        ids, mask = tokenizer.render_conversation(conversation, max_tokens=max_seq_len + 1)
-        kept = mask[:max_seq_len]
-        counted.append(Lengths(len(kept) - 1, sum(kept[1:]), len(ids) > max_seq_len))
-    return counted
 
 
 def _free_space() -> int:

@@ -80,6 +80,7 @@ def look(tag: str) -> View:
 
 def _of_status(status: RunStatus) -> tuple:
     shown = (status.step, status.steps, status.eta_seconds, status.val_loss, status.more.get("trouble"))
+    shown = (*shown, status.more.get("doing"))
     return status.state, status.error, status.remedy, *shown
 
 
@@ -125,7 +126,8 @@ def _status(run: Run, status: RunStatus, stopping: tuple[str, str], rows: list[d
         best = f" The best was step {status.best_step}." if status.best_step is not None else ""
         parts.append(html.note(f"Finished: talk to it in Chat, or look at it in Evaluate.{best}", "good"))
     if status.state == "starting":
-        parts.append(html.note("Loading the model and asking it the questions before the training."))
+        doing = status.more.get("doing") or "Loading the model and asking it the questions before the training."
+        parts.append(html.note(doing))
     return "".join(parts)
 
 

@@ -14,6 +14,8 @@ CORE = ROOT / "nanochat_core"
 PLAIN = {
     "config",
     "conversations",
+    "data_worker",
+    "token_cache",
     "tokenizer",
     "runs",
     "launcher",

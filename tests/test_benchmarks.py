@@ -59,6 +59,42 @@ def test_a_training_step_is_measured():
     assert flops_per_token(config) == 6 * (2 * 12 * 64**2 + 512 * 64) + 6 * 2 * 64 * 32
 
 
+def test_training_is_measured_beside_peers_and_found_equal():
+    loops = ("usual loop", "transformers, plain loop", "ours")
+    printed = _printed("training", "--small", "--precisions", "fp32", "--loops", *loops)
+    assert "Losses and gradient norms are equal." in printed
+    assert all(f"| {loop}, fp32 |" in printed for loop in loops)
+
+
+def test_a_loop_with_another_loss_is_refused():
+    from benchmarks.training import Step, check_equal
+
+    right, wrong = Step(1, 1, 2.0, 3.0), Step(1, 1, 2.0, 3.001)
+    check_equal({("ours", "fp32"): right, ("ours", "bf16"): wrong}, {"ours": right})
+    with pytest.raises(ValueError, match="ours in fp32 has norm"):
+        check_equal({("ours", "fp32"): wrong}, {"ours": right})
+
+
+def test_the_optimizer_is_measured(monkeypatch, capsys):
+    from benchmarks import optimizer
+
+    monkeypatch.setattr("sys.argv", ["optimizer", "--small", "--turns", "1"])
+    optimizer.main()
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| tiny |")]
+    assert [row.count("|") for row in rows] == [8, 10]
+    monkeypatch.setattr(optimizer, "A", 3.0)  # another rule than ours, for the check
+    monkeypatch.setattr(optimizer, "TOLERANCE", 0.9)
+    with pytest.raises(AssertionError, match="off the exact one"):
+        optimizer.main()
+
+
+def test_tokenizing_is_measured():
+    shown = _printed("tokenizing", "--small")
+    assert "1000 conversations: the ids and masks of render_conversation" in shown
+    assert "ours / tiktoken" in shown
+    assert shown.splitlines()[-1].startswith("| 3,000 |")
+
+
 def test_replies_are_measured_and_equal():
     printed = _printed("chat", "--small")
     assert "| transformers, static cache, fp32 |" in printed

@@ -190,6 +190,7 @@ def test_a_line_made_of_brackets_is_refused_before_it_fills_the_memory(data):
 def test_a_line_longer_than_the_limit_is_skipped_and_the_next_ones_are_read(data, monkeypatch):
     monkeypatch.setattr("nanochat_core.data_reader.MAX_PIECE_BYTES", 200)
     monkeypatch.setattr("nanochat_core.data_reader._CHUNK_BYTES", 64)
+    monkeypatch.setattr("nanochat_core.data_reader.BLOCK_BYTES", 64)
     long = line(user("a"), assistant("b" * 1000))
     assert found(check(data(f"{long}\n{GOOD}\nx\n"))) == [(1, "error", "too_large"), (3, "error", "not_json")]
     report = check(data(f"[{GOOD},\n{long},\n{GOOD}]"))

@@ -51,7 +51,8 @@ def test_two_processes_give_the_losses_of_one(home, count):
     assert "2 processes" in process.stdout
     assert process.stdout.count("Base model") == 1  # rank 0 alone speaks
     for one, two in zip(_losses("one"), _losses("two"), strict=True):
-        assert two == pytest.approx(one, abs=1e-4)
+        assert two[0] == pytest.approx(one[0], rel=1e-6)
+        assert two == pytest.approx(one, abs=3e-4)  # Muon rounds to bf16, so that the order of a sum soon shows
 
 
 def test_fewer_conversations_than_processes_are_refused(home):

@@ -191,7 +191,7 @@ def test_a_loss_that_is_no_number_keeps_the_last_good_checkpoint(config, monkeyp
     def poisoned(self, examples):
         if self.progress.step == 7:
             with torch.no_grad():
-                self.parameters[0].fill_(float("nan"))
+                next(self.model.parameters()).fill_(float("nan"))
         step(self, examples)
 
     monkeypatch.setattr(Trainer, "_step", poisoned)

@@ -13,17 +13,16 @@ from huggingface_hub import HfApi
 from nanochat_core import remote_job
 from nanochat_core.__main__ import main
 from nanochat_core.paths import steps
-from nanochat_core.remote_inputs import REQUIREMENTS, base_model, inputs
+from nanochat_core.remote_inputs import REQUIREMENTS, base_model, code_files, inputs
 from nanochat_core.remote_repo import RemoteRepo
 from nanochat_core.remote_run import keep_following
 from nanochat_core.runs import Run
 from tests.fake_jobs import TOKEN, Repo
-from tests.test_jobs import config, hub, start, stuck_run, watchers  # noqa: F401 - fixtures
 
-CORE = Path(__file__).parent.parent / "nanochat_core"
+CORE = Path(__file__).parents[2] / "nanochat_core"
 
 
-def test_the_base_model_comes_from_the_hub_where_it_can_and_from_here_where_it_must(home, config):  # noqa: F811
+def test_the_base_model_comes_from_the_hub_where_it_can_and_from_here_where_it_must(home, config):
     assert base_model(replace(config, model_tag="d32")).download["repo"] == "karpathy/nanochat-d32"
     sent = base_model(config)
     folder = home / "models" / "pretrained" / "chatsft_checkpoints" / "tiny"
@@ -38,7 +37,7 @@ def test_the_base_model_comes_from_the_hub_where_it_can_and_from_here_where_it_m
         base_model(replace(config, from_finetuned="none"))
 
 
-def test_a_job_has_the_models_data_and_settings_at_its_own_paths(home, config, hub, tmp_path, monkeypatch):  # noqa: F811
+def test_a_job_has_the_models_data_and_settings_at_its_own_paths(home, config, hub, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     tiny = home / "models" / "pretrained" / "chatsft_checkpoints" / "tiny"
     files = {path.name: path.read_bytes() for path in tiny.iterdir()}
@@ -85,7 +84,7 @@ def test_following_and_starting_load_no_torch():
     subprocess.run([sys.executable, "-c", code + "assert 'torch' not in sys.modules"], check=True)
 
 
-def test_the_command_line_lists_starts_follows_stops_and_resumes(config, hub, monkeypatch, capsys):  # noqa: F811
+def test_the_command_line_lists_starts_follows_stops_and_resumes(config, hub, monkeypatch, capsys):
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     hub.stuck = ("SCHEDULING", None)
     assert main(["remote", "hardware"]) == 0
@@ -109,9 +108,15 @@ def test_the_command_line_lists_starts_follows_stops_and_resumes(config, hub, mo
     assert "Traceback" not in capsys.readouterr().err
 
 
-def test_an_app_that_begins_anew_follows_what_goes_on_once(stuck_run, hub):  # noqa: F811
+def test_an_app_that_begins_anew_follows_what_goes_on_once(stuck_run, hub):
     run = stuck_run()
     assert keep_following(TOKEN) == [run] == keep_following(TOKEN)
     hub.end(hub.jobs[0], "CANCELED")
     assert run.wait(60).state == "interrupted"
     assert keep_following(TOKEN) == []
+
+
+def test_a_job_gets_the_sources_of_compiled_code_too():
+    sent = code_files()
+    assert {"code/nanochat_core/native.py", "code/nanochat_core/c/decode.c", "code/nanochat_core/c/team.h"} <= set(sent)
+    assert all(path.is_file() for path in sent.values())

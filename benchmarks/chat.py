@@ -35,7 +35,7 @@ from nanochat_core.quantization import quantize_int8
 from nanochat_core.sampling import Sampling
 
 PROMPT, HISTORY, QUESTION, ROWS = 64, 600, 24, 8
-TOKENS = {"d4": 128, "d8": 64, "d12": 32, "tiny": 16}
+TOKENS = {"d4": 96, "d8": 48, "d12": 24, "tiny": 16}
 """Length of a reply, by which a turn takes about as long for each shape."""
 BANDWIDTH = "reading memory"
 MODES = {"fp32": torch.float32, "bf16": torch.bfloat16, "int8": torch.int8}

@@ -20,7 +20,7 @@ class PlainGPT(nn.Module):
         self.wte, self.lm_head = nn.Embedding(V, C), nn.Linear(C, V, bias=False)
         self.blocks = nn.ModuleList(nn.ModuleDict(_matrices(C)) for _ in range(self.config.n_layer))
         self.load_state_dict({_plain_name(name): tensor for name, tensor in model.named_parameters()})
-        cos, sin = model._rotary_table(self.config.sequence_len, torch.device("cpu"))
+        cos, sin = model.rotary.of(self.config.sequence_len, torch.device("cpu"))
         self.cos, self.sin = cos[:, None], sin[:, None]
 
     def forward(self, ids: Tensor) -> Tensor:

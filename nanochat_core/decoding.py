@@ -15,12 +15,6 @@ from torch import Tensor, nn
 from nanochat_core.cache import KVCache
 from nanochat_core.native import library
 
-MAX_TOKENS = {torch.float32: 128, torch.bfloat16: 32}
-"""New tokens, of all rows together, up to which the step is faster than torch's matrix products, by the weights' dtype.
-
-With weights in int8 it always is: torch would have to turn them into floats first.
-"""
-
 _TYPES = {torch.float32: 0, torch.bfloat16: 1, torch.int8: 2}
 _MATRICES = {
     "q": "attn.c_q",
@@ -78,7 +72,7 @@ class DecodeStep:
     """
 
     def __init__(self, model: nn.Module, compiled: ctypes.CDLL):
-        self._model, self._decode = model, compiled.decode
+        self._model, self._compiled, self._decode = model, compiled, compiled.decode
         self._owners = [
             (module._parameters, name)
             for module in model.modules()
@@ -89,7 +83,7 @@ class DecodeStep:
         self._hooks = [block._forward_hooks for block in blocks]
         self._pre_hooks = [(block, block._forward_pre_hooks) for block in blocks]
         self._places: list[tuple[int, torch.dtype]] = []
-        self._fits = False
+        self._fits, self._most_tokens = False, 0
         self._shape = _Shape()
         self._layers = (_Layer * model.config.n_layer)()
         self._cache: Callable[[], KVCache | None] = _nothing
@@ -146,7 +140,7 @@ class DecodeStep:
         if places != self._places:
             self._fits = self._describe()
             self._places = places
-        few = ids.numel() <= MAX_TOKENS.get(self._model.lm_head.weight.dtype, ids.numel())
+        few = self._most_tokens < 0 or ids.numel() <= self._most_tokens
         return self._fits and few and cache.keys[0].dtype in (torch.float32, torch.bfloat16)
 
     def _describe(self) -> bool:
@@ -166,6 +160,7 @@ class DecodeStep:
             and config.head_dim % 16 == 0
         )
         if fits:
+            self._most_tokens = self._compiled.most_tokens(_TYPES[model.lm_head.weight.dtype])
             self._describe_shape(*(_TYPES[found.pop()] if found else 0 for found in types))
             for index in range(config.n_layer):
                 self._describe_layer(index)
@@ -222,6 +217,8 @@ class DecodeStep:
 def decode_step(model: nn.Module) -> DecodeStep | None:
     """The step for a model on a CPU; None where there is no compiled code."""
     compiled = library("decode") if model.device.type == "cpu" else None
+    if compiled:
+        compiled.most_tokens.argtypes, compiled.most_tokens.restype = [_count], _count
     return DecodeStep(model, compiled) if compiled else None
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from nanochat_core.huge_pages import forget_pages, huge_empty
 from nanochat_core.model import GPT, Linear
 
-PIECE_BYTES = 4 << 20
+PIECE_BYTES = 1 << 20
 """Of weights that are rounded, or turned back into floats for torch, at once."""
 
 
@@ -48,8 +48,7 @@ def quantize_int8(model: GPT, mapped: bool = False) -> GPT:
             if isinstance(module, Linear) and not name.endswith("gate"):
                 setattr(owner, name, Int8Linear(module.weight.detach(), mapped))
             elif isinstance(module, nn.Embedding):
-                table = module.weight.detach()
-                module.weight = nn.Parameter(table.bfloat16(), requires_grad=False)
+                module.weight = nn.Parameter(module.weight.detach().bfloat16(), requires_grad=False)
     model.decoder = None  # it knows the former modules
     return model.requires_grad_(False)
 

@@ -10,7 +10,7 @@ from unittest.mock import patch
 import pytest
 import torch
 
-from nanochat_core import decoding, native
+from nanochat_core import native
 from nanochat_core.checkpoint import dtype_named, load_model
 from nanochat_core.decoding import DecodeStep
 from nanochat_core.engine import Engine
@@ -20,6 +20,12 @@ from tests.tiny import install_tiny_model, tiny_model, tiny_tokenizer
 
 SHAPE = {"n_layer": 4, "n_head": 4, "n_embd": 128}
 LENGTHS = [3, 20, 11]
+
+
+@pytest.fixture(autouse=True)
+def _always(monkeypatch):
+    """Also where torch would be faster, which depends on the processor."""
+    monkeypatch.setattr(DecodeStep, "_most_tokens", property(lambda _: -1, lambda *_: None), raising=False)
 
 
 def _relative(found, expected) -> float:
@@ -65,8 +71,7 @@ def test_windows_cut_where_torch_cuts(generation):
 
 
 @pytest.mark.parametrize("generation", "ACE")
-def test_bf16_is_nearer_to_fp32_than_torch_is(generation, monkeypatch):
-    monkeypatch.setitem(decoding.MAX_TOKENS, torch.bfloat16, 60)
+def test_bf16_is_nearer_to_fp32_than_torch_is(generation):
     model = tiny_model(generation, n_kv_head=2, **SHAPE).bfloat16()
     exact = _conversation(copy.deepcopy(model).float())
     model.compute_dtype = torch.bfloat16

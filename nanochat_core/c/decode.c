@@ -288,3 +288,13 @@ int decode(const shape *m, const layer *layers, const request *r) {
     free(memory);
     return DONE;
 }
+
+// New tokens, of all rows together, up to which this is worth while for matrices of a type; negative: always. Without
+// registers of 512 bits the sums of several vectors do not fit into them.
+int64_t most_tokens(int64_t matrix_type) {
+#if defined(__AVX512F__)
+    return matrix_type == FLOAT32 ? 128 : matrix_type == BFLOAT16 ? 32 : -1;
+#else
+    return 4;
+#endif
+}

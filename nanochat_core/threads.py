@@ -11,7 +11,3 @@ def share_cores(environment: MutableMapping[str, str]) -> None:
     shape took more than 20 s spinning and 2 to 4 s asleep.
     """
     environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
-
-def prepare_computing() -> None:
-    """Settings of this process with which training is faster, and its results the same."""

@@ -28,7 +28,7 @@ from benchmarks.training_peers import twin
 from benchmarks.workload import SHAPES, TINY, random_model
 from nanochat_core import load_model
 from nanochat_core.decoding import DecodeStep
-from nanochat_core.huge_pages import huge_empty
+from nanochat_core.huge_pages import HugePages
 from nanochat_core.model import GPT, GPTConfig
 from nanochat_core.paths import starter_dir
 from nanochat_core.quantization import quantize_int8
@@ -80,9 +80,9 @@ def our_models(config: GPTConfig) -> dict[str, GPT]:
         if dtype == torch.int8:
             quantize_int8(model)
         else:
-            model.compute_dtype = dtype
+            model.compute_dtype, memory = dtype, HugePages()
             for parameter in model.parameters():
-                parameter.data = huge_empty(parameter.shape, dtype).copy_(parameter.data)
+                parameter.data = memory.zeros(parameter.shape, dtype).copy_(parameter.data)
         models[name] = model
     return models
 

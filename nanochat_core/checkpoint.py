@@ -14,7 +14,7 @@ from torch import Tensor
 
 from nanochat_core.files import sha256_of, write_atomically, write_json
 from nanochat_core.generations import detect_generation, is_table
-from nanochat_core.huge_pages import forget_pages, huge_empty
+from nanochat_core.huge_pages import HugePages, forget_pages
 from nanochat_core.model import GPT, GPTConfig
 from nanochat_core.paths import find_model, meta_path, weights_path
 from nanochat_core.quantization import quantize_int8
@@ -104,23 +104,24 @@ def build_model(
         model = GPT(config, compute_dtype)
     expected = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
     _check_names(expected, weights)
+    memory = HugePages()
     for name in expected:
         owner, _, leaf = name.rpartition(".")
         stored = weights.pop(name)
         keep = device.type == "cpu" and stored.dtype == dtype and (mapped or is_table(name))
-        tensor = stored if keep else _placed(stored, device, dtype)
+        tensor = stored if keep else _placed(stored, device, dtype, memory)
         setattr(model.get_submodule(owner), leaf, torch.nn.Parameter(tensor))
     weights.clear()  # rotary tables of old files
     return model
 
 
-def _placed(stored: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
+def _placed(stored: Tensor, device: torch.device, dtype: torch.dtype, memory: HugePages) -> Tensor:
     """A copy of a mapped tensor on `device` as `dtype`, a piece at a time: its pages are given back as it goes.
 
     Otherwise the largest table would be there twice, and in the file's dtype, while it is copied.
     """
     if device.type == "cpu":
-        target = huge_empty(stored.shape, dtype)
+        target = memory.zeros(stored.shape, dtype)
     else:
         target = torch.empty_like(stored, dtype=dtype, device=device)
     rows = max(1, COPY_BYTES // stored[0].nbytes)

@@ -9,29 +9,49 @@ import torch
 from torch import Tensor
 
 HUGE_BYTES = 2 << 20
+BLOCK_BYTES = 64 << 20
+"""Asked for at once; what is never written to takes no memory."""
+_APART = 64
+"""Bytes: tensors begin at a cache line, as torch's own do."""
 
 
-def huge_empty(shape: torch.Size, dtype: torch.dtype) -> Tensor:
-    """An uninitialised tensor of host memory, contiguous; in huge pages where it fills one and the system has them.
+class HugePages:
+    """Gives out host memory for a model's tensors side by side, so that small ones lie in huge pages too.
 
-    It asks Linux for transparent huge pages (Documentation/admin-guide/mm/transhuge.rst), which need no setting up.
+    It asks Linux for transparent huge pages (Documentation/admin-guide/mm/transhuge.rst), which need no setting up;
+    elsewhere it is torch's own memory. A block is given back when none of its tensors is left.
     """
-    size = shape.numel() * dtype.itemsize
-    if size < HUGE_BYTES or sys.platform != "linux":
-        return torch.empty(shape, dtype=dtype)
-    # A huge page begins at a multiple of its size, a mapping anywhere: one page more, so that the tensor does too.
-    block = mmap.mmap(-1, size + HUGE_BYTES, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    with contextlib.suppress(AttributeError, OSError):  # without them it is the same memory in small pages
-        block.madvise(mmap.MADV_HUGEPAGE)
-    whole = torch.frombuffer(block, dtype=torch.uint8)  # keeps the mapping for as long as it is used
-    start = -whole.data_ptr() % HUGE_BYTES
-    return whole[start : start + size].view(dtype).view(shape)
+
+    def __init__(self) -> None:
+        self._block: mmap.mmap | None = None
+        self._at = self._end = 0
+
+    def zeros(self, shape: torch.Size, dtype: torch.dtype) -> Tensor:
+        """A contiguous tensor of zeros, with a storage of its own."""
+        if sys.platform != "linux":
+            return torch.zeros(shape, dtype=dtype)
+        size = shape.numel() * dtype.itemsize
+        if self._at + size > self._end:
+            self._begin(max(size, BLOCK_BYTES))
+        tensor = torch.frombuffer(self._block, dtype=dtype, count=shape.numel(), offset=self._at).view(shape)
+        self._at += -(-size // _APART) * _APART
+        return tensor
+
+    def _begin(self, size: int) -> None:
+        # A huge page begins at a multiple of its size, a mapping anywhere; and the last one is to be whole, too.
+        size = -(-size // HUGE_BYTES) * HUGE_BYTES
+        self._block = mmap.mmap(-1, size + HUGE_BYTES, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        with contextlib.suppress(AttributeError, OSError):  # without them it is the same memory in small pages
+            self._block.madvise(mmap.MADV_HUGEPAGE)
+        address = torch.frombuffer(self._block, dtype=torch.uint8, count=1).data_ptr()
+        self._at = -address % HUGE_BYTES
+        self._end = self._at + size
 
 
 def huge_zeros(shape: torch.Size, dtype: torch.dtype) -> Tensor:
-    """The same, of zeros: what the system gives out is zero already, and takes no memory until it is touched."""
-    is_mapped = shape.numel() * dtype.itemsize >= HUGE_BYTES and sys.platform == "linux"
-    return huge_empty(shape, dtype) if is_mapped else torch.zeros(shape, dtype=dtype)
+    """A tensor of zeros, in huge pages of its own where it fills one."""
+    is_large = shape.numel() * dtype.itemsize >= HUGE_BYTES
+    return HugePages().zeros(shape, dtype) if is_large else torch.zeros(shape, dtype=dtype)
 
 
 def forget_pages(tensor: Tensor) -> None:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nanochat_core.huge_pages import forget_pages, huge_empty
+from nanochat_core.huge_pages import HugePages, forget_pages
 from nanochat_core.model import GPT, Linear
 
 PIECE_BYTES = 1 << 20
@@ -18,10 +18,10 @@ PIECE_BYTES = 1 << 20
 class Int8Linear(nn.Module):
     """A matrix without bias, in eight bits: `weight` int8 (outputs, inputs) times `scales` fp32 (outputs,)."""
 
-    def __init__(self, weight: Tensor, mapped: bool):
+    def __init__(self, weight: Tensor, memory: HugePages, mapped: bool):
         """Of a float matrix (outputs, inputs), which is read once, a piece at a time, and then given up if `mapped`."""
         super().__init__()
-        rounded, scales = huge_empty(weight.shape, torch.int8), torch.empty(len(weight))
+        rounded, scales = memory.zeros(weight.shape, torch.int8), torch.empty(len(weight))
         for rows in _pieces(weight):
             piece = weight[rows].float()
             scales[rows] = piece.abs().amax(1).clamp(min=1e-30) / 127
@@ -43,10 +43,11 @@ def quantize_int8(model: GPT, mapped: bool = False) -> GPT:
     `mapped`: they are mapped from a file, whose pages need not stay in memory.
     """
     assert model.device.type == "cpu"
+    memory = HugePages()
     for owner in list(model.modules()):
         for name, module in list(owner.named_children()):
             if isinstance(module, Linear) and not name.endswith("gate"):
-                setattr(owner, name, Int8Linear(module.weight.detach(), mapped))
+                setattr(owner, name, Int8Linear(module.weight.detach(), memory, mapped))
             elif isinstance(module, nn.Embedding):
                 module.weight = nn.Parameter(module.weight.detach().bfloat16(), requires_grad=False)
     model.decoder = None  # it knows the former modules

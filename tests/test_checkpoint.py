@@ -19,7 +19,7 @@ from nanochat_core.checkpoint import (
     verify_checksum,
 )
 from nanochat_core.files import sha256_of, write_atomically
-from nanochat_core.huge_pages import HUGE_BYTES, huge_empty
+from nanochat_core.huge_pages import HUGE_BYTES, HugePages
 from nanochat_core.saving import save_tokenizer
 from tests.tiny import install_tiny_model, tiny_model, tiny_tokenizer
 
@@ -166,17 +166,26 @@ def test_removing_takes_the_meta_first(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_large_matrices_lie_at_huge_page_boundaries(tmp_path):
-    weights = {"transformer.wte.weight": torch.randn(2048, 1024).bfloat16(), "lm_head.weight": torch.randn(2048, 1024)}
+def test_matrices_lie_side_by_side_in_huge_pages(tmp_path):
+    weights = {"a": torch.randn(2048, 1024), "b": torch.randn(7, 5), "c": torch.randn(9000, 2048).bfloat16()}
     torch.save(weights, tmp_path / "model_000001.pt")
-    stored = read_weights(tmp_path / "model_000001.pt")
+    stored, memory = read_weights(tmp_path / "model_000001.pt"), HugePages()
+    placed = {name: _placed(stored[name], torch.device("cpu"), torch.bfloat16, memory) for name in weights}
     for name, expected in weights.items():
-        placed = _placed(stored[name], torch.device("cpu"), torch.bfloat16)
-        assert sys.platform != "linux" or placed.data_ptr() % HUGE_BYTES == 0
-        assert placed.is_contiguous()
-        assert torch.equal(placed, expected.bfloat16())
+        assert placed[name].is_contiguous()
+        assert torch.equal(placed[name], expected.bfloat16())
         assert torch.equal(stored[name], expected)  # giving its pages back took nothing from the file
+        assert placed[name].untyped_storage().nbytes() == 2 * expected.numel()  # or saving it would save its neighbours
+    if sys.platform == "linux":
+        assert placed["a"].data_ptr() % HUGE_BYTES == 0
+        assert placed["b"].data_ptr() == placed["a"].data_ptr() + placed["a"].nbytes
+        assert placed["c"].data_ptr() == placed["b"].data_ptr() + 128  # the next cache line
+    del placed["a"], placed["b"]
+    assert torch.equal(placed["c"], weights["c"])  # its block stays for as long as it does
 
 
-def test_a_small_tensor_takes_no_page_of_its_own():
-    assert huge_empty(torch.Size([3, 5]), torch.float32).shape == (3, 5)
+def test_a_tensor_larger_than_a_block_gets_one_of_its_own():
+    memory = HugePages()
+    small, large, more = (memory.zeros(torch.Size([rows, 1 << 20]), torch.int8) for rows in (1, 70, 1))
+    assert large.shape == (70, 1 << 20)
+    assert not any(tensor.any() for tensor in (small, large, more))

@@ -59,20 +59,38 @@ def main() -> None:
 def measure(name: str, loops: list[str], precisions: list[str], turns: int) -> str:
     """The table of a model's shape. ValueError when a loop's loss or gradient is not that of the first loop."""
     config = TINY if name == "tiny" else SHAPES[name]
-    steps: dict[tuple[str, str], list[Step]] = {}
+    expected = _expected(name, config, loops, precisions[0])
+    rows, limits = [], []
+    for precision in precisions:  # one after the other: all loops of d8 at once would not fit into 24 GB
+        others = [(loop, precision) for loop in loops if loop != "ours"]
+        ours = [("ours", each) for each in precisions if "ours" in loops]
+        figures = _take_turns(name, config, [*others, *ours], precision, expected, turns)
+        rows += _rows(name, config, figures, loops, precision)
+        limits.append(f"{precision} {statistics.median(figures['gemm', precision]) / 1e9:.0f} GFLOP/s")
+    whole = _scale("whole", config, "")
+    workload = f"{whole.tokens:,} tokens a step, {whole.supervised / whole.tokens:.0%} supervised"
+    header = ["loop", "useful tokens/s", "of the GEMM rate", "optimizer's share"]
+    header += [f"ours in {precision} is" for precision in precisions if "ours" in loops]
+    told = f"Losses and gradient norms are equal.\n\n{table(header, rows)}"
+    return f"{told}\n\nGEMM: {', '.join(limits)}; {workload}"
+
+
+Key = tuple[str, str]
+"""A loop and its precision; or "gemm" and that of matrix products."""
+
+
+def _take_turns(
+    name: str, config: GPTConfig, keys: list[Key], precision: str, expected: dict[str, Step], turns: int
+) -> dict[Key, list]:
+    """The steps of these loops, and FLOP/s of products in `precision`. ValueError as in `measure`."""
     with ExitStack() as open_loops:
-        variants: dict = {}
-        for precision in precisions:
-            dtype = PRECISIONS[precision]
-            for loop in loops:
-                ask = open_loops.enter_context(Loop(loop, config, measured(name, loop), dtype))
-                found = steps.setdefault((loop, precision), [])
-                variants[loop, precision] = lambda ask=ask, found=found: found.append(ask()) or found[-1]
-            variants["gemm", precision] = lambda dtype=dtype: gemm_rate(dtype)
-        take_turns(variants, 0)  # the first steps: warming up, and what is checked
-        check_equal({key: found[0] for key, found in steps.items()}, _expected(name, config, loops, precisions[0]))
-        figures = take_turns(variants, turns)
-    return f"Losses and gradient norms are equal.\n\n{_table(name, config, figures, loops, precisions)}"
+        variants: dict[Key, Callable] = {
+            key: open_loops.enter_context(Loop(key[0], config, measured(name, key[0]), PRECISIONS[key[1]]))
+            for key in keys
+        }
+        check_equal({key: ask() for key, ask in variants.items()}, expected)
+        variants["gemm", precision] = lambda: gemm_rate(PRECISIONS[precision])
+        return take_turns(variants, turns)
 
 
 class Loop:
@@ -144,37 +162,24 @@ def _scale(name: str, config: GPTConfig, loop: str) -> Scale:
     return Scale(sum(example.inputs for example in examples), supervised, EXAMPLES / len(examples))
 
 
-def _table(name: str, config: GPTConfig, figures: dict, loops: list[str], precisions: list[str]) -> str:
+def _rows(name: str, config: GPTConfig, figures: dict[Key, list], loops: list[str], precision: str) -> list[list[str]]:
+    """The rows of the loops in a precision, beside ours in each."""
     scales = {loop: _scale(name, config, loop) for loop in loops}
     matrices, head = 12 * config.n_layer * config.n_embd**2, config.vocab_size * config.n_embd
     rates = {
-        (loop, precision): [scales[loop].tokens * scales[loop].steps / scales[loop].seconds(step) for step in found]
-        for (loop, precision), found in figures.items()
-        if loop != "gemm"
+        key: [scales[key[0]].tokens * scales[key[0]].steps / scales[key[0]].seconds(step) for step in found]
+        for key, found in figures.items()
+        if key[0] != "gemm"
     }
     rows = []
-    for precision in precisions:
-        for loop in loops:
-            mine = rates[loop, precision]
-            scale = scales[loop]
-            flops_per_token = 6 * (matrices + head * scale.supervised / scale.tokens)
-            shares = [rate * flops_per_token / limit for rate, limit in zip(mine, figures["gemm", precision])]
-            updating = statistics.median(step.updating / scale.seconds(step) for step in figures[loop, precision])
-            rows.append(
-                [
-                    f"{loop}, {precision}",
-                    f"{statistics.median(mine):,.0f}",
-                    f"{statistics.median(shares):.0%}",
-                    f"{updating:.1%}",
-                    *(str(ratio(rates["ours", ours], mine)) for ours in precisions if ("ours", ours) in rates),
-                ]
-            )
-    limits = ", ".join(f"{p} {statistics.median(figures['gemm', p]) / 1e9:.0f} GFLOP/s" for p in precisions)
-    header = ["loop", "useful tokens/s", "of the GEMM rate", "optimizer's share"]
-    header += [f"ours in {p} is" for p in precisions if ("ours", p) in rates]
-    whole = _scale("whole", config, "")
-    workload = f"{whole.tokens:,} tokens a step, {whole.supervised / whole.tokens:.0%} supervised"
-    return f"{table(header, rows)}\n\nGEMM: {limits}; {workload}"
+    for loop in loops:
+        mine, scale = rates[loop, precision], scales[loop]
+        flops_per_token = 6 * (matrices + head * scale.supervised / scale.tokens)
+        shares = [rate * flops_per_token / limit for rate, limit in zip(mine, figures["gemm", precision])]
+        updating = statistics.median(step.updating / scale.seconds(step) for step in figures[loop, precision])
+        row = [f"{loop}, {precision}", f"{statistics.median(mine):,.0f}", f"{statistics.median(shares):.0%}"]
+        rows.append([*row, f"{updating:.1%}", *(str(ratio(rates[key], mine)) for key in rates if key[0] == "ours")])
+    return rows
 
 
 if __name__ == "__main__":

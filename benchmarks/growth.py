@@ -1,4 +1,4 @@
-"""How time and memory grow with the model, the conversations' length and the processes, beside what theory says.
+"""How time and memory grow with the model, conversations' length and number, and processes, beside what theory says.
 
     python -m benchmarks.growth              draws docs/growth.png and prints the table
     python -m benchmarks.growth --small      the same in seconds, without drawing into docs/
@@ -8,7 +8,8 @@ processes, where the clock on the wall counts. The theory: a trained token costs
 counts for supervised tokens only) and 12 a pair of tokens in causal attention, half of which are masked (Chowdhery et
 al., PaLM, arXiv 2204.02311, appendix B); a parameter costs 4 bytes, its gradient 4, Muon's momentum 4 or AdamW's two
 moments 8; a layer keeps about 20 vectors of n_embd for each token of a micro-batch, the head three of the vocabulary's
-size for each supervised one; decoding a token reads every matrix once.
+size for each supervised one; decoding a token reads every matrix once; a data file takes time as it has lines, and no
+memory.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import math
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ import torch
 
 from benchmarks.machine import cpu_seconds, describe, peak_bytes
 from benchmarks.pairs import table
+from benchmarks.tokenizing import run_ours, write_file
 from benchmarks.workload import conversations, random_model
 from nanochat_core.batches import Example
 from nanochat_core.config import FinetuneConfig
@@ -39,6 +42,8 @@ VOCAB = 8192
 SIZES = (2, 4, 6, 8)
 """Layers; 64 channels each."""
 LENGTHS = (128, 256, 512, 1024)
+COUNTS = (10**3, 10**4, 10**5, 10**6)
+"""Conversations in a data file, a kilobyte each."""
 TOKENS = 8192
 """Of a step, for every length."""
 BATCH = 4
@@ -66,10 +71,11 @@ def main() -> None:
 
 def measure(small: bool) -> dict[str, list[Point]]:
     """For each series its points: at (what varies), found and theory (in the same unit)."""
-    sizes, lengths, tokens = ((1, 2), (32, 64), 256) if small else (SIZES, LENGTHS, TOKENS)
+    sizes, lengths, tokens, counts = ((1, 2), (32, 64), 256, (100, 200)) if small else (SIZES, LENGTHS, TOKENS, COUNTS)
     by_size = [_run({"layers": layers, "length": None, "tokens": tokens}) for layers in sizes]
     by_length = [_run({"layers": sizes[1], "length": length, "tokens": tokens}) for length in lengths]
     by_ranks = [_run({"layers": sizes[-1], "length": None, "tokens": tokens}, ranks) for ranks in (1, 2)]
+    by_count = [_read_data(count) for count in counts]
     seconds, flops = "seconds_per_token", "flops_per_token"
     return {
         "training, model size (parameters)": _series(by_size, "parameters", seconds, flops),
@@ -78,6 +84,8 @@ def measure(small: bool) -> dict[str, list[Point]]:
         "training, conversation length (tokens)": _series(by_length, "length", seconds, flops),
         "training memory, conversation length (tokens)": _series(by_length, "length", "memory", "memory_theory"),
         "training, processes": _series(by_ranks, "ranks", "wall_tokens_per_second", "ranks"),
+        "check and tokenize, conversations in the file": _series(by_count, "count", "seconds", "count"),
+        "its memory, conversations in the file": _series(by_count, "count", "memory", "constant"),
     }
 
 
@@ -112,6 +120,14 @@ def _run(point: Point, ranks: int = 1) -> Point:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
     answer = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
     return json.loads(answer.stdout.splitlines()[-1])
+
+
+def _read_data(count: int) -> Point:
+    """Check and tokenize a file of `count` conversations on all cores."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = write_file(Path(folder) / "data.jsonl", count)
+        found = run_ours(path, len(os.sched_getaffinity(0)))
+    return {"count": count, "seconds": found["cpu"], "memory": found["parent"], "constant": 1}
 
 
 def _measure_point(point: Point) -> None:

@@ -101,3 +101,9 @@ def test_replies_are_measured_and_equal():
     assert printed.count("| all |") == 4  # ours, ours by torch, and transformers with either cache write the same
     assert "8 conversations at once" in printed
     assert "starter's perplexity" in printed
+
+
+def test_growth_is_measured():
+    printed = _printed("growth", "--small")
+    assert printed.count("| training") == 5
+    assert "| check and tokenize, conversations in the file | 100, 200 |" in printed

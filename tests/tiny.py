@@ -52,16 +52,22 @@ def tiny_model(generation: str = "A", seed: int = 0, **changes):
     return model
 
 
-def install_tiny_model(home, tag: str = "tiny", **changes) -> str:
-    """Put a tiny model where a downloaded one lies under `home`, and return its model_tag."""
+def install_tiny_model(home, tag: str = "tiny", never_ends: bool = False, **changes) -> str:
+    """Put a tiny model where a downloaded one lies under `home`, and return its model_tag.
+
+    With `never_ends` the tokens that end a reply are not among the likeliest, of which the chat chooses.
+    """
     from nanochat_core.checkpoint import save_checkpoint
     from nanochat_core.paths import SOURCE_FOLDERS
     from nanochat_core.saving import save_tokenizer
 
     folder = home / "models" / "pretrained" / SOURCE_FOLDERS["sft"] / tag
     folder.mkdir(parents=True)
-    save_checkpoint(folder, 7, tiny_model(**changes), {"val_bpb": 1.0})
-    save_tokenizer(folder, tiny_tokenizer())
+    model, tokenizer = tiny_model(**changes), tiny_tokenizer()
+    if never_ends:
+        model.lm_head.weight.data[[tokenizer.bos, tokenizer.special("<|assistant_end|>")]] = 0.0
+    save_checkpoint(folder, 7, model, {"val_bpb": 1.0})
+    save_tokenizer(folder, tokenizer)
     return tag
 
 

@@ -20,9 +20,10 @@ HOSTILE = (
 
 @pytest.fixture(scope="module")
 def app(tmp_path_factory):
-    """The app with two small models that never tire of talking."""
+    """The app with two small models that never tire of talking; the base is large enough to be caught at it."""
     home = tmp_path_factory.mktemp("chat-home")
-    install_tiny_model(home, tag="base", sequence_len=4096)
+    large = {"n_layer": 8, "n_head": 4, "n_kv_head": 4, "n_embd": 512}
+    install_tiny_model(home, tag="base", never_ends=True, sequence_len=4096, **large)
     install_tiny_model(home, tag="tuned", sequence_len=4096, seed=3)
     app = RealApp(home).start("--tab", "chat")
     yield app

@@ -54,6 +54,7 @@ def set_longest(page: Page, tokens: int) -> None:
         page.locator("#chat_settings button").first.click()
     field = page.locator("#chat_max_tokens input[type=number]")
     field.fill(str(tokens))
+    field.press("Enter")
     field.blur()
 
 

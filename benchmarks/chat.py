@@ -119,7 +119,7 @@ def our_reply(model: GPT) -> Reply:
         greedy, cache, written = Sampling(temperature=0.0), model.new_cache(1, prompt.shape[1] + tokens), []
         fed = prompt
         while len(written) < tokens:
-            written += greedy.choose(model(fed, cache=cache)[:, -1], [])
+            written += greedy.choose(model(fed, cache=cache), [])
             fed = torch.tensor([written[-1:]])
             tell()
         return written
@@ -207,12 +207,12 @@ def batch_rate(model: GPT, prompt: Tensor, rows: int, tokens: int) -> float:
     """Tokens a second of `rows` conversations that are written together."""
     greedy, cache = Sampling(temperature=0.0), model.new_cache(rows, prompt.shape[1] + tokens + 1)
     lengths = [prompt.shape[1] - row for row in range(rows)]
-    fed = torch.tensor(greedy.choose(model(prompt.expand(rows, -1), cache=cache, lengths=lengths)[:, -1], []))
+    fed = torch.tensor(greedy.choose(model(prompt.expand(rows, -1), cache=cache, lengths=lengths), []))
 
     def work() -> None:
         nonlocal fed
         for _ in range(tokens):
-            fed = torch.tensor(greedy.choose(model(fed[:, None], cache=cache)[:, -1], []))
+            fed = torch.tensor(greedy.choose(model(fed[:, None], cache=cache), []))
 
     return rows * tokens / cpu_seconds(work)
 

@@ -4,6 +4,7 @@ A newcomer's prompt is read by itself, in pieces, into a cache of its own, and t
 row joins theirs. So a reply that is alone takes the very path of `Engine`, and one among others differs by rounding.
 """
 
+import random
 import time
 from collections import deque
 from dataclasses import dataclass, field
@@ -45,7 +46,7 @@ class Row:
     sampling: Sampling
     stops: StopStrings
     reply: Reply
-    source: torch.Generator
+    source: random.Random
     cache: KVCache | None = None
     """The prompt's keys and values while it is being read."""
     finished: bool = False
@@ -75,7 +76,7 @@ class Batch:
             sampling,
             StopStrings(stops),
             Reply(self.tokenizer),
-            sampling.generator(),
+            sampling.source(),
         )
 
     @property

@@ -1,12 +1,14 @@
 """The keys and values of the tokens already seen, so that each new token costs one token's work."""
 
 import copy
+import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nanochat_core.huge_pages import huge_zeros
+from nanochat_core.huge_pages import HUGE_BYTES, HugePages
 
 
 class KVCache:
@@ -19,8 +21,8 @@ class KVCache:
     def __init__(self, shape: tuple[int, int, int, int, int], dtype: torch.dtype, device: torch.device):
         """`shape` is (layers, B, key/value heads, capacity in tokens, head size)."""
         layers, batch, _, capacity, _ = shape
-        self.keys = [_zeros(shape[1:], dtype, device) for _ in range(layers)]
-        self.values = [_zeros(shape[1:], dtype, device) for _ in range(layers)]
+        zeros = _zeros_of(math.prod(shape) * 2 * dtype.itemsize, device)
+        self.keys, self.values = ([zeros(torch.Size(shape[1:]), dtype) for _ in range(layers)] for _ in range(2))
         self.ids = torch.zeros((batch, capacity), dtype=torch.long, device=device)
         self.lengths = [0] * batch
 
@@ -64,10 +66,13 @@ class KVCache:
         """
         more_rows, more = rows - len(self.lengths), capacity - self.capacity
         assert min(more_rows, more) >= 0
+        heads, size = self.keys[0].shape[1::2]
+        shape, dtype = torch.Size((rows, heads, capacity, size)), self.keys[0].dtype
+        zeros = _zeros_of(2 * len(self.keys) * shape.numel() * dtype.itemsize, self.ids.device)
         for tensors in (self.keys, self.values):
             for layer in range(len(tensors)):
                 old = tensors[layer]
-                tensors[layer] = _zeros((rows, old.shape[1], capacity, old.shape[3]), old.dtype, old.device)
+                tensors[layer] = zeros(shape, dtype)
                 tensors[layer][: old.shape[0], :, : old.shape[2]] = old
         self.ids = F.pad(self.ids, (0, more, 0, more_rows))
         self.lengths += [0] * more_rows
@@ -98,8 +103,11 @@ class KVCache:
         self.lengths = [length + count for length, count in zip(self.lengths, counts)]
 
 
-def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Zeros, because attention multiplies what it does not look at by zero; every token reads them all."""
-    if device.type == "cpu":
-        return huge_zeros(torch.Size(shape), dtype)
-    return torch.zeros(shape, dtype=dtype, device=device)
+def _zeros_of(size: int, device: torch.device) -> Callable[[torch.Size, torch.dtype], Tensor]:
+    """What makes tensors of zeros, `size` bytes of them together: side by side in huge pages where they fill one.
+
+    Zeros, because attention multiplies what it does not look at by zero; huge pages, because every token reads all.
+    """
+    if device.type == "cpu" and size >= HUGE_BYTES:
+        return HugePages().zeros
+    return lambda shape, dtype: torch.zeros(shape, dtype=dtype, device=device)

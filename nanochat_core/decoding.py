@@ -65,7 +65,7 @@ class _Request(ctypes.Structure):
 
 
 class DecodeStep:
-    """The step for one model. Holds where its parameters lie, and looks at every token whether they still do.
+    """The step for one model. Holds where its parameters lie, and looks at every reply whether they still do.
 
     All that Python does between two tokens counts: the weights that went through the processor have left nothing else
     in its caches, so that each object it touches comes from memory. Hence so few.
@@ -84,6 +84,7 @@ class DecodeStep:
         self._pre_hooks = [(block, block._forward_pre_hooks) for block in blocks]
         self._places: list[tuple[int, torch.dtype]] = []
         self._fits, self._most_tokens = False, 0
+        self._kept: list[Tensor] = []
         self._shape = _Shape()
         self._layers = (_Layer * model.config.n_layer)()
         self._cache: Callable[[], KVCache | None] = _nothing
@@ -99,7 +100,10 @@ class DecodeStep:
         None, and nothing done, where this is not for the step and torch has to do it.
         """
         rows, added = ids.shape
-        if not self._takes(ids, cache):
+        if max(cache.lengths) + added > cache.capacity or any(self._hooks):  # hooks want to see tensors
+            return None
+        goes_on = added == 1 and self._cache() is cache
+        if not goes_on and not self._takes(ids, cache):
             return None
         for block, hooks in self._pre_hooks:
             for hook in hooks.values():  # the wish to stop is noticed there
@@ -131,15 +135,19 @@ class DecodeStep:
         return logits
 
     def _takes(self, ids: Tensor, cache: KVCache) -> bool:
-        """Whether the step can do this; `ids` may still be no tokens of the model."""
-        if not ids.is_cpu or max(cache.lengths) + ids.shape[1] > cache.capacity:
-            return False
-        if any(self._hooks):  # they want to see tensors
+        """Whether the step can do this; `ids` may still be no tokens of the model.
+
+        Asked at the first token of a reply, and not again within it: by weights that changed meanwhile the keys and
+        values in its cache would be wrong, too.
+        """
+        self._cache = _nothing
+        if not ids.is_cpu:
             return False
         places = [(owner[name].data_ptr(), owner[name].dtype) for owner, name in self._owners]
         if places != self._places:
             self._fits = self._describe()
             self._places = places
+            self._kept = [owner[name].detach() for owner, name in self._owners]
         few = self._most_tokens < 0 or ids.numel() <= self._most_tokens
         return self._fits and few and cache.keys[0].dtype in (torch.float32, torch.bfloat16)
 

@@ -1,5 +1,6 @@
 """Letting a model talk: streamed replies with a cache of the turns before, and many prompts at once."""
 
+import random
 import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
@@ -121,11 +122,11 @@ class Engine:
     def _write(self, prompt: list[int], reply: Reply, limit: int, sampling: Sampling) -> Generator[Event, None, bool]:
         """Generate up to `limit` tokens into `reply`; returns whether the model ended the reply itself."""
         cache = self._cache_for(prompt, len(prompt) + limit)
-        source = sampling.generator()
+        source = sampling.source()
         fed = prompt[cache.lengths[0] :]
         try:
             while len(reply.tokens) < limit:
-                logits = self.model(self._tensor([fed]), cache=cache)[:, -1]
+                logits = self.model(self._tensor([fed]), cache=cache)
                 [token] = sampling.choose(logits, [source])
                 if token in self._stops:
                     return True
@@ -152,7 +153,7 @@ class Engine:
 
     def _row(self, prompt: list[int], max_tokens: int, sampling: Sampling) -> "_Row":
         limit = min(max_tokens, self.context - len(prompt))
-        return _Row(prompt, limit, Reply(self.tokenizer), sampling.generator())
+        return _Row(prompt, limit, Reply(self.tokenizer), sampling.source())
 
     def _chunks(self, prompts: list[list[int]], max_tokens: int) -> Iterator[list[int]]:
         """Indices of prompts to run together: of like length, as many as fit into MAX_CACHE_BYTES."""
@@ -208,7 +209,7 @@ class _Row:
     prompt: list[int]
     limit: int
     reply: Reply
-    source: torch.Generator
+    source: random.Random
     finished: bool = False
 
 

@@ -48,12 +48,6 @@ class HugePages:
         self._end = self._at + size
 
 
-def huge_zeros(shape: torch.Size, dtype: torch.dtype) -> Tensor:
-    """A tensor of zeros, in huge pages of its own where it fills one."""
-    is_large = shape.numel() * dtype.itemsize >= HUGE_BYTES
-    return HugePages().zeros(shape, dtype) if is_large else torch.zeros(shape, dtype=dtype)
-
-
 def forget_pages(tensor: Tensor) -> None:
     """Give back the memory of a mapped tensor that was copied elsewhere; the file still has it.
 

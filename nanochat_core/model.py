@@ -6,7 +6,7 @@ cast where they are used to `model.compute_dtype`, and there is no autocast.
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
@@ -153,6 +153,11 @@ class GPT(nn.Module):
                 std = fan_in**-0.5 * min(1.0, (fan_out / fan_in) ** 0.5)
                 parameter.copy_(torch.randn(parameter.shape, generator=generator) * std)
         return self
+
+    def _apply(self, fn: Callable[..., Tensor], recurse: bool = True) -> "GPT":
+        """What `to`, `float` and the like go through: the step would hold the former weights' memory."""
+        self.decoder = None
+        return super()._apply(fn, recurse)
 
     def _continue(self, ids: Tensor, cache: KVCache, counts: list[int]) -> Tensor:
         if self.decoder is None:

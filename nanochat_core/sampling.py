@@ -1,10 +1,21 @@
 """Choosing the next token from the logits: greedy, or at random with temperature, top-k and top-p."""
 
+import ctypes
+import functools
 import math
+import random
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from nanochat_core.native import library
+
+_MOST_CHOICES = 256
+"""Of the compiled code."""
+_ROUNDING = 1e-6
+"""Of fp32 logits: a sum of probabilities that is so near to top_p has reached it."""
 
 
 @dataclass(frozen=True)
@@ -25,28 +36,68 @@ class Sampling:
         if not 0 <= self.top_p <= 1:
             raise ValueError(f"top_p is {self.top_p}; it must be from 0 to 1, 1 for no limit.")
 
-    def generator(self) -> torch.Generator:
-        """A fresh source of random numbers, on the CPU, so that every device gives the same reply."""
-        return torch.Generator().manual_seed(self.seed % 2**63)
+    def source(self) -> random.Random:
+        """A fresh source of random numbers, the same for every device: one seed gives one reply."""
+        return random.Random(self.seed)
 
-    def choose(self, logits: Tensor, generators: list[torch.Generator]) -> list[int]:
-        """One token id for each row of `logits` (B, V). ValueError when the model gives NaN."""
-        largest = (
-            logits.amax(dim=-1) if logits.is_cpu else logits
-        )  # on a CPU a NaN comes through, in a fifth of the time
-        if largest.isnan().any():
+    def choose(self, logits: Tensor, sources: list[random.Random]) -> list[int]:
+        """One token id for each row of `logits`, (B, V) or (B, 1, V). ValueError when the model gives NaN."""
+        size = logits.shape[-1]
+        count = 1 if self.temperature == 0 else min(self.top_k or size, size)
+        uniform = [source.random() for source in sources] if count > 1 else [0.0] * len(logits)
+        compiled = _compiled(logits) if count <= _MOST_CHOICES else None
+        if compiled:
+            ids = self._choose_compiled(compiled, logits, count, uniform)
+        else:
+            ids = self._choose_by_torch(logits.reshape(-1, size).float().cpu(), count, uniform)
+        if -1 in ids:
             raise ValueError(
                 "The model's output is not a number (NaN): its weights are damaged or its training diverged. "
                 "Take an earlier checkpoint, or train again with a lower learning rate."
             )
-        if self.temperature == 0:
-            return logits.argmax(dim=-1).tolist()
-        size = logits.shape[-1]
-        values, ids = logits.float().cpu().topk(min(self.top_k or size, size))
-        weights = torch.softmax(values / max(self.temperature, 1e-30), dim=-1)  # what is smaller overflows to NaN
-        if self.top_p < 1:
-            before = weights.cumsum(-1) - weights  # they come in order, the likeliest first
-            before[:, 0] = -1.0  # which stays in any case
-            weights = weights.masked_fill(before >= self.top_p, 0.0)
-        picks = [int(torch.multinomial(row, 1, generator=source)) for row, source in zip(weights, generators)]
-        return ids[torch.arange(len(picks)), picks].tolist()
+        return ids
+
+    def _choose_compiled(self, compiled: Any, logits: Tensor, count: int, uniform: list[float]) -> list[int]:
+        rows = len(uniform)
+        ids = (ctypes.c_int64 * rows)()
+        compiled(
+            *(logits.data_ptr(), rows, logits.shape[-1], count, self.temperature, self.top_p),
+            *((ctypes.c_double * rows)(*uniform), ids),
+        )
+        return list(ids)
+
+    def _choose_by_torch(self, logits: Tensor, count: int, uniform: list[float]) -> list[int]:
+        """The same, c/choose.h, in torch's operators; -1 for a row that holds NaN."""
+        if count == 1:
+            ids = logits.argmax(-1, keepdim=True)
+        else:
+            values, ids = logits.topk(count)
+            weights = ((values - values[:, :1]).double() / max(self.temperature, 1e-300)).exp()
+            if self.top_p < 1:
+                before = weights.cumsum(-1) - weights
+                before[:, 0] = -1.0  # the likeliest stays in any case
+                enough = self.top_p * weights.sum(-1, keepdim=True) * (1 - _ROUNDING)
+                weights = weights.masked_fill(before >= enough, 0.0)
+            sums = weights.cumsum(-1)
+            wanted = torch.tensor(uniform, dtype=torch.double)[:, None] * sums[:, -1:]
+            picks = torch.minimum((sums <= wanted).sum(-1), (weights > 0).sum(-1).clamp(min=1) - 1)
+            ids = ids.gather(-1, picks[:, None])
+        return ids[:, 0].masked_fill(logits.isnan().any(-1), -1).tolist()
+
+
+def _compiled(logits: Tensor) -> Any:
+    """`choose_tokens` of c/choose.h for logits that it can read: most of torch's time for this goes into starting."""
+    readable = logits.is_cpu and logits.dtype == torch.float32 and logits.is_contiguous()
+    return _choose_tokens() if readable else None
+
+
+@functools.cache
+def _choose_tokens() -> Any:
+    compiled = library("decode")
+    if compiled is None:
+        return None
+    pointer, count, real = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double
+    function = compiled.choose_tokens
+    function.argtypes = [pointer, count, count, count, real, real, pointer, pointer]
+    function.restype = None
+    return function

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "attend.h"
+#include "choose.h"
 #include "products.h"
 #include "team.h"
 #include "vectors.h"

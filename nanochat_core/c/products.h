@@ -11,8 +11,9 @@
 #endif
 
 #define PER_BLOCK 8
-#define AHEAD 16384 // bytes by which what comes next is fetched before it is needed
-#define EXTRA 64   // bytes after a packed vector: its scale, and 128 times its sum
+#define AHEAD 16384       // bytes by which what comes next is fetched before it is needed, for several vectors
+#define AHEAD_OF_ONE 3072 // and for one, of FLOAT32: a tenth faster. The narrower types gain nothing
+#define EXTRA 64 // bytes after a packed vector: its scale, and 128 times its sum
 
 typedef struct {
     const char *rows;
@@ -71,15 +72,18 @@ INLINE void sum_up(floats sums[2][PER_BLOCK], int R, int M, float *results) {
 }
 
 // Each of these gives results[r * PER_BLOCK + m] = row r . vector m, for constant R and M; `vectors` lie `apart` bytes from
-// each other. One vector: one stream through memory, which the processor foresees by itself, in several sums that do not
-// wait for each other. More: two rows share each load of a vector, and what comes next is fetched into the second cache.
+// each other. One vector: one stream through memory, which the processor foresees nearly by itself, in several sums that do
+// not wait for each other. More: two rows share each load of a vector, and what comes next is fetched into the second cache.
 INLINE void dots_float(const char *rows, int64_t inputs, const char *vectors, int64_t apart, int R, int M, float *results) {
     floats sums[2][PER_BLOCK] = {0};
     if (M == 1) {
         for (int64_t i = 0; i < inputs; i += 4 * LANES)
 #pragma GCC unroll 4
-            for (int part = 0; part < 4; part++)
-                sums[0][part] += load((const float *)rows + i + part * LANES) * load((const float *)vectors + i + part * LANES);
+            for (int part = 0; part < 4; part++) {
+                const float *weights = (const float *)rows + i + part * LANES;
+                __builtin_prefetch((const char *)weights + AHEAD_OF_ONE, 0, 2);
+                sums[0][part] += load(weights) * load((const float *)vectors + i + part * LANES);
+            }
         results[0] = sum_of((sums[0][0] + sums[0][1]) + (sums[0][2] + sums[0][3]));
         return;
     }

@@ -110,6 +110,12 @@ INLINE floats choose(ints condition, floats yes, floats no) {
     return (floats)((condition & (ints)yes) | (~condition & (ints)no));
 }
 
+INLINE int any_of(ints conditions) {
+    int64_t parts[8];
+    memcpy(parts, &conditions, sizeof parts);
+    return ((parts[0] | parts[1]) | (parts[2] | parts[3]) | (parts[4] | parts[5]) | (parts[6] | parts[7])) != 0;
+}
+
 // e^x to 2 units in the last place; x below -87 gives about 1e-38.
 INLINE floats exp_of(floats x) {
     x = choose(x < -87.0f, all(-87.0f), choose(x > 88.0f, all(88.0f), x));

@@ -1,0 +1,56 @@
+// Choosing the next token of each row from its logits, as sampling.py says it.
+#ifndef CHOOSE_H
+#define CHOOSE_H
+
+#include "vectors.h"
+
+#define MOST_CHOICES 256
+#define NOT_A_NUMBER (-1)
+#define ROUNDING 1e-6 // of fp32 logits: a sum that is so near to top_p has reached it
+
+// The `count` largest of `size` logits and where they are, the largest first, the first among equals. False for a NaN.
+static int largest(const float *logits, int64_t size, int64_t count, float *values, int64_t *places) {
+    int64_t found = 0;
+    ints odd = {0};
+    for (int64_t at = 0; at < size; at += LANES) {
+        int64_t lanes = size - at < LANES ? size - at : LANES;
+        floats part = all(-INFINITY);
+        memcpy(&part, logits + at, lanes * sizeof(float));
+        odd |= part != part;
+        ints higher = part > (found == count ? values[count - 1] : -INFINITY);
+        if (found == count && !any_of(higher)) continue; // nearly always
+        for (int64_t lane = 0; lane < lanes; lane++) {
+            if (found == count && !(part[lane] > values[count - 1])) continue;
+            int64_t place = found < count ? found++ : count - 1;
+            for (; place > 0 && values[place - 1] < part[lane]; place--) {
+                values[place] = values[place - 1];
+                places[place] = places[place - 1];
+            }
+            values[place] = part[lane];
+            places[place] = at + lane;
+        }
+    }
+    return !any_of(odd);
+}
+
+// ids (rows) from logits (rows, size): one of the `count` likeliest by uniform (rows) numbers of 0 to 1; with one, that
+// one. Of them only the first that together have the probability top_p. NOT_A_NUMBER for a row that holds one.
+void choose_tokens(const float *logits, int64_t rows, int64_t size, int64_t count, double temperature, double top_p, const double *uniform, int64_t *ids) {
+    float values[MOST_CHOICES];
+    int64_t places[MOST_CHOICES];
+    for (int64_t row = 0; row < rows; row++) {
+        if (!largest(logits + row * size, size, count, values, places)) {
+            ids[row] = NOT_A_NUMBER;
+            continue;
+        }
+        double weights[MOST_CHOICES], total = 0, kept = 0;
+        int64_t choices = 0, choice = 0;
+        for (int64_t i = 0; i < count; i++) total += weights[i] = exp((values[i] - (double)values[0]) / temperature);
+        double enough = top_p < 1 ? top_p * total * (1 - ROUNDING) : INFINITY;
+        while (choices < count && (choices == 0 || kept < enough)) kept += weights[choices++];
+        for (double sum = weights[0]; choice + 1 < choices && sum <= uniform[row] * kept; sum += weights[choice]) choice++;
+        ids[row] = places[choice];
+    }
+}
+
+#endif

@@ -1,0 +1,68 @@
+"""Choosing the next token: the compiled way and torch's choose the same, with the probabilities that are asked for."""
+
+import random
+from unittest.mock import patch
+
+import pytest
+import torch
+
+from nanochat_core import sampling
+from nanochat_core.sampling import Sampling
+
+SETTINGS = [(0.7, 50, 1.0), (1.0, 0, 1.0), (1.0, 200, 0.9), (0.3, 5, 0.5), (0.0, None, 1.0), (1e-30, 50, 1.0)]
+
+
+def _chosen(logits, settings, seed):
+    temperature, top_k, top_p = settings
+    sources = [random.Random(seed + row) for row in range(len(logits))]
+    return Sampling(temperature, top_k, 1, top_p).choose(logits, sources)
+
+
+@pytest.mark.parametrize("size", [1, 7, 16, 512, 5003])
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_compiled_and_torch_choose_the_same(settings, size):
+    for seed in range(0, 160, 8):
+        logits = 3 * torch.randn(8, 1, size, generator=torch.Generator().manual_seed(seed))
+        found = _chosen(logits, settings, seed)
+        with patch.object(sampling, "_compiled", lambda _: None):
+            assert _chosen(logits, settings, seed) == found
+            assert _chosen(logits[:, 0], settings, seed) == found
+    assert sampling._compiled(logits) is not None
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_choices_have_their_probabilities(compiled):
+    weights = torch.tensor([0.05, 0.4, 0.1, 0.3, 0.15])
+    wanted = torch.tensor([0.0, 0.4, 0.0, 0.3, 0.15]) ** 2  # temperature a half, three choices
+    source, count = random.Random(5), 4000
+    with patch.object(sampling, "_compiled", sampling._compiled if compiled else lambda _: None):
+        picks = [Sampling(0.5, 3).choose(weights.log()[None], [source])[0] for _ in range(count)]
+    found = torch.bincount(torch.tensor(picks), minlength=5) / count
+    assert torch.allclose(found, wanted / wanted.sum(), atol=0.03)
+    assert found[0] == found[2] == 0
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize("settings", SETTINGS)
+@pytest.mark.parametrize("place", [0, 20, 36])
+def test_nan_is_said(settings, compiled, place):
+    logits = torch.randn(3, 37)
+    logits[1, place] = float("nan")
+    with patch.object(sampling, "_compiled", sampling._compiled if compiled else lambda _: None):
+        with pytest.raises(ValueError, match="not a number"):
+            _chosen(logits, settings, 1)
+        assert len(_chosen(logits[[0, 2]], settings, 1)) == 2
+
+
+def test_the_first_of_equals_is_the_likeliest():
+    logits = torch.zeros(2, 100)
+    logits[0, [40, 70, 71]] = logits[1, [3, 99]] = 2.0
+    assert _chosen(logits, (0.0, None, 1.0), 1) == [40, 3]
+
+
+def test_other_dtypes_and_layouts_are_chosen_from_too():
+    logits = torch.randn(64, 6).t()
+    expected = logits.argmax(-1).tolist()
+    for form in (logits, logits.bfloat16().float(), logits.double()):
+        assert _chosen(form, (0.0, None, 1.0), 1) == form.argmax(-1).tolist()
+    assert _chosen(logits, (0.0, None, 1.0), 1) == expected

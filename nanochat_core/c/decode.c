@@ -169,6 +169,8 @@ static void attend_head(step *s, const layer *l, int64_t item, float *scores) {
             store_as(l->values, place + position * size + d, load(v + d), m->cache_type);
         }
     }
+    int64_t after = (item + 1) / m->kv_heads * r->row_apart + (item + 1) % m->kv_heads * r->head_apart;
+    const char *next = item + 1 < r->rows * m->kv_heads ? l->keys + after * bytes : 0;
     for (int64_t i = 0; i < r->added; i++) {
         int64_t token = row * r->added + i, position = r->lengths[row] + i;
         int64_t first = l->window < 0 || position <= l->window ? 0 : position - l->window;
@@ -176,7 +178,7 @@ static void attend_head(step *s, const layer *l, int64_t item, float *scores) {
         for (int64_t head = kv_head * group; head < (kv_head + 1) * group; head++) {
             float *q = s->qkv + token * columns + head * size;
             turn(m, q, position, (float)m->qk_scale / sqrtf(size));
-            attend(q, l->keys + begin, l->values + begin, position + 1 - first, size, scores, s->y + token * m->width + head * size, m->cache_type);
+            attend(q, l->keys + begin, l->values + begin, head + 1 < (kv_head + 1) * group ? 0 : next, position + 1 - first, size, scores, s->y + token * m->width + head * size, m->cache_type);
         }
     }
 }

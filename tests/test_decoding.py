@@ -78,8 +78,8 @@ def test_bf16_is_nearer_to_fp32_than_torch_is(generation):
     found = _conversation(model)
     with _by_torch():
         by_torch = _conversation(model)
-    assert _relative(found, exact) < 3e-3  # keys and values are rounded, activations are not
-    assert _relative(found, exact) < _relative(by_torch, exact) < 3e-2
+    # Rounded are keys and values and, where the processor multiplies bf16, what goes into a matrix; not what is added up.
+    assert _relative(found, exact) < 0.7 * _relative(by_torch, exact) < 2e-2
 
 
 @pytest.mark.parametrize("generation", "ABCDE")

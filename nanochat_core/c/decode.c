@@ -1,7 +1,7 @@
 // The decode step: a few new tokens of each row of a cache, through the whole model to their logits, in one call.
 //
-// The formulae are those of model.py, generations A to E. Activations are fp32 throughout. Compiled by native.py;
-// called by decoding.py, whose structures mirror the three below.
+// The formulae are those of model.py, generations A to E. Activations are fp32, rounded only as inputs of
+// a product (products.h). Compiled by native.py; called by decoding.py, whose structures mirror the three below.
 #include <stdlib.h>
 
 #include "attend.h"

@@ -6,7 +6,7 @@
 #define PRODUCTS_H
 
 #include "vectors.h"
-#if defined(__AVX512VNNI__)
+#if defined(__AVX512VNNI__) || defined(__AVX512BF16__)
 #include <immintrin.h>
 #endif
 
@@ -23,10 +23,20 @@ typedef struct {
 
 INLINE int64_t packed_bytes(int64_t inputs) { return inputs * 4 + EXTRA; }
 
-// FLOAT32: as it is. BFLOAT16: even and odd elements of 32 apart, as they come out of the two halves of a word.
+// FLOAT32: as it is. BFLOAT16: rounded to it where the processor multiplies such pairs, which is twice as fast; elsewhere
+// as it is, even and odd elements of 32 apart, as weights come out of the two halves of a word.
 // INT8: 16 bits, as two planes of 8, and their scale: finer than the weights by far.
 static void pack(const float *from, char *to, int64_t inputs, int64_t type) {
     float *plain = (float *)to;
+#if defined(__AVX512BF16__)
+    if (type == BFLOAT16) {
+        for (int64_t i = 0; i < inputs; i += 32) {
+            __m512bh rounded = _mm512_cvtne2ps_pbh(_mm512_loadu_ps(from + i + 16), _mm512_loadu_ps(from + i));
+            memcpy(to + i * 2, &rounded, sizeof rounded);
+        }
+        return;
+    }
+#endif
     if (type == BFLOAT16) {
         for (int64_t i = 0; i < inputs; i += 32)
             for (int64_t j = 0; j < 16; j++) {
@@ -105,6 +115,42 @@ INLINE void dots_float(const char *rows, int64_t inputs, const char *vectors, in
     sum_up(sums, R, M, results);
 }
 
+#if defined(__AVX512BF16__)
+// sum += halves . other halves, by twos. In assembler, because gcc copies the sums to and fro around its intrinsic.
+INLINE void add_pairs(floats *sum, floats halves, floats other) {
+    __asm__("vdpbf16ps %2, %1, %0" : "+v"(*sum) : "v"(halves), "v"(other));
+}
+
+INLINE void dots_half(const char *rows, int64_t inputs, const char *vectors, int64_t apart, int R, int M, float *results) {
+    floats sums[2][PER_BLOCK] = {0};
+    if (M == 1) {
+        for (int64_t i = 0; i < inputs; i += 2 * 2 * LANES)
+#pragma GCC unroll 2
+            for (int part = 0; part < 2; part++) {
+                int64_t at = (i + part * 2 * LANES) * 2;
+                add_pairs(&sums[0][part], load((const float *)(rows + at)), load((const float *)(vectors + at)));
+            }
+        results[0] = sum_of(sums[0][0] + sums[0][1]);
+        return;
+    }
+    for (int64_t i = 0; i < inputs; i += 2 * LANES) {
+        floats weights[2];
+#pragma GCC unroll 2
+        for (int r = 0; r < R; r++) {
+            __builtin_prefetch(rows + (i * R + r * 2 * LANES) * 2 + AHEAD, 0, 2);
+            weights[r] = load((const float *)(rows + (r * inputs + i) * 2));
+        }
+#pragma GCC unroll 8
+        for (int m = 0; m < M; m++) {
+            floats vector = load((const float *)(vectors + m * apart + i * 2));
+            KEEP_LOADED(vector);
+#pragma GCC unroll 2
+            for (int r = 0; r < R; r++) add_pairs(&sums[r][m], weights[r], vector);
+        }
+    }
+    sum_up(sums, R, M, results);
+}
+#else
 INLINE void dots_half(const char *rows, int64_t inputs, const char *vectors, int64_t apart, int R, int M, float *results) {
     floats sums[2][PER_BLOCK] = {0};
     if (M == 1) {
@@ -143,6 +189,8 @@ INLINE void dots_half(const char *rows, int64_t inputs, const char *vectors, int
     }
     sum_up(sums, R, M, results);
 }
+
+#endif
 
 #if defined(__AVX512VNNI__)
 // sum += bytes . signed bytes, by fours. In assembler, because gcc copies the sums to and fro around its intrinsic.

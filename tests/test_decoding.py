@@ -78,7 +78,7 @@ def test_bf16_is_nearer_to_fp32_than_torch_is(generation):
     found = _conversation(model)
     with _by_torch():
         by_torch = _conversation(model)
-    # Rounded are keys and values and, where the processor multiplies bf16, what goes into a matrix; not what is added up.
+    # Rounded are keys and values and, where the processor multiplies bf16, what goes into a matrix; no sums.
     assert _relative(found, exact) < 0.7 * _relative(by_torch, exact) < 2e-2
 
 

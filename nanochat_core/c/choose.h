@@ -8,29 +8,39 @@
 #define NOT_A_NUMBER (-1)
 #define ROUNDING 1e-6 // of fp32 logits: a sum that is so near to top_p has reached it
 
-// The `count` largest of `size` logits and where they are, the largest first, the first among equals. False for a NaN.
-static int largest(const float *logits, int64_t size, int64_t count, float *values, int64_t *places) {
-    int64_t found = 0;
-    ints odd = {0};
-    for (int64_t at = 0; at < size; at += LANES) {
-        int64_t lanes = size - at < LANES ? size - at : LANES;
-        floats part = all(-INFINITY);
-        memcpy(&part, logits + at, lanes * sizeof(float));
-        odd |= part != part;
-        ints higher = part > (found == count ? values[count - 1] : -INFINITY);
-        if (found == count && !any_of(higher)) continue; // nearly always
-        for (int64_t lane = 0; lane < lanes; lane++) {
-            if (found == count && !(part[lane] > values[count - 1])) continue;
-            int64_t place = found < count ? found++ : count - 1;
-            for (; place > 0 && values[place - 1] < part[lane]; place--) {
-                values[place] = values[place - 1];
-                places[place] = places[place - 1];
-            }
-            values[place] = part[lane];
-            places[place] = at + lane;
-        }
+typedef struct {
+    float *values; // the largest first, the first among equals
+    int64_t *places, count, found;
+} list;
+
+static void insert(list *l, float value, int64_t at) {
+    if (l->found == l->count && !(value > l->values[l->count - 1])) return;
+    int64_t place = l->found < l->count ? l->found++ : l->count - 1;
+    for (; place > 0 && l->values[place - 1] < value; place--) {
+        l->values[place] = l->values[place - 1];
+        l->places[place] = l->places[place - 1];
     }
-    return !any_of(odd);
+    l->values[place] = value;
+    l->places[place] = at;
+}
+
+// The `count` largest of `size` logits and where they are. False for a NaN.
+static int largest(const float *logits, int64_t size, int64_t count, float *values, int64_t *places) {
+    list l = {values, places, count, 0};
+    ints odd = {0};
+    int64_t at = 0;
+    for (; at + LANES <= size; at += LANES) {
+        floats part = load(logits + at);
+        odd |= part != part;
+        if (l.found == count && !any_of(part > values[count - 1])) continue; // nearly always
+        for (int64_t lane = 0; lane < LANES; lane++) insert(&l, logits[at + lane], at + lane);
+    }
+    int faultless = !any_of(odd);
+    for (; at < size; at++) {
+        faultless = faultless && logits[at] == logits[at];
+        insert(&l, logits[at], at);
+    }
+    return faultless;
 }
 
 // ids (rows) from logits (rows, size): one of the `count` likeliest by uniform (rows) numbers of 0 to 1; with one, that

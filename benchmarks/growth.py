@@ -47,7 +47,7 @@ COUNTS = (10**3, 10**4, 10**5, 10**6)
 TOKENS = 8192
 """Of a step, for every length."""
 BATCH = 4
-STEPS = 3
+STEPS = 2
 PICTURE = Path(__file__).parents[1] / "docs" / "growth.png"
 
 Point = dict[str, Any]

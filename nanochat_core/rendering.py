@@ -103,9 +103,10 @@ def _marked_up(messages: Messages) -> str | None:
                 return None
             parts += content.count("<|")
     text = _frame(len(contents)) % tuple(contents)
+    if len(text) > LONGEST_IN_A_BATCH:
+        return None
     marks = 1 + 2 * len(contents) + parts
-    is_safe = text.count("<") == marks or text.count("<|") == marks  # the first is five times as fast
-    return text if is_safe and len(text) <= LONGEST_IN_A_BATCH else None
+    return text if "<" not in "".join(contents) or text.count("<|") == marks else None  # counting takes twenty times
 
 
 @lru_cache

@@ -15,7 +15,7 @@ import tiktoken
 
 from nanochat_core.native import library
 
-WORTH = 50_000
+WORTH = 20_000
 """Characters of a text that makes it worth asking tiktoken for the classes: 0.04 s, once; a part of a larger file."""
 
 _AFTER_TEXT = bytes(32)

@@ -228,9 +228,7 @@ class BlockReader:
         sizes = np.array([len(ids) for ids in self._ids])
         facts["line"], facts["cut"], facts["tokens"] = self._starts, sizes > limit, np.minimum(sizes, limit)
         ids = np.concatenate([ids[:limit] for ids in self._ids] if facts["cut"].any() else self._ids)
-        starts = np.cumsum(facts["tokens"], dtype=np.intp) - facts["tokens"]
-        # <|bos|>, the first of each, is no target and is not in the mask.
-        facts["supervised"] = np.add.reduceat(self._rendering.mask(ids), starts.astype(np.intp), dtype=np.uint32)
+        facts["supervised"] = self._rendering.supervised(ids, facts["tokens"])
         return ids, facts
 
 

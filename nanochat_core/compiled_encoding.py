@@ -23,8 +23,8 @@ _AFTER_TEXT = bytes(32)
 _MORE_IDS = 16
 """What it may write beyond the last."""
 _LINE = 64
-_LARGEST = 1 << 30
-"""Bytes; it counts some of them in 32 bits."""
+_LARGEST = 1 << 26
+"""Bytes of one text; the ids take four times as many."""
 
 _pointer, _count = ctypes.c_void_p, ctypes.c_int64
 
@@ -51,7 +51,7 @@ PATTERNS = {
 
 _VOCABULARY = [
     *((name, _pointer) for name in ("bytes", "starts", "slots")),
-    *((name, _count) for name in ("number", "mask", "longest")),
+    *((name, _count) for name in ("count", "mask", "longest")),
 ]
 """`vocabulary` of c/merges.h."""
 

@@ -11,7 +11,7 @@ typedef struct {
     const uint8_t *bytes;   // of all tokens, in the order of their ranks
     const uint32_t *starts; // of each in `bytes`, and the end of the last
     uint32_t *slots;        // rank + 1 of a token, 0: free; a power of two of them, at least twice the tokens
-    int64_t tokens, mask, longest;
+    int64_t count, mask, longest;
 } vocabulary;
 
 static inline uint64_t mixed(uint64_t x) {
@@ -31,7 +31,7 @@ static inline uint64_t hash_of(const uint8_t *p, int64_t size) {
 }
 
 static int fill(const vocabulary *v) {
-    for (int64_t rank = 0; rank < v->tokens; rank++) {
+    for (int64_t rank = 0; rank < v->count; rank++) {
         uint64_t slot = hash_of(v->bytes + v->starts[rank], v->starts[rank + 1] - v->starts[rank]);
         int steps = 0;
         while (v->slots[slot & v->mask]) {

@@ -52,7 +52,7 @@ static int64_t encode_known(const vocabulary *v, known_piece *known, const uint8
 // The next special token from p on, `end` when there is none. Its number and bytes go to `mark` and `size`.
 static const uint8_t *next_mark(const vocabulary *marks, const uint8_t *p, const uint8_t *end, int *mark, int *size) {
     for (; p < end && (p = memchr(p, '<', end - p)); p++)
-        for (*mark = 0; *mark < marks->tokens; ++*mark) {
+        for (*mark = 0; *mark < marks->count; ++*mark) {
             *size = (int)(marks->starts[*mark + 1] - marks->starts[*mark]);
             if (*size <= end - p && !memcmp(p, marks->bytes + marks->starts[*mark], *size)) return p;
         }
@@ -83,7 +83,7 @@ int64_t tokenize(const encoding *e, known_piece *known, const uint8_t *text, int
             p = next;
         }
         if (stop < end) {
-            *out++ = (uint32_t)(e->vocabulary.tokens + mark);
+            *out++ = (uint32_t)(e->vocabulary.count + mark);
             p += mark_size;
         }
     }

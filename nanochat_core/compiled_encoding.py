@@ -15,8 +15,8 @@ import tiktoken
 
 from nanochat_core.native import library
 
-WORTH = 20_000
-"""Characters of a text that makes it worth asking tiktoken for the classes: 0.04 s, once; a part of a larger file."""
+WORTH = 100_000
+"""Characters after which more may be expected, so that asking tiktoken for the classes pays: 0.04 s, once."""
 
 _AFTER_TEXT = bytes(32)
 """What the compiled code may read beyond the end."""
@@ -76,6 +76,7 @@ class CompiledEncoding:
         self._arguments = pattern, tokens, marks
         self._tables: _Tables | None = None
         self._cannot = pattern not in PATTERNS
+        self._met = 0  # characters
         self._own = threading.local()
 
     def __reduce__(self) -> tuple:
@@ -85,7 +86,7 @@ class CompiledEncoding:
     def encode(self, text: str) -> np.ndarray | None:
         """uint32 ids of `text`, in which a mark is that special token. None where tiktoken has to do it.
 
-        That is: for another pattern, without a compiler, and for a short text before the first long one.
+        That is: for another pattern, without a compiler, and until there were WORTH characters.
         ValueError for half a surrogate pair.
         """
         tables = self._tables or self._made_for(text)
@@ -101,7 +102,8 @@ class CompiledEncoding:
         return ids[:count]
 
     def _made_for(self, text: str) -> "_Tables | None":
-        if self._cannot or len(text) < WORTH:
+        self._met += len(text)
+        if self._cannot or self._met < WORTH:
             return None
         compiled = library("tokenize")
         tables = _Tables(compiled, *self._arguments) if compiled is not None else None

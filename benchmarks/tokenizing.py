@@ -7,6 +7,7 @@
 tiktoken's own rate is `encode_ordinary` over the text of each message, one after the other, in as many processes as
 cores, the texts already in memory. Ours reads the file, judges every line as `check` does, tokenizes, writes the cache.
 Texts are slices of the project's own, its words shuffled, with lognormal lengths. Every measurement is a fresh process.
+Two tokenizers: the starter's of 4,096 ids, and one with nanochat's splitting pattern, made of the file's words.
 """
 
 import argparse
@@ -20,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import islice
@@ -29,9 +31,11 @@ import numpy as np
 
 from benchmarks.pairs import ratio, table, take_turns
 from nanochat_core import token_cache
+from nanochat_core.compiled_encoding import NANOCHAT_PATTERN
 from nanochat_core.rendering import Rendering
 from nanochat_core.token_cache import tokenized
 from nanochat_core.tokenizer import Tokenizer
+from nanochat_core.tokenizer_file import SPECIAL_TOKENS
 
 ROOT = Path(__file__).parent.parent
 _TOKENIZER = "NANOCHAT_STUDIO_BENCHMARK_TOKENIZER"
@@ -39,6 +43,8 @@ _TOKENIZER = "NANOCHAT_STUDIO_BENCHMARK_TOKENIZER"
 MEDIAN_CHARACTERS, SPREAD = 720, 0.8
 """Of a conversation; lengths are lognormal."""
 MAX_SEQ_LEN = 2048
+VOCABULARY = 65_536 - len(SPECIAL_TOKENS)
+"""d32's; the words that there are may be fewer."""
 COMPARED = 40_000
 """Conversations in the file on which the rates are compared in turns: 46 MB, worth two processes."""
 
@@ -55,10 +61,15 @@ def main() -> None:
         os.environ[_TOKENIZER] = os.path.abspath(options.tokenizer)
     largest = 3000 if options.small else options.conversations
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        print(f"{_cores()} cores, a tokenizer of {_tokenizer().vocab_size} ids\n")
         compared = write_file(Path(folder) / "compared.jsonl", min(COMPARED, largest))
-        print(f"{check_equal(compared)} conversations: the ids and masks of render_conversation\n")
-        print(compare(compared, 1 if options.small else options.turns), end="\n\n")
+        tokenizers = [os.environ.get(_TOKENIZER, str(ROOT / "starter"))]
+        if not options.tokenizer:
+            tokenizers.append(str(write_tokenizer(Path(folder), compared)))
+        for tokenizer in reversed(tokenizers):  # the growth below is the first one's
+            os.environ[_TOKENIZER] = tokenizer
+            print(f"{_cores()} cores, a tokenizer of {_tokenizer().vocab_size:,} ids\n")
+            print(f"{check_equal(compared)} conversations: the ids and masks of render_conversation\n")
+            print(compare(compared, 1 if options.small else options.turns), end="\n\n")
         print(grow(Path(folder), [n for n in (10**3, 10**4, 10**5, 10**6) if n < largest] + [largest]))
 
 
@@ -97,6 +108,21 @@ def write_file(path: Path, count: int, seed: int = 0) -> Path:
             messages = [{"role": role, "content": text(size * share)} for role, share in roles]
             file.write(json.dumps({"messages": messages}, ensure_ascii=False) + "\n")
     return path
+
+
+def write_tokenizer(folder: Path, path: Path) -> Path:
+    """A tokenizer with nanochat's splitting pattern: bytes, then the beginnings of the file's words, common ones first.
+
+    That is not how a vocabulary is trained, but as with a large one most words are one token. `folder`, where it lies.
+    """
+    words = Counter(word for text in islice(texts_of(path), 20_000) for word in re.findall(r" ?\w+| ?[^\w\s]+", text))
+    pieces = dict.fromkeys(bytes([byte]) for byte in range(256))
+    for word, _ in words.most_common():
+        data = word.encode()
+        pieces.update(dict.fromkeys(data[:end] for end in range(2, min(len(data), 40) + 1)))
+    ranks = {piece: rank for rank, piece in enumerate(islice(pieces, VOCABULARY))}
+    Tokenizer.from_ranks(ranks, NANOCHAT_PATTERN).save(folder / "tokenizer.pkl")
+    return folder
 
 
 def check_equal(path: Path, count: int = 1000) -> int:

@@ -32,21 +32,20 @@ def nests_too_deeply(value: Any) -> bool:
     return True
 
 
-def is_ordinary(messages: Any) -> bool:
-    """Whether these are messages of the common kind: texts only, nothing empty, right order, no other keys.
+def ordinary_contents(messages: Any) -> list[str] | None:
+    """The contents of messages of the common kind: texts only, nothing empty, right order, no other keys. Else None.
 
     The quick way for nearly every line of nearly every file; whatever is not ordinary goes through `judge`.
     """
     if type(messages) is not list or not messages:
-        return False
+        return None
     try:
-        return (
-            [message["role"] for message in messages] == _order(len(messages))
-            and set(map(len, messages)) == {2}
-            and all(map(str.strip, [message["content"] for message in messages]))  # a TypeError when one is no text
-        )
+        if [message["role"] for message in messages] != _order(len(messages)) or set(map(len, messages)) != {2}:
+            return None
+        contents = [message["content"] for message in messages]
+        return contents if all(map(str.strip, contents)) else None  # a TypeError when one is no text
     except (TypeError, KeyError):
-        return False
+        return None
 
 
 @lru_cache

@@ -19,6 +19,8 @@ from nanochat_core.file_kinds import REPAIR
 from nanochat_core.rendering import LONGEST_IN_A_BATCH, Rendering
 from nanochat_core.tokenizer import Tokenizer
 
+AT_ONCE = 200
+"""Conversations that are tokenized together: what was parsed still lies in the processor's cache."""
 FACTS = np.dtype([("line", "<u8"), ("tokens", "<u4"), ("supervised", "<u4"), ("cut", "?")])
 """Of one conversation: its line's first byte in the file; ids kept, those of them that count in the loss; whether more
 did not fit."""
@@ -129,7 +131,7 @@ class BlockReader:
     def _begin(self) -> None:
         self._block = Block(notes=self._lengths.notes)
         self._waiting: list[tuple[int, int, Messages, int]] = []
-        """Line, its first byte in the file, messages, bytes of their JSON: tokenizing all at once is faster."""
+        """Line, its first byte in the file, messages, bytes of their JSON: tokenizing many at once is faster."""
         self._ids: list[np.ndarray] = []
         self._starts: list[int] = []
 
@@ -142,6 +144,8 @@ class BlockReader:
         for line, raw in enumerate(io.BytesIO(lines.data), lines.line):
             self._take(line, 0, raw, at)
             at += len(raw)
+            if len(self._waiting) >= AT_ONCE:
+                self._tokenize()
         return self._end()
 
     def read_pieces(self, pieces: Iterable[Piece], is_spread: bool) -> Iterator[Block]:
@@ -170,8 +174,8 @@ class BlockReader:
 
     def _tokenize(self) -> None:
         """Tokenize what waits, all at once, and note what is found."""
-        block, wanted = self._block, self.wanted
-        for (line, at, messages, size), ids in zip(self._waiting, self._ids_of(self._waiting)):
+        block, wanted, waiting, self._waiting = self._block, self.wanted, self._waiting, []
+        for (line, at, messages, size), ids in zip(waiting, self._ids_of(waiting)):
             fault = self._fault(messages, size, ids)
             if fault is not None:
                 block.problems.append((line, fault))
@@ -228,9 +232,7 @@ class BlockReader:
         sizes = np.array([len(ids) for ids in self._ids])
         facts["line"], facts["cut"], facts["tokens"] = self._starts, sizes > limit, np.minimum(sizes, limit)
         ids = np.concatenate([ids[:limit] for ids in self._ids] if facts["cut"].any() else self._ids)
-        starts = np.cumsum(facts["tokens"], dtype=np.intp) - facts["tokens"]
-        # <|bos|>, the first of each, is no target and is not in the mask.
-        facts["supervised"] = np.add.reduceat(self._rendering.mask(ids), starts.astype(np.intp), dtype=np.uint32)
+        facts["supervised"] = self._rendering.supervised(ids, facts["tokens"])
         return ids, facts
 
 

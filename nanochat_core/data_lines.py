@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from nanochat_core.conversation_rules import UNUSED_KEYS, is_ordinary, judge, nests_too_deeply, surrogate_faults
+from nanochat_core.conversation_rules import UNUSED_KEYS, judge, nests_too_deeply, ordinary_contents, surrogate_faults
 from nanochat_core.data_report import Fault, quoted
 from nanochat_core.file_kinds import REPAIR
 from nanochat_core.files import write_atomically
@@ -33,7 +33,8 @@ def judge_line(data: bytes, column: int = 0) -> tuple[list[Messages], list[Fault
         judged, faults = _judge_all(read_several(text) if fault.kind in SEVERAL else [])
         return judged, [fault, *faults], line
     messages = value.get("messages") if type(value) is dict else value
-    if is_ordinary(messages) and not _is_suspicious(text, value, messages):
+    contents = ordinary_contents(messages)
+    if contents is not None and not _is_suspicious(text, value, contents):
         return [messages], [], 0
     if isinstance(value, dict | list) and nests_too_deeply(value):
         return [], [TOO_DEEP], 0
@@ -114,16 +115,16 @@ def _is_conversation(item: Any) -> bool:
     return isinstance(item, dict) and ("messages" in item or recognise(item) is not None)
 
 
-def _is_suspicious(text: str, value: Any, messages: Messages) -> bool:
+def _is_suspicious(text: str, value: Any, contents: list[str]) -> bool:
     """Whether an ordinary conversation's JSON may hide repeated keys or half characters, which parsing has swallowed.
 
     A key occurs in quotes as often as there are messages, unless it is repeated, or is itself somebody's text, or is
     written with escapes: those go the slow way, which decides. Half characters are written as \\ud800 to \\udfff.
     """
-    count = len(messages)
+    count = len(contents)
     # No quotes but those around "messages", "role", "content" and what they hold: no other keys.
     if text.count('"') == 8 * count + 2 * (type(value) is dict) and (
-        all(message["content"].isascii() for message in messages) or "\\u" not in text
+        all(map(str.isascii, contents)) or "\\u" not in text
     ):
         return False
     return (

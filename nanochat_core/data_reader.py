@@ -18,7 +18,7 @@ BOM = b"\xef\xbb\xbf"
 _CHUNK_BYTES = 1 << 20
 
 BLOCK_BYTES = 1 << 20
-"""A file of lines is read in blocks of about this size: a quarter of a second's work for a tokenizer."""
+"""A file of lines is read in blocks of about this size: a few hundredths of a second's work."""
 
 
 class Piece(NamedTuple):

@@ -64,6 +64,12 @@ class Rendering:
         mask[marks] = self._trained[which]
         return mask
 
+    def supervised(self, ids: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+        """How many tokens the model is trained to say in each of the conversations, `sizes` ids each, after another."""
+        starts = np.cumsum(sizes, dtype=np.intp) - sizes
+        # <|bos|>, the first of each, is no target and is not in the mask.
+        return np.add.reduceat(self.mask(ids), starts.astype(np.intp), dtype=np.uint32)
+
     def _together(self, texts: list[str]) -> list[np.ndarray] | None:
         """One encoding for all, cut at each <|bos|>. None when the tokenizer refuses: which one it was is not known."""
         try:
@@ -103,9 +109,10 @@ def _marked_up(messages: Messages) -> str | None:
                 return None
             parts += content.count("<|")
     text = _frame(len(contents)) % tuple(contents)
+    if len(text) > LONGEST_IN_A_BATCH:
+        return None
     marks = 1 + 2 * len(contents) + parts
-    is_safe = text.count("<") == marks or text.count("<|") == marks  # the first is five times as fast
-    return text if is_safe and len(text) <= LONGEST_IN_A_BATCH else None
+    return text if "<" not in "".join(contents) or text.count("<|") == marks else None  # counting takes twenty times
 
 
 @lru_cache

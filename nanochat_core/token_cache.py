@@ -31,10 +31,11 @@ LARGEST_CACHE = 20 << 30
 
 _DAY = 24 * 3600.0
 _SOURCES = (
-    *("conversation_length", "conversation_rules", "data_block", "data_lines", "data_reader", "data_survey"),
-    *("file_kinds", "importers", "json_faults", "rendering", "token_file", "tokenizer"),
+    *("compiled_encoding.py", "conversation_length.py", "conversation_rules.py", "data_block.py", "data_lines.py"),
+    *("data_reader.py", "data_survey.py", "file_kinds.py", "importers.py", "json_faults.py", "rendering.py"),
+    *("token_file.py", "tokenizer.py", "c/merges.h", "c/pieces.h", "c/tokenize.c"),
 )
-"""The modules that decide what is accepted and what the ids are."""
+"""The code that decides what is accepted and what the ids are."""
 
 
 def cache_dir() -> Path:
@@ -131,7 +132,7 @@ def _key(head: bytes, size: int, tokenizer: Tokenizer, max_seq_len: int) -> str:
     data's SHA-256; before there is anything, a large file need not be read twice.
     """
     facts = [hashlib.sha256(head).hexdigest(), str(size), tokenizer.fingerprint(), str(max_seq_len)]
-    facts += [tiktoken.__version__, *(sha256_of(Path(__file__).with_name(f"{name}.py")) for name in _SOURCES)]
+    facts += [tiktoken.__version__, *(sha256_of(Path(__file__).parent / name) for name in _SOURCES)]
     return hashlib.sha256("\n".join(facts).encode()).hexdigest()
 
 

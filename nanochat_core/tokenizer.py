@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import tiktoken
 
+from nanochat_core.compiled_encoding import CompiledEncoding
 from nanochat_core.files import write_atomically
 from nanochat_core.tokenizer_file import REMEDY, SPECIAL_TOKENS, EncodingState, checked_state, read_tokenizer_file
 
@@ -56,6 +57,9 @@ class Tokenizer:
         self.vocab_size = len(self._pieces)
         self.special_ids = frozenset(self._special.values())
         self.bos = self.special("<|bos|>")
+        self._compiled = CompiledEncoding(
+            state.pattern, self._pieces[: len(state.ranks)], self._pieces[len(state.ranks) :]
+        )
         for probe in _PROBES:
             if self.decode(self.encode(probe)) != probe:
                 raise ValueError("its splitting pattern loses a part of the text")
@@ -119,6 +123,9 @@ class Tokenizer:
 
         ValueError when the splitting pattern fails. The parts between special tokens are encoded each for itself.
         """
+        ids = self._compiled.encode(text)
+        if ids is not None:
+            return ids
         return _guarded(self._encoding.encode_to_numpy, text, allowed_special="all")
 
     def fingerprint(self) -> str:

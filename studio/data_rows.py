@@ -5,7 +5,6 @@ A row's id is its place in `data`; `order` says which rows are in the dataset, a
 """
 
 import json
-import sys
 from array import array
 from collections.abc import Iterable
 from typing import Any
@@ -16,7 +15,7 @@ from nanochat_core.conversation_length import LengthCheck
 from nanochat_core.conversation_rules import texts
 from nanochat_core.data_lines import Messages, judge_line
 from nanochat_core.data_report import Fault
-from nanochat_core.tokenizer import Tokenizer
+from nanochat_core.rendering import Rendering
 
 LENGTH_KINDS = ("too_long", "nothing_to_learn", "cannot_be_tokenized")
 UNKNOWN = -1
@@ -133,23 +132,28 @@ class Rows:
 
     # Counting
 
-    def count(self, row: int, tokenizer: Tokenizer, max_seq_len: int) -> None:
-        """Find the row's tokens, and whether they fit, exactly as the training does."""
-        messages = self.messages(row)
-        self.length_faults.pop(row, None)
-        if messages is None:
-            return
-        try:
-            ids, mask = tokenizer.render_conversation(messages, max_tokens=sys.maxsize)
-        except ValueError as error:
-            message = f"The tokenizer refuses this conversation: {error}"
-            self.length_faults[row] = Fault("error", "cannot_be_tokenized", message, "Shorten that text.")
-            self.tokens[row], self.trained[row] = 0, 0
-            return
-        self.tokens[row], self.trained[row] = len(ids), sum(mask[1:max_seq_len])
-        if len(ids) > max_seq_len:
-            if fault := LengthCheck(tokenizer, max_seq_len).fault(messages, len(self.data[row])):
-                self.length_faults[row] = fault
+    def count(self, rows: Iterable[int], rendering: Rendering, max_seq_len: int) -> None:
+        """Find the rows' tokens, and whether they fit, exactly as the training does."""
+        counted = [(row, messages) for row in rows if (messages := self.messages(row)) is not None]
+        kept: list[tuple[int, np.ndarray]] = []
+        for (row, messages), ids in zip(counted, rendering.ids([messages for _, messages in counted])):
+            self.length_faults.pop(row, None)
+            if isinstance(ids, ValueError):
+                message = f"The tokenizer refuses this conversation: {ids}"
+                self.length_faults[row] = Fault("error", "cannot_be_tokenized", message, "Shorten that text.")
+                self.tokens[row], self.trained[row] = 0, 0
+                continue
+            self.tokens[row] = len(ids)
+            kept.append((row, ids[:max_seq_len]))
+            if len(ids) > max_seq_len:
+                fault = LengthCheck(rendering.tokenizer, max_seq_len).fault(messages, len(self.data[row]))
+                if fault is not None:
+                    self.length_faults[row] = fault
+        if kept:
+            sizes = np.array([len(ids) for _, ids in kept])
+            trained = rendering.supervised(np.concatenate([ids for _, ids in kept]), sizes)
+            for (row, _), tokens in zip(kept, trained.tolist()):
+                self.trained[row] = tokens
 
 
 def _hashable(content: Any) -> Any:

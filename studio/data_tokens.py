@@ -6,13 +6,14 @@ from functools import lru_cache
 from weakref import WeakKeyDictionary
 
 from nanochat_core.paths import default_model, find_model, list_models
+from nanochat_core.rendering import Rendering
 from nanochat_core.tokenizer import Tokenizer
 from studio.data_rows import UNKNOWN, Rows
 from studio.data_session import Session
 
 AT_ONCE = 2_000
 """Rows that are counted before the page is shown (about a second)."""
-_CHUNK = 50
+_CHUNK = 200
 
 
 def tokenizer_names() -> list[str]:
@@ -44,7 +45,7 @@ class Counter:
 
     def start(self, session: Session, model: str, max_seq_len: int) -> None:
         """Count all rows that are not counted; all of them anew when the model or the length is another one."""
-        tokenizer = tokenizer_of(model)
+        rendering = Rendering(tokenizer_of(model))
         with session.lock:
             if (model, max_seq_len) != (self.model, self.max_seq_len):
                 self.model, self.max_seq_len = model, max_seq_len
@@ -52,22 +53,20 @@ class Counter:
                 forget(session.rows)
             waiting = uncounted(session.rows)
             if len(waiting) <= AT_ONCE:
-                for row in waiting:
-                    session.rows.count(row, tokenizer, max_seq_len)
+                session.rows.count(waiting, rendering, max_seq_len)
             elif self._thread is None or not self._thread.is_alive():
-                arguments = (session, tokenizer, waiting, self._run)
+                arguments = (session, rendering, waiting, self._run)
                 self._thread = threading.Thread(target=self._count, args=arguments, name="count tokens", daemon=True)
                 self._thread.start()
 
-    def _count(self, session: Session, tokenizer: Tokenizer, waiting: list[int], run: int) -> None:
+    def _count(self, session: Session, rendering: Rendering, waiting: list[int], run: int) -> None:
         """In small pieces, so that a click never waits for the lock."""
         for start in range(0, len(waiting), _CHUNK):
             with session.lock:
                 if run != self._run:
                     return  # another model: the next `start` begins anew
-                for row in waiting[start : start + _CHUNK]:
-                    if session.rows.tokens[row] == UNKNOWN:
-                        session.rows.count(row, tokenizer, self.max_seq_len)
+                rows = [row for row in waiting[start : start + _CHUNK] if session.rows.tokens[row] == UNKNOWN]
+                session.rows.count(rows, rendering, self.max_seq_len)
             time.sleep(0.0005)  # a lock is not fair: without a pause whoever clicks would wait until the end
 
     def wait(self) -> None:

@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from nanochat_core import data_reader
-from nanochat_core.conversation_rules import is_ordinary, judge
+from nanochat_core.conversation_rules import judge, ordinary_contents
 from nanochat_core.conversations import check, load_conversations, save_conversations
 from nanochat_core.data_lines import judge_line, to_line
 from nanochat_core.data_reader import Layout, Piece
@@ -142,7 +142,7 @@ def test_conversations_come_back_as_they_were_saved(saved):
 @given(VALUES)
 def test_the_quick_way_agrees_with_the_rules(value):
     messages = value.get("messages") if isinstance(value, dict) else value
-    if is_ordinary(messages):
+    if ordinary_contents(messages) is not None:
         judged, faults = judge(value)
         assert judged == [{"role": message["role"], "content": message["content"]} for message in messages]
         assert {fault.kind for fault in faults} <= {"unused_key"}

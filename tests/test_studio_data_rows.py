@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from nanochat_core.batches import render, split
 from nanochat_core.conversations import check
+from nanochat_core.rendering import Rendering
 from studio import data_index
 from studio.data_index import Query, find, page
 from studio.data_overview import histogram, overview, overview_html
@@ -41,8 +42,7 @@ BAD = [
 
 def rows_of(lines, tokenizer=None, max_seq_len=64):
     rows = Rows((number, text.encode()) for number, text in enumerate(lines, 1))
-    for row in rows.order:
-        rows.count(row, tokenizer or tiny_tokenizer(), max_seq_len)
+    rows.count(rows.order, Rendering(tokenizer or tiny_tokenizer()), max_seq_len)
     return rows
 
 

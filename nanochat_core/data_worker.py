@@ -4,6 +4,7 @@ It ends when its stdin does, and so never outlives the process that started it.
 """
 
 import gc
+import logging
 import os
 import pickle
 import sys
@@ -15,6 +16,7 @@ def main() -> None:
     """Read blocks until there are no more."""
     source, sink = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever is printed must not stand among the results
+    logging.getLogger("nanochat_core.native").disabled = True  # what is missing the parent has said, once
     gc.disable()  # nothing here refers to itself, and looking for what does costs 3 %
     try:
         reader = BlockReader(pickle.load(source))

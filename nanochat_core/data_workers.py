@@ -17,9 +17,10 @@ from queue import SimpleQueue
 from nanochat_core.data_block import Block, Wanted
 from nanochat_core.data_reader import LineBlock
 from nanochat_core.detached import independent_environment
+from nanochat_core.native import library
 
 BYTES_A_WORKER = 16 << 20
-"""So much of a file is worth a process: it takes a second to read, and the process a third of a second to start."""
+"""So much of a file is worth a process: it takes half a second to read, and the process a third of one to start."""
 _MOST = 32
 """Each needs about 70 MB of memory."""
 
@@ -36,6 +37,7 @@ def read_in_workers(blocks: Iterable[LineBlock], wanted: Wanted, count: int) -> 
 
     Few blocks are under way at a time. ValueError when a worker ends before its time. To be closed, which ends them.
     """
+    library("tokenize")  # built, or said that it cannot be, here and once
     waiting: deque[tuple[int, Future[Block]]] = deque()
     with contextlib.ExitStack() as stack:
         pool = ThreadPoolExecutor(count, "data-worker")  # its threads only wait for the processes

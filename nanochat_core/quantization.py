@@ -4,11 +4,14 @@ Each row of a matrix is rounded to multiples of its largest element / 127; the p
 embedding tables, of which a token reads one row, stay in bf16, and the few learned scalars and gates as they are.
 """
 
+import contextlib
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nanochat_core.huge_pages import HugePages, forget_pages
+from nanochat_core.huge_pages import HugePages
+from nanochat_core.mapped_files import MappedReader
 from nanochat_core.model import GPT, Linear
 
 PIECE_BYTES = 1 << 20
@@ -18,16 +21,12 @@ PIECE_BYTES = 1 << 20
 class Int8Linear(nn.Module):
     """A matrix without bias, in eight bits: `weight` int8 (outputs, inputs) times `scales` fp32 (outputs,)."""
 
-    def __init__(self, weight: Tensor, memory: HugePages, mapped: bool):
-        """Of a float matrix (outputs, inputs), which is read once, a piece at a time, and then given up if `mapped`."""
+    def __init__(self, weight: Tensor, memory: HugePages, reader: MappedReader | None):
+        """Of a float matrix (outputs, inputs), which is read once, a piece at a time; by `reader` if it is mapped."""
         super().__init__()
         rounded, scales = memory.zeros(weight.shape, torch.int8), torch.empty(len(weight))
-        for rows in _pieces(weight):
-            piece = weight[rows].float()
-            scales[rows] = piece.abs().amax(1).clamp(min=1e-30) / 127
-            rounded[rows] = (piece / scales[rows, None]).round_()
-            if mapped:
-                forget_pages(weight[rows])
+        for rows, block in reader.blocks(weight) if reader else [(slice(None), weight)]:
+            _round(block, rounded[rows], scales[rows])
         self.weight = nn.Parameter(rounded, requires_grad=False)
         self.register_buffer("scales", scales)
 
@@ -40,18 +39,27 @@ class Int8Linear(nn.Module):
 def quantize_int8(model: GPT, mapped: bool = False) -> GPT:
     """Round the matrices of a model on a CPU to eight bits, in place, for inference only. Returns the model.
 
-    `mapped`: they are mapped from a file, whose pages need not stay in memory.
+    `mapped`: they are mapped from a file and were never written to, so that they are read from there.
     """
     assert model.device.type == "cpu"
     memory = HugePages()
-    for owner in list(model.modules()):
-        for name, module in list(owner.named_children()):
-            if isinstance(module, Linear) and not name.endswith("gate"):
-                setattr(owner, name, Int8Linear(module.weight.detach(), memory, mapped))
-            elif isinstance(module, nn.Embedding):
-                module.weight = nn.Parameter(module.weight.detach().bfloat16(), requires_grad=False)
+    with MappedReader() if mapped else contextlib.nullcontext() as reader:
+        for owner in list(model.modules()):
+            for name, module in list(owner.named_children()):
+                if isinstance(module, Linear) and not name.endswith("gate"):
+                    setattr(owner, name, Int8Linear(module.weight.detach(), memory, reader))
+                elif isinstance(module, nn.Embedding):
+                    module.weight = nn.Parameter(module.weight.detach().bfloat16(), requires_grad=False)
     model.decoder = None  # it knows the former modules
     return model.requires_grad_(False)
+
+
+def _round(matrix: Tensor, rounded: Tensor, scales: Tensor) -> None:
+    """Write the rows of `matrix` in eight bits, and the scale of each: a piece at a time, which stays in the cache."""
+    for rows in _pieces(matrix):
+        piece = matrix[rows].float()
+        scales[rows] = piece.abs().amax(1).clamp(min=1e-30) / 127
+        rounded[rows] = (piece / scales[rows, None]).round_()
 
 
 def _pieces(weight: Tensor) -> list[slice]:

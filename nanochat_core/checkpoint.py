@@ -88,15 +88,15 @@ def build_model(
     config: GPTConfig,
     weights: dict[str, Tensor],
     device: torch.device,
-    dtype: torch.dtype,
+    dtype: torch.dtype | None,
     compute_dtype: torch.dtype,
     *,
     mapped: bool = False,
 ) -> GPT:
-    """A model on `device` with every parameter as `dtype`. `weights`, from `read_weights`, are emptied on the way.
+    """A model on `device` with every parameter as `dtype`; None keeps each one's own. Empties `weights` on the way.
 
-    Tensor by tensor, onto a model without storage, so that there is never a second copy of the weights. On a
-    CPU the matrices come to lie in huge pages. A table that already has the dtype stays the file's mapping: only
+    They are those of `read_weights`. Tensor by tensor, onto a model without storage, so that there is never a second
+    copy of the weights. On a CPU the matrices come to lie in huge pages. A table that already has the dtype stays the file's mapping: only
     the rows that are looked up are ever read, and an optimizer's change to one is private to this process. So does
     everything that has the dtype when `mapped`: for a model whose weights are read once.
     """
@@ -109,8 +109,9 @@ def build_model(
         for name in expected:
             owner, _, leaf = name.rpartition(".")
             stored = weights.pop(name)
-            keep = device.type == "cpu" and stored.dtype == dtype and (mapped or is_table(name))
-            tensor = stored if keep else _placed(stored, device, dtype, memory, reader)
+            held = dtype or stored.dtype
+            keep = device.type == "cpu" and stored.dtype == held and (mapped or is_table(name))
+            tensor = stored if keep else _placed(stored, device, held, memory, reader)
             setattr(model.get_submodule(owner), leaf, torch.nn.Parameter(tensor))
     weights.clear()  # rotary tables of old files
     return model
@@ -166,8 +167,7 @@ def build_for_inference(
     if dtype != torch.int8:
         model = build_model(config, weights, device, dtype or best, compute_dtype=dtype or best)
     elif device.type == "cpu":
-        held = weights["lm_head.weight"].dtype
-        model = quantize_int8(build_model(config, weights, device, held, best, mapped=True), mapped=True)
+        model = quantize_int8(build_model(config, weights, device, None, best, mapped=True), mapped=True)
     else:
         raise ValueError(f"Weights in int8 are for a CPU, and this is {device.type}. Take bfloat16.")
     return model.eval().requires_grad_(False)

@@ -96,9 +96,9 @@ def build_model(
     """A model on `device` with every parameter as `dtype`; None keeps each one's own. Empties `weights` on the way.
 
     They are those of `read_weights`. Tensor by tensor, onto a model without storage, so that there is never a second
-    copy of the weights. On a CPU the matrices come to lie in huge pages. A table that already has the dtype stays the file's mapping: only
-    the rows that are looked up are ever read, and an optimizer's change to one is private to this process. So does
-    everything that has the dtype when `mapped`: for a model whose weights are read once.
+    copy of the weights. On a CPU the matrices come to lie in huge pages. A table that already has the dtype stays the
+    file's mapping: only the rows that are looked up are ever read, and an optimizer's change to one is private to this
+    process. So does everything that has the dtype when `mapped`: for a model whose weights are read once.
     """
     with torch.device("meta"):
         model = GPT(config, compute_dtype)

@@ -29,6 +29,14 @@ class Linear(nn.Linear):
         return self.kept if self.kept is not None else self.weight.detach().to(dtype)
 
 
+class Embedding(nn.Embedding):
+    """A table of which a token looks up one row."""
+
+    def reset_parameters(self) -> None:
+        if not self.weight.is_meta:  # for nothing to fill torch would import its compiler: 1 to 2 s
+            super().reset_parameters()
+
+
 class Attention(nn.Module):
     """Causal self-attention up to its last matrix, c_proj: rotary positions first, then the norm of q and k."""
 

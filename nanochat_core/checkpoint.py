@@ -14,14 +14,14 @@ from torch import Tensor
 
 from nanochat_core.files import sha256_of, write_atomically, write_json
 from nanochat_core.generations import detect_generation, is_table
-from nanochat_core.huge_pages import HugePages, forget_pages
+from nanochat_core.huge_pages import HugePages
+from nanochat_core.mapped_files import MappedReader
 from nanochat_core.model import GPT, GPTConfig
 from nanochat_core.paths import find_model, meta_path, weights_path
 from nanochat_core.quantization import quantize_int8
 from nanochat_core.tokenizer import Tokenizer
 
 COMPILED_PREFIX = "_orig_mod."  # torch.compile leaves it in the names
-COPY_BYTES = 32 << 20
 SMALL_BYTES = 1 << 30
 """Up to this size in fp32 a model is kept in fp32 on a CPU: exact, and fast without bf16 instructions."""
 
@@ -88,46 +88,48 @@ def build_model(
     config: GPTConfig,
     weights: dict[str, Tensor],
     device: torch.device,
-    dtype: torch.dtype,
+    dtype: torch.dtype | None,
     compute_dtype: torch.dtype,
     *,
     mapped: bool = False,
 ) -> GPT:
-    """A model on `device` with every parameter as `dtype`. `weights`, from `read_weights`, are emptied on the way.
+    """A model on `device` with every parameter as `dtype`; None keeps each one's own. Empties `weights` on the way.
 
-    Tensor by tensor, onto a model without storage, so that there is never a second copy of the weights. On a
-    CPU the matrices come to lie in huge pages. A table that already has the dtype stays the file's mapping: only
-    the rows that are looked up are ever read, and an optimizer's change to one is private to this process. So does
-    everything that has the dtype when `mapped`: for a model whose weights are read once.
+    They are those of `read_weights`. Tensor by tensor, onto a model without storage, so that there is never a second
+    copy of the weights. On a CPU the matrices come to lie in huge pages. A table that already has the dtype stays the
+    file's mapping: only the rows that are looked up are ever read, and an optimizer's change to one is private to this
+    process. So does everything that has the dtype when `mapped`: for a model whose weights are read once.
     """
     with torch.device("meta"):
         model = GPT(config, compute_dtype)
     expected = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
     _check_names(expected, weights)
     memory = HugePages()
-    for name in expected:
-        owner, _, leaf = name.rpartition(".")
-        stored = weights.pop(name)
-        keep = device.type == "cpu" and stored.dtype == dtype and (mapped or is_table(name))
-        tensor = stored if keep else _placed(stored, device, dtype, memory)
-        setattr(model.get_submodule(owner), leaf, torch.nn.Parameter(tensor))
+    with MappedReader() as reader:
+        for name in expected:
+            owner, _, leaf = name.rpartition(".")
+            stored = weights.pop(name)
+            held = dtype or stored.dtype
+            keep = device.type == "cpu" and stored.dtype == held and (mapped or is_table(name))
+            tensor = stored if keep else _placed(stored, device, held, memory, reader)
+            setattr(model.get_submodule(owner), leaf, torch.nn.Parameter(tensor))
     weights.clear()  # rotary tables of old files
     return model
 
 
-def _placed(stored: Tensor, device: torch.device, dtype: torch.dtype, memory: HugePages) -> Tensor:
-    """A copy of a mapped tensor on `device` as `dtype`, a piece at a time: its pages are given back as it goes.
-
-    Otherwise the largest table would be there twice, and in the file's dtype, while it is copied.
-    """
-    if device.type == "cpu":
-        target = memory.zeros(stored.shape, dtype)
-    else:
+def _placed(
+    stored: Tensor, device: torch.device, dtype: torch.dtype, memory: HugePages, reader: MappedReader
+) -> Tensor:
+    """A copy of a mapped tensor on `device` as `dtype`, converted a block at a time: never a second copy of it all."""
+    if device.type != "cpu":
         target = torch.empty_like(stored, dtype=dtype, device=device)
-    rows = max(1, COPY_BYTES // stored[0].nbytes)
-    for old, new in zip(stored.split(rows), target.split(rows)):
-        new.copy_(old)
-        forget_pages(old)
+    else:
+        target = memory.zeros(stored.shape, dtype)
+        if stored.dtype == dtype:
+            reader.fill(target, stored)
+            return target
+    for rows, block in reader.blocks(stored):
+        target[rows].copy_(block)
     return target
 
 
@@ -165,8 +167,7 @@ def build_for_inference(
     if dtype != torch.int8:
         model = build_model(config, weights, device, dtype or best, compute_dtype=dtype or best)
     elif device.type == "cpu":
-        held = weights["lm_head.weight"].dtype
-        model = quantize_int8(build_model(config, weights, device, held, best, mapped=True), mapped=True)
+        model = quantize_int8(build_model(config, weights, device, None, best, mapped=True), mapped=True)
     else:
         raise ValueError(f"Weights in int8 are for a CPU, and this is {device.type}. Take bfloat16.")
     return model.eval().requires_grad_(False)

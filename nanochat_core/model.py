@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from nanochat_core.attention import Layout
 from nanochat_core.batches import Batch
-from nanochat_core.blocks import Block, Context, Linear, pick
+from nanochat_core.blocks import Block, Context, Embedding, Linear, pick
 from nanochat_core.cache import KVCache
 from nanochat_core.decoding import DecodeStep, decode_step
 from nanochat_core.functions import NORM_EPSILON, lookup, norm
@@ -36,7 +36,7 @@ class GPT(nn.Module):
         self.compute_dtype = compute_dtype
         self.transformer = nn.ModuleDict(
             {
-                "wte": nn.Embedding(config.vocab_rows, config.n_embd),
+                "wte": Embedding(config.vocab_rows, config.n_embd),
                 "h": nn.ModuleList(Block(config, layer) for layer in range(config.n_layer)),
             }
         )
@@ -47,7 +47,7 @@ class GPT(nn.Module):
         if self.generation.value_gate_width:
             layers = [layer for layer in range(config.n_layer) if config.has_value_embedding(layer)]
             width = config.n_kv_head * config.head_dim
-            self.value_embeds = nn.ModuleDict({str(layer): nn.Embedding(config.vocab_rows, width) for layer in layers})
+            self.value_embeds = nn.ModuleDict({str(layer): Embedding(config.vocab_rows, width) for layer in layers})
         if self.generation.has_smear:
             self.smear_gate = Linear(24, 1)
             self.smear_lambda = nn.Parameter(torch.zeros(1))

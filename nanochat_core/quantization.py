@@ -4,30 +4,27 @@ Each row of a matrix is rounded to multiples of its largest element / 127; the p
 embedding tables, of which a token reads one row, stay in bf16, and the few learned scalars and gates as they are.
 """
 
+import contextlib
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nanochat_core.huge_pages import HugePages, forget_pages
+from nanochat_core.huge_pages import HugePages
+from nanochat_core.mapped_files import MappedReader
 from nanochat_core.model import GPT, Linear
 
 PIECE_BYTES = 1 << 20
-"""Of weights that are rounded, or turned back into floats for torch, at once."""
+"""Of weights that are turned back into floats for torch at once."""
+ROUNDED_BYTES = 4 << 20
+"""Of floats that are rounded at once."""
 
 
 class Int8Linear(nn.Module):
     """A matrix without bias, in eight bits: `weight` int8 (outputs, inputs) times `scales` fp32 (outputs,)."""
 
-    def __init__(self, weight: Tensor, memory: HugePages, mapped: bool):
-        """Of a float matrix (outputs, inputs), which is read once, a piece at a time, and then given up if `mapped`."""
+    def __init__(self, rounded: Tensor, scales: Tensor):
         super().__init__()
-        rounded, scales = memory.zeros(weight.shape, torch.int8), torch.empty(len(weight))
-        for rows in _pieces(weight):
-            piece = weight[rows].float()
-            scales[rows] = piece.abs().amax(1).clamp(min=1e-30) / 127
-            rounded[rows] = (piece / scales[rows, None]).round_()
-            if mapped:
-                forget_pages(weight[rows])
         self.weight = nn.Parameter(rounded, requires_grad=False)
         self.register_buffer("scales", scales)
 
@@ -40,20 +37,44 @@ class Int8Linear(nn.Module):
 def quantize_int8(model: GPT, mapped: bool = False) -> GPT:
     """Round the matrices of a model on a CPU to eight bits, in place, for inference only. Returns the model.
 
-    `mapped`: they are mapped from a file, whose pages need not stay in memory.
+    `mapped`: they are mapped from a file and were never written to, so that they are read from there.
     """
     assert model.device.type == "cpu"
-    memory = HugePages()
-    for owner in list(model.modules()):
-        for name, module in list(owner.named_children()):
-            if isinstance(module, Linear) and not name.endswith("gate"):
-                setattr(owner, name, Int8Linear(module.weight.detach(), memory, mapped))
-            elif isinstance(module, nn.Embedding):
-                module.weight = nn.Parameter(module.weight.detach().bfloat16(), requires_grad=False)
+    with MappedReader() if mapped else contextlib.nullcontext() as reader:
+        rounding = _Rounding(HugePages(), reader)
+        for owner in list(model.modules()):
+            for name, module in list(owner.named_children()):
+                if isinstance(module, Linear) and not name.endswith("gate"):
+                    setattr(owner, name, rounding.of(module.weight.detach()))
+                elif isinstance(module, nn.Embedding):
+                    module.weight = nn.Parameter(module.weight.detach().bfloat16(), requires_grad=False)
     model.decoder = None  # it knows the former modules
     return model.requires_grad_(False)
 
 
-def _pieces(weight: Tensor) -> list[slice]:
-    rows = max(1, PIECE_BYTES // (4 * weight.shape[1]))
+class _Rounding:
+    """Rounds one matrix after the other, each read once, a piece at a time, which stays in the processor's cache."""
+
+    def __init__(self, memory: HugePages, reader: MappedReader | None):
+        self._memory, self._reader = memory, reader
+        # Kept: given back and asked for again, pieces of this size leave holes in malloc's heap, 650 MB of them at d32.
+        self._floats = torch.empty(ROUNDED_BYTES // 4)
+
+    def of(self, matrix: Tensor) -> Int8Linear:
+        rounded, scales = self._memory.zeros(matrix.shape, torch.int8), torch.empty(len(matrix))
+        for rows, block in self._reader.blocks(matrix) if self._reader else [(slice(None), matrix)]:
+            self._round(block, rounded[rows], scales[rows])
+        return Int8Linear(rounded, scales)
+
+    def _round(self, matrix: Tensor, rounded: Tensor, scales: Tensor) -> None:
+        for rows in _pieces(matrix, ROUNDED_BYTES):
+            stored = matrix[rows]
+            piece = self._floats[: stored.numel()].view(stored.shape).copy_(stored)
+            largest = torch.maximum(piece.amax(1), -piece.amin(1))
+            scales[rows] = largest.clamp_(min=1e-30).div_(127)
+            rounded[rows] = piece.div_(scales[rows, None]).round_()
+
+
+def _pieces(weight: Tensor, size: int = PIECE_BYTES) -> list[slice]:
+    rows = max(1, size // (4 * weight.shape[1]))
     return [slice(begin, begin + rows) for begin in range(0, len(weight), rows)]

@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from studio import chat_correct, html, visitor_limits
+from studio import chat_correct, chat_precision, html, visitor_limits
 from studio.access import for_visitors, is_visitor
 from studio.chat_code import chat_code
 from studio.chat_models import choices, defaults, key_of
@@ -35,8 +35,8 @@ STREAM = (
 )
 """What a reply changes, in the order of the outputs."""
 
-SETTINGS = ("both", "model_0", "model_1", "system", "temperature", "top_k", "max_tokens", "seed")
-"""What a reply needs to know, in the order of the inputs."""
+SETTINGS = ("both", "model_0", "model_1", "system", "temperature", "top_k", "max_tokens", "precision", "seed")
+"""What a reply needs to know, in the order of the inputs; the seed comes last."""
 
 TOOL_INFO = (
     "<|python_start|> and <|python_end|> frame what the calculator is asked, "
@@ -89,9 +89,9 @@ class ChatHandlers:
     def _answered(self, chat: Chat, text: str, replaced: int | None, settings: tuple) -> Iterator[tuple[Update, ...]]:
         values = dict(zip(SETTINGS, settings, strict=True))
         models = {side: values[f"model_{side}"] for side in SIDES if side == 0 or values["both"]}
-        sampling = _sampling(values)
+        sampling, dtype = _sampling(values), chat_precision.dtype_of(values["precision"])
         chat.settings = values
-        answers = self.replies.answer(chat, text, replaced, models, sampling)
+        answers = self.replies.answer(chat, text, replaced, models, sampling, dtype)
         first = next(answers)
         shown = {"box": "", "said": "", "editing": None, "picked": None, "seed": values["seed"], "chat_id": chat.id}
         yield _stream(send=gr.Button(visible=False), stop=gr.Button(visible=True), **shown, **_sides(chat, first))
@@ -116,6 +116,7 @@ class ChatHandlers:
         values = {**dict(zip(SETTINGS, settings, strict=True)), **chat.settings}
         models = self._there(values["model_0"], values["model_1"])
         values["model_0"], values["model_1"] = models
+        values["precision"] = chat_precision.offered(values["precision"])
         code = self.code(chat.id, *[values[name] for name in SETTINGS])
         values["model_0"], values["model_1"] = _menus(models)
         about = [self.about(value) for value in models]
@@ -176,9 +177,9 @@ class ChatHandlers:
         return f'<p class="chat-facts" role="status">{html.escape(text)}</p>'
 
     @for_visitors
-    def load(self, value: str | None) -> Iterator[str]:
+    def load(self, value: str | None, precision: str | None = None) -> Iterator[str]:
         """Load a model, showing how far it is."""
-        loading = Working(lambda report: self.models.load(*key_of(value), report))
+        loading = Working(lambda report: self.models.load(*key_of(value), report, chat_precision.dtype_of(precision)))
         yield from loading
         try:
             loading.result()
@@ -200,7 +201,9 @@ class ChatHandlers:
         """The nanochat_core calls that give the same replies."""
         values = dict(zip(SETTINGS, settings, strict=True))
         models = [values["model_0"], values["model_1"]][: 2 if values["both"] else 1]
-        return chat_code(Chat.load(chat_id or Chat.new_id()), models, _numbers(values))
+        precision = values["precision"]
+        dtype = None if precision == chat_precision.AUTOMATIC else precision
+        return chat_code(Chat.load(chat_id or Chat.new_id()), models, _numbers(values), dtype)
 
     # Correcting
 

@@ -55,11 +55,13 @@ class Replies:
         replaced: int | None,
         models: Mapping[int, str | None],
         settings: Mapping[str, Any],
+        dtype: str | None = None,
     ) -> Iterator[set[int]]:
         """Add a turn to `chat`, in place of the turn `replaced` and what came after it, and have each side answer.
 
         Yields the sides that changed, at most so often as is seen, and at last all of them. The chat is saved before
-        and after. Closing the iterator stops the models. ValueError when the chat is being answered already.
+        and after. The models are held in `dtype`. Closing the iterator stops them. ValueError when the chat is being
+        answered already.
         """
         stop = self._begin(chat.id)
         writers: dict[int, _Writer] = {}
@@ -72,7 +74,7 @@ class Replies:
                 writers[side] = _Writer(turn.replies[side])
             chat.save()
             for side, writer in writers.items():
-                arguments = (writer, models[side], chat.messages(side), dict(settings), stop)
+                arguments = (writer, models[side], chat.messages(side), dict(settings), dtype, stop)
                 # With the context of the event: ZeroGPU finds there whose quota a reply is counted to.
                 run = contextvars.copy_context().run
                 arguments = (self._write, *arguments)
@@ -115,7 +117,13 @@ class Replies:
             wait()
 
     def _write(
-        self, writer: _Writer, value: str | None, messages: list[dict], settings: dict[str, Any], stop: threading.Event
+        self,
+        writer: _Writer,
+        value: str | None,
+        messages: list[dict],
+        settings: dict[str, Any],
+        dtype: str | None,
+        stop: threading.Event,
     ) -> None:
         """Fill a reply. Runs in a thread of its own."""
         reply = writer.reply
@@ -126,7 +134,7 @@ class Replies:
 
         try:
             name, step = key_of(value)
-            self.models.load(name, step, report)
+            self.models.load(name, step, report, dtype)
             reply.facts = "Writing ..."
             writer.changes += 1
             for event in self.models.generate(name, step, messages, stop, **settings):

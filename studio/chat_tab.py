@@ -6,13 +6,14 @@ from typing import Any
 
 import gradio as gr
 
-from studio import html
+from studio import chat_precision, html
 from studio.access import for_visitors
 from studio.chat_handlers import SETTINGS, STREAM, ChatHandlers, pick
 from studio.chat_models import choices, defaults
 from studio.chat_state import SIDES
 from studio.context import Context
 from studio.showcode import show_code
+from studio.zero_gpu import is_zero_gpu
 
 QUIET = {"api_visibility": "private", "show_progress": "hidden"}
 LETTERS = ("A", "B")
@@ -120,6 +121,10 @@ def _build_settings(fields: SimpleNamespace) -> None:
                 1, label="Seed", info="The same seed gives the same reply.", precision=0, elem_id="chat_seed",
                 min_width=140,
             )  # fmt: skip
+        fields.precision = gr.Dropdown(
+            chat_precision.choices(), value=chat_precision.AUTOMATIC, label="Precision", info=chat_precision.info(),
+            elem_id="chat_precision", visible=not is_zero_gpu(), elem_classes=FOR_OWNER,
+        )  # fmt: skip
 
 
 def _build_correction(fields: SimpleNamespace) -> None:
@@ -201,7 +206,7 @@ def _wire_models(of: Any, fields: SimpleNamespace, handlers: ChatHandlers, conte
     for side in SIDES:
         model, line, load, unload = of(f"model_{side}", f"about_{side}", f"load_{side}", f"unload_{side}")
         model.change(handlers.about, model, line, **QUIET)
-        load.click(handlers.load, model, line, concurrency_limit=None, **QUIET)
+        load.click(handlers.load, [model, fields.precision], line, concurrency_limit=None, **QUIET)
         unload.click(handlers.unload, model, line, **QUIET)
 
 

@@ -25,6 +25,10 @@ class _Place:
     """Held while it is being loaded."""
     mark: tuple[int, int] = (0, 0)
     """Which file was loaded: a run of the same name may have been trained anew."""
+    dtype: str | None = None
+    """The precision that was asked for."""
+    replies: int = 0
+    """Going on."""
     users: int = 0
     """Loads and replies going on."""
     used: float = 0.0
@@ -37,17 +41,26 @@ class ModelProcesses:
         self._places: dict[tuple[str, int], _Place] = {}
         self._lock = threading.Lock()
 
-    def load(self, name: str, step: int | None = None, report: Report | None = None) -> Loaded:
+    def load(
+        self, name: str, step: int | None = None, report: Report | None = None, dtype: str | None = None
+    ) -> Loaded:
         """Have the model in memory: at once when it is. The one used longest ago makes room for a third.
 
-        ValueError in a sentence when there is no such model, it cannot be loaded, or two others are at work.
+        In another dtype (as load_model has them) it is loaded anew, and its former process ends. ValueError in a
+        sentence when there is no such model, it cannot be loaded, two others are at work, or it is in another dtype.
         """
         files = find_model(name, step)
         with self._used(files) as place, place.lock:
             mark = _mark(files.weights)
-            if not (place.process.is_alive and place.process.loaded and place.mark == mark):
-                place.process.load(name, files.step, report=report)
-                place.mark = mark
+            is_there = place.process.is_alive and place.process.loaded
+            if is_there and place.dtype != dtype and place.replies:
+                raise ValueError(
+                    f"The model {name} is writing another reply in another precision. Wait until it is done, or "
+                    "choose the former precision in Settings."
+                )
+            if not (is_there and place.mark == mark and place.dtype == dtype):
+                place.process.load(name, files.step, dtype=dtype, report=report)
+                place.mark, place.dtype = mark, dtype
             return place.process.loaded
 
     def generate(
@@ -55,7 +68,7 @@ class ModelProcesses:
     ) -> Iterator[Event]:
         """Events of one reply of a loaded model; see ModelProcess.generate. ValueError when it is not loaded."""
         files = find_model(name, step)
-        with self._used(files) as place:
+        with self._used(files) as place, self._replying(place):
             yield from place.process.generate(messages, stop, **settings)
 
     def loaded(self) -> list[Loaded]:
@@ -114,6 +127,16 @@ class ModelProcesses:
                 place.used = time.monotonic()
                 if place.process.loaded is None and not place.users and self._places.get(key) is place:
                     del self._places[key]
+
+    @contextlib.contextmanager
+    def _replying(self, place: _Place) -> Iterator[None]:
+        with self._lock:
+            place.replies += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                place.replies -= 1
 
     def _make_room(self) -> _Place | None:
         """Take out the idle place that was used longest ago when all are taken; it is still to be unloaded."""

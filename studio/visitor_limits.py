@@ -50,6 +50,11 @@ def _short(value: Any) -> None:
         raise ValueError("This chat cannot be found. Reload the page.")
 
 
+def _precision(value: Any) -> None:
+    if value not in (None, "automatic"):
+        raise ValueError("Visitors share the model as it is. Choose the precision 'automatic' in Settings.")
+
+
 def _any(value: Any) -> None:
     """For what cannot be wrong."""
 
@@ -64,6 +69,7 @@ CHECKS: Mapping[str, Callable[[Any], None]] = {
     "chat_temperature": _number,
     "chat_top_k": _number,
     "chat_seed": _number,
+    "chat_precision": _precision,
     "chat_both": _any,
 }
 """By elem_id: what a visitor's value must be. A handler with any other field is not for visitors."""

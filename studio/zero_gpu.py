@@ -49,8 +49,12 @@ class ZeroGpuModels:
         self._loaded: dict[Key, Loaded] = {}
         self._loading = threading.Lock()
 
-    def load(self, name: str, step: int | None = None, report: Report | None = None) -> Loaded:
-        """Have the model in memory. ValueError in a sentence when there is no such model, or it cannot be loaded."""
+    def load(
+        self, name: str, step: int | None = None, report: Report | None = None, dtype: str | None = None
+    ) -> Loaded:
+        """Have the model in memory, in no dtype but None's. ValueError in a sentence when it cannot be loaded."""
+        if dtype is not None:
+            raise ValueError(f"On ZeroGPU the precision '{dtype}' cannot be had. Choose automatic in Settings.")
         key = (name, find_model(name, step).step)
         if report is not None and key not in self._loaded:
             report(0.0, "Loading the model")

@@ -20,6 +20,7 @@ from nanochat_core.checkpoint import (
 )
 from nanochat_core.files import sha256_of, write_atomically
 from nanochat_core.huge_pages import HUGE_BYTES, HugePages
+from nanochat_core.mapped_files import MappedReader
 from nanochat_core.saving import save_tokenizer
 from tests.tiny import install_tiny_model, tiny_model, tiny_tokenizer
 
@@ -169,12 +170,13 @@ def test_removing_takes_the_meta_first(tmp_path):
 def test_matrices_lie_side_by_side_in_huge_pages(tmp_path):
     weights = {"a": torch.randn(2048, 1024), "b": torch.randn(7, 5), "c": torch.randn(9000, 2048).bfloat16()}
     torch.save(weights, tmp_path / "model_000001.pt")
-    stored, memory = read_weights(tmp_path / "model_000001.pt"), HugePages()
-    placed = {name: _placed(stored[name], torch.device("cpu"), torch.bfloat16, memory) for name in weights}
+    stored, memory, device = read_weights(tmp_path / "model_000001.pt"), HugePages(), torch.device("cpu")
+    with MappedReader() as reader:
+        placed = {name: _placed(stored[name], device, torch.bfloat16, memory, reader) for name in weights}
     for name, expected in weights.items():
         assert placed[name].is_contiguous()
         assert torch.equal(placed[name], expected.bfloat16())
-        assert torch.equal(stored[name], expected)  # giving its pages back took nothing from the file
+        assert torch.equal(stored[name], expected)
         assert placed[name].untyped_storage().nbytes() == 2 * expected.numel()  # or saving it would save its neighbours
     if sys.platform == "linux":
         assert placed["a"].data_ptr() % HUGE_BYTES == 0

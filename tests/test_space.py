@@ -191,6 +191,8 @@ def test_a_visitor_chats_with_the_starter_and_nothing_is_written(visitor, home):
         ({"chat_system": "x" * 2001}, "2,001 characters"),
         ({"chat_max_tokens": 2048}, "at most 256 tokens"),
         ({"chat_max_tokens": "9"}, "at most 256 tokens"),
+        ({"chat_precision": "int8"}, "share the model as it is"),
+        ({"chat_precision": ["automatic"]}, "share the model as it is"),
         ({"chat_id": "../../data/x"}, ""),
     ],
 )

@@ -11,11 +11,12 @@ from markdown_it import MarkdownIt
 
 from nanochat_core.conversations import load_conversations
 from nanochat_core.paths import home as home_folder
-from studio import chat_correct, chat_models, data_files
+from studio import chat_correct, chat_models, chat_precision, data_files
 from studio.chat_code import chat_code
 from studio.chat_handlers import SETTINGS, STREAM, ChatHandlers, pick
 from studio.chat_markdown import as_markdown, code_block
 from studio.chat_state import Chat, Reply, Turn
+from studio.hardware import Gpu, Hardware
 
 MARKDOWN = MarkdownIt("commonmark", {"html": True, "breaks": True})
 A, B = "pretrained/one@7", "pretrained/two@7"
@@ -87,8 +88,10 @@ class FakeModels:
     def __init__(self, words=("Good", " day", "."), wait=0.0, events=()):
         self.words, self.wait, self.extra = words, wait, events
         self.asked, self.in_memory, self.stopped, self.loading = [], set(), 0, 0.0
+        self.dtypes = []
 
-    def load(self, name, step=None, report=None):
+    def load(self, name, step=None, report=None, dtype=None):
+        self.dtypes.append(dtype)
         if name.endswith("broken"):
             raise ValueError("The checkpoint is damaged. Take another one.")
         report(0.5, "Loading model_000007.pt")
@@ -125,6 +128,7 @@ def models(home):
 
 def chosen(**changes):
     values = {"both": False, "model_0": A, "model_1": B, "system": "", "temperature": 0.7, "top_k": 50}
+    values["precision"] = "automatic"
     return [{**values, "max_tokens": 64, "seed": 1, **changes}[name] for name in SETTINGS]
 
 
@@ -276,7 +280,7 @@ class TestReplies:
         run(handlers.send(ID, "One", None, *chosen()))
         restored = ChatHandlers(models).restore(ID, *chosen(seed=9, model_0=B))
         chat_id, bot, facts, other, _ = restored[:5]
-        settings = dict(zip(SETTINGS, restored[5:13], strict=True))
+        settings = dict(zip(SETTINGS, restored[5:14], strict=True))
         assert (settings["model_0"].value, settings["model_1"].value, settings["seed"]) == (A, B, 1)
         assert "'One'" in restored[-1]
         assert (chat_id, [message["content"] for message in bot]) == (ID, ["One", "Good day."])
@@ -291,6 +295,62 @@ class TestReplies:
         with pytest.raises(ValueError, match="cannot be found"):
             Chat(chat_id).save()
         assert list(home.iterdir()) == []
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """Sets what this machine has: machine(gpus=..., apple=...)."""
+
+    def set_to(gpus=(), apple=False):
+        monkeypatch.setattr(chat_precision, "find_hardware", lambda: Hardware(tuple(gpus), apple, 2, 8 << 30))
+        chat_precision.choices.cache_clear()
+
+    set_to()
+    yield set_to
+    chat_precision.choices.cache_clear()
+
+
+class TestPrecision:
+    def test_a_reply_and_the_load_button_ask_for_the_chosen_one(self, models, machine):
+        handlers = ChatHandlers(models)
+        run(handlers.send(ID, "Hi", None, *chosen()))
+        updates = run(handlers.send(ID, "Hi", None, *chosen(precision="int8", both=True)))
+        list(handlers.load(A, "bfloat16"))
+        assert models.dtypes == [None, "int8", "int8", "bfloat16"]
+        code = updates[-1]["code"]
+        compile(code, "cell", "exec")
+        assert code.startswith("import torch\n")
+        assert "load_model('pretrained/one', step=7, dtype=torch.int8)" in code
+
+    def test_int8_is_offered_for_a_cpu_only(self, models, machine):
+        assert chat_precision.choices() == ["automatic", "float32", "bfloat16", "int8"]
+        assert "0.4%" in chat_precision.info()
+        for found in ({"gpus": [Gpu(0, "H100", 80 << 30, 0)]}, {"apple": True}):
+            machine(**found)
+            assert chat_precision.choices() == ["automatic", "float32", "bfloat16"]
+            assert "int8" not in chat_precision.info()
+        updates = run(ChatHandlers(models).send(ID, "Hi", None, *chosen(precision="int8")))
+        assert "The precision &#x27;int8&#x27; cannot be had here. Choose automatic," in updates[-1]["said"]
+        assert updates[-1]["box"] == "Hi"
+        assert "cannot be had here" in list(ChatHandlers(models).load(A, "int8"))[-1]
+        assert models.dtypes == []
+
+    def test_visitors_share_the_model_as_it_is(self, models, machine, monkeypatch):
+        monkeypatch.setattr(chat_precision, "is_visitor", lambda: True)
+        run(ChatHandlers(models).send(ID, "Hi", None, *chosen(precision="int8")))
+        assert models.dtypes == [None]
+
+    def test_it_is_remembered_with_the_chat_and_not_taken_to_a_machine_without_it(self, models, machine):
+        run(ChatHandlers(models).send(ID, "Hi", None, *chosen(precision="int8")))
+        place = 5 + SETTINGS.index("precision")
+        assert ChatHandlers(models).restore(ID, *chosen())[place] == "int8"
+        machine(apple=True)
+        assert ChatHandlers(models).restore(ID, *chosen())[place] == "automatic"
+
+    def test_a_chat_that_was_kept_before_there_was_a_choice_is_restored(self, models, machine):
+        chat = a_chat()
+        assert "precision" not in chat.settings
+        assert ChatHandlers(models).restore(ID, *chosen())[5 + SETTINGS.index("precision")] == "automatic"
 
 
 class TestModels:

@@ -161,8 +161,9 @@ class FakeProcess:
     def __init__(self):
         self.loaded, self.is_alive = None, True
 
-    def load(self, name, step, report=None):
+    def load(self, name, step, dtype=None, report=None):
         self.loaded = (name, step)
+        self.dtypes = [*getattr(self, "dtypes", []), dtype]
 
     def generate(self, messages, stop, **settings):
         yield {"event": "text", "text": "a"}
@@ -221,6 +222,33 @@ def test_a_checkpoint_that_was_written_anew_is_loaded_anew(three_models, home):
     [weights] = home.rglob("one/model_*.pt")
     weights.write_bytes(b"other")
     assert three_models.load("pretrained/one") == ("pretrained/one", 7)
+
+
+def test_another_precision_loads_anew_but_not_under_a_reply(three_models):
+    three_models.load("pretrained/one")
+    process = three_models._places["pretrained/one", 7].process
+    for dtype in ("int8", "int8", None):
+        three_models.load("pretrained/one", dtype=dtype)
+    assert process.dtypes == [None, "int8", None]
+    reply = three_models.generate("pretrained/one", 7, HI)
+    next(reply)
+    three_models.load("pretrained/one")
+    with pytest.raises(ValueError, match=r"writing another reply in another precision\. Wait .* or choose"):
+        three_models.load("pretrained/one", dtype="int8")
+    reply.close()
+    three_models.load("pretrained/one", dtype="int8")
+    assert process.dtypes == [None, "int8", None, "int8"]
+
+
+def test_the_process_of_the_former_precision_ends(home):
+    install_tiny_model(home)
+    models = ModelProcesses()
+    assert models.load("pretrained/tiny").dtype == "float32"
+    former = models._places["pretrained/tiny", 7].process.pid
+    assert models.load("pretrained/tiny", dtype="int8").dtype == "int8"
+    assert not psutil.pid_exists(former)
+    assert list(models.generate("pretrained/tiny", 7, HI, max_tokens=2))[-1]["event"] == "done"
+    models.close()
 
 
 def test_a_probe_measures_the_real_training_and_writes_nothing(home, tmp_path):

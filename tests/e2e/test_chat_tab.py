@@ -97,6 +97,22 @@ def test_base_and_tuned_side_by_side_then_a_correction(page, app):
     expect(page.locator("#chat_about_1")).to_contain_text(re.compile(r"Unloaded: \d+ MB given back"))
 
 
+def test_another_precision_loads_the_model_anew_and_is_remembered(page, app):
+    choose(page, 0, "pretrained/base")
+    set_longest(page, 5)
+    ask(page, "First")
+    wait_for_reply(page)
+    expect(page.locator("#chat_about_0")).to_contain_text("float32")
+    page.locator("#chat_precision input").click()
+    page.get_by_role("option", name="int8").click()
+    ask(page, "Second")
+    expect(page.locator("#chat_about_0")).to_contain_text("int8")
+    expect(replies(page, 0)).to_have_count(2)
+    page.reload()
+    page.locator("#chat_settings button").first.click()
+    expect(page.locator("#chat_precision input")).to_have_value("int8")
+
+
 def test_stop_in_mid_reply_frees_the_model(page, app):
     choose(page, 0, "pretrained/base")
     set_longest(page, 2048)

@@ -62,7 +62,8 @@ class KVCache:
     def grow(self, rows: int, capacity: int) -> None:
         """Make room for this many rows of this many tokens; all that is there stays.
 
-        One tensor after the other, so that there are never two copies of the whole cache.
+        One tensor after the other, so that of a large cache there are never two copies: a block of memory (see
+        `HugePages`) goes with its last tensor.
         """
         more_rows, more = rows - len(self.lengths), capacity - self.capacity
         assert min(more_rows, more) >= 0

@@ -1,10 +1,12 @@
 """The compiled decode step: a few new tokens of every row of a cache, through a model on a CPU in one call.
 
 Decoding is a stream of the weights through memory; torch's operators reach a fifth of its bandwidth, this step most of
-it. It reads the model's own parameters, live, and computes what `GPT._continue` does, activations in fp32.
+it. It reads the model's own parameters, live, and computes what `GPT._continue` does. Activations are fp32, but
+rounded as inputs of bf16 and int8 matrices (c/products.h).
 """
 
 import ctypes
+import threading
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -65,7 +67,9 @@ class _Request(ctypes.Structure):
 
 
 class DecodeStep:
-    """The step for one model. Holds where its parameters lie, and looks at every reply whether they still do.
+    """The step for one model. Holds where its parameters lie, and looks with every new cache whether they still do.
+
+    For other modules than those it was made for it has to be made anew: `model.decoder = None`. Threads take turns.
 
     All that Python does between two tokens counts: the weights that went through the processor have left nothing else
     in its caches, so that each object it touches comes from memory. Hence so few.
@@ -74,11 +78,13 @@ class DecodeStep:
     def __init__(self, model: nn.Module, compiled: ctypes.CDLL):
         self._model, self._compiled, self._decode = model, compiled, compiled.decode
         self._owners = [
-            (module._parameters, name)
+            (owner, name)
             for module in model.modules()
-            for name, parameter in module._parameters.items()
-            if parameter is not None
+            for owner in (module._parameters, module._buffers)
+            for name, tensor in owner.items()
+            if tensor is not None
         ]
+        self._one_at_a_time = threading.Lock()
         blocks = model.transformer.h
         self._hooks = [block._forward_hooks for block in blocks]
         self._pre_hooks = [(block, block._forward_pre_hooks) for block in blocks]
@@ -100,17 +106,30 @@ class DecodeStep:
         None, and nothing done, where this is not for the step and torch has to do it.
         """
         rows, added = ids.shape
-        if max(cache.lengths) + added > cache.capacity or any(self._hooks):  # hooks want to see tensors
+        is_too_long = max(cache.lengths) + added > cache.capacity
+        if is_too_long or rows != len(cache.lengths) or any(self._hooks):  # hooks want to see tensors
             return None
-        goes_on = added == 1 and self._cache() is cache
-        if not goes_on and not self._takes(ids, cache):
+        with self._one_at_a_time:
+            goes_on = added == 1 and self._cache() is cache
+            if not goes_on and not self._takes(ids, cache):
+                return None
+            for block, hooks in self._pre_hooks:
+                for hook in hooks.values():  # the wish to stop is noticed there
+                    hook(block, ())
+            logits = torch.empty((rows, 1, self._shape.vocabulary))
+            outcome = self._run(ids.contiguous(), cache, counts, logits)
+        if outcome == _NO_MEMORY:
+            raise MemoryError("There is no memory left for the model's next token.")
+        if outcome == _UNKNOWN_TOKEN:  # which torch says better
             return None
-        for block, hooks in self._pre_hooks:
-            for hook in hooks.values():  # the wish to stop is noticed there
-                hook(block, ())
-        self._point_to(cache, max(cache.lengths) + added)
-        ids, keys = ids.contiguous(), cache.keys[0]
-        logits = torch.empty((rows, 1, self._shape.vocabulary))
+        cache.lengths = [length + count for length, count in zip(cache.lengths, counts)]
+        return logits
+
+    def _run(self, ids: Tensor, cache: KVCache, counts: list[int], logits: Tensor) -> int:
+        """`decode` of c/decode.c into `logits`."""
+        rows, added = ids.shape
+        keys, tables = cache.keys[0], self._model.rotary.of(max(cache.lengths) + added, cache.ids.device)
+        self._point_to(cache, *tables)  # held here: another thread may replace the model's tables by longer ones
         lengths = (ctypes.c_int64 * rows)(*cache.lengths)
         last = (ctypes.c_int64 * rows)(*((count or added) - 1 for count in counts))
         request = _Request(
@@ -126,19 +145,13 @@ class DecodeStep:
             head_apart=keys.stride(1),
             logits=logits.data_ptr(),
         )
-        outcome = self._decode(ctypes.byref(self._shape), self._layers, ctypes.byref(request))
-        if outcome == _NO_MEMORY:
-            raise MemoryError("There is no memory left for the model's next token.")
-        if outcome == _UNKNOWN_TOKEN:  # which torch says better
-            return None
-        cache.lengths = [length + count for length, count in zip(cache.lengths, counts)]
-        return logits
+        return self._decode(ctypes.byref(self._shape), self._layers, ctypes.byref(request))
 
     def _takes(self, ids: Tensor, cache: KVCache) -> bool:
         """Whether the step can do this; `ids` may still be no tokens of the model.
 
-        Asked at the first token of a reply, and not again within it: by weights that changed meanwhile the keys and
-        values in its cache would be wrong, too.
+        Not asked again while one token after the other goes into the same cache: by weights that changed meanwhile its
+        keys and values would be wrong, too.
         """
         self._cache = _nothing
         if not ids.is_cpu:
@@ -148,6 +161,8 @@ class DecodeStep:
             self._fits = self._describe()
             self._places = places
             self._kept = [owner[name].detach() for owner, name in self._owners]
+        if self._shape.matrix_type == _TYPES[torch.bfloat16] and self._model.compute_dtype != torch.bfloat16:
+            return False  # inputs would be rounded where nobody asked for it
         few = self._most_tokens < 0 or ids.numel() <= self._most_tokens
         return self._fits and few and cache.keys[0].dtype in (torch.float32, torch.bfloat16)
 
@@ -200,7 +215,7 @@ class DecodeStep:
         window = config.window(index)
         layer.window = -1 if window is None else window
 
-    def _point_to(self, cache: KVCache, positions: int) -> None:
+    def _point_to(self, cache: KVCache, cosines: Tensor, sines: Tensor) -> None:
         """What may be another at every token: the cache, the rotary tables, the learned scalars."""
         model, shape = self._model, self._shape
         places = cache.keys[0].data_ptr(), cache.values[-1].data_ptr()
@@ -209,7 +224,6 @@ class DecodeStep:
             for layer, keys, values in zip(self._layers, cache.keys, cache.values):
                 layer.keys, layer.values = keys.data_ptr(), values.data_ptr()
             shape.cache_type = _TYPES[cache.keys[0].dtype]
-        cosines, sines = model.rotary.of(positions, cache.ids.device)
         shape.cosines, shape.sines = cosines.data_ptr(), sines.data_ptr()
         if model.generation.has_lambdas:
             for layer, residual, start in zip(self._layers, model.resid_lambdas.tolist(), model.x0_lambdas.tolist()):

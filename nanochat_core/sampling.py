@@ -5,15 +5,13 @@ import functools
 import math
 import random
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from nanochat_core.native import library
 
-_MOST_CHOICES = 256
-"""Of the compiled code."""
 _ROUNDING = 1e-6
 """Of fp32 logits: a sum of probabilities that is so near to top_p has reached it."""
 
@@ -38,18 +36,21 @@ class Sampling:
 
     def source(self) -> random.Random:
         """A fresh source of random numbers, the same for every device: one seed gives one reply."""
-        return random.Random(self.seed)
+        return random.Random(self.seed % 2**63)
 
     def choose(self, logits: Tensor, sources: list[random.Random]) -> list[int]:
         """One token id for each row of `logits`, (B, V) or (B, 1, V). ValueError when the model gives NaN."""
-        size = logits.shape[-1]
+        rows, size = len(logits), logits.shape[-1]
         count = 1 if self.temperature == 0 else min(self.top_k or size, size)
-        uniform = [source.random() for source in sources] if count > 1 else [0.0] * len(logits)
-        compiled = _compiled(logits) if count <= _MOST_CHOICES else None
-        if compiled:
-            ids = self._choose_compiled(compiled, logits, count, uniform)
+        assert count == 1 or len(sources) == rows
+        uniform = [source.random() for source in sources] if count > 1 else [0.0] * rows
+        if not (logits.is_cpu and logits.dtype == torch.float32 and logits.is_contiguous()):
+            logits = logits.float().cpu().contiguous()
+        compiled = _compiled()
+        if compiled and count <= compiled.most:
+            ids = self._choose_compiled(compiled.choose, logits, count, uniform)
         else:
-            ids = self._choose_by_torch(logits.reshape(-1, size).float().cpu(), count, uniform)
+            ids = self._choose_by_torch(logits.view(rows, size), count, uniform)
         if -1 in ids:
             raise ValueError(
                 "The model's output is not a number (NaN): its weights are damaged or its training diverged. "
@@ -57,10 +58,10 @@ class Sampling:
             )
         return ids
 
-    def _choose_compiled(self, compiled: Any, logits: Tensor, count: int, uniform: list[float]) -> list[int]:
+    def _choose_compiled(self, choose: Any, logits: Tensor, count: int, uniform: list[float]) -> list[int]:
         rows = len(uniform)
         ids = (ctypes.c_int64 * rows)()
-        compiled(
+        choose(
             *(logits.data_ptr(), rows, logits.shape[-1], count, self.temperature, self.top_p),
             *((ctypes.c_double * rows)(*uniform), ids),
         )
@@ -68,10 +69,12 @@ class Sampling:
 
     def _choose_by_torch(self, logits: Tensor, count: int, uniform: list[float]) -> list[int]:
         """The same, c/choose.h, in torch's operators; -1 for a row that holds NaN."""
+        broken = logits.isnan().any(-1)
+        logits = logits.masked_fill(broken[:, None], 0.0)
         if count == 1:
             ids = logits.argmax(-1, keepdim=True)
         else:
-            values, ids = logits.topk(count)
+            values, ids = (torch.stack(parts) for parts in zip(*[_largest(row, count) for row in logits]))
             weights = ((values - values[:, :1]).double() / max(self.temperature, 1e-300)).exp()
             if self.top_p < 1:
                 before = weights.cumsum(-1) - weights
@@ -80,24 +83,33 @@ class Sampling:
                 weights = weights.masked_fill(before >= enough, 0.0)
             sums = weights.cumsum(-1)
             wanted = torch.tensor(uniform, dtype=torch.double)[:, None] * sums[:, -1:]
-            picks = torch.minimum((sums <= wanted).sum(-1), (weights > 0).sum(-1).clamp(min=1) - 1)
+            picks = torch.minimum((sums <= wanted).sum(-1), (weights > 0).sum(-1) - 1)
             ids = ids.gather(-1, picks[:, None])
-        return ids[:, 0].masked_fill(logits.isnan().any(-1), -1).tolist()
+        return ids[:, 0].masked_fill(broken, -1).tolist()
 
 
-def _compiled(logits: Tensor) -> Any:
-    """`choose_tokens` of c/choose.h for logits that it can read: most of torch's time for this goes into starting."""
-    readable = logits.is_cpu and logits.dtype == torch.float32 and logits.is_contiguous()
-    return _choose_tokens() if readable else None
+def _largest(logits: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """(values, places) of the `count` largest, the first among equals, which `topk` alone does not promise."""
+    places = (logits >= logits.topk(count).values[-1]).nonzero()[:, 0]
+    values, order = logits[places].sort(descending=True, stable=True)
+    return values[:count], places[order[:count]]
+
+
+class _Compiled(NamedTuple):
+    """What c/choose.h has: most of torch's time for this goes into starting its operators."""
+
+    choose: Any
+    most: int
+    """top_k at most."""
 
 
 @functools.cache
-def _choose_tokens() -> Any:
+def _compiled() -> _Compiled | None:
     compiled = library("decode")
     if compiled is None:
         return None
     pointer, count, real = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double
-    function = compiled.choose_tokens
-    function.argtypes = [pointer, count, count, count, real, real, pointer, pointer]
-    function.restype = None
-    return function
+    choose = compiled.choose_tokens
+    choose.argtypes, choose.restype = [pointer, count, count, count, real, real, pointer, pointer], None
+    compiled.most_choices.restype = count
+    return _Compiled(choose, compiled.most_choices())

@@ -53,7 +53,8 @@ class Counter:
                 forget(session.rows)
             waiting = uncounted(session.rows)
             if len(waiting) <= AT_ONCE:
-                session.rows.count(waiting, rendering, max_seq_len)
+                for start in range(0, len(waiting), _CHUNK):
+                    session.rows.count(waiting[start : start + _CHUNK], rendering, max_seq_len)
             elif self._thread is None or not self._thread.is_alive():
                 arguments = (session, rendering, waiting, self._run)
                 self._thread = threading.Thread(target=self._count, args=arguments, name="count tokens", daemon=True)

@@ -1,9 +1,12 @@
 """The compiled decode step gives what torch's operators give, for every generation, precision and number of rows."""
 
 import copy
+import gc
 import shutil
 import subprocess
 import sys
+import weakref
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from unittest.mock import patch
 
@@ -144,7 +147,7 @@ def test_two_threads_give_what_one_gives():
 def test_a_forked_process_has_threads_of_its_own():
     code = (
         "import os, torch\nfrom tests.tiny import tiny_model\ntorch.set_grad_enabled(False)\n"
-        "torch.set_num_threads(2)\nmodel = tiny_model()\nids = torch.arange(9)[None]\n"
+        "torch.set_num_threads(2)\nmodel = tiny_model()\nids = torch.arange(3)[None]\n"
         "def run(): return model(ids, cache=model.new_cache(1, 9))\n"
         "first = run()\nchild = os.fork()\n"
         "if child == 0: os._exit(0 if torch.equal(run(), first) else 3)\n"
@@ -177,6 +180,67 @@ def test_changed_weights_are_seen():
     model.bfloat16()
     model.compute_dtype = torch.bfloat16
     assert _relative(model(ids, cache=model.new_cache(1, 9)), model(ids)[:, -1:]) < 0.05
+
+
+def test_a_new_cache_is_looked_at_with_the_weights_of_then():
+    model, last = tiny_model(), _ids(1, 1)
+    before = model(last, cache=model.new_cache(1, 4))
+    model.lm_head.weight = torch.nn.Parameter(torch.randn(512, 64))
+    found = model(last, cache=model.new_cache(1, 4))
+    assert _relative(found, model(last)) < 1e-5 < _relative(found, before)
+
+
+def test_weights_that_are_replaced_within_a_reply_are_not_freed_under_it():
+    model = tiny_model()
+    cache = model.new_cache(1, 8)
+    model(_ids(1, 3), cache=cache)
+    expected = model(_ids(1, 1), cache=copy.deepcopy(cache))
+    model(_ids(1, 1), cache=cache)
+    cache.truncate(3)
+    former = model.lm_head.weight.data_ptr()
+    model.lm_head.weight = torch.nn.Parameter(torch.randn(512, 64))
+    gc.collect()
+    assert torch.equal(model(_ids(1, 1), cache=cache), expected)
+    assert former in [tensor.data_ptr() for tensor in model.decoder._kept]
+
+
+def test_a_model_that_moves_gives_its_former_weights_back():
+    model = tiny_model()
+    model(_ids(1, 3), cache=model.new_cache(1, 3))
+    former = weakref.ref(model.decoder)
+    model.bfloat16()
+    gc.collect()
+    assert former() is None
+
+
+def test_bf16_weights_for_exact_products_go_to_torch():
+    model = tiny_model().bfloat16()
+    assert model.compute_dtype == torch.float32
+    assert _relative(model(_ids(1, 5), cache=model.new_cache(1, 5)), model(_ids(1, 5))[:, -1:]) < 1e-5
+
+
+def test_a_cache_of_another_number_of_rows_is_refused():
+    model = tiny_model()
+    with pytest.raises(RuntimeError):
+        model(_ids(3, 1), cache=model.new_cache(2, 4))
+
+
+def test_threads_take_turns():
+    """Each with a cache of its own, and rotary tables that are replaced by longer ones."""
+    model = tiny_model("E", sequence_len=16, **SHAPE)
+
+    def reply(seed):
+        cache, found = model.new_cache(1, 16 * seed + 60), []
+        for step in range(16 * seed + 40):
+            found.append(model(_ids(1, 1, seed=seed + step), cache=cache))
+        return torch.cat(found)
+
+    expected = [reply(seed) for seed in range(4)]
+    for _ in range(3):
+        model.rotary._table = None
+        with ThreadPoolExecutor(4) as pool:
+            for found, wanted in zip(pool.map(reply, range(4)), expected):
+                assert torch.equal(found, wanted)
 
 
 def test_hooks_are_heeded():

@@ -23,11 +23,32 @@ def _chosen(logits, settings, seed):
 def test_compiled_and_torch_choose_the_same(settings, size):
     for seed in range(0, 160, 8):
         logits = 3 * torch.randn(8, 1, size, generator=torch.Generator().manual_seed(seed))
+        if seed % 16:
+            logits = logits.bfloat16().float()  # many are equal
         found = _chosen(logits, settings, seed)
-        with patch.object(sampling, "_compiled", lambda _: None):
+        with patch.object(sampling, "_compiled", lambda: None):
             assert _chosen(logits, settings, seed) == found
-            assert _chosen(logits[:, 0], settings, seed) == found
-    assert sampling._compiled(logits) is not None
+            assert _chosen(logits[:, 0].double().bfloat16(), settings, seed) == found or not seed % 16
+
+
+def test_the_compiled_way_is_the_one_that_is_taken(monkeypatch):
+    logits = torch.randn(2, 5003)
+    monkeypatch.setattr(Sampling, "_choose_by_torch", None)
+    for top_k in (1, 50, 256):
+        assert len(_chosen(logits, (1.0, top_k, 1.0), 1)) == 2
+    with pytest.raises(TypeError):
+        _chosen(logits, (1.0, 257, 1.0), 1)
+
+
+def test_a_sum_that_rounding_keeps_from_top_p_has_reached_it():
+    logits = torch.log(torch.tensor([[0.5, 0.25, 0.25]])) + 1e-7
+    for way in (sampling._compiled, lambda: None):
+        with patch.object(sampling, "_compiled", way):
+            assert {_chosen(logits, (1.0, 3, 0.5), seed)[0] for seed in range(60)} == {0}
+
+
+def test_negative_seeds_are_seeds_of_their_own():
+    assert Sampling(seed=-5).source().random() != Sampling(seed=5).source().random()
 
 
 @pytest.mark.parametrize("compiled", [True, False])
@@ -35,7 +56,7 @@ def test_choices_have_their_probabilities(compiled):
     weights = torch.tensor([0.05, 0.4, 0.1, 0.3, 0.15])
     wanted = torch.tensor([0.0, 0.4, 0.0, 0.3, 0.15]) ** 2  # temperature a half, three choices
     source, count = random.Random(5), 4000
-    with patch.object(sampling, "_compiled", sampling._compiled if compiled else lambda _: None):
+    with patch.object(sampling, "_compiled", sampling._compiled if compiled else lambda: None):
         picks = [Sampling(0.5, 3).choose(weights.log()[None], [source])[0] for _ in range(count)]
     found = torch.bincount(torch.tensor(picks), minlength=5) / count
     assert torch.allclose(found, wanted / wanted.sum(), atol=0.03)
@@ -48,7 +69,7 @@ def test_choices_have_their_probabilities(compiled):
 def test_nan_is_said(settings, compiled, place):
     logits = torch.randn(3, 37)
     logits[1, place] = float("nan")
-    with patch.object(sampling, "_compiled", sampling._compiled if compiled else lambda _: None):
+    with patch.object(sampling, "_compiled", sampling._compiled if compiled else lambda: None):
         with pytest.raises(ValueError, match="not a number"):
             _chosen(logits, settings, 1)
         assert len(_chosen(logits[[0, 2]], settings, 1)) == 2
@@ -58,6 +79,9 @@ def test_the_first_of_equals_is_the_likeliest():
     logits = torch.zeros(2, 100)
     logits[0, [40, 70, 71]] = logits[1, [3, 99]] = 2.0
     assert _chosen(logits, (0.0, None, 1.0), 1) == [40, 3]
+    assert {_chosen(logits[1:], (1e-9, 1, 1.0), seed)[0] for seed in range(20)} == {3}
+    logits[0, 5:] = -9.0  # of five equals two are choices
+    assert {_chosen(logits[:1], (1.0, 2, 1.0), seed)[0] for seed in range(50)} == {0, 1}
 
 
 def test_other_dtypes_and_layouts_are_chosen_from_too():

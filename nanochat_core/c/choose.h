@@ -8,6 +8,8 @@
 #define NOT_A_NUMBER (-1)
 #define ROUNDING 1e-6 // of fp32 logits: a sum that is so near to top_p has reached it
 
+int64_t most_choices(void) { return MOST_CHOICES; }
+
 typedef struct {
     float *values; // the largest first, the first among equals
     int64_t *places, count, found;
@@ -43,7 +45,7 @@ static int largest(const float *logits, int64_t size, int64_t count, float *valu
     return faultless;
 }
 
-// ids (rows) from logits (rows, size): one of the `count` likeliest by uniform (rows) numbers of 0 to 1; with one, that
+// ids (rows) from logits (rows, size): one of the `count`, at most most_choices(), likeliest by uniform (rows) numbers of 0 to 1; with one, that
 // one. Of them only the first that together have the probability top_p. NOT_A_NUMBER for a row that holds one.
 void choose_tokens(const float *logits, int64_t rows, int64_t size, int64_t count, double temperature, double top_p, const double *uniform, int64_t *ids) {
     float values[MOST_CHOICES];

@@ -152,6 +152,11 @@ static void add_value_embedding(step *s, const layer *l, int64_t token, int64_t 
     for (int64_t i = 0; i < m->size; i += LANES) store(v + i, load(v + i) + gate * load_as(l->value_table, place + i, m->table_type));
 }
 
+// The first position that a token at `position` looks at.
+static int64_t first_seen(const layer *l, int64_t position) {
+    return l->window < 0 || position <= l->window ? 0 : position - l->window;
+}
+
 // All new tokens of one row and one key/value head: into the cache first, then each query that shares the head.
 static void attend_head(step *s, const layer *l, int64_t item, float *scores) {
     const shape *m = s->shape;
@@ -169,16 +174,19 @@ static void attend_head(step *s, const layer *l, int64_t item, float *scores) {
             store_as(l->values, place + position * size + d, load(v + d), m->cache_type);
         }
     }
-    int64_t after = (item + 1) / m->kv_heads * r->row_apart + (item + 1) % m->kv_heads * r->head_apart;
-    const char *next = item + 1 < r->rows * m->kv_heads ? l->keys + after * bytes : 0;
+    int64_t then = item + 1, then_row = then / m->kv_heads; // what this thread reads next, if no other takes it
+    const char *next = 0;
+    if (then < r->rows * m->kv_heads)
+        next = l->keys + (then_row * r->row_apart + then % m->kv_heads * r->head_apart + first_seen(l, r->lengths[then_row]) * size) * bytes;
     for (int64_t i = 0; i < r->added; i++) {
         int64_t token = row * r->added + i, position = r->lengths[row] + i;
-        int64_t first = l->window < 0 || position <= l->window ? 0 : position - l->window;
+        int64_t first = first_seen(l, position);
         int64_t begin = (place + first * size) * bytes;
         for (int64_t head = kv_head * group; head < (kv_head + 1) * group; head++) {
+            int is_last = i + 1 == r->added && head + 1 == (kv_head + 1) * group;
             float *q = s->qkv + token * columns + head * size;
             turn(m, q, position, (float)m->qk_scale / sqrtf(size));
-            attend(q, l->keys + begin, l->values + begin, head + 1 < (kv_head + 1) * group ? 0 : next, position + 1 - first, size, scores, s->y + token * m->width + head * size, m->cache_type);
+            attend(q, l->keys + begin, l->values + begin, is_last ? next : 0, position + 1 - first, size, scores, s->y + token * m->width + head * size, m->cache_type);
         }
     }
 }

@@ -48,6 +48,8 @@ TOKENS = 8192
 """Of a step, for every length."""
 BATCH = 4
 STEPS = 2
+LEAST_SPAN = 8.0
+"""Of a panel's vertical axis, highest to lowest: what does not grow is to look so."""
 PICTURE = Path(__file__).parents[1] / "docs" / "growth.png"
 
 Point = dict[str, Any]
@@ -76,16 +78,17 @@ def measure(small: bool) -> dict[str, list[Point]]:
     by_length = [_run({"layers": sizes[1], "length": length, "tokens": tokens}) for length in lengths]
     by_ranks = [_run({"layers": sizes[-1], "length": None, "tokens": tokens}, ranks) for ranks in (1, 2)]
     by_count = [_read_data(count) for count in counts]
-    seconds, flops = "seconds_per_token", "flops_per_token"
+    seconds, flops, theory = "seconds_per_token", "flops_per_token", "memory_theory"
+    reply = "seconds_per_reply_token"
     return {
-        "training, model size (parameters)": _series(by_size, "parameters", seconds, flops),
-        "training memory, model size (parameters)": _series(by_size, "parameters", "memory", "memory_theory"),
-        "chat, model size (parameters)": _series(by_size, "parameters", "seconds_per_reply_token", "decode_bytes"),
-        "training, conversation length (tokens)": _series(by_length, "length", seconds, flops),
-        "training memory, conversation length (tokens)": _series(by_length, "length", "memory", "memory_theory"),
-        "training, processes": _series(by_ranks, "ranks", "wall_tokens_per_second", "ranks"),
-        "check and tokenize, conversations in the file": _series(by_count, "count", "seconds", "count"),
-        "its memory, conversations in the file": _series(by_count, "count", "memory", "constant"),
+        "training (s a token), model size (parameters)": _series(by_size, "parameters", seconds, flops),
+        "training memory (bytes), model size (parameters)": _series(by_size, "parameters", "memory", theory),
+        "chat (s a token), model size (parameters)": _series(by_size, "parameters", reply, "decode_bytes"),
+        "training (s a token), conversation length (tokens)": _series(by_length, "length", seconds, flops),
+        "training memory (bytes), conversation length (tokens)": _series(by_length, "length", "memory", theory),
+        "training (tokens/s), processes": _series(by_ranks, "ranks", "wall_tokens_per_second", "ranks"),
+        "check and tokenize (s), conversations in the file": _series(by_count, "count", "seconds", "count"),
+        "its memory (bytes), conversations in the file": _series(by_count, "count", "memory", "constant"),
     }
 
 
@@ -215,18 +218,26 @@ def _decoding(model: torch.nn.Module, tokens: int = 32) -> float:
 def draw(series: dict[str, list[Point]], path: Path) -> None:
     """One panel a series: what was found, and the theory through its first point."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter, LogLocator
 
-    columns = 3
-    figure = Figure(figsize=(4.2 * columns, 3.4 * -(-len(series) // columns)), layout="constrained")
+    columns = 4
+    figure = Figure(figsize=(3.6 * columns, 3.2 * -(-len(series) // columns)), layout="constrained")
     axes = figure.subplots(-(-len(series) // columns), columns, squeeze=False).flat
     for axis, (name, points) in zip(axes, series.items()):
         at = [point["at"] for point in points]
         scale = points[0]["found"] / points[0]["theory"]
-        axis.loglog(at, [point["found"] for point in points], "o-", color="#4f46e5", label="measured")
-        axis.loglog(at, [scale * point["theory"] for point in points], "--", color="#6b7280", label="theory")
-        axis.set_title(name, fontsize=9)
+        found, theory = [point["found"] for point in points], [scale * point["theory"] for point in points]
+        axis.loglog(at, found, "o-", color="#4f46e5", label="measured")
+        axis.loglog(at, theory, "--", color="#6b7280", label="theory")
+        least, most = min(found + theory), max(found + theory)
+        margin = max(1.3, LEAST_SPAN / (most / least)) ** 0.5
+        axis.set_ylim(least / margin, most * margin)
+        axis.set_title(name.replace(", ", "\n", 1), fontsize=9)
         axis.set_xticks(at, [_short(value) for value in at])
         axis.minorticks_off()
+        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
+        axis.tick_params(labelsize=8)
         axis.grid(alpha=0.3)
         axis.legend(fontsize=8)
     figure.savefig(path, dpi=100)

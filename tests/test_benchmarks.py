@@ -106,4 +106,4 @@ def test_replies_are_measured_and_equal():
 def test_growth_is_measured():
     printed = _printed("growth", "--small")
     assert printed.count("| training") == 5
-    assert "| check and tokenize, conversations in the file | 100, 200 |" in printed
+    assert "| check and tokenize (s), conversations in the file | 100, 200 |" in printed

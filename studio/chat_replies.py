@@ -42,7 +42,7 @@ class Replies:
             stop.set()
         return stop is not None
 
-    def wait(self, chat_id: str, seconds: float = 3.0) -> None:
+    def wait(self, chat_id: str, seconds: float = 10.0) -> None:
         """Wait until nothing is being written in a chat, but not for long."""
         limit = time.monotonic() + seconds
         while chat_id in self._stops and time.monotonic() < limit:

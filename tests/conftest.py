@@ -19,3 +19,11 @@ def home(tmp_path, monkeypatch):
     folder.mkdir()
     monkeypatch.setenv("NANOCHAT_STUDIO_HOME", str(folder))
     return folder
+
+
+@pytest.fixture
+def models(home):
+    """What the Chat tab's handlers ask in the place of real models."""
+    from tests.chatting import install_fake_models
+
+    return install_fake_models(home)

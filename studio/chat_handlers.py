@@ -123,16 +123,17 @@ class ChatHandlers:
 
     @for_visitors
     def restore(self, chat_id: str, *settings: Any) -> tuple[Update, ...]:
-        """(id, chatbots and lines of both sides, SETTINGS, lines about both models, code) for a page that is opened."""
+        """(id, chatbots and lines of both sides, SETTINGS) for a page that is opened, with what was chosen last."""
         chat = self.replies.chat(chat_id) if chat_id else Chat(Chat.new_id())
-        values = {**dict(zip(SETTINGS, settings, strict=True)), **chat.settings}
-        models = self._there(values["model_0"], values["model_1"])
-        values["model_0"], values["model_1"] = models
+        present = dict(zip(SETTINGS, settings, strict=True))
+        values = {**present, **chat.settings}
+        values["model_0"], values["model_1"] = self._there(values["model_0"], values["model_1"])
         values["precision"] = chat_precision.offered(values["precision"])
-        code = self.code(chat.id, *[values[name] for name in SETTINGS])
-        values["model_0"], values["model_1"] = _menus(models)
-        about = [self.about(value) for value in models]
-        return chat.id, *_all_sides(chat), *[values[name] for name in SETTINGS], *about, code
+        menu = {"choices": choices()}
+        updates = [
+            _update(present[name], values[name], **(menu if name.startswith("model_") else {})) for name in SETTINGS
+        ]
+        return chat.id, *_all_sides(chat), *updates
 
     @for_visitors
     def clear(self, chat_id: str) -> tuple[Update, ...]:
@@ -160,11 +161,7 @@ class ChatHandlers:
     def lists(self, first: str | None, second: str | None) -> tuple[Update, ...]:
         """Fresh choices of models, what is gone replaced; then the lines about both."""
         values = self._there(first, second)
-        # What stays is not sent: by now something else may have been chosen.
-        menus = (
-            gr.update(choices=choices()) if value == was else menu
-            for was, value, menu in zip((first, second), values, _menus(values))
-        )
+        menus = [_update(was, value, choices=choices()) for was, value in zip((first, second), values)]
         return *menus, *(self.about(value) for value in values)
 
     def _there(self, *chosen: str | None) -> list[str | None]:
@@ -266,8 +263,9 @@ def _is_there(value: str | None) -> bool:
         return False
 
 
-def _menus(values: list[str | None]) -> list[Update]:
-    return [gr.Dropdown(choices=choices(), value=value) for value in values]
+def _update(present: Any, value: Any, **more: Any) -> Update:
+    """A field's new value. One that stays is not sent: by the time it came, something else may have been chosen."""
+    return gr.update(**more) if value == present else gr.update(value=value, **more)
 
 
 def _stream(**updates: Update) -> tuple[Update, ...]:

@@ -11,17 +11,27 @@ from tests.chatting import ID, A, B, chosen, run
 def test_the_chat_survives_a_reload_and_is_deleted_when_cleared(models):
     handlers = ChatHandlers(models)
     run(handlers.send(ID, "One", None, *chosen()))
-    restored = ChatHandlers(models).restore(ID, *chosen(seed=9, model_0=B))
-    chat_id, bot, facts, other, _ = restored[:5]
-    settings = dict(zip(SETTINGS, restored[5:14], strict=True))
-    assert (settings["model_0"].value, settings["model_1"].value, settings["seed"]) == (A, B, 1)
-    assert "'One'" in restored[-1]
+    chat_id, bot, facts, other, _, *restored = ChatHandlers(models).restore(ID, *chosen(seed=9, model_0=B, model_1=A))
+    settings = dict(zip(SETTINGS, restored, strict=True))
+    assert [settings[name]["value"] for name in ("model_0", "model_1", "seed")] == [A, B, 1]
+    assert "'One'" in handlers.code(ID, *chosen())
     assert (chat_id, [message["content"] for message in bot]) == (ID, ["One", "Good day."])
     assert "30 tokens" in facts
     assert len(other) == 1
     handlers.clear(ID)
     assert Chat.load(ID).turns == []
     assert len(handlers.restore("", *chosen())[0]) == 16
+
+
+def test_what_is_as_it_was_chosen_is_not_sent_to_a_page_in_which_it_may_have_been_changed_meanwhile(models):
+    handlers = ChatHandlers(models)
+    run(handlers.send(ID, "One", None, *chosen()))
+    for chat_id, settings in ((ID, chosen()), ("", chosen(seed=7, model_0=B))):
+        updates = handlers.restore(chat_id, *settings)[5:]
+        assert len(updates) == len(SETTINGS)
+        assert not any("value" in update for update in updates)
+    menu = dict(zip(SETTINGS, updates, strict=True))["model_0"]
+    assert [value for _, value in menu["choices"]].count(B) == 1
 
 
 @pytest.mark.parametrize("chat_id", ["../../../etc/passwd", "", "0123456789ABCDEF", None])

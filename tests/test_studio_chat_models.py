@@ -25,7 +25,7 @@ def test_a_choice_made_while_the_lists_are_fetched_is_kept_and_a_typed_name_coun
     handlers = ChatHandlers(models)
     first, second, *_ = handlers.lists("pretrained/one", "finetuned/gone@3")
     assert "value" not in first
-    assert second.value not in (None, "finetuned/gone@3")
+    assert second["value"] not in (None, "finetuned/gone@3")
 
 
 def test_a_run_has_its_best_and_its_last_checkpoint(home, monkeypatch):

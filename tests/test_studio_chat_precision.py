@@ -56,12 +56,14 @@ def test_visitors_share_the_model_as_it_is(models, machine, monkeypatch):
 def test_it_is_remembered_with_the_chat_and_not_taken_to_a_machine_without_it(models, machine):
     run(ChatHandlers(models).send(ID, "Hi", None, *chosen(precision="int8")))
     place = 5 + SETTINGS.index("precision")
-    assert ChatHandlers(models).restore(ID, *chosen())[place] == "int8"
+    assert ChatHandlers(models).restore(ID, *chosen())[place]["value"] == "int8"
     machine(apple=True)
-    assert ChatHandlers(models).restore(ID, *chosen())[place] == "automatic"
+    assert "value" not in ChatHandlers(models).restore(ID, *chosen())[place]  # the page's own stays
+    assert ChatHandlers(models).restore(ID, *chosen(precision="int8"))[place]["value"] == "automatic"
 
 
 def test_a_chat_that_was_kept_before_there_was_a_choice_is_restored(models, machine):
     chat = a_chat()
     assert "precision" not in chat.settings
-    assert ChatHandlers(models).restore(ID, *chosen())[5 + SETTINGS.index("precision")] == "automatic"
+    place = 5 + SETTINGS.index("precision")
+    assert "value" not in ChatHandlers(models).restore(ID, *chosen())[place]

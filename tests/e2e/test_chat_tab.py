@@ -27,6 +27,7 @@ def app(tmp_path_factory):
     install_tiny_model(home, tag="base", never_ends=True, sequence_len=4096, **large)
     install_tiny_model(home, tag="tuned", sequence_len=4096, seed=3)
     app = RealApp(home).start("--tab", "chat")
+    expect.set_options(timeout=PATIENCE)
     yield app
     app.close()
 
@@ -36,7 +37,6 @@ def page(app, open_browser):
     """The Chat tab in a browser of its own."""
     page = open_browser()
     page.set_default_timeout(PATIENCE)
-    expect.set_options(timeout=PATIENCE)
     page.goto(app.url)
     expect(page.locator("#chat_about_0")).to_contain_text("emory")
     return page

@@ -10,7 +10,7 @@ from nanochat_core.batching import Batch, Failed
 from nanochat_core.engine import Engine
 from nanochat_core.reply import Done, Text, ToolCall
 from nanochat_core.sampling import Sampling
-from tests.test_engine import PYTHON, PYTHON_END, Scripted, calls_the_tool, prompts, says
+from tests.scripted import PYTHON, PYTHON_END, Scripted, calls_the_tool, prompts, says
 from tests.tiny import tiny_model, tiny_tokenizer
 
 TOKENIZER = tiny_tokenizer()

@@ -18,7 +18,7 @@ from nanochat_core.checkpoint import dtype_named, load_model
 from nanochat_core.decoding import DecodeStep
 from nanochat_core.engine import Engine
 from nanochat_core.quantization import Int8Linear, quantize_int8
-from tests.test_engine import Scripted, calls_the_tool, prompts
+from tests.scripted import Scripted, calls_the_tool, prompts
 from tests.tiny import install_tiny_model, tiny_model, tiny_tokenizer
 
 SHAPE = {"n_layer": 4, "n_head": 4, "n_embd": 128}

@@ -27,3 +27,11 @@ def models(home):
     from tests.chatting import install_fake_models
 
     return install_fake_models(home)
+
+
+@pytest.fixture
+def tiny_path(home, tmp_path):
+    """A folder that holds one tiny model, as a person names it."""
+    from tests.exporting import tiny_folder
+
+    return str(tiny_folder(tmp_path / "small"))

@@ -15,6 +15,7 @@ from nanochat_core import FinetuneConfig, Run, finetune, load_model
 from nanochat_core.checkpoint import read_weights
 from nanochat_core.trainer import Diverged, Trainer
 from tests.tiny import install_tiny_model, tiny_tokenizer, write_conversations
+from tests.transformers_twin import transformers_twin
 
 ROOT = Path(__file__).parent.parent
 
@@ -259,12 +260,10 @@ def test_a_second_finetune_starts_from_the_first(config):
 
 
 def test_a_finetuned_model_loads_in_transformers(config):
-    from tests.test_model import _transformers_twin
-
     finetune(config)
     model, _, _ = load_model("finetuned/straight")
     ids = torch.randint(0, 512, (1, 60))
-    expected = _transformers_twin(model)(ids).logits
+    expected = transformers_twin(model)(ids).logits
     assert ((model(ids) - expected).norm() / expected.norm()).item() < 1e-3
 
 

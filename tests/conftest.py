@@ -35,3 +35,12 @@ def tiny_path(home, tmp_path):
     from tests.exporting import tiny_folder
 
     return str(tiny_folder(tmp_path / "small"))
+
+
+@pytest.fixture
+def cached(monkeypatch, home):
+    """The folder of the cached tokens; files of any size are cached."""
+    from nanochat_core import token_cache
+
+    monkeypatch.setattr(token_cache, "CACHED_BYTES", 0)
+    return token_cache.cache_dir()

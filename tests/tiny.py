@@ -37,6 +37,11 @@ def tiny_tokenizer() -> Tokenizer:
     return Tokenizer.from_ranks(tiny_ranks(), PATTERN, name="tiny")
 
 
+def rendered(talks, limit: int) -> list[tuple[list[int], list[int]]]:
+    """(ids, mask) of each conversation, cut off at `limit` tokens."""
+    return [tiny_tokenizer().render_conversation(talk, limit) for talk in talks]
+
+
 def tiny_model(generation: str = "A", seed: int = 0, **changes):
     """A model of 2 layers of 64 channels for the tiny tokenizer, with random weights that give a say to each part."""
     import torch

@@ -1,13 +1,10 @@
 """Importing datasets with the real client from a hub on loopback: every format, streamed, and every fault said."""
 
-import io
 import json
 import random
 import subprocess
 import sys
 
-import pyarrow
-import pyarrow.parquet
 import pytest
 
 from nanochat_core.conversations import check, load_conversations
@@ -15,7 +12,7 @@ from nanochat_core.dataset_files import choose_files
 from nanochat_core.hub_files import RemoteFile
 from tests.fake_hub import FakeHub, serving
 from tests.hub_process import Terminal, run_command
-from tests.samples import assistant, conversation, system, user
+from tests.samples import assistant, conversation, parquet, system, user
 
 REPO = "me/talks"
 PROGRAM = """
@@ -66,12 +63,6 @@ def imported(hub, home, importer):
         ]
 
     return imported
-
-
-def parquet(rows, **options):
-    file = io.BytesIO()
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), file, **options)
-    return file.getvalue()
 
 
 def jsonl(*rows):

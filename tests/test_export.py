@@ -8,10 +8,11 @@ import torch
 
 from nanochat_core.__main__ import main
 from nanochat_core.checkpoint import read_weights, save_checkpoint
+from nanochat_core.compiled_encoding import NANOCHAT_PATTERN
 from nanochat_core.export import export
 from nanochat_core.saving import save_tokenizer
 from tests.exporting import tiny_folder
-from tests.tiny import PATTERN, tiny_model, tiny_ranks, tiny_tokenizer
+from tests.tiny import tiny_model, tiny_ranks, tiny_tokenizer
 from tests.transformers_twin import loaded
 
 
@@ -65,7 +66,7 @@ def _other_tokenizer():
     from nanochat_core.tokenizer import Tokenizer
 
     ranks = tiny_ranks()
-    return Tokenizer.from_ranks(dict(list(ranks.items())[:-1]), PATTERN)
+    return Tokenizer.from_ranks(dict(list(ranks.items())[:-1]), NANOCHAT_PATTERN)
 
 
 def test_a_changed_checkpoint_is_not_exported(tiny_path, tmp_path):

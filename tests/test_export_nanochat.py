@@ -9,9 +9,10 @@ import torch
 
 from nanochat_core import load_model, paths
 from nanochat_core.checkpoint import read_weights
+from nanochat_core.compiled_encoding import NANOCHAT_PATTERN
 from nanochat_core.export import export
 from tests.exporting import random_ids, tiny_folder
-from tests.tiny import PATTERN, install_tiny_model, tiny_ranks, tiny_tokenizer
+from tests.tiny import install_tiny_model, tiny_ranks, tiny_tokenizer
 
 
 @pytest.mark.parametrize("generation", "ABCDE")
@@ -52,7 +53,7 @@ def test_nanochats_tokenizer_files(tiny_path, tmp_path):
     with open(out / "tokenizer" / "tokenizer.pkl", "rb") as file:
         encoding = pickle.load(file)
     assert type(encoding) is tiktoken.Encoding
-    assert (encoding._pat_str, encoding._mergeable_ranks) == (PATTERN, tiny_ranks())
+    assert (encoding._pat_str, encoding._mergeable_ranks) == (NANOCHAT_PATTERN, tiny_ranks())
     assert encoding.encode_ordinary("the first water") == tiny_tokenizer().encode("the first water")
     assert encoding.encode_single_token("<|assistant_end|>") == 507
     assert encoding.n_vocab == 512  # nanochat compares it with model_config

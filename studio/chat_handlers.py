@@ -92,14 +92,27 @@ class ChatHandlers:
         sampling, dtype = _sampling(values), chat_precision.dtype_of(values["precision"])
         chat.settings = values
         answers = self.replies.answer(chat, text, replaced, models, sampling, dtype)
-        first = next(answers)
         shown = {"box": "", "said": "", "editing": None, "picked": None, "seed": values["seed"], "chat_id": chat.id}
-        yield _stream(send=gr.Button(visible=False), stop=gr.Button(visible=True), **shown, **_sides(chat, first))
+        yield _stream(**shown, **_sides(chat, next(answers)), **_buttons(is_writing=True))
+        yield from self._shown(chat, answers, settings)
+
+    def _shown(self, chat: Chat, answers: Iterator[set[int]], settings: tuple) -> Iterator[tuple[Update, ...]]:
+        """What is being written, to its end."""
         for changed in answers:
             yield _stream(**_sides(chat, changed))
-        code = self.code(chat.id, *settings)
-        shown = {"send": gr.Button(visible=True), "stop": gr.Button(visible=False), "said": "", "code": code}
+        shown = {"said": "", "code": self.code(chat.id, *settings), **_buttons(is_writing=False)}
         yield _stream(**shown, **_sides(chat, SIDES))
+
+    @for_visitors
+    def follow(self, chat_id: str, *settings: Any) -> Iterator[tuple[Update, ...]]:
+        """What another page had begun, such as this one before it was reloaded, until it is over."""
+        chat, answers = self.replies.chat(chat_id), self.replies.follow(chat_id)
+        first = next(answers, None)
+        if first is None:  # also what came to its end after this page was restored
+            yield _stream(**_sides(chat, SIDES))
+            return
+        yield _stream(**_sides(chat, first), **_buttons(is_writing=True))
+        yield from self._shown(chat, answers, settings)
 
     @for_visitors
     def stop(self, chat_id: str) -> str:
@@ -111,8 +124,7 @@ class ChatHandlers:
     @for_visitors
     def restore(self, chat_id: str, *settings: Any) -> tuple[Update, ...]:
         """(id, chatbots and lines of both sides, SETTINGS, lines about both models, code) for a page that is opened."""
-        self.replies.wait(chat_id)  # of a page that was reloaded in mid-reply, what was said is just being saved
-        chat = Chat.load(chat_id) if chat_id else Chat(Chat.new_id())
+        chat = self.replies.chat(chat_id) if chat_id else Chat(Chat.new_id())
         values = {**dict(zip(SETTINGS, settings, strict=True)), **chat.settings}
         models = self._there(values["model_0"], values["model_1"])
         values["model_0"], values["model_1"] = models
@@ -126,7 +138,8 @@ class ChatHandlers:
     def clear(self, chat_id: str) -> tuple[Update, ...]:
         """Begin anew; the old chat is deleted. (said, editing, picked, box, chatbots and lines of both sides)."""
         self.replies.stop(chat_id)
-        chat = Chat(chat_id or Chat.new_id())
+        chat = self.replies.chat(chat_id or Chat.new_id())
+        chat.turns.clear()  # also of the chat in which a reply is just being stopped and will be saved
         chat.save()
         return "", None, None, "", *_all_sides(chat)
 
@@ -260,6 +273,10 @@ def _menus(values: list[str | None]) -> list[Update]:
 def _stream(**updates: Update) -> tuple[Update, ...]:
     assert updates.keys() <= set(STREAM)
     return tuple(updates.get(name, gr.skip()) for name in STREAM)
+
+
+def _buttons(is_writing: bool) -> dict[str, Update]:
+    return {"send": gr.Button(visible=not is_writing), "stop": gr.Button(visible=is_writing)}
 
 
 def _sides(chat: Chat, sides: Any) -> dict[str, Update]:

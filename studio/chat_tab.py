@@ -159,7 +159,7 @@ def _wire(fields: SimpleNamespace, handlers: ChatHandlers, context: Context) -> 
     shown = [fields.chat_id, *sides, *of(*SETTINGS, "about_0", "about_1", "code")]
     context.page.load(handlers.restore, known, shown, js=_REMEMBERED, **QUIET).then(
         None, fields.chat_id, None, js=_REMEMBER
-    )
+    ).then(handlers.follow, known, of(*STREAM), concurrency_limit=None, **QUIET)
     fields.both.change(lambda both: gr.Column(visible=both), fields.both, fields.column_1, **QUIET)
     gr.on(
         [component.change for component in of(*SETTINGS)],

@@ -9,6 +9,8 @@ from hypothesis import settings
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
+pytest.register_assert_rewrite("tests.downloading")  # what its assertions found is shown, as of a test's own
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the tests' models are so small that threads only cost
 
 

@@ -8,13 +8,13 @@ work on the machine only lengthens the latter.
 
 import argparse
 import random
-import resource
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.memory import peak_bytes
 from nanochat_core.conversation_length import default_tokenizer
 from nanochat_core.conversations import check, save_conversations
 from studio import data_draw, data_handlers
@@ -50,7 +50,7 @@ def timed(name: str, action: Callable[[], Any]) -> Any:
 
 
 def memory() -> str:
-    return f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:,.0f} MB at most so far"
+    return f"{peak_bytes() / 2**20:,.0f} MB at most so far"
 
 
 def answers(session: Session, measure: Measure) -> None:

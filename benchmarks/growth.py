@@ -3,13 +3,14 @@
     python -m benchmarks.growth              draws docs/growth.png and prints the table
     python -m benchmarks.growth --small      the same in seconds, without drawing into docs/
 
-Every point is measured in a process of its own, on one thread. Seconds are processor time except for several
-processes, where the clock on the wall counts. The theory: a trained token costs 6 FLOPs a matrix parameter (the head
-counts for supervised tokens only) and 12 a pair of tokens in causal attention, half of which are masked (Chowdhery et
-al., PaLM, arXiv 2204.02311, appendix B); a parameter costs 4 bytes, its gradient 4, Muon's momentum 4 or AdamW's two
-moments 8; a layer keeps about 20 vectors of n_embd for each token of a micro-batch, the head three of the vocabulary's
-size for each supervised one; decoding a token reads every matrix once; a data file takes time as it has lines, and no
-memory.
+Every point is measured in a process of its own, on one thread; a data file's on all cores. Memory is what a process
+takes beyond what it had when its imports were done; of a data file the whole process, and none of its workers. Seconds
+are processor time except for several processes, where the clock on the wall counts. The theory: a trained token costs 6
+FLOPs a matrix parameter (the head counts for supervised tokens only) and 12 a pair of tokens in causal attention, half
+of which are masked (Chowdhery et al., PaLM, arXiv 2204.02311, appendix B); a parameter costs 4 bytes, its gradient 4,
+Muon's momentum 4 or AdamW's two moments 8; a layer keeps about 20 vectors of n_embd for each token of a micro-batch,
+the head three of the vocabulary's size for each supervised one; decoding a token reads every matrix once; a data file
+takes time as it has conversations, and a few bytes of memory for each.
 """
 
 import argparse
@@ -26,12 +27,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.machine import cpu_seconds, describe, peak_bytes
+from benchmarks.machine import cpu_seconds, describe
+from benchmarks.memory import forget_peak, peak_bytes
 from benchmarks.pairs import table
 from benchmarks.tokenizing import run_ours, write_file
 from benchmarks.workload import conversations, random_model
 from nanochat_core.batches import Example
 from nanochat_core.config import FinetuneConfig
+from nanochat_core.data_block import FACTS
 from nanochat_core.loss import CHUNK_ELEMENTS
 from nanochat_core.model import GPTConfig
 from nanochat_core.optim import build_optimizers
@@ -44,6 +47,8 @@ SIZES = (2, 4, 6, 8)
 LENGTHS = (128, 256, 512, 1024)
 COUNTS = (10**3, 10**4, 10**5, 10**6)
 """Conversations in a data file, a kilobyte each."""
+CONVERSATION_BYTES = 3 * 8 + 1 + FACTS.itemsize
+"""Of memory: its line, its hash, the hash once more in order, a mark where it equals the next, what its tokens are."""
 TOKENS = 8192
 """Of a step, for every length."""
 BATCH = 4
@@ -64,7 +69,7 @@ def main() -> None:
         _measure_point(json.loads(options.point))
         return
     series = measure(options.small)
-    print(f"{describe()}; one thread a process\n")
+    print(f"{describe()}; each point a process of its own on one thread, data files on all cores\n")
     header = ["grows with", "measured at", "found", "theory", "grew", "by theory"]
     print(table(header, [_row(name, points) for name, points in series.items()]))
     if not options.small:
@@ -88,7 +93,7 @@ def measure(small: bool) -> dict[str, list[Point]]:
         "training memory (bytes), conversation length (tokens)": _series(by_length, "length", "memory", theory),
         "training (tokens/s), processes": _series(by_ranks, "ranks", "wall_tokens_per_second", "ranks"),
         "check and tokenize (s), conversations in the file": _series(by_count, "count", "seconds", "count"),
-        "its memory (bytes), conversations in the file": _series(by_count, "count", "memory", "constant"),
+        "its memory without workers (bytes), conversations in the file": _series(by_count, "count", "memory", theory),
     }
 
 
@@ -130,7 +135,8 @@ def _read_data(count: int) -> Point:
     with tempfile.TemporaryDirectory() as folder:
         path = write_file(Path(folder) / "data.jsonl", count)
         found = run_ours(path, len(os.sched_getaffinity(0)))
-    return {"count": count, "seconds": found["cpu"], "memory": found["parent"], "constant": 1}
+    theory = found["before"] + CONVERSATION_BYTES * count
+    return {"count": count, "seconds": found["cpu"], "memory": found["parent"], "memory_theory": theory}
 
 
 def _measure_point(point: Point) -> None:
@@ -138,7 +144,7 @@ def _measure_point(point: Point) -> None:
     heads = max(1, width // 128)
     config = GPTConfig(max(LENGTHS), VOCAB, layers, heads, heads, width)
     examples = _examples(config, point["length"], point["tokens"])
-    before = peak_bytes()
+    before = forget_peak()
     with joined_ranks("cpu") as ranks:
         model = random_model(config)
         step = TrainingStep(model, build_optimizers(model, FinetuneConfig("-", matrix_lr=1e-4)), ranks, BATCH)

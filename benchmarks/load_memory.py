@@ -20,6 +20,7 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.memory import forget_peak, peak_bytes
 from nanochat_core.checkpoint import load_model, read_weights
 from nanochat_core.engine import Engine
 from nanochat_core.files import write_json
@@ -66,7 +67,7 @@ def measure(folder: str, dtype: str) -> dict[str, float]:
     kind = getattr(torch, dtype)
     size = sum(tensor.numel() for tensor in read_weights(weights_path(Path(folder), 1)).values()) * kind.itemsize
     fresh_seconds = _touch(size)
-    Path("/proc/self/clear_refs").write_text("5")  # VmHWM begins anew (proc(5))
+    forget_peak()
     started = time.monotonic()
     model, tokenizer, _ = load_model(folder, device="cpu", dtype=kind)
     loaded = time.monotonic()
@@ -74,7 +75,7 @@ def measure(folder: str, dtype: str) -> dict[str, float]:
     next(stream, None)
     return {
         "weights": sum(parameter.numel() * parameter.element_size() for parameter in model.parameters()),
-        "peak": _peak_bytes(),
+        "peak": peak_bytes(),
         "fresh_seconds": fresh_seconds,
         "load_seconds": loaded - started,
         "first_token_seconds": time.monotonic() - started,
@@ -89,12 +90,6 @@ def _touch(size: int) -> float:
         for begin in range(0, size, mmap.PAGESIZE):
             block[begin] = 1
     return time.monotonic() - started
-
-
-def _peak_bytes() -> int:
-    """VmHWM of this process. (getrusage's figure would also hold the parent's size at the fork.)"""
-    status = Path("/proc/self/status").read_text()
-    return int(status.split("VmHWM:")[1].split()[0]) * 1024
 
 
 def write_model(folder: Path, config: GPTConfig, dtype: torch.dtype) -> None:

@@ -3,7 +3,6 @@
 import mmap
 import os
 import platform
-import resource
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -58,8 +57,3 @@ def describe() -> str:
         f"{', '.join(names) or platform.processor() or platform.machine()}, {len(os.sched_getaffinity(0))} cores, "
         f"{memory:.0f} GB, torch {torch.__version__}, {threads} thread{'s' if threads > 1 else ''}"
     )
-
-
-def peak_bytes() -> int:
-    """The most memory that this process ever had."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

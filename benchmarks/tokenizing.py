@@ -23,14 +23,16 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.memory import forget_peak, peak_bytes
 from benchmarks.pairs import ratio, table, take_turns
-from nanochat_core import token_cache
+from nanochat_core import data_workers, token_cache
 from nanochat_core.compiled_encoding import NANOCHAT_PATTERN
 from nanochat_core.rendering import Rendering
 from nanochat_core.token_cache import tokenized
@@ -158,15 +160,37 @@ def texts_of(path: Path, part: int = 0, parts: int = 1) -> Iterator[str]:
 
 
 def ours(path: str) -> dict[str, float]:
-    """Check, tokenize and cache: seconds of this process and its workers, and the most memory they had."""
-    tokenizer, before = _tokenizer(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    """Check, tokenize and cache: seconds of this process and all that it starts, and bytes of memory.
+
+    "before" is what this process had when that began, "parent" the most it had since, "worker" the most that one of its
+    workers had; where there are none, it is left out.
+    """
+    tokenizer, before = _tokenizer(), forget_peak()
     started, began = time.perf_counter(), time.process_time()
-    tokens = tokenized(path, tokenizer, MAX_SEQ_LEN, say=lambda text: print(text, file=sys.stderr))
+    with _workers_measured() as workers:
+        tokens = tokenized(path, tokenizer, MAX_SEQ_LEN, say=lambda text: print(text, file=sys.stderr))
     found = {"wall": time.perf_counter() - started, "cpu": time.process_time() - began}
-    children, own = (resource.getrusage(who) for who in (resource.RUSAGE_CHILDREN, resource.RUSAGE_SELF))
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
     found["cpu"] += children.ru_utime + children.ru_stime
     tokens.ids(len(tokens) - 1)
-    return {**found, "before": before * 1024, "parent": own.ru_maxrss * 1024, "worker": children.ru_maxrss * 1024}
+    found |= {"worker": max(workers)} if workers else {}
+    return {**found, "before": before, "parent": peak_bytes()}
+
+
+@contextmanager
+def _workers_measured() -> Iterator[list[float]]:
+    """Filled with the peak of each worker, looked at right before it is ended."""
+    peaks, end = [], data_workers._Worker.end
+
+    def measured(worker: data_workers._Worker) -> None:
+        peaks.append(peak_bytes(worker._process.pid))
+        end(worker)
+
+    data_workers._Worker.end = measured
+    try:
+        yield peaks
+    finally:
+        data_workers._Worker.end = end
 
 
 def compare(path: Path, turns: int) -> str:
@@ -208,7 +232,7 @@ def grow(folder: Path, counts: list[int]) -> str:
     for count in counts:
         path, home = write_file(folder / f"{count}.jsonl", count), folder / f"home{count}"
         first, second = (run_ours(path, _cores(), str(home)) for _ in range(2))
-        workers = f"{first['worker'] / 1e6:.0f}" if first["worker"] else "none"
+        workers = f"{first['worker'] / 1e6:.0f}" if "worker" in first else "none"
         cache = sum(file.stat().st_size for file in home.rglob("*.tokens"))
         rows.append([f"{count:,}", f"{path.stat().st_size / 1e6:,.1f}", f"{first['wall']:.2f}", f"{first['cpu']:.2f}"])
         rows[-1] += [f"{first['before'] / 1e6:.0f}", f"{first['parent'] / 1e6:.0f}", workers]

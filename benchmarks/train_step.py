@@ -10,13 +10,13 @@ dense bf16 peak.
 """
 
 import argparse
-import resource
 import statistics
 import time
 
 import numpy as np
 import torch
 
+from benchmarks.memory import peak_bytes
 from nanochat_core.batches import Example
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.model import GPT, GPTConfig
@@ -84,10 +84,10 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize()
 
 
-def _peak_bytes(device: torch.device) -> int:
+def _peak_bytes(device: torch.device) -> float:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return peak_bytes()
 
 
 if __name__ == "__main__":

@@ -8,6 +8,9 @@ import pytest
 from benchmarks.load_memory import SMALL, measure, write_model
 from benchmarks.pairs import ratio, table, take_turns
 
+BALLAST = 200 << 20
+"""Bytes of memory that a measurement is not to contain."""
+
 
 def _printed(name: str, *arguments: str) -> str:
     """What `python -m benchmarks.<name>` prints; it must end well."""
@@ -93,6 +96,44 @@ def test_tokenizing_is_measured():
     assert "1000 conversations: the ids and masks of render_conversation" in shown
     assert "ours / tiktoken" in shown
     assert shown.splitlines()[-1].startswith("| 3,000 |")
+    assert "| none |" in shown.splitlines()[-1]  # so small a file has no workers, whatever else was started
+
+
+def test_the_memory_of_a_measured_process_holds_nothing_of_the_one_that_started_it(tmp_path):
+    from benchmarks.tokenizing import run_ours, write_file
+
+    path, found = write_file(tmp_path / "data.jsonl", 200), []
+    for size in (0, BALLAST):
+        ballast = b"x" * size
+        found.append(run_ours(path, cores=1))
+    assert len(ballast) == BALLAST  # it was there until now
+    for name in ("before", "parent"):
+        assert 20e6 < found[0][name] < 150e6
+        assert abs(found[1][name] - found[0][name]) < 20e6
+    assert "worker" not in found[0]
+
+
+def test_the_memory_of_workers_is_theirs(tmp_path, monkeypatch):
+    from benchmarks.tokenizing import data_workers, ours, write_file
+    from nanochat_core import data_survey
+
+    end, ballast = data_workers._Worker.end, b"x" * BALLAST
+    monkeypatch.setattr(data_survey, "useful_workers", lambda size: 2)
+    found = ours(str(write_file(tmp_path / "data.jsonl", 200)))
+    assert found["parent"] >= found["before"] > len(ballast)
+    assert 20e6 < found["worker"] < 150e6
+    assert data_workers._Worker.end is end
+
+
+def test_the_memory_of_a_peak_before_does_not_count():
+    from benchmarks.memory import forget_peak, peak_bytes
+
+    before = forget_peak()
+    ballast = b"x" * BALLAST
+    assert peak_bytes() - before > 0.9 * len(ballast)
+    del ballast
+    assert peak_bytes() - before > 0.9 * BALLAST
+    assert forget_peak() - before < 0.1 * BALLAST
 
 
 def test_replies_are_measured_and_equal():
@@ -103,7 +144,18 @@ def test_replies_are_measured_and_equal():
     assert "starter's perplexity" in printed
 
 
-def test_growth_is_measured():
-    printed = _printed("growth", "--small")
+def test_growth_is_measured_whatever_the_size_of_the_process_that_starts_it(monkeypatch, capsys):
+    from benchmarks import growth
+
+    series, row, ballast = {}, growth._row, b"x" * BALLAST
+    monkeypatch.setattr("sys.argv", ["growth", "--small"])
+    monkeypatch.setattr(growth, "_row", lambda name, points: series.update({name: points}) or row(name, points))
+    growth.main()
+    assert len(ballast) == BALLAST  # it was there until now
+    printed = capsys.readouterr().out
     assert printed.count("| training") == 5
     assert "| check and tokenize (s), conversations in the file | 100, 200 |" in printed
+    for point in series["training memory (bytes), model size (parameters)"]:
+        assert point["found"] > 12 * point["at"]  # weights, gradients, Muon's momentum in fp32
+    for point in series["its memory without workers (bytes), conversations in the file"]:
+        assert 20e6 < point["theory"] < point["found"] < 150e6

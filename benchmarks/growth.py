@@ -10,7 +10,7 @@ FLOPs a matrix parameter (the head counts for supervised tokens only) and 12 a p
 of which are masked (Chowdhery et al., PaLM, arXiv 2204.02311, appendix B); a parameter costs 4 bytes, its gradient 4,
 Muon's momentum 4 or AdamW's two moments 8; a layer keeps about 20 vectors of n_embd for each token of a micro-batch,
 the head three of the vocabulary's size for each supervised one; decoding a token reads every matrix once; a data file
-takes time as it has conversations, and a few bytes of memory for each.
+takes time as it has conversations, and, beside what its process had before, a few bytes of memory for each.
 """
 
 import argparse

@@ -14,9 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.memory import peak_bytes
 from nanochat_core.conversation_length import default_tokenizer
 from nanochat_core.conversations import check, save_conversations
+from nanochat_core.peak_memory import peak_bytes
 from studio import data_draw, data_handlers
 from studio.data_session import Session, read_lines
 from studio.data_tokens import counter_of, tokenizer_names

@@ -28,7 +28,7 @@ import numpy as np
 import torch
 
 from benchmarks.machine import cpu_seconds, describe
-from benchmarks.memory import forget_peak, peak_bytes
+from benchmarks.memory import forget_peak
 from benchmarks.pairs import table
 from benchmarks.tokenizing import run_ours, write_file
 from benchmarks.workload import conversations, random_model
@@ -38,6 +38,7 @@ from nanochat_core.data_block import FACTS
 from nanochat_core.loss import CHUNK_ELEMENTS
 from nanochat_core.model import GPTConfig
 from nanochat_core.optim import build_optimizers
+from nanochat_core.peak_memory import peak_bytes
 from nanochat_core.ranks import joined_ranks
 from nanochat_core.training_step import TrainingStep
 

@@ -20,13 +20,14 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.memory import forget_peak, peak_bytes
+from benchmarks.memory import forget_peak
 from nanochat_core.checkpoint import load_model, read_weights
 from nanochat_core.engine import Engine
 from nanochat_core.files import write_json
 from nanochat_core.generations import is_table
 from nanochat_core.model import GPT, GPTConfig
 from nanochat_core.paths import meta_path, weights_path
+from nanochat_core.peak_memory import peak_bytes
 from nanochat_core.tokenizer import Tokenizer
 
 D32 = GPTConfig()

@@ -30,10 +30,11 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.memory import forget_peak, peak_bytes
+from benchmarks.memory import forget_peak
 from benchmarks.pairs import ratio, table, take_turns
 from nanochat_core import data_workers, token_cache
 from nanochat_core.compiled_encoding import NANOCHAT_PATTERN
+from nanochat_core.peak_memory import peak_bytes
 from nanochat_core.rendering import Rendering
 from nanochat_core.token_cache import tokenized
 from nanochat_core.tokenizer import Tokenizer

@@ -16,11 +16,11 @@ import time
 import numpy as np
 import torch
 
-from benchmarks.memory import peak_bytes
 from nanochat_core.batches import Example
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.model import GPT, GPTConfig
 from nanochat_core.optim import build_optimizers
+from nanochat_core.peak_memory import peak_bytes
 from nanochat_core.ranks import Ranks, choose_compute_dtype, choose_device
 from nanochat_core.training_step import TrainingStep
 

@@ -1,8 +1,6 @@
 """The training loop of a run: every rank runs it, rank 0 alone writes, and a stop leaves a checkpoint to go on from."""
 
 import math
-import resource
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +15,7 @@ from nanochat_core.computing import prepare_computing
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.model import GPT
 from nanochat_core.optim import build_optimizers, learning_rate_multiplier, set_learning_rates
+from nanochat_core.peak_memory import peak_bytes
 from nanochat_core.ranks import Ranks, choose_compute_dtype
 from nanochat_core.runs import Run
 from nanochat_core.saving import Progress, Saver, save_tokenizer
@@ -255,5 +254,4 @@ class Trainer:
         """Peak memory so far: of the GPU where there is one, else of the process."""
         if self.ranks.device.type == "cuda":
             return torch.cuda.max_memory_allocated()
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak if sys.platform == "darwin" else peak * 1024  # kilobytes everywhere but on macOS
+        return int(peak_bytes())

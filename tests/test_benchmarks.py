@@ -126,7 +126,8 @@ def test_the_memory_of_workers_is_theirs(tmp_path, monkeypatch):
 
 
 def test_the_memory_of_a_peak_before_does_not_count():
-    from benchmarks.memory import forget_peak, peak_bytes
+    from benchmarks.memory import forget_peak
+    from nanochat_core.peak_memory import peak_bytes
 
     before = forget_peak()
     ballast = b"x" * BALLAST

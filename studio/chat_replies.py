@@ -153,12 +153,12 @@ class Replies:
 
         try:
             name, step = key_of(value)
-            self.models.load(name, step, report, dtype)
-            reply.facts = "Writing ..."
-            writer.changes += 1
-            for event in self.models.generate(name, step, messages, stop, **settings):
-                reply.add(event)
+            with self.models.held(name, step, report, dtype):
+                reply.facts = "Writing ..."
                 writer.changes += 1
+                for event in self.models.generate(name, step, messages, stop, **settings):
+                    reply.add(event)
+                    writer.changes += 1
         except ValueError as error:
             reply.failed, reply.facts = str(error), ""
         writer.changes += 1

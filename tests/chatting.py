@@ -1,5 +1,6 @@
 """The chat's handlers without a browser: models that say given words, the page's settings, and what was said."""
 
+import contextlib
 import time
 
 from studio.chat_handlers import SETTINGS, STREAM
@@ -24,6 +25,10 @@ class FakeModels:
         report(0.5, "Loading model_000007.pt")
         time.sleep(self.loading)
         self.in_memory.add((name, step))
+
+    @contextlib.contextmanager
+    def held(self, name, step=None, report=None, dtype=None):
+        yield self.load(name, step, report, dtype)
 
     def generate(self, name, step, messages, stop=None, **values):
         self.asked.append((name, messages, values))

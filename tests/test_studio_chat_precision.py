@@ -3,8 +3,10 @@
 import pytest
 
 from studio import chat_precision
+from studio.access import Person, acting
 from studio.chat_handlers import SETTINGS, ChatHandlers
 from studio.hardware import Gpu, Hardware
+from studio.model_process import AS_IT_IS
 from tests.chatting import ID, A, a_chat, chosen, run
 
 
@@ -50,7 +52,22 @@ def test_int8_is_offered_for_a_cpu_only(models, machine):
 def test_visitors_share_the_model_as_it_is(models, machine, monkeypatch):
     monkeypatch.setattr(chat_precision, "is_visitor", lambda: True)
     run(ChatHandlers(models).send(ID, "Hi", None, *chosen(precision="int8")))
-    assert models.dtypes == [None]
+    assert models.dtypes == [AS_IT_IS]
+
+
+def test_on_zero_gpu_there_is_one_precision_for_all(models, machine, monkeypatch):
+    monkeypatch.setattr(chat_precision, "is_zero_gpu", lambda: True)
+    assert chat_precision.choices() == ["automatic"]
+    assert chat_precision.offered("bfloat16") == "automatic"
+
+
+def test_the_load_button_asks_for_the_owner_s_choice_on_a_space_too(models, machine, monkeypatch):
+    monkeypatch.setenv("SPACE_ID", "me/mine")
+    with acting(Person("me", is_owner=True)):
+        list(ChatHandlers(models).load(A, "int8"))
+    with acting(Person("you", is_owner=False)):
+        list(ChatHandlers(models).load(A, "int8"))
+    assert models.dtypes == ["int8", AS_IT_IS]
 
 
 def test_it_is_remembered_with_the_chat_and_not_taken_to_a_machine_without_it(models, machine):

@@ -1,7 +1,7 @@
 """Token ids of long texts by compiled code, several times as fast as tiktoken and always the same ids.
 
-It knows how two splitting patterns cut text. What is a letter, a number or white space it asks tiktoken's own regular
-expressions, so that both follow one version of Unicode.
+It knows how the splitting patterns of PATTERNS cut text. What is a letter, a number or white space it asks tiktoken's
+own regular expressions, so that both follow one version of Unicode.
 """
 
 import ctypes
@@ -18,10 +18,6 @@ from nanochat_core.native import library
 WORTH = 100_000
 """Characters after which more may be expected, so that asking tiktoken for the classes pays: 0.04 s, once."""
 
-_AFTER_TEXT = bytes(32)
-"""What the compiled code may read beyond the end."""
-_MORE_IDS = 16
-"""What it may write beyond the last."""
 _LINE = 64
 _LARGEST = 1 << 26
 """Bytes of one text; the ids take four times as many."""
@@ -96,11 +92,7 @@ class CompiledEncoding:
         data = text.encode("utf-8")
         if len(data) > _LARGEST:
             return None
-        ids = np.empty(len(data) + _MORE_IDS, np.uint32)
-        count = tables.tokenize(self._known(), data + _AFTER_TEXT, len(data), ids)
-        if count < 0:
-            raise MemoryError
-        return ids[:count]
+        return tables.tokenize(self._known(), data)
 
     def _made_for(self, text: str) -> "_Tables | None":
         self._met += len(text)
@@ -128,17 +120,25 @@ class _Tables:
         self._tokenize = compiled.tokenize
         self._tokenize.restype = _count
         self._tokenize.argtypes = (_pointer, _pointer, ctypes.c_char_p, _count, _pointer)
-        compiled.tokenize_known_bytes.restype = _count
-        self.known_bytes: int = compiled.tokenize_known_bytes()
+        rooms = compiled.tokenize_known_bytes, compiled.tokenize_bytes_after, compiled.tokenize_ids_after
+        for room in rooms:
+            room.restype = _count
+        self.known_bytes, bytes_after, self._ids_after = (room() for room in rooms)
+        self._after_text = bytes(bytes_after)
         self._arrays = [_classes()]  # kept: the structure holds no more than where they lie
         self._encoding = _Encoding(
             self._arrays[0].ctypes.data, *PATTERNS[pattern], *self._listed(tokens), *self._listed(marks)
         )
         self.are_good = bool(compiled.tokenize_prepare(ctypes.byref(self._encoding)))
 
-    def tokenize(self, known: int, data: bytes, size: int, ids: np.ndarray) -> int:
-        """How many ids were written to `ids`, -1 when there is no memory."""
-        return self._tokenize(ctypes.addressof(self._encoding), known, data, size, ids.ctypes.data)
+    def tokenize(self, known: int, text: bytes) -> np.ndarray:
+        """The ids of `text`."""
+        ids = np.empty(len(text) + self._ids_after, np.uint32)
+        arguments = known, text + self._after_text, len(text), ids.ctypes.data
+        count = self._tokenize(ctypes.addressof(self._encoding), *arguments)
+        if count < 0:
+            raise MemoryError
+        return ids[:count]
 
     def _listed(self, tokens: Sequence[bytes]) -> tuple[int, ...]:
         """`vocabulary` of c/merges.h, its slots empty."""

@@ -2,7 +2,7 @@
 
 Decoding is a stream of the weights through memory; torch's operators reach a fifth of its bandwidth, this step most of
 it. It reads the model's own parameters, live, and computes what `GPT._continue` does. Activations are fp32, but
-rounded as inputs of bf16 and int8 matrices (c/products.h).
+rounded as inputs of bf16 and int8 matrices (c/pack.h).
 """
 
 import ctypes

@@ -25,9 +25,10 @@ class RotaryTable:
 
     def of(self, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
         """cos and sin, each (`length` or more, head_dim / 2), on `device`."""
-        if self._table is None or self._table[0].device != device or len(self._table[0]) < length:
-            self._table = self._made(max(length, self._length), device)
-        return self._table
+        table = self._table
+        if table is None or table[0].device != device or len(table[0]) < length:
+            self._table = table = self._made(max(length, self._length), device)
+        return table  # not what lies there now: another thread may have put a shorter one
 
     def _made(self, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
         channels = torch.arange(0, self._head_dim, 2, dtype=torch.float32, device=device)

@@ -14,6 +14,8 @@ from nanochat_core.native import library
 
 _ROUNDING = 1e-6
 """Of fp32 logits: a sum of probabilities that is so near to top_p has reached it."""
+_LARGEST = torch.finfo(torch.float32).max
+"""Infinite logits count as this, with their sign: their differences are numbers."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +46,11 @@ class Sampling:
         count = 1 if self.temperature == 0 else min(self.top_k or size, size)
         assert count == 1 or len(sources) == rows
         uniform = [source.random() for source in sources] if count > 1 else [0.0] * rows
-        if not (logits.is_cpu and logits.dtype == torch.float32 and logits.is_contiguous()):
-            logits = logits.float().cpu().contiguous()
-        compiled = _compiled()
+        if count > 1 and not logits.is_cpu:  # else the choice alone is copied
+            logits = logits.cpu()
+        if not (logits.dtype == torch.float32 and logits.is_contiguous()):
+            logits = logits.float().contiguous()
+        compiled = _compiled() if logits.is_cpu else None
         if compiled and count <= compiled.most:
             ids = self._choose_compiled(compiled.choose, logits, count, uniform)
         else:
@@ -74,8 +78,9 @@ class Sampling:
         if count == 1:
             ids = logits.argmax(-1, keepdim=True)
         else:
-            values, ids = (torch.stack(parts) for parts in zip(*[_largest(row, count) for row in logits]))
-            weights = ((values - values[:, :1]).double() / max(self.temperature, 1e-300)).exp()
+            values, ids = _largest(logits, count)
+            values = values.clamp(-_LARGEST, _LARGEST).double()
+            weights = ((values - values[:, :1]) / max(self.temperature, 1e-300)).exp()
             if self.top_p < 1:
                 before = weights.cumsum(-1) - weights
                 before[:, 0] = -1.0  # the likeliest stays in any case
@@ -89,7 +94,16 @@ class Sampling:
 
 
 def _largest(logits: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """(values, places) of the `count` largest, the first among equals, which `topk` alone does not promise."""
+    """(values, places), each (B, count), of the largest of `logits` (B, V), the first among equals."""
+    if count == logits.shape[-1] or not len(logits):
+        values, places = logits.sort(descending=True, stable=True)
+        return values[:, :count], places[:, :count]
+    values, places = zip(*[_largest_of(row, count) for row in logits])
+    return torch.stack(values), torch.stack(places)
+
+
+def _largest_of(logits: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Of one row (V,). Only what `topk` finds to be as large is sorted; it alone does not promise the first."""
     places = (logits >= logits.topk(count).values[-1]).nonzero()[:, 0]
     values, order = logits[places].sort(descending=True, stable=True)
     return values[:count], places[order[:count]]

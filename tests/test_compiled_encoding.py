@@ -4,6 +4,7 @@ import copy
 import hashlib
 import pickle
 import random
+import re
 import threading
 from functools import cache
 from pathlib import Path
@@ -227,6 +228,20 @@ def test_tiktoken_where_the_pattern_is_another_and_for_the_first_texts():
     assert other.encode_marked(text).tolist() == other.encode(text)
     first = Tokenizer.from_ranks(tiny_ranks(), NANOCHAT_PATTERN)._compiled
     assert [first.encode("x" * (compiled_encoding.WORTH // 3)) is None for _ in range(5)] == [True] * 3 + [False] * 2
+
+
+def test_the_compiled_code_has_the_room_that_it_asks_for(monkeypatch):
+    """It reads and writes a little beyond the end of a text and of its ids."""
+    source = (ROOT / "nanochat_core" / "c" / "tokenize.c").read_text("utf-8")
+    ours, rooms = encodings("tiny", NANOCHAT_PATTERN)[1], []
+    bytes_after, ids_after = (
+        int(re.search(f"#define {name} (.*)", source)[1]) for name in ("KNOWN_BYTES", "KNOWN_IDS")
+    )
+    tables, empty = ours._tables, np.empty
+    monkeypatch.setattr(np, "empty", lambda size, dtype: rooms.append(size) or empty(size, dtype))
+    monkeypatch.setattr(tables, "_tokenize", lambda _, known, text, size, ids: rooms.append(len(text) - size) or 0)
+    ours.encode("water")
+    assert rooms == [len("water") + ids_after, bytes_after]
 
 
 def test_a_vocabulary_made_to_collide_is_left_to_tiktoken(monkeypatch):

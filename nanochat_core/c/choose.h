@@ -2,6 +2,8 @@
 #ifndef CHOOSE_H
 #define CHOOSE_H
 
+#include <float.h>
+
 #include "vectors.h"
 
 #define MOST_CHOICES 256
@@ -45,8 +47,12 @@ static int largest(const float *logits, int64_t size, int64_t count, float *valu
     return faultless;
 }
 
-// ids (rows) from logits (rows, size): one of the `count`, at most most_choices(), likeliest by uniform (rows) numbers of 0 to 1; with one, that
-// one. Of them only the first that together have the probability top_p. NOT_A_NUMBER for a row that holds one.
+// Infinite logits count as the largest numbers, so that their differences are numbers.
+static double bounded(float value) { return value > FLT_MAX ? FLT_MAX : value < -FLT_MAX ? -FLT_MAX : value; }
+
+// ids (rows): one of the `count` (up to most_choices()) likeliest logits of each row, drawn with uniform[row], 0 to 1; the
+// first one when count is 1. Only the likeliest that together have the probability top_p are drawn from. NOT_A_NUMBER for a
+// row that holds a NaN. logits (rows, size).
 void choose_tokens(const float *logits, int64_t rows, int64_t size, int64_t count, double temperature, double top_p, const double *uniform, int64_t *ids) {
     float values[MOST_CHOICES];
     int64_t places[MOST_CHOICES];
@@ -57,7 +63,7 @@ void choose_tokens(const float *logits, int64_t rows, int64_t size, int64_t coun
         }
         double weights[MOST_CHOICES], total = 0, kept = 0;
         int64_t choices = 0, choice = 0;
-        for (int64_t i = 0; i < count; i++) total += weights[i] = exp((values[i] - (double)values[0]) / temperature);
+        for (int64_t i = 0; i < count; i++) total += weights[i] = exp((bounded(values[i]) - bounded(values[0])) / temperature);
         double enough = top_p < 1 ? top_p * total * (1 - ROUNDING) : INFINITY;
         while (choices < count && (choices == 0 || kept < enough)) kept += weights[choices++];
         for (double sum = weights[0]; choice + 1 < choices && sum <= uniform[row] * kept; sum += weights[choice]) choice++;

@@ -1,11 +1,12 @@
 // The decode step: a few new tokens of each row of a cache, through the whole model to their logits, in one call.
 //
 // The formulae are those of model.py, generations A to E. Activations are fp32, rounded only as inputs of
-// a product (products.h). Compiled by native.py; called by decoding.py, whose structures mirror the three below.
+// a product (pack.h). Compiled by native.py; called by decoding.py, whose structures mirror the three below.
 #include <stdlib.h>
 
 #include "attend.h"
 #include "choose.h"
+#include "pack.h"
 #include "products.h"
 #include "team.h"
 #include "vectors.h"
@@ -113,7 +114,7 @@ static void begin_output(step *s, const layer *l, int64_t token, float *scores) 
 static void begin_projection(step *s, const layer *l, int64_t token, float *scores) {
     int64_t width = 4 * s->shape->width;
     float *hidden = s->hidden + token * width;
-    for (int64_t i = 0; i < width; i++) hidden[i] = hidden[i] > 0 ? hidden[i] * hidden[i] : 0;
+    for (int64_t i = 0; i < width; i++) hidden[i] = hidden[i] < 0 ? 0 : hidden[i] * hidden[i];
     pack(hidden, s->packed + token * packed_bytes(width), width, s->shape->matrix_type);
 }
 

@@ -1,4 +1,7 @@
 // Byte pair encoding: the tokens by their bytes, and the merges of a piece in the order of their ranks.
+#ifndef MERGES_H
+#define MERGES_H
+
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -124,3 +127,5 @@ static int64_t encode_piece(const vocabulary *v, const uint8_t *p, int64_t size,
     if (memory != kept) free(memory);
     return count;
 }
+
+#endif

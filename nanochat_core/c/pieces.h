@@ -1,5 +1,8 @@
 // Cuts text (UTF-8) into the pieces of nanochat's splitting patterns and of the starter's: the functions below are their
 // alternatives, tried in the same order. What is a letter, a number or white space is told by a table.
+#ifndef PIECES_H
+#define PIECES_H
+
 #include <stdint.h>
 #include <string.h>
 
@@ -93,3 +96,5 @@ static inline const uint8_t *end_of_piece(const splitting *s, const uint8_t *p, 
     }
     return end_of_space(s, p, end);
 }
+
+#endif

@@ -1,74 +1,22 @@
 // Products of a matrix (outputs, inputs), row by row as torch keeps it, with one or several vectors at once.
 //
-// The vectors are packed first, once for all rows, in the form that suits the matrix's type. Each row of the matrix is
-// read from memory once for up to PER_BLOCK vectors.
+// The vectors are packed first (pack.h), once for all rows. Each row of the matrix is read from memory once for up to
+// PER_BLOCK vectors.
 #ifndef PRODUCTS_H
 #define PRODUCTS_H
 
+#include "pack.h"
 #include "vectors.h"
-#if defined(__AVX512VNNI__) || defined(__AVX512BF16__)
-#include <immintrin.h>
-#endif
 
 #define PER_BLOCK 8
 #define AHEAD 16384       // bytes by which what comes next is fetched before it is needed, for several vectors
 #define AHEAD_OF_ONE 3072 // and for one, of FLOAT32: a tenth faster. The narrower types gain nothing
-#define EXTRA 64 // bytes after a packed vector: its scale, and 128 times its sum
 
 typedef struct {
     const char *rows;
     const float *scales; // one a row, of INT8
     int64_t type, outputs, inputs;
 } matrix;
-
-INLINE int64_t packed_bytes(int64_t inputs) { return inputs * 4 + EXTRA; }
-
-// FLOAT32: as it is. BFLOAT16: rounded to it where the processor multiplies such pairs, which is twice as fast; elsewhere
-// as it is, even and odd elements of 32 apart, as weights come out of the two halves of a word.
-// INT8: 16 bits, as two planes of 8, and their scale: finer than the weights by far.
-static void pack(const float *from, char *to, int64_t inputs, int64_t type) {
-    float *plain = (float *)to;
-#if defined(__AVX512BF16__)
-    if (type == BFLOAT16) {
-        for (int64_t i = 0; i < inputs; i += 32) {
-            __m512bh rounded = _mm512_cvtne2ps_pbh(_mm512_loadu_ps(from + i + 16), _mm512_loadu_ps(from + i));
-            memcpy(to + i * 2, &rounded, sizeof rounded);
-        }
-        return;
-    }
-#endif
-    if (type == BFLOAT16) {
-        for (int64_t i = 0; i < inputs; i += 32)
-            for (int64_t j = 0; j < 16; j++) {
-                plain[i + j] = from[i + 2 * j];
-                plain[i + 16 + j] = from[i + 2 * j + 1];
-            }
-        return;
-    }
-#if defined(__AVX512VNNI__)
-    if (type == INT8) {
-        __m512 largest = _mm512_set1_ps(1e-30f);
-        for (int64_t i = 0; i < inputs; i += 16) largest = _mm512_max_ps(largest, _mm512_abs_ps(_mm512_loadu_ps(from + i)));
-        float scale = _mm512_reduce_max_ps(largest) / 32512.0f; // 127 * 256: the high byte stays within its range
-        __m512 inverse = _mm512_set1_ps(1.0f / scale);
-        __m512i high_sum = _mm512_setzero_si512(), low_sum = high_sum;
-        for (int64_t i = 0; i < inputs; i += 16) {
-            __m512i whole = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(from + i), inverse));
-            __m512i high = _mm512_srai_epi32(_mm512_add_epi32(whole, _mm512_set1_epi32(128)), 8);
-            __m512i low = _mm512_sub_epi32(whole, _mm512_slli_epi32(high, 8));
-            _mm_storeu_si128((__m128i *)(to + i), _mm512_cvtepi32_epi8(high));
-            _mm_storeu_si128((__m128i *)(to + inputs + i), _mm512_cvtepi32_epi8(low));
-            high_sum = _mm512_add_epi32(high_sum, high);
-            low_sum = _mm512_add_epi32(low_sum, low);
-        }
-        float sum = 256.0f * _mm512_reduce_add_epi32(high_sum) + _mm512_reduce_add_epi32(low_sum);
-        float extra[2] = {scale, 128.0f * sum};
-        memcpy(to + inputs * 4, extra, sizeof extra);
-        return;
-    }
-#endif
-    memcpy(plain, from, inputs * 4);
-}
 
 INLINE void sum_up(floats sums[2][PER_BLOCK], int R, int M, float *results) {
     if (R * M == LANES) {

@@ -62,11 +62,14 @@ static const uint8_t *next_mark(const vocabulary *marks, const uint8_t *p, const
 // 0 when the vocabulary cannot be looked up quickly.
 int64_t tokenize_prepare(const encoding *e) { return fill(&e->vocabulary); }
 
+// What the caller has to provide: bytes of `known`, bytes that may be read after a text, ids that may be written after its.
 int64_t tokenize_known_bytes(void) { return sizeof(known_piece) << KNOWN_BITS; }
+int64_t tokenize_bytes_after(void) { return KNOWN_BYTES; }
+int64_t tokenize_ids_after(void) { return KNOWN_IDS; }
 
-// How many ids were written; -1 when there is no memory. After the text there must be KNOWN_BYTES bytes that may be read;
-// `ids` must have room for as many as the text has bytes, and KNOWN_IDS more. `known` is zero at first, at a multiple of
-// 64 bytes, and for one call at a time.
+// How many ids were written; -1 when there is no memory. After the text there must be tokenize_bytes_after() bytes; `ids`
+// must have room for as many as the text has bytes, and tokenize_ids_after() more. `known` is zero at first, at a multiple
+// of 64 bytes, and for one call at a time.
 int64_t tokenize(const encoding *e, known_piece *known, const uint8_t *text, int64_t size, uint32_t *ids) {
     const uint8_t *p = text, *end = text + size;
     uint32_t *out = ids;

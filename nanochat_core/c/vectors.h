@@ -38,6 +38,10 @@ INLINE floats load(const float *from) {
 
 INLINE void store(float *to, floats value) { memcpy(to, &value, sizeof value); }
 
+INLINE floats choose(ints condition, floats yes, floats no) {
+    return (floats)((condition & (ints)yes) | (~condition & (ints)no));
+}
+
 // Sixteen values of a tensor of `type` from element `index` on.
 INLINE floats load_as(const void *from, int64_t index, int64_t type) {
     if (type == FLOAT32) return load((const float *)from + index);
@@ -54,14 +58,15 @@ INLINE float value_of(const void *from, int64_t index, int64_t type) {
     return value;
 }
 
-// Rounded to nearest, ties to even, as torch does.
+// Rounded to nearest, ties to even, as torch does. Added to a NaN's bits, that could make a number of it.
 INLINE void store_as(void *to, int64_t index, floats value, int64_t type) {
     if (type == FLOAT32) {
         store((float *)to + index, value);
         return;
     }
     words bits = (words)value;
-    halves half = __builtin_convertvector((bits + 0x7fff + ((bits >> 16) & 1)) >> 16, halves);
+    bits = (words)choose(value == value, (floats)(bits + 0x7fff + ((bits >> 16) & 1)), all(NAN));
+    halves half = __builtin_convertvector(bits >> 16, halves);
     memcpy((uint16_t *)to + index, &half, sizeof half);
 }
 
@@ -106,17 +111,14 @@ INLINE void sums_of(const floats *vectors, float *sums) {
 #endif
 }
 
-INLINE floats choose(ints condition, floats yes, floats no) {
-    return (floats)((condition & (ints)yes) | (~condition & (ints)no));
-}
-
 INLINE int any_of(ints conditions) {
     int64_t parts[8];
     memcpy(parts, &conditions, sizeof parts);
     return ((parts[0] | parts[1]) | (parts[2] | parts[3]) | (parts[4] | parts[5]) | (parts[6] | parts[7])) != 0;
 }
 
-// e^x to 2 units in the last place; x below -87 gives about 1e-38.
+// e^x to 2 units in the last place; x below -87 gives about 1e-38. The power of two is a factor, not added to the
+// exponent's bits: a NaN stays one.
 INLINE floats exp_of(floats x) {
     x = choose(x < -87.0f, all(-87.0f), choose(x > 88.0f, all(88.0f), x));
     floats shifted = x * 1.44269504f + 12582912.0f; // 1.5 * 2^23: the sum's lowest bits are the rounded number
@@ -128,7 +130,7 @@ INLINE floats exp_of(floats x) {
     sum = sum * rest + 1.6666665e-1f;
     sum = sum * rest + 0.5f;
     sum = sum * rest * rest + rest + 1.0f;
-    return (floats)((ints)sum + (((ints)shifted - 0x4b400000) << 23));
+    return sum * (floats)(((words)shifted + 127) << 23); // of shifted's bits only those of the number are left
 }
 
 // Near zero by its series, where 1 - 2 / (e^2x + 1) would lose digits.

@@ -72,7 +72,7 @@ class Muon(Optimizer):
         dtype = choose_compute_dtype("bfloat16", first.device)
         if count == 1 and dtype == torch.bfloat16 and can_orthogonalize(first.device):
             direction, norm = self._direction(first, momentum)
-            return [orthogonalize_compiled(direction, 1 / norm.item(), (A, B, C), self._kept)]
+            return [orthogonalize_compiled(direction, norm, (A, B, C), self._kept)]
         stack = self._kept.take("x", (count, *first.shape), dtype, first.device)
         for parameter, x in zip(parameters, stack):
             direction, norm = self._direction(parameter, momentum)

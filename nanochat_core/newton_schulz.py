@@ -27,8 +27,7 @@ class _Request(ctypes.Structure):
 
     _fields_ = [
         *((name, _count) for name in ("rows", "columns")),
-        *((name, _pointer) for name in ("from", "to", "memory")),
-        ("scale", _real),
+        *((name, _pointer) for name in ("from", "to", "memory", "norm")),
         ("coefficients", _real * 3),
         ("passes", _count * _MOST_STEPS),
         ("threads", _count),
@@ -50,20 +49,22 @@ def passes_over(rows: int, columns: int) -> tuple[int, ...]:
     return (3, 2) if small >= _LARGE_FROM and large >= _WIDE_FROM * small else (1, 1, 1, 1, 1)
 
 
-def orthogonalize_compiled(x: Tensor, scale: float, coefficients: tuple[float, float, float], kept: Buffers) -> Tensor:
-    """Five steps with coefficients (a, b, c) on scale * x, of Frobenius norm at most 1, where `can_orthogonalize`.
+def orthogonalize_compiled(x: Tensor, norm: Tensor, coefficients: tuple[float, float, float], kept: Buffers) -> Tensor:
+    """Five steps with coefficients (a, b, c) on x / norm, where `can_orthogonalize`.
 
-    x (rows, columns) is contiguous. Returns fp32, in x's memory where x is fp32, too.
+    x (rows, columns) is contiguous; norm, an fp32 scalar, is not less than its Frobenius norm. Returns fp32, in x's
+    memory where x is fp32, too.
     """
     x = x.float()
     assert x.is_contiguous()
+    assert norm.dtype == torch.float32
     compiled, (small, large) = library("newton_schulz"), sorted(x.shape)
     compiled.newton_schulz_words.restype = _count
     words = compiled.newton_schulz_words(_count(small), _count(large))
     request = _Request(
         *x.shape,
-        *(x.data_ptr(), x.data_ptr(), kept.take("newton_schulz", (words,), torch.int32, x.device).data_ptr()),
-        scale,
+        *(x.data_ptr(), x.data_ptr()),
+        *(kept.take("newton_schulz", (words,), torch.int32, x.device).data_ptr(), norm.data_ptr()),
         (_real * 3)(*coefficients),
         (_count * _MOST_STEPS)(*passes_over(small, large)),
         min(torch.get_num_threads(), -(-small // _PANEL)),

@@ -30,11 +30,11 @@ def _matrix(rows: int, columns: int, seed: int = 0) -> torch.Tensor:
     return x / x.norm()
 
 
-def _orthogonalized(x: torch.Tensor, scale: float = 1.0, kept: Buffers | None = None) -> torch.Tensor:
+def _orthogonalized(x: torch.Tensor, norm: float = 1.0, kept: Buffers | None = None) -> torch.Tensor:
     kept = kept or Buffers()
     if can_orthogonalize(CPU):
-        return orthogonalize_compiled(x.clone(), scale, (A, B, C), kept)
-    return orthogonalize((x * scale).bfloat16(), kept).float()
+        return orthogonalize_compiled(x.clone(), torch.tensor(norm), (A, B, C), kept)
+    return orthogonalize((x / norm).bfloat16(), kept).float()
 
 
 def _exact(x: torch.Tensor) -> torch.Tensor:
@@ -83,15 +83,15 @@ def test_nothing_is_written_beside_the_matrix(rows, columns):
     around = torch.full((64 + rows * columns + 64,), 7.0)
     x = around[64 : 64 + rows * columns].view(rows, columns)
     x.copy_(_matrix(rows, columns))
-    found = orthogonalize_compiled(x, 1.0, (A, B, C), Buffers())
+    found = orthogonalize_compiled(x, torch.ones(()), (A, B, C), Buffers())
     assert found.data_ptr() == x.data_ptr()
     assert (around[:64] == 7).all()
     assert (around[64 + rows * columns :] == 7).all()
 
 
-def test_a_scale_is_applied_first():
+def test_it_is_divided_by_its_norm_first():
     x = _matrix(48, 100)
-    assert torch.equal(_orthogonalized(x), _orthogonalized(x * 2**40, 2.0**-40))
+    assert torch.equal(_orthogonalized(x), _orthogonalized(x * 2**40, 2.0**40))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])

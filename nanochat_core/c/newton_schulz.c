@@ -14,7 +14,7 @@ typedef struct {
     const float *from; // (rows, columns)
     float *to;         // the same, and may be the same memory
     uint32_t *memory;  // newton_schulz_words of it, at a multiple of 64 bytes
-    double scale;      // of `from`
+    const float *norm; // by which it is divided
     double coefficients[3];
     int64_t passes[MOST_STEPS]; // steps in each pass, then zeros
     int64_t threads;
@@ -97,6 +97,7 @@ static void write_result(worker *w) {
 
 static void load(worker *w) {
     const request *r = w->request;
+    __m512 scale = _mm512_set1_ps(1 / *r->norm);
     panels as_given = w->is_tall ? w->turned : w->w, turned = w->is_tall ? w->w : w->turned;
     for (int64_t row; (row = take_one(&w->place)) < blocks(r->rows);)
         for (int64_t column = 0; column < blocks(r->columns); column++) {
@@ -107,7 +108,7 @@ static void load(worker *w) {
             for (int64_t i = 0; i < PANEL; i++) {
                 rows[i] = _mm512_setzero_ps();
                 if (row * PANEL + i < r->rows) rows[i] = _mm512_maskz_loadu_ps(lanes, from + i * r->columns);
-                rows[i] = _mm512_mul_ps(rows[i], _mm512_set1_ps((float)r->scale));
+                rows[i] = _mm512_mul_ps(rows[i], scale);
             }
             write_upright(rows, block_of(as_given, row, column));
             write_turned(rows, block_of(turned, column, row));

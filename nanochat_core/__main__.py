@@ -168,7 +168,7 @@ class ChatCommand:
     device_type: str = "auto"
     """cuda, mps, cpu or auto."""
     dtype: str | None = None
-    """float32, bfloat16 or int8 (on a CPU: a quarter of the memory, and the fastest); without it what suits best."""
+    """float32, bfloat16 or int8 (on a CPU: the least memory, and the fastest); without it what suits best."""
     temperature: float = 0.7
     """0 always takes the likeliest token."""
     top_k: int = 50

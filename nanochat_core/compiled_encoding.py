@@ -41,10 +41,11 @@ class _Pattern(NamedTuple):
 NANOCHAT_PATTERN = (
     r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,2}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+"
 )
+STARTER_PATTERN = r" ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 PATTERNS = {
     NANOCHAT_PATTERN: _Pattern(True, True, 2, True),
     NANOCHAT_PATTERN.replace("{1,2}", "{1,3}"): _Pattern(True, True, 3, True),
-    r" ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+": _Pattern(False, False, 1, False),
+    STARTER_PATTERN: _Pattern(False, False, 1, False),
 }
 """nanochat's, the same with up to three digits together as in other vocabularies, and the starter's."""
 

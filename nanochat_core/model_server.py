@@ -22,7 +22,14 @@ from typing import IO, Any
 import psutil
 import torch
 
-from nanochat_core.checkpoint import build_for_inference, dtype_named, model_config, read_meta, read_weights
+from nanochat_core.checkpoint import (
+    build_for_inference,
+    dtype_named,
+    inference_dtype,
+    model_config,
+    read_meta,
+    read_weights,
+)
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.engine import Engine
 from nanochat_core.paths import find_model
@@ -100,7 +107,7 @@ class ModelServer:
         say("progress", fraction=0.0, text=f"Reading {files.weights.name}")
         meta, weights = read_meta(files.meta), read_weights(files.weights)
         tokenizer = Tokenizer.from_directory(files.tokenizer_dir)
-        total = len(weights)
+        total, automatic = len(weights), inference_dtype(device, weights)
         with _reported(lambda: 1 - len(weights) / total, f"Loading {files.weights.name}", say):
             dtype = dtype_named(request.get("dtype"))
             model = build_for_inference(model_config(meta, weights), weights, device, dtype)
@@ -112,7 +119,8 @@ class ModelServer:
             step=files.step,
             parameters=sum(parameter.numel() for parameter in model.parameters()),
             device=device.type,
-            dtype=str(model.lm_head.weight.dtype).removeprefix("torch."),
+            dtype=_name(model.lm_head.weight.dtype),
+            automatic=_name(automatic),
             context=model.config.sequence_len,
             seconds=time.perf_counter() - started,
             **memory(),
@@ -142,6 +150,10 @@ class ModelServer:
 
     def _memory(self, request: dict[str, Any], say: Say) -> None:
         say("memory", **memory())
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def memory() -> dict[str, int]:

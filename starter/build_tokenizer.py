@@ -12,6 +12,7 @@ from pathlib import Path
 
 import rustbpe
 
+from nanochat_core.compiled_encoding import STARTER_PATTERN
 from nanochat_core.tokenizer import SPECIAL_TOKENS, Tokenizer
 from starter.draw import WORDS_FOLDER
 from starter.exchange import Content
@@ -21,7 +22,6 @@ VOCAB_SIZE = 4096
 LETTER_TOKENS = 2350
 """Single bytes and merges inside words; what is left of the vocabulary goes to pieces with a blank in front."""
 BARE_PATTERN = r"\p{L}+|\p{N}|[^\s\p{L}\p{N}]+|\s+"
-PATTERN = r" ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 SAMPLE = 30_000
 """Conversations that the tokenizer is trained on."""
 
@@ -49,7 +49,7 @@ def build() -> Tokenizer:
     bare = Tokenizer.from_ranks({piece: rank for rank, piece in enumerate(pieces)}, BARE_PATTERN)
     ranks = {piece: rank for rank, piece in enumerate(pieces + _with_blank(bare, texts, VOCAB_SIZE - len(pieces) - 9))}
     assert len(ranks) + len(SPECIAL_TOKENS) == VOCAB_SIZE
-    return Tokenizer.from_ranks(ranks, PATTERN, name="nanochat-studio-starter")
+    return Tokenizer.from_ranks(ranks, STARTER_PATTERN, name="nanochat-studio-starter")
 
 
 def _with_blank(bare: Tokenizer, texts: list[str], count: int) -> list[bytes]:

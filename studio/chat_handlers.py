@@ -92,14 +92,27 @@ class ChatHandlers:
         sampling, dtype = _sampling(values), chat_precision.dtype_of(values["precision"])
         chat.settings = values
         answers = self.replies.answer(chat, text, replaced, models, sampling, dtype)
-        first = next(answers)
         shown = {"box": "", "said": "", "editing": None, "picked": None, "seed": values["seed"], "chat_id": chat.id}
-        yield _stream(send=gr.Button(visible=False), stop=gr.Button(visible=True), **shown, **_sides(chat, first))
+        yield _stream(**shown, **_sides(chat, next(answers)), **_buttons(is_writing=True))
+        yield from self._shown(chat, answers, settings)
+
+    def _shown(self, chat: Chat, answers: Iterator[set[int]], settings: tuple) -> Iterator[tuple[Update, ...]]:
+        """What is being written, to its end."""
         for changed in answers:
             yield _stream(**_sides(chat, changed))
-        code = self.code(chat.id, *settings)
-        shown = {"send": gr.Button(visible=True), "stop": gr.Button(visible=False), "said": "", "code": code}
+        shown = {"said": "", "code": self.code(chat.id, *settings), **_buttons(is_writing=False)}
         yield _stream(**shown, **_sides(chat, SIDES))
+
+    @for_visitors
+    def follow(self, chat_id: str, *settings: Any) -> Iterator[tuple[Update, ...]]:
+        """What another page had begun, such as this one before it was reloaded, until it is over."""
+        chat, answers = self.replies.chat(chat_id), self.replies.follow(chat_id)
+        first = next(answers, None)
+        if first is None:  # also what came to its end after this page was restored
+            yield _stream(**_sides(chat, SIDES))
+            return
+        yield _stream(**_sides(chat, first), **_buttons(is_writing=True))
+        yield from self._shown(chat, answers, settings)
 
     @for_visitors
     def stop(self, chat_id: str) -> str:
@@ -110,23 +123,24 @@ class ChatHandlers:
 
     @for_visitors
     def restore(self, chat_id: str, *settings: Any) -> tuple[Update, ...]:
-        """(id, chatbots and lines of both sides, SETTINGS, lines about both models, code) for a page that is opened."""
-        self.replies.wait(chat_id)  # of a page that was reloaded in mid-reply, what was said is just being saved
-        chat = Chat.load(chat_id) if chat_id else Chat(Chat.new_id())
-        values = {**dict(zip(SETTINGS, settings, strict=True)), **chat.settings}
-        models = self._there(values["model_0"], values["model_1"])
-        values["model_0"], values["model_1"] = models
+        """(id, chatbots and lines of both sides, SETTINGS) for a page that is opened, with what was chosen last."""
+        chat = self.replies.chat(chat_id) if chat_id else Chat(Chat.new_id())
+        present = dict(zip(SETTINGS, settings, strict=True))
+        values = {**present, **chat.settings}
+        values["model_0"], values["model_1"] = self._there(values["model_0"], values["model_1"])
         values["precision"] = chat_precision.offered(values["precision"])
-        code = self.code(chat.id, *[values[name] for name in SETTINGS])
-        values["model_0"], values["model_1"] = _menus(models)
-        about = [self.about(value) for value in models]
-        return chat.id, *_all_sides(chat), *[values[name] for name in SETTINGS], *about, code
+        menu = {"choices": choices()}
+        updates = [
+            _update(present[name], values[name], **(menu if name.startswith("model_") else {})) for name in SETTINGS
+        ]
+        return chat.id, *_all_sides(chat), *updates
 
     @for_visitors
     def clear(self, chat_id: str) -> tuple[Update, ...]:
         """Begin anew; the old chat is deleted. (said, editing, picked, box, chatbots and lines of both sides)."""
         self.replies.stop(chat_id)
-        chat = Chat(chat_id or Chat.new_id())
+        chat = self.replies.chat(chat_id or Chat.new_id())
+        chat.turns.clear()  # also of the chat in which a reply is just being stopped and will be saved
         chat.save()
         return "", None, None, "", *_all_sides(chat)
 
@@ -147,11 +161,7 @@ class ChatHandlers:
     def lists(self, first: str | None, second: str | None) -> tuple[Update, ...]:
         """Fresh choices of models, what is gone replaced; then the lines about both."""
         values = self._there(first, second)
-        # What stays is not sent: by now something else may have been chosen.
-        menus = (
-            gr.update(choices=choices()) if value == was else menu
-            for was, value, menu in zip((first, second), values, _menus(values))
-        )
+        menus = [_update(was, value, choices=choices()) for was, value in zip((first, second), values)]
         return *menus, *(self.about(value) for value in values)
 
     def _there(self, *chosen: str | None) -> list[str | None]:
@@ -253,13 +263,18 @@ def _is_there(value: str | None) -> bool:
         return False
 
 
-def _menus(values: list[str | None]) -> list[Update]:
-    return [gr.Dropdown(choices=choices(), value=value) for value in values]
+def _update(present: Any, value: Any, **more: Any) -> Update:
+    """A field's new value. One that stays is not sent: by the time it came, something else may have been chosen."""
+    return gr.update(**more) if value == present else gr.update(value=value, **more)
 
 
 def _stream(**updates: Update) -> tuple[Update, ...]:
     assert updates.keys() <= set(STREAM)
     return tuple(updates.get(name, gr.skip()) for name in STREAM)
+
+
+def _buttons(is_writing: bool) -> dict[str, Update]:
+    return {"send": gr.Button(visible=not is_writing), "stop": gr.Button(visible=is_writing)}
 
 
 def _sides(chat: Chat, sides: Any) -> dict[str, Update]:

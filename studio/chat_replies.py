@@ -2,13 +2,13 @@
 
 import contextvars
 import threading
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from studio import html
 from studio.chat_models import key_of, label_of
+from studio.chat_shelf import shelf
 from studio.chat_state import Chat, Reply, Turn
 from studio.model_process import ModelProcesses
 
@@ -23,7 +23,17 @@ class _Writer:
     reply: Reply
     thread: threading.Thread | None = None
     changes: int = 0
-    seen: int = -1
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """A turn in the making."""
+
+    chat: Chat
+    writers: dict[int, _Writer]
+    stop: threading.Event = field(default_factory=threading.Event)
+    over: threading.Event = field(default_factory=threading.Event)
+    """Nothing is written any more, and what was is saved."""
 
 
 @dataclass
@@ -31,22 +41,30 @@ class Replies:
     """Answers chats, one at a time each, and knows how to stop them."""
 
     models: ModelProcesses
-    _stops: dict[str, threading.Event] = field(default_factory=dict)
+    _answers: dict[str, _Answer] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def chat(self, chat_id: str) -> Chat:
+        """The chat with what is being written in it now; else as it was saved, empty when it never was."""
+        answer = self._answer_in(chat_id)
+        return answer.chat if answer else Chat.load(chat_id)
 
     def stop(self, chat_id: str) -> bool:
         """Stop what is being written in a chat; whether anything was."""
-        with self._lock:
-            stop = self._stops.get(chat_id)
-        if stop is not None:
-            stop.set()
-        return stop is not None
+        answer = self._answer_in(chat_id)
+        if answer is not None:
+            answer.stop.set()
+        return answer is not None
 
-    def wait(self, chat_id: str, seconds: float = 10.0) -> None:
-        """Wait until nothing is being written in a chat, but not for long."""
-        limit = time.monotonic() + seconds
-        while chat_id in self._stops and time.monotonic() < limit:
-            time.sleep(TICK_SECONDS)
+    def follow(self, chat_id: str) -> Iterator[set[int]]:
+        """What is being written in a chat, for a page that did not ask for it; nothing when nothing is.
+
+        Yields as `answer` does. Closing the iterator stops nothing.
+        """
+        answer = self._answer_in(chat_id)
+        if answer is not None:
+            yield from _changed(answer.writers, lambda: answer.over.wait(TICK_SECONDS))
+            yield set(answer.writers)
 
     def answer(
         self,
@@ -63,55 +81,56 @@ class Replies:
         and after. The models are held in `dtype`. Closing the iterator stops them. ValueError when the chat is being
         answered already.
         """
-        stop = self._begin(chat.id)
-        writers: dict[int, _Writer] = {}
+        if replaced is not None:
+            chat.cut(replaced)
+        chat.turns.append(turn := Turn(text))
+        for side, value in models.items():
+            turn.replies[side] = Reply(label_of(value), facts="Waiting for the model ...")
+        answer = self._begin(chat, {side: _Writer(turn.replies[side]) for side in models})
         try:
-            if replaced is not None:
-                chat.cut(replaced)
-            chat.turns.append(turn := Turn(text))
-            for side, value in models.items():
-                turn.replies[side] = Reply(label_of(value), facts="Waiting for the model ...")
-                writers[side] = _Writer(turn.replies[side])
             chat.save()
-            for side, writer in writers.items():
-                arguments = (writer, models[side], chat.messages(side), dict(settings), dtype, stop)
+            for side, writer in answer.writers.items():
+                arguments = (writer, models[side], chat.messages(side), dict(settings), dtype, answer.stop)
                 # With the context of the event: ZeroGPU finds there whose quota a reply is counted to.
                 run = contextvars.copy_context().run
                 arguments = (self._write, *arguments)
                 writer.thread = threading.Thread(target=run, args=arguments, name=f"reply-{side}", daemon=True)
                 writer.thread.start()
-            yield set(writers)
-            while alive := [writer for writer in writers.values() if writer.thread.is_alive()]:
-                alive[0].thread.join(TICK_SECONDS)
-                if changed := _changed(writers):
-                    yield changed
+            yield from _changed(answer.writers, lambda: _written(answer.writers))
             chat.save()
-            yield set(writers)
+            yield set(answer.writers)
         finally:
-            stop.set()
-            self._end(chat, writers)
+            answer.stop.set()
+            self._end(answer)
 
-    def _begin(self, chat_id: str) -> threading.Event:
+    def _answer_in(self, chat_id: str) -> _Answer | None:
+        """What is being written in a chat of who acts now: a visitor cannot reach the owner's, nor the owner theirs."""
         with self._lock:
-            if chat_id in self._stops:
-                raise ValueError("A reply is still being written here. Wait for it, or stop it.")
-            self._stops[chat_id] = threading.Event()
-            return self._stops[chat_id]
+            answer = self._answers.get(chat_id)
+        return answer if answer and answer.chat.shelf is shelf() else None
 
-    def _end(self, chat: Chat, writers: Mapping[int, _Writer]) -> None:
+    def _begin(self, chat: Chat, writers: dict[int, _Writer]) -> _Answer:
+        with self._lock:
+            if chat.id in self._answers:
+                raise ValueError("A reply is still being written here. Wait for it, or stop it.")
+            self._answers[chat.id] = answer = _Answer(chat, writers)
+            return answer
+
+    def _end(self, answer: _Answer) -> None:
         """Free the chat once the writers have ended: at once for a stop, but a model may just be loading."""
+        threads = [writer.thread for writer in answer.writers.values() if writer.thread is not None]
+        is_abandoned = any(thread.is_alive() for thread in threads)
 
         def wait() -> None:
-            for writer in writers.values():
-                if writer.thread is not None:
-                    writer.thread.join()
-            if abandoned:
-                chat.save()
+            for thread in threads:
+                thread.join()
+            if is_abandoned:
+                answer.chat.save()
             with self._lock:
-                self._stops.pop(chat.id, None)
+                del self._answers[answer.chat.id]
+            answer.over.set()
 
-        abandoned = any(writer.thread is not None and writer.thread.is_alive() for writer in writers.values())
-        if abandoned:
+        if is_abandoned:
             threading.Thread(target=wait, name="reply-end", daemon=True).start()
         else:
             wait()
@@ -134,12 +153,12 @@ class Replies:
 
         try:
             name, step = key_of(value)
-            self.models.load(name, step, report, dtype)
-            reply.facts = "Writing ..."
-            writer.changes += 1
-            for event in self.models.generate(name, step, messages, stop, **settings):
-                reply.add(event)
+            with self.models.held(name, step, report, dtype):
+                reply.facts = "Writing ..."
                 writer.changes += 1
+                for event in self.models.generate(name, step, messages, stop, **settings):
+                    reply.add(event)
+                    writer.changes += 1
         except ValueError as error:
             reply.failed, reply.facts = str(error), ""
         writer.changes += 1
@@ -154,8 +173,20 @@ def status(reply: Reply | None) -> str:
     return "".join([*lines, f'<p class="chat-facts" role="status">{html.escape(said)}</p>'])
 
 
-def _changed(writers: Mapping[int, _Writer]) -> set[int]:
-    found = {side for side, writer in writers.items() if writer.changes != writer.seen}
-    for side in found:
-        writers[side].seen = writers[side].changes
-    return found
+def _changed(writers: Mapping[int, _Writer], is_over: Callable[[], bool]) -> Iterator[set[int]]:
+    """The sides that changed each time that `is_over`, which waits a tick at most, says that it is not over yet."""
+    seen = dict.fromkeys(writers, -1)
+    yield set(writers)
+    while not is_over():
+        present = {side: writer.changes for side, writer in writers.items()}
+        if changed := {side for side in writers if present[side] != seen[side]}:
+            yield changed
+        seen = present
+
+
+def _written(writers: Mapping[int, _Writer]) -> bool:
+    """Whether all have ended. Waits for one of those that have not, a tick at most."""
+    alive = [writer.thread for writer in writers.values() if writer.thread.is_alive()]
+    if alive:
+        alive[0].join(TICK_SECONDS)
+    return not alive

@@ -2,6 +2,7 @@
 
 import re
 import secrets
+import threading
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -81,6 +82,7 @@ class Chat:
     """What the last reply was asked with, by name: models, system prompt, numbers."""
     shelf: OnDisk | InMemory = field(default_factory=shelf, compare=False, repr=False)
     """Where it is kept, by who began to use it: it may be saved by a thread in which nobody acts."""
+    _saving: threading.Lock = field(default_factory=threading.Lock, compare=False, repr=False)
 
     @property
     def system(self) -> str:
@@ -133,8 +135,9 @@ class Chat:
 
     def save(self) -> None:
         """Write it, all or nothing."""
-        turns = [asdict(turn) for turn in self.turns]
-        self.shelf.write(_checked(self.id), {"id": self.id, "turns": turns, "settings": self.settings})
+        with self._saving:  # so that of two threads the later one writes what is there by then
+            turns = [asdict(turn) for turn in self.turns]
+            self.shelf.write(_checked(self.id), {"id": self.id, "turns": turns, "settings": self.settings})
 
     @classmethod
     def load(cls, chat_id: str) -> "Chat":

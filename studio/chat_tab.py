@@ -25,8 +25,19 @@ LEAD = (
 )
 _BUTTON = {"size": "sm", "scale": 0, "min_width": 84}
 
-_REMEMBERED = "(id, ...rest) => [localStorage.getItem('nanochat-studio-chat') || '', ...rest]"
-_REMEMBER = "(id) => { if (id) localStorage.setItem('nanochat-studio-chat', id) }"
+_OWN_ID = """(id, ...rest) => {
+    const key = 'nanochat-studio-chat'
+    const hex = (byte) => byte.toString(16).padStart(2, '0')
+    const make = () => Array.from(crypto.getRandomValues(new Uint8Array(8)), hex).join('')
+    try {
+        window.chatId ??= localStorage.getItem(key) || make()
+        localStorage.setItem(key, window.chatId)
+    } catch {  // a browser that keeps nothing for a page inside another site's
+        window.chatId ??= make()
+    }
+    return [window.chatId, ...rest]
+}"""
+"""The browser's chat, known before the server has answered: what is sent at once belongs to it, too."""
 
 
 def build(context: Context) -> None:
@@ -156,10 +167,11 @@ def _wire(fields: SimpleNamespace, handlers: ChatHandlers, context: Context) -> 
     _wire_correction(of, fields, handlers, context)
     sides = of("bot_0", "facts_0", "bot_1", "facts_1")
     known = of("chat_id", *SETTINGS)
-    shown = [fields.chat_id, *sides, *of(*SETTINGS, "about_0", "about_1", "code")]
-    context.page.load(handlers.restore, known, shown, js=_REMEMBERED, **QUIET).then(
-        None, fields.chat_id, None, js=_REMEMBER
-    )
+    restored = context.page.load(handlers.restore, known, [fields.chat_id, *sides, *of(*SETTINGS)], js=_OWN_ID, **QUIET)
+    restored.then(handlers.follow, known, of(*STREAM), concurrency_limit=None, **QUIET)
+    restored.then(handlers.code, known, fields.code, **QUIET)
+    for side in SIDES:
+        restored.then(handlers.about, *of(f"model_{side}", f"about_{side}"), **QUIET)
     fields.both.change(lambda both: gr.Column(visible=both), fields.both, fields.column_1, **QUIET)
     gr.on(
         [component.change for component in of(*SETTINGS)],
@@ -172,7 +184,7 @@ def _wire(fields: SimpleNamespace, handlers: ChatHandlers, context: Context) -> 
 
 
 def _wire_writing(of: Any, fields: SimpleNamespace, handlers: ChatHandlers) -> None:
-    stream = {"outputs": of(*STREAM), "concurrency_limit": None, **QUIET}
+    stream = {"outputs": of(*STREAM), "concurrency_limit": None, "js": _OWN_ID, **QUIET}
     gr.on(
         [fields.send.click, fields.box.submit], handlers.send, of("chat_id", "box", "editing", *SETTINGS), **stream
     ).then(handlers.about, fields.model_0, fields.about_0, **QUIET).then(

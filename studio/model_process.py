@@ -14,6 +14,16 @@ from studio.model_worker import Event, Loaded, ModelProcess, Report
 
 MOST = 2
 """Models in memory at a time: what side by side needs."""
+AS_IT_IS = "as it is"
+"""The dtype of whoever takes the one that a model is in, and None's where it is in none yet."""
+
+_REPLYING = (
+    "The model {} is writing another reply in another precision. Wait until it is done, or choose the former "
+    "precision in Settings."
+)
+_WRITTEN_ANEW = (
+    "The file of the model {} was written anew, and the former model is still writing a reply. Wait until it is done."
+)
 
 
 @dataclass
@@ -25,10 +35,8 @@ class _Place:
     """Held while it is being loaded."""
     mark: tuple[int, int] = (0, 0)
     """Which file was loaded: a run of the same name may have been trained anew."""
-    dtype: str | None = None
-    """The precision that was asked for."""
     replies: int = 0
-    """Going on."""
+    """Being written, or about to be; while there are any, the model stays as it is."""
     users: int = 0
     """Loads and replies going on."""
     used: float = 0.0
@@ -46,22 +54,34 @@ class ModelProcesses:
     ) -> Loaded:
         """Have the model in memory: at once when it is. The one used longest ago makes room for a third.
 
-        In another dtype (as load_model has them) it is loaded anew, and its former process ends. ValueError in a
-        sentence when there is no such model, it cannot be loaded, two others are at work, or it is in another dtype.
+        In another dtype (as load_model has them, or AS_IT_IS) it is loaded anew, and its former process ends.
+        ValueError in a sentence when there is no such model, it cannot be loaded, two others are at work, or it would
+        have to be loaded anew under a reply.
         """
+        with self.held(name, step, report, dtype) as loaded:
+            return loaded
+
+    @contextlib.contextmanager
+    def held(
+        self, name: str, step: int | None = None, report: Report | None = None, dtype: str | None = None
+    ) -> Iterator[Loaded]:
+        """As `load`; within the block nobody else loads the model in another precision."""
         files = find_model(name, step)
-        with self._used(files) as place, place.lock:
-            mark = _mark(files.weights)
-            is_there = place.process.is_alive and place.process.loaded
-            if is_there and place.dtype != dtype and place.replies:
-                raise ValueError(
-                    f"The model {name} is writing another reply in another precision. Wait until it is done, or "
-                    "choose the former precision in Settings."
-                )
-            if not (is_there and place.mark == mark and place.dtype == dtype):
-                place.process.load(name, files.step, dtype=dtype, report=report)
-                place.mark, place.dtype = mark, dtype
-            return place.process.loaded
+        with self._used(files) as place, contextlib.ExitStack() as replying:
+            with place.lock:
+                self._make_fit(place, files, report, dtype)
+                loaded = place.process.loaded
+                replying.enter_context(self._replying(place))
+            yield loaded
+
+    def _make_fit(self, place: _Place, files: ModelFiles, report: Report | None, dtype: str | None) -> None:
+        mark, loaded = _mark(files.weights), place.process.loaded if place.process.is_alive else None
+        if loaded and place.mark == mark and fits(loaded, dtype):
+            return
+        if loaded and place.replies:
+            raise ValueError(_REPLYING.format(files.name) if place.mark == mark else _WRITTEN_ANEW.format(files.name))
+        place.process.load(files.name, files.step, dtype=None if dtype == AS_IT_IS else dtype, report=report)
+        place.mark = mark
 
     def generate(
         self, name: str, step: int | None, messages: list[dict], stop: threading.Event | None = None, **settings: Any
@@ -146,6 +166,11 @@ class ModelProcesses:
         if not idle:
             raise ValueError(f"{MOST} other models are at work. Wait until they are done, or stop one.")
         return self._places.pop(min(idle, key=lambda key: self._places[key].used))
+
+
+def fits(loaded: Loaded, dtype: str | None) -> bool:
+    """Whether a model is in the dtype that is asked for, by whatever name."""
+    return dtype == AS_IT_IS or (dtype or loaded.automatic) == loaded.dtype
 
 
 def _mark(weights: Path) -> tuple[int, int]:

@@ -42,6 +42,8 @@ class Loaded:
     parameters: int
     device: str
     dtype: str
+    automatic: str
+    """The dtype that it is in when none is asked for."""
     context: int
     """Tokens."""
     seconds: float

@@ -5,6 +5,8 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from studio.chat_precision import AUTOMATIC
+
 MODEL = "starter"
 MOST_CHARACTERS = 2000
 MOST_TOKENS = 256
@@ -51,8 +53,8 @@ def _short(value: Any) -> None:
 
 
 def _precision(value: Any) -> None:
-    if value not in (None, "automatic"):
-        raise ValueError("Visitors share the model as it is. Choose the precision 'automatic' in Settings.")
+    if value not in (None, AUTOMATIC):
+        raise ValueError(f"Visitors share the model as it is. Choose the precision '{AUTOMATIC}' in Settings.")
 
 
 def _any(value: Any) -> None:

@@ -1,5 +1,6 @@
 """Work that takes a while, as an iterator of progress bars: what a handler yields until the result is there."""
 
+import contextvars
 import queue
 import threading
 import time
@@ -29,7 +30,9 @@ class Working(Generic[T]):
         self._error: ValueError | None = None
 
     def __iter__(self) -> Iterator[str]:
-        threading.Thread(target=self._do, name="working", daemon=True).start()
+        # With the context of the event: it knows who asked.
+        run = contextvars.copy_context().run
+        threading.Thread(target=run, args=(self._do,), name="working", daemon=True).start()
         try:
             while report := self._reports.get():
                 if self._reports.qsize() < 2:  # of many at once only the newest are worth showing

@@ -4,6 +4,7 @@ A worker process of ours would never see that GPU. `spaces.GPU` runs a function 
 so models are kept here in main memory, and the copy moves its own to the GPU.
 """
 
+import contextlib
 import importlib.util
 import os
 import threading
@@ -16,6 +17,7 @@ import gradio as gr
 
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.paths import find_model
+from studio.model_process import AS_IT_IS
 from studio.model_worker import Event, Loaded, Report
 
 MOST = 2
@@ -53,7 +55,7 @@ class ZeroGpuModels:
         self, name: str, step: int | None = None, report: Report | None = None, dtype: str | None = None
     ) -> Loaded:
         """Have the model in memory, in no dtype but None's. ValueError in a sentence when it cannot be loaded."""
-        if dtype is not None:
+        if dtype not in (None, AS_IT_IS):
             raise ValueError(f"On ZeroGPU the precision '{dtype}' cannot be had. Choose automatic in Settings.")
         key = (name, find_model(name, step).step)
         if report is not None and key not in self._loaded:
@@ -61,15 +63,24 @@ class ZeroGpuModels:
         with self._loading:
             return self._loaded.get(key) or self._load(*key)
 
+    @contextlib.contextmanager
+    def held(
+        self, name: str, step: int | None = None, report: Report | None = None, dtype: str | None = None
+    ) -> Iterator[Loaded]:
+        """As `load`: there is no other precision."""
+        yield self.load(name, step, report, dtype)
+
     def _load(self, name: str, step: int) -> Loaded:
         started = time.perf_counter()
         engine = _engine(name, step)
+        dtype = str(next(engine.model.parameters()).dtype).removeprefix("torch.")
         self._loaded[name, step] = loaded = Loaded(
             name=name,
             step=step,
             parameters=sum(parameter.numel() for parameter in engine.model.parameters()),
             device="ZeroGPU",
-            dtype=str(next(engine.model.parameters()).dtype).removeprefix("torch."),
+            dtype=dtype,
+            automatic=dtype,
             context=engine.context,
             seconds=time.perf_counter() - started,
             device_bytes=0,

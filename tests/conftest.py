@@ -9,6 +9,8 @@ from hypothesis import settings
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
+pytest.register_assert_rewrite("tests.downloading")  # what its assertions found is shown, as of a test's own
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the tests' models are so small that threads only cost
 
 
@@ -19,3 +21,28 @@ def home(tmp_path, monkeypatch):
     folder.mkdir()
     monkeypatch.setenv("NANOCHAT_STUDIO_HOME", str(folder))
     return folder
+
+
+@pytest.fixture
+def models(home):
+    """What the Chat tab's handlers ask in the place of real models."""
+    from tests.chatting import install_fake_models
+
+    return install_fake_models(home)
+
+
+@pytest.fixture
+def tiny_path(home, tmp_path):
+    """A folder that holds one tiny model, as a person names it."""
+    from tests.exporting import tiny_folder
+
+    return str(tiny_folder(tmp_path / "small"))
+
+
+@pytest.fixture
+def cached(monkeypatch, home):
+    """The folder of the cached tokens; files of any size are cached."""
+    from nanochat_core import token_cache
+
+    monkeypatch.setattr(token_cache, "CACHED_BYTES", 0)
+    return token_cache.cache_dir()

@@ -1,5 +1,6 @@
 """Conversations that the tests of the data files are made of."""
 
+import io
 import json
 from typing import Any
 
@@ -23,6 +24,15 @@ def conversation(*messages: Any) -> dict[str, Any]:
 def line(*messages: Any) -> str:
     """The conversation as one line of JSON."""
     return json.dumps(conversation(*messages))
+
+
+def parquet(rows: list[dict[str, Any]], **options: Any) -> bytes:
+    """The rows as a parquet file."""
+    import pyarrow.parquet
+
+    file = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), file, **options)
+    return file.getvalue()
 
 
 GOOD = line(user("hi"), assistant("yo"))

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import openai
@@ -16,6 +17,8 @@ from tests.tiny import tiny_model, tiny_tokenizer
 
 SECONDS = 120
 """After so long a test gives up, on however busy a machine."""
+KEY = "a-long-secret"
+ENDLESS = "pretrained/endless"
 
 
 @dataclass
@@ -65,8 +68,33 @@ def served(model: str, home, *flags: str, key: str | None = None) -> Iterator[Se
             process.communicate(timeout=SECONDS)
 
 
+def starter_served(home) -> AbstractContextManager[Server]:
+    """The starter, with the KEY."""
+    return served("starter", home, key=KEY)
+
+
+def endless_served(home) -> AbstractContextManager[Server]:
+    """The model ENDLESS, for two callers at once."""
+    return served(install_endless_model(home), home, "--max-batch", "2")
+
+
+def user(text: str) -> list[dict]:
+    """A conversation that is one question."""
+    return [{"role": "user", "content": text}]
+
+
+def create(client, text="Hello!", **settings):
+    """Ask the client for a reply, greedy and of the starter if `settings` do not say otherwise."""
+    return client.chat.completions.create(**{"model": "starter", "messages": user(text), "temperature": 0, **settings})
+
+
+def joined(chunks) -> str:
+    """The text of a stream."""
+    return "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+
+
 def install_endless_model(home) -> str:
-    """A tiny model that never ends a reply by itself, with room for 100,000 tokens; its NAME."""
+    """A tiny model that never ends a reply by itself, with room for 100,000 tokens; its name."""
     from nanochat_core.checkpoint import save_checkpoint
     from nanochat_core.paths import SOURCE_FOLDERS
     from nanochat_core.saving import save_tokenizer
@@ -79,4 +107,4 @@ def install_endless_model(home) -> str:
     folder.mkdir(parents=True)
     save_checkpoint(folder, 1, model, {})
     save_tokenizer(folder, tokenizer)
-    return "pretrained/endless"
+    return ENDLESS

@@ -8,7 +8,7 @@ from nanochat_core.answering import Answering, Busy, Closing
 from nanochat_core.batching import Batch, Failed
 from nanochat_core.reply import Done, Text
 from nanochat_core.sampling import Sampling
-from tests.test_engine import HI, Scripted, says
+from tests.scripted import HI, Scripted, says
 from tests.tiny import tiny_model, tiny_tokenizer
 
 TOKENIZER = tiny_tokenizer()

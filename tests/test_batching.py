@@ -10,7 +10,7 @@ from nanochat_core.batching import Batch, Failed
 from nanochat_core.engine import Engine
 from nanochat_core.reply import Done, Text, ToolCall
 from nanochat_core.sampling import Sampling
-from tests.test_engine import PYTHON, PYTHON_END, Scripted, calls_the_tool, prompts, says
+from tests.scripted import PYTHON, PYTHON_END, Scripted, calls_the_tool, prompts, says
 from tests.tiny import tiny_model, tiny_tokenizer
 
 TOKENIZER = tiny_tokenizer()
@@ -296,23 +296,3 @@ def test_an_idle_batch_holds_no_memory():
     batch.clear()
     assert batch.idle
     assert batch._cache._whole is None
-
-
-def test_top_p_keeps_the_likeliest_that_reach_it():
-    logits = torch.log(torch.tensor([[0.1, 0.5, 0.25, 0.15]]))
-
-    def chosen(top_p):
-        picks = Sampling(1.0, 0, 1, top_p)
-        source = picks.source()
-        return {picks.choose(logits, [source])[0] for _ in range(300)}
-
-    assert chosen(0.0) == chosen(0.5) == {1}
-    assert chosen(0.51) == chosen(0.7) == {1, 2}
-    assert chosen(0.8) == {1, 2, 3}
-    assert chosen(1.0) == {0, 1, 2, 3}
-
-
-@pytest.mark.parametrize("top_p", [-0.1, 1.1, float("nan")])
-def test_top_p_out_of_range(top_p):
-    with pytest.raises(ValueError, match="top_p"):
-        Sampling(top_p=top_p)

@@ -1,6 +1,7 @@
 """The compiled encoding against tiktoken: equal ids for every text, and tiktoken where it cannot be used."""
 
 import copy
+import hashlib
 import pickle
 import random
 import threading
@@ -12,12 +13,12 @@ import pytest
 import tiktoken
 
 from nanochat_core import compiled_encoding
-from nanochat_core.compiled_encoding import PATTERNS, CompiledEncoding
+from nanochat_core.compiled_encoding import NANOCHAT_PATTERN, PATTERNS, CompiledEncoding
 from nanochat_core.native import library
 from nanochat_core.rendering import Rendering
 from nanochat_core.tokenizer import Tokenizer
 from nanochat_core.tokenizer_file import SPECIAL_TOKENS
-from tests.tiny import PATTERN, tiny_ranks, tiny_tokenizer
+from tests.tiny import tiny_ranks, tiny_tokenizer
 
 ROOT = Path(__file__).parent.parent
 STARTER = Tokenizer.from_directory(ROOT / "starter")._encoding._pat_str
@@ -106,7 +107,9 @@ def random_text(chance: random.Random) -> str:
 
 
 def test_both_patterns_in_use_are_known():
-    assert {PATTERN, STARTER} <= set(PATTERNS)
+    assert {NANOCHAT_PATTERN, STARTER} <= set(PATTERNS)
+    digest = hashlib.sha256(NANOCHAT_PATTERN.encode()).hexdigest()
+    assert digest.startswith("4513fed735f5b87d"), "nanochat's own pattern is another"
     assert library("tokenize") is not None
 
 
@@ -118,7 +121,7 @@ def test_random_texts(both, seed):
 
 
 @pytest.mark.parametrize("context", ["{0}1{0}", "'{0}!{0}a", " {0} {0}{0}  {0}a\n"])
-@pytest.mark.parametrize("pattern", [PATTERN, STARTER], ids=["nanochat", "starter"])
+@pytest.mark.parametrize("pattern", [NANOCHAT_PATTERN, STARTER], ids=["nanochat", "starter"])
 def test_every_character(pattern, context):
     for start in range(0, len(EVERY_CHARACTER), 1 << 16):
         characters = EVERY_CHARACTER[start : start + (1 << 16)]
@@ -178,7 +181,7 @@ def test_special_tokens_and_what_only_looks_like_them(both):
 
 def test_half_a_surrogate_pair_is_refused():
     with pytest.raises(ValueError, match="surrogates not allowed"):
-        encodings("tiny", PATTERN)[1].encode("\ud800")
+        encodings("tiny", NANOCHAT_PATTERN)[1].encode("\ud800")
 
 
 def test_threads_at_once_and_copies():
@@ -208,11 +211,11 @@ def test_a_tokenizer_gives_the_same_ids_with_and_without(monkeypatch):
     ]
     expected = tiny_tokenizer().render_conversation(conversation)[0]
     talks = [conversation] * (compiled_encoding.WORTH // 20)
-    fast = Tokenizer.from_ranks(tiny_ranks(), PATTERN)
+    fast = Tokenizer.from_ranks(tiny_ranks(), NANOCHAT_PATTERN)
     assert all(ids.tolist() == expected for ids in Rendering(fast).ids(talks))
     assert fast._compiled.encode("short") is not None
     monkeypatch.setattr(compiled_encoding, "library", lambda name: None)
-    slow = Tokenizer.from_ranks(tiny_ranks(), PATTERN)
+    slow = Tokenizer.from_ranks(tiny_ranks(), NANOCHAT_PATTERN)
     assert all(ids.tolist() == expected for ids in Rendering(slow).ids(talks))
     assert slow._compiled.encode("a" * compiled_encoding.WORTH) is None
 
@@ -222,7 +225,7 @@ def test_tiktoken_where_the_pattern_is_another_and_for_the_first_texts():
     other = Tokenizer.from_ranks(tiny_ranks(), r"\p{L}+|[^\p{L}]+")
     assert other._compiled.encode(text) is None
     assert other.encode_marked(text).tolist() == other.encode(text)
-    first = Tokenizer.from_ranks(tiny_ranks(), PATTERN)._compiled
+    first = Tokenizer.from_ranks(tiny_ranks(), NANOCHAT_PATTERN)._compiled
     assert [first.encode("x" * (compiled_encoding.WORTH // 3)) is None for _ in range(5)] == [True] * 3 + [False] * 2
 
 
@@ -230,7 +233,7 @@ def test_a_vocabulary_made_to_collide_is_left_to_tiktoken(monkeypatch):
     """The compiled code counts the steps to a free place; here it says that they were too many."""
     compiled = library("tokenize")
     monkeypatch.setattr(compiled, "tokenize_prepare", lambda encoding: 0)
-    tokenizer = Tokenizer.from_ranks(tiny_ranks(), PATTERN)
+    tokenizer = Tokenizer.from_ranks(tiny_ranks(), NANOCHAT_PATTERN)
     text = "water " * compiled_encoding.WORTH
     assert tokenizer._compiled.encode(text) is None
     assert tokenizer.encode_marked(text).tolist() == tokenizer.encode(text)

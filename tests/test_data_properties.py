@@ -15,25 +15,11 @@ from nanochat_core.conversations import check, load_conversations, save_conversa
 from nanochat_core.data_lines import judge_line, to_line
 from nanochat_core.data_reader import Layout, Piece
 from nanochat_core.repair import fix_file
-from tests.samples import GOOD, assistant, conversation, line, system, user
+from tests.drawn_conversations import PARTS, TEXT, conversations
+from tests.samples import GOOD, assistant, conversation, line, user
 from tests.tiny import tiny_tokenizer
 
-TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 FILLED = TEXT.filter(lambda text: text.strip())
-PARTS = st.lists(
-    st.fixed_dictionaries({"type": st.sampled_from(["text", "python", "python_output"]), "text": TEXT}),
-    min_size=1,
-    max_size=3,
-)
-
-
-@st.composite
-def conversations(draw):
-    messages = [system(draw(TEXT))] if draw(st.booleans()) else []
-    for _ in range(draw(st.integers(1, 3))):
-        messages += [user(draw(TEXT)), assistant(draw(TEXT | PARTS))]
-    return conversation(*messages)
-
 
 # Nearly conversations: the roles, keys and values that people get wrong, and JSON of any kind.
 JSON = st.recursive(

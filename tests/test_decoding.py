@@ -2,7 +2,6 @@
 
 import copy
 import gc
-import shutil
 import subprocess
 import sys
 import weakref
@@ -13,13 +12,13 @@ from unittest.mock import patch
 import pytest
 import torch
 
-from nanochat_core import native
 from nanochat_core.checkpoint import dtype_named, load_model
 from nanochat_core.decoding import DecodeStep
 from nanochat_core.engine import Engine
 from nanochat_core.quantization import Int8Linear, quantize_int8
-from tests.test_engine import Scripted, calls_the_tool, prompts
+from tests.scripted import Scripted, calls_the_tool, prompts
 from tests.tiny import install_tiny_model, tiny_model, tiny_tokenizer
+from tests.transformers_twin import relative
 
 SHAPE = {"n_layer": 4, "n_head": 4, "n_embd": 128}
 LENGTHS = [3, 20, 11]
@@ -29,10 +28,6 @@ LENGTHS = [3, 20, 11]
 def _always(monkeypatch):
     """Also where torch would be faster, which depends on the processor."""
     monkeypatch.setattr(DecodeStep, "_most_tokens", property(lambda _: -1, lambda *_: None), raising=False)
-
-
-def _relative(found, expected) -> float:
-    return ((found.double() - expected.double()).norm() / expected.double().norm()).item()
 
 
 def _ids(*shape, seed=0):
@@ -61,7 +56,7 @@ def test_every_generation_equals_torch(generation, kv_heads):
     found = _conversation(model)
     assert model.decoder is not None
     with _by_torch():
-        assert _relative(found, _conversation(model)) < 1e-5
+        assert relative(found, _conversation(model)) < 1e-5
 
 
 @pytest.mark.parametrize("generation", "BE")
@@ -70,7 +65,7 @@ def test_windows_cut_where_torch_cuts(generation):
     assert model.config.window(0) == {"B": 128, "E": 128}[generation]
     whole, cache = _ids(1, 150), model.new_cache(1, 150)
     model(whole[:, :149], cache=cache)
-    assert _relative(model(whole[:, 149:], cache=cache)[0], model(whole)[0, -1:]) < 1e-5
+    assert relative(model(whole[:, 149:], cache=cache)[0], model(whole)[0, -1:]) < 1e-5
 
 
 @pytest.mark.parametrize("generation", "ACE")
@@ -82,7 +77,7 @@ def test_bf16_is_nearer_to_fp32_than_torch_is(generation):
     with _by_torch():
         by_torch = _conversation(model)
     # Rounded are keys and values and, where the processor multiplies bf16, what goes into a matrix; no sums.
-    assert _relative(found, exact) < 0.7 * _relative(by_torch, exact) < 2e-2
+    assert relative(found, exact) < 0.7 * relative(by_torch, exact) < 2e-2
 
 
 @pytest.mark.parametrize("generation", "ABCDE")
@@ -93,16 +88,16 @@ def test_int8_equals_torch_with_the_same_rounded_weights(generation):
     found = _conversation(model)
     assert isinstance(model.lm_head, Int8Linear)
     with _by_torch():
-        assert _relative(found, _conversation(model)) < 1e-3
-    assert 1e-4 < _relative(found, exact) < 0.05
-    assert _relative(model(_ids(1, 30)), tiny_model(generation, n_kv_head=2, **SHAPE)(_ids(1, 30))) < 0.05
+        assert relative(found, _conversation(model)) < 1e-3
+    assert 1e-4 < relative(found, exact) < 0.05
+    assert relative(model(_ids(1, 30)), tiny_model(generation, n_kv_head=2, **SHAPE)(_ids(1, 30))) < 0.05
 
 
 def test_int8_reads_long_prompts_without_turning_weights_into_floats(monkeypatch):
     model = quantize_int8(tiny_model(sequence_len=400, **SHAPE))
     expected = model(_ids(1, 300))[:, -1:]
     monkeypatch.setattr(Int8Linear, "forward", None)
-    assert _relative(model(_ids(1, 300), cache=model.new_cache(1, 300)), expected) < 1e-3
+    assert relative(model(_ids(1, 300), cache=model.new_cache(1, 300)), expected) < 1e-3
 
 
 def test_weights_in_int8_are_loaded_and_only_on_a_cpu(home):
@@ -164,14 +159,14 @@ def test_changed_weights_are_seen():
     def equal_to_torch():
         found = model(ids, cache=model.new_cache(1, 9))
         with _by_torch():
-            return _relative(found, model(ids, cache=model.new_cache(1, 9))) < 1e-5
+            return relative(found, model(ids, cache=model.new_cache(1, 9))) < 1e-5
 
     assert equal_to_torch()
     before = model(ids, cache=model.new_cache(1, 9))
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(1.1)
-    assert _relative(model(ids, cache=model.new_cache(1, 9)), before) > 1e-3
+    assert relative(model(ids, cache=model.new_cache(1, 9)), before) > 1e-3
     assert equal_to_torch()
     model.lm_head.weight = torch.nn.Parameter(torch.randn(512, 64))
     assert equal_to_torch()
@@ -179,7 +174,7 @@ def test_changed_weights_are_seen():
     assert equal_to_torch()
     model.bfloat16()
     model.compute_dtype = torch.bfloat16
-    assert _relative(model(ids, cache=model.new_cache(1, 9)), model(ids)[:, -1:]) < 0.05
+    assert relative(model(ids, cache=model.new_cache(1, 9)), model(ids)[:, -1:]) < 0.05
 
 
 def test_a_new_cache_is_looked_at_with_the_weights_of_then():
@@ -187,7 +182,7 @@ def test_a_new_cache_is_looked_at_with_the_weights_of_then():
     before = model(last, cache=model.new_cache(1, 4))
     model.lm_head.weight = torch.nn.Parameter(torch.randn(512, 64))
     found = model(last, cache=model.new_cache(1, 4))
-    assert _relative(found, model(last)) < 1e-5 < _relative(found, before)
+    assert relative(found, model(last)) < 1e-5 < relative(found, before)
 
 
 def test_weights_that_are_replaced_within_a_reply_are_not_freed_under_it():
@@ -216,7 +211,7 @@ def test_a_model_that_moves_gives_its_former_weights_back():
 def test_bf16_weights_for_exact_products_go_to_torch():
     model = tiny_model().bfloat16()
     assert model.compute_dtype == torch.float32
-    assert _relative(model(_ids(1, 5), cache=model.new_cache(1, 5)), model(_ids(1, 5))[:, -1:]) < 1e-5
+    assert relative(model(_ids(1, 5), cache=model.new_cache(1, 5)), model(_ids(1, 5))[:, -1:]) < 1e-5
 
 
 def test_a_cache_of_another_number_of_rows_is_refused():
@@ -272,52 +267,3 @@ def test_a_copied_model_has_a_step_of_its_own():
     with torch.no_grad():
         model.lm_head.weight.zero_()
     assert torch.equal(twin(ids, cache=twin.new_cache(1, 4)), found)
-
-
-@pytest.fixture
-def sources(tmp_path, monkeypatch):
-    """A copy of the C files, with nothing built beside it."""
-    shutil.copytree(native.SOURCES, tmp_path / "c", ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(native, "SOURCES", tmp_path / "c")
-    native.library.cache_clear()
-    yield tmp_path / "c"
-    native.library.cache_clear()
-
-
-@pytest.mark.parametrize("broken", [False, True], ids=["none", "broken"])
-def test_without_a_compiler_torch_does_it_and_it_is_said_once(sources, monkeypatch, caplog, tmp_path, broken):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.delenv("CC", raising=False)
-    if broken:
-        (tmp_path / "cc").write_text("#!/bin/sh\n[ $1 = --version ] || { echo cannot >&2; exit 1; }\n")
-        (tmp_path / "cc").chmod(0o755)
-        monkeypatch.setenv("PATH", f"{tmp_path}:/bin")
-    model, ids = tiny_model(), _ids(1, 9)
-    for _ in range(2):
-        logits = model(ids, cache=model.new_cache(1, 9))
-    assert model.decoder is None
-    assert _relative(logits, model(ids)[:, -1:]) < 1e-5
-    [record] = caplog.records
-    assert ("cannot" if broken else "no C compiler was found") in record.getMessage()
-
-
-def test_two_processes_that_build_at_once(sources):
-    code = (
-        "import sys, pathlib\nfrom nanochat_core import native\n"
-        "native.SOURCES = pathlib.Path(sys.argv[1])\nassert native.library('decode').decode"
-    )
-    command = [sys.executable, "-c", code, str(sources)]
-    running = [subprocess.Popen(command, cwd=Path(__file__).parent.parent) for _ in range(2)]
-    assert [process.wait(timeout=120) for process in running] == [0, 0]
-    assert len(list(sources.glob("__pycache__/decode-*.so"))) == 1
-
-
-def test_a_broken_library_is_built_again(sources):
-    assert native.library("decode")
-    [built] = sources.glob("__pycache__/decode-*.so")
-    whole = built.stat().st_size
-    built.unlink()  # not written over: this process has it loaded
-    built.write_bytes(b"\x7fELF" + b"\0" * 2000)
-    native.library.cache_clear()
-    assert native.library("decode")
-    assert built.stat().st_size == whole

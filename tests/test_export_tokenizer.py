@@ -14,12 +14,13 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from transformers import AutoTokenizer
 
 from nanochat_core.chat_template import CUT, HIDE, chat_template
+from nanochat_core.compiled_encoding import NANOCHAT_PATTERN
 from nanochat_core.export_tokenizer import merges, tokenizer_config, tokenizer_json
 from nanochat_core.paths import starter_dir
 from nanochat_core.tokenizer import Tokenizer
 from nanochat_core.tokenizer_file import SPECIAL_TOKENS, EncodingState, read_tokenizer_file
 from tests.samples import assistant, system, user
-from tests.tiny import PATTERN, tiny_ranks
+from tests.tiny import tiny_ranks
 
 ROOT = Path(__file__).parent.parent
 
@@ -63,7 +64,7 @@ HOSTILE = [
 TEXTS = st.lists(st.one_of(st.sampled_from(HOSTILE), st.text(max_size=8)), max_size=6).map("".join)
 
 
-def _state(ranks: dict[bytes, int], pattern: str = PATTERN) -> EncodingState:
+def _state(ranks: dict[bytes, int], pattern: str = NANOCHAT_PATTERN) -> EncodingState:
     specials = {token: len(ranks) + number for number, token in enumerate(SPECIAL_TOKENS)}
     return EncodingState("test", pattern, ranks, specials)
 

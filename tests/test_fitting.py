@@ -4,9 +4,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nanochat_core.compiled_encoding import NANOCHAT_PATTERN
 from nanochat_core.fitting import SMALLEST_ROOM, fit_prompt
 from nanochat_core.tokenizer import Tokenizer
-from tests.tiny import PATTERN, tiny_tokenizer
+from tests.tiny import tiny_tokenizer
 
 TOKENIZER = tiny_tokenizer()
 
@@ -65,7 +66,7 @@ def test_tool_parts_in_old_turns():
 
 def test_a_turn_goes_when_the_system_text_costs_more_beside_another_message():
     ranks = {bytes([byte]): byte for byte in range(256)} | {b"\n\n": 256, b"\n\n\n": 257}
-    tokenizer = Tokenizer.from_ranks(ranks, PATTERN)
+    tokenizer = Tokenizer.from_ranks(ranks, NANOCHAT_PATTERN)
     messages = conversation(["x", "ok", "\nQ"], "S")
     counted = len(tokenizer.render_prompt([messages[0], messages[3]])) + len("x" + "ok") + 4
     assert len(tokenizer.render_prompt(messages)) == counted + 1

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from nanochat_core.generations import detect_generation
 from tests.reference_model import reference_logits
 from tests.tiny import tiny_model
+from tests.transformers_twin import relative, rounded_angles, transformers_twin
 
 GENERATIONS = "ABCDE"
 
@@ -15,65 +16,15 @@ def _ids(length: int, seed: int = 0) -> torch.Tensor:
     return torch.randint(0, 512, (1, length), generator=torch.Generator().manual_seed(seed))
 
 
-def _relative(value: torch.Tensor, expected: torch.Tensor) -> float:
-    return ((value.double() - expected.double()).norm() / expected.double().norm()).item()
-
-
-def _transformers_twin(model):
-    """transformers' NanoChatForCausalLM with the same weights."""
-    from transformers import NanoChatConfig, NanoChatForCausalLM
-
-    config = model.config
-    twin = NanoChatForCausalLM(
-        NanoChatConfig(
-            vocab_size=config.vocab_size,
-            hidden_size=config.n_embd,
-            intermediate_size=4 * config.n_embd,
-            num_hidden_layers=config.n_layer,
-            num_attention_heads=config.n_head,
-            num_key_value_heads=config.n_kv_head,
-            max_position_embeddings=config.sequence_len,
-            rope_theta=10_000.0,
-            final_logit_softcapping=15.0,
-            hidden_act="relu2",
-            rms_norm_eps=1.1920929e-07,
-            bos_token_id=503,
-            eos_token_id=507,
-            pad_token_id=507,
-            tie_word_embeddings=False,
-        )
-    )
-    twin.load_state_dict(transformers_names(dict(model.named_parameters())))
-    return twin.eval()
-
-
-def transformers_names(weights: dict) -> dict:
-    """nanochat's names to transformers'."""
-    pairs = {"c_q": "q_proj", "c_k": "k_proj", "c_v": "v_proj"}
-    renamed = {}
-    for name, tensor in weights.items():
-        new = name.replace("transformer.wte", "model.embed_tokens").replace("transformer.h.", "model.layers.")
-        new = new.replace(".mlp.c_fc", ".mlp.fc1").replace(".mlp.c_proj", ".mlp.fc2")
-        new = new.replace(".attn.c_proj", ".self_attn.o_proj")
-        for ours, theirs in pairs.items():
-            new = new.replace(f".attn.{ours}", f".self_attn.{theirs}")
-        renamed[new] = tensor.detach().float()
-    return renamed
-
-
 @pytest.mark.parametrize("kv_heads", [4, 2, 1])
 def test_generation_a_equals_transformers(kv_heads):
     model = tiny_model(n_head=4, n_kv_head=kv_heads)
-    twin = _transformers_twin(model)
+    twin = transformers_twin(model)
     ids = _ids(200)
     with torch.no_grad():
         ours = model(ids)
-        assert _relative(ours, twin(ids).logits) < 1e-3  # as it comes, with cos and sin in fp32
-        rotary = twin.model.rotary_emb.forward
-        twin.model.rotary_emb.forward = lambda *args, **names: tuple(
-            t.bfloat16().float() for t in rotary(*args, **names)
-        )
-        assert _relative(ours, twin(ids).logits) < 1e-5
+        assert relative(ours, twin(ids).logits) < 1e-3  # as it comes, with cos and sin in fp32
+        assert relative(ours, rounded_angles(twin)(ids).logits) < 1e-5
 
 
 @pytest.mark.parametrize("generation", GENERATIONS)
@@ -83,7 +34,7 @@ def test_every_generation_equals_the_reference(generation):
     ids = _ids(20)
     config = {**vars(model.config), "generation": generation}
     expected = reference_logits(dict(model.named_parameters()), config, ids[0].tolist())
-    assert _relative(model(ids)[0], expected) < 1e-5
+    assert relative(model(ids)[0], expected) < 1e-5
 
 
 @pytest.mark.parametrize("generation", "DE")
@@ -94,7 +45,7 @@ def test_windows_in_whole_tiles_cut_where_the_formula_says(generation):
     ids = _ids(140)
     config = {**vars(model.config), "generation": generation}
     expected = reference_logits(dict(model.named_parameters()), config, ids[0].tolist())
-    assert _relative(model(ids)[0], expected) < 1e-5
+    assert relative(model(ids)[0], expected) < 1e-5
 
 
 @pytest.mark.parametrize("generation", GENERATIONS)
@@ -195,7 +146,7 @@ def test_bf16_computes_near_fp32_with_fp32_logits():
     model.compute_dtype = torch.bfloat16
     logits = model(_ids(30))
     assert logits.dtype == torch.float32
-    assert 1e-6 < _relative(logits, expected) < 0.05
+    assert 1e-6 < relative(logits, expected) < 0.05
 
 
 def test_generations_are_told_by_their_weights():

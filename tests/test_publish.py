@@ -2,28 +2,15 @@
 
 import json
 import os
-import signal
-import subprocess
-import sys
-import time
 
 import pytest
 
 from nanochat_core.checkpoint import read_weights
-from nanochat_core.config import FinetuneConfig
-from nanochat_core.paths import steps
-from nanochat_core.runs import Run
-from nanochat_core.scrubbing import without_paths
 from tests.fake_hub import FakeHub, serving
-from tests.hub_process import ROOT, Terminal, environment
-from tests.test_hub_datasets import parquet
-from tests.tiny import install_tiny_model, tiny_model, tiny_tokenizer, write_conversations
-
-REPO = "me/mine"
-TOKEN = "hf_SeCrEtSeCrEt"
-ALWAYS = {"README.md", "nanochat_studio.json", "tokenizer.pkl", "token_bytes.pt"}
-OF_RUN = {"metrics.jsonl", "curves.png", "NOTICE"}
-EXPORTED = {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
+from tests.hub_process import ROOT, Terminal
+from tests.published_run import ALWAYS, EXPORTED, OF_RUN, REPO, TOKEN, emptied, make_run, publisher, save
+from tests.samples import parquet
+from tests.tiny import install_tiny_model
 
 
 @pytest.fixture(scope="module")
@@ -42,50 +29,13 @@ def terminal(server, tmp_path_factory):
 @pytest.fixture
 def hub(server):
     """An empty hub at the same address for every test."""
-    url = server.url
-    server.__init__(REPO)
-    server.url, server.token = url, TOKEN
-    return server
+    return emptied(server)
 
 
 @pytest.fixture
 def published(hub, home, terminal):
     """Runs `publish` with its arguments: (exit status, standard output, standard error)."""
-
-    def published(*arguments):
-        arguments = arguments or ("--model", "finetuned/mine", REPO)
-        return terminal.run("publish", *arguments, HF_TOKEN=TOKEN, NANOCHAT_STUDIO_HOME=str(home))
-
-    return published
-
-
-def make_run(home, tag="mine", state="finished", step=40, generation="A"):
-    """A run as the trainer leaves it: record, metrics, one checkpoint, scores and replies."""
-    data = write_conversations(home / "my secrets.jsonl")
-    run = Run.create(
-        FinetuneConfig(str(data), model_tag="starter", output_tag=tag, questions_path=str(data), matrix_lr=0.0125),
-        {"original_base": "starter"},
-    )
-    for number in (0, 20, 40):
-        run.append_metrics({"step": number, "val_loss": 3.0 - number / 40, "val_bpb": 1.0})
-        run.append_metrics({"step": number + 1, "train_loss": 3.0})
-    snapshot = {"replies": [["Which word is number 1?", "Word 1"]], "new": {"correct": 3, "total": 30}, "old": None}
-    run.evals_dir.mkdir()
-    for name, correct in (("before", 3), ("after", 26)):
-        snapshot["new"]["correct"] = correct
-        (run.evals_dir / f"{name}.json").write_text(json.dumps(snapshot))
-    save(run, step, generation)
-    run.write_status(state=state, step=step, steps=40)
-    return run
-
-
-def save(run, step, generation="A"):
-    from nanochat_core.checkpoint import save_checkpoint
-    from nanochat_core.saving import save_tokenizer
-
-    meta = {"user_config": run.settings().to_dict(), "val_loss": 2.0}
-    save_tokenizer(run.path, tiny_tokenizer())
-    save_checkpoint(run.path, step, tiny_model(generation, seed=step), meta)
+    return publisher(home, terminal)
 
 
 def test_a_run_is_published_whole_and_private(home, hub, published):
@@ -285,99 +235,3 @@ def test_the_readmes_commands_work_as_they_stand(home, hub, terminal):
     assert (home / "models/pretrained/chatsft_checkpoints/d34/model_169150.pt").read_bytes() == weights
     assert len((home / "data" / "no_robots.jsonl").read_text().splitlines()) == 3
     assert "model_000040.pt" in hub.files
-
-
-FOLLOW = """
-import sys
-from nanochat_core import publish_following
-publish_following.LOOK_EVERY_SECONDS = 0.1
-publish_following.publish_following("mine", sys.argv[1], every_minutes=0.0, first_wait=0.2,
-                                    say=lambda text: print(text, flush=True))
-"""
-
-
-@pytest.fixture
-def follower(hub, home):
-    """A process that follows the run `mine`; ended with the test, whatever becomes of it."""
-    processes = []
-
-    def follower():
-        command = [sys.executable, "-c", FOLLOW, REPO]
-        env = environment(hub, home, HF_TOKEN=TOKEN)
-        processes.append(subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
-        return processes[-1]
-
-    yield follower
-    for process in processes:
-        process.kill()
-        process.communicate()
-
-
-def wait_for(condition, seconds=120):
-    limit = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < limit, "it did not come to pass"
-        time.sleep(0.05)
-
-
-def test_each_new_checkpoint_is_pushed_until_the_run_is_over(home, hub, follower):
-    run = make_run(home, state="running", step=10)
-    run.write_launch(**trainer_identity())
-    hub.refused_commits = [500, 503]
-    process = follower()
-    wait_for(lambda: "model_000010.pt" in hub.files)
-    assert not EXPORTED & set(hub.files)
-    assert "is still going on: this is step 10 of 40" in hub.files["README.md"].decode()
-    save(run, 20)
-    wait_for(lambda: "model_000020.pt" in hub.files)
-    assert "model_000010.pt" not in hub.files
-    save(run, 40)
-    run.write_status(state="finished", step=40)
-    out, err = process.communicate(timeout=120)
-    assert process.returncode == 0, err
-    assert set(hub.files) > EXPORTED
-    assert steps(run.path) == [10, 20, 40]
-    assert out.count("the training is not touched by this") == 2
-    assert [commit["summary"] for commit in hub.commits][:2] == ["Step 10", "Step 20"]
-    assert "going on" not in hub.files["README.md"].decode()
-
-
-def trainer_identity():
-    """Stands for the run's trainer: this process, which lives."""
-    from nanochat_core import processes
-
-    return processes.identity().to_dict()
-
-
-def test_a_follower_that_is_killed_leaves_no_debris_and_another_goes_on(home, hub, follower, published):
-    make_run(home)
-    hub.holds_commits = True
-    process = follower()
-    assert hub.is_sending_half.wait(120)
-    process.send_signal(signal.SIGKILL)
-    process.wait(60)
-    hub.holds_commits = False
-    assert list((home / "models").glob(".publishing-*/*")), "the killed one left nothing to remove"
-    assert published("--model", "finetuned/mine", REPO, "--follow", "--every", "0")[0] == 0
-    assert "model_000040.pt" in hub.files
-    assert not list((home / "models").glob(".publishing-*/*"))
-
-
-def test_facts_lose_paths_and_nothing_else(home):
-    facts = {
-        "data_path": str(home / "a.jsonl"),
-        "data": {"path": "/x/y", "rows": 3},
-        "model": "/opt/models/d32/",
-        "windows": "C:\\Users\\me\\d32",
-        "note": f"read {home}/x.txt",
-        "base_model": "pretrained/d32",
-        "ratio": [1, None, "1/2"],
-    }
-    assert without_paths(facts) == {
-        "data": {"rows": 3},
-        "model": "d32",
-        "windows": "d32",
-        "note": "read x.txt",
-        "base_model": "pretrained/d32",
-        "ratio": [1, None, "1/2"],
-    }

@@ -90,3 +90,23 @@ def test_other_dtypes_and_layouts_are_chosen_from_too():
     for form in (logits, logits.bfloat16().float(), logits.double()):
         assert _chosen(form, (0.0, None, 1.0), 1) == form.argmax(-1).tolist()
     assert _chosen(logits, (0.0, None, 1.0), 1) == expected
+
+
+def test_top_p_keeps_the_likeliest_that_reach_it():
+    logits = torch.log(torch.tensor([[0.1, 0.5, 0.25, 0.15]]))
+
+    def chosen(top_p):
+        picks = Sampling(1.0, 0, 1, top_p)
+        source = picks.source()
+        return {picks.choose(logits, [source])[0] for _ in range(300)}
+
+    assert chosen(0.0) == chosen(0.5) == {1}
+    assert chosen(0.51) == chosen(0.7) == {1, 2}
+    assert chosen(0.8) == {1, 2, 3}
+    assert chosen(1.0) == {0, 1, 2, 3}
+
+
+@pytest.mark.parametrize("top_p", [-0.1, 1.1, float("nan")])
+def test_top_p_out_of_range(top_p):
+    with pytest.raises(ValueError, match="top_p"):
+        Sampling(top_p=top_p)

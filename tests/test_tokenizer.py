@@ -5,9 +5,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nanochat_core import tokenizer as tokenizer_module
+from nanochat_core.compiled_encoding import NANOCHAT_PATTERN
 from nanochat_core.tokenizer import MAX_RUN, Tokenizer
 from nanochat_core.tokenizer_file import SPECIAL_TOKENS
-from tests.tiny import PATTERN, tiny_ranks, tiny_tokenizer
+from tests.tiny import tiny_ranks, tiny_tokenizer
 
 BOS, USER, USER_END, ASSISTANT, ASSISTANT_END, PYTHON, PYTHON_END, OUTPUT, OUTPUT_END = range(503, 512)
 
@@ -240,6 +241,6 @@ def test_malformed_conversations(conversation, part):
 
 def test_from_ranks_refuses_what_a_file_may_not_hold():
     with pytest.raises(ValueError, match="'mine' cannot be made: 256 of the 256 single bytes"):
-        Tokenizer.from_ranks({}, PATTERN, name="mine")
+        Tokenizer.from_ranks({}, NANOCHAT_PATTERN, name="mine")
     with pytest.raises(ValueError, match="parenthesis"):
         Tokenizer.from_ranks(tiny_ranks(), "(")

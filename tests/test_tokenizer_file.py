@@ -8,9 +8,10 @@ import pytest
 import tiktoken
 
 from nanochat_core import tokenizer_file
+from nanochat_core.compiled_encoding import NANOCHAT_PATTERN
 from nanochat_core.tokenizer import Tokenizer
 from nanochat_core.tokenizer_file import SPECIAL_TOKENS, read_tokenizer_file
-from tests.tiny import PATTERN, tiny_ranks, tiny_tokenizer
+from tests.tiny import tiny_ranks, tiny_tokenizer
 
 HEAD = b"\x80\x04\x8c\x0dtiktoken.core\x8c\x08Encoding\x93)\x81"  # up to the empty instance
 
@@ -18,7 +19,7 @@ HEAD = b"\x80\x04\x8c\x0dtiktoken.core\x8c\x08Encoding\x93)\x81"  # up to the em
 def tiny_state(**changes):
     ranks = tiny_ranks()
     special = {name: len(ranks) + i for i, name in enumerate(SPECIAL_TOKENS)}
-    return {"name": "tiny", "pat_str": PATTERN, "mergeable_ranks": ranks, "special_tokens": special} | changes
+    return {"name": "tiny", "pat_str": NANOCHAT_PATTERN, "mergeable_ranks": ranks, "special_tokens": special} | changes
 
 
 class Encoding:
@@ -59,13 +60,13 @@ def test_reads_what_nanochat_pickles(tmp_path, protocol):
     state = tiny_state()
     encoding = tiktoken.Encoding(
         name="tiny",
-        pat_str=PATTERN,
+        pat_str=NANOCHAT_PATTERN,
         mergeable_ranks=state["mergeable_ranks"],
         special_tokens=state["special_tokens"],
     )
     (tmp_path / "tokenizer.pkl").write_bytes(pickle.dumps(encoding, protocol=protocol))
     read = read_tokenizer_file(tmp_path / "tokenizer.pkl")
-    assert (read.name, read.pattern) == ("tiny", PATTERN)
+    assert (read.name, read.pattern) == ("tiny", NANOCHAT_PATTERN)
     assert read.ranks == state["mergeable_ranks"]
     assert read.special_tokens == state["special_tokens"]
 
@@ -73,7 +74,7 @@ def test_reads_what_nanochat_pickles(tmp_path, protocol):
 def test_reads_a_large_vocabulary(tmp_path):
     ranks = {bytes([byte]): byte for byte in range(256)}
     ranks |= {struct.pack(">H", number): number + 256 for number in range(60_000)}
-    Tokenizer.from_ranks(ranks, PATTERN).save(tmp_path / "tokenizer.pkl")
+    Tokenizer.from_ranks(ranks, NANOCHAT_PATTERN).save(tmp_path / "tokenizer.pkl")
     assert Tokenizer.from_file(tmp_path / "tokenizer.pkl").vocab_size == 60_256 + 9
 
 

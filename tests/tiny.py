@@ -2,12 +2,8 @@
 
 from functools import cache
 
+from nanochat_core.compiled_encoding import NANOCHAT_PATTERN
 from nanochat_core.tokenizer import Tokenizer
-
-# nanochat's splitting pattern (digits in groups of at most two).
-PATTERN = (
-    r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,2}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+"
-)
 
 _WORDS = (
     "the of and to in is you that it for on are with as his they at be this have from or one had by word but not what "
@@ -34,7 +30,12 @@ def tiny_ranks() -> dict[bytes, int]:
 @cache
 def tiny_tokenizer() -> Tokenizer:
     """A tokenizer of 512 ids: 256 bytes, 247 merges, nine special tokens (503 to 511)."""
-    return Tokenizer.from_ranks(tiny_ranks(), PATTERN, name="tiny")
+    return Tokenizer.from_ranks(tiny_ranks(), NANOCHAT_PATTERN, name="tiny")
+
+
+def rendered(talks, limit: int) -> list[tuple[list[int], list[int]]]:
+    """(ids, mask) of each conversation, cut off at `limit` tokens."""
+    return [tiny_tokenizer().render_conversation(talk, limit) for talk in talks]
 
 
 def tiny_model(generation: str = "A", seed: int = 0, **changes):

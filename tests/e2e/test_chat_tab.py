@@ -2,6 +2,7 @@
 
 import json
 import re
+import urllib.request
 
 import psutil
 import pytest
@@ -26,6 +27,7 @@ def app(tmp_path_factory):
     install_tiny_model(home, tag="base", never_ends=True, sequence_len=4096, **large)
     install_tiny_model(home, tag="tuned", sequence_len=4096, seed=3)
     app = RealApp(home).start("--tab", "chat")
+    expect.set_options(timeout=PATIENCE)
     yield app
     app.close()
 
@@ -35,7 +37,6 @@ def page(app, open_browser):
     """The Chat tab in a browser of its own."""
     page = open_browser()
     page.set_default_timeout(PATIENCE)
-    expect.set_options(timeout=PATIENCE)
     page.goto(app.url)
     expect(page.locator("#chat_about_0")).to_contain_text("emory")
     return page
@@ -163,6 +164,35 @@ def test_reload_in_mid_reply_stops_the_model_and_keeps_what_was_said(page, app):
     ask(page, "Are you free?")
     expect(page.locator("#chat_bot_0 [data-testid=bot]")).to_have_count(2)
     wait_for_reply(page)
+
+
+def test_what_is_chosen_and_sent_before_the_page_is_restored_stays(app, open_browser):
+    with urllib.request.urlopen(f"{app.url}/config") as answer:
+        events = json.load(answer)["dependencies"]
+    [restore] = [e["id"] for e in events if e["api_name"].startswith("restore") and len(e["outputs"]) > 10]
+    page, late = open_browser(), []
+
+    def hold(route):
+        if json.loads(route.request.post_data)["fn_index"] == restore and not late:
+            late.append(route)
+        else:
+            route.continue_()
+
+    page.route("**/queue/join*", hold)
+    page.goto(app.url)
+    choose(page, 0, "pretrained/base")
+    set_longest(page, 5)
+    ask(page, "Am I too early?")
+    wait_for_reply(page)
+    [request] = late
+    with page.expect_response(lambda response: response.request == request.request):
+        request.continue_()
+    ask(page, "Am I still here?")
+    expect(replies(page, 0)).to_have_count(2)
+    wait_for_reply(page)
+    assert page.locator("#chat_model_0 input").input_value() == "pretrained/base"
+    page.reload()
+    expect(replies(page, 0)).to_have_count(2)
 
 
 def test_nothing_of_a_text_is_run_or_fetched(page, app):

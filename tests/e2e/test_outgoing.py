@@ -6,7 +6,7 @@ from transformers import AutoTokenizer
 
 from tests.e2e.pages import choose_option, open_page
 from tests.fake_hub import FakeHub, serving
-from tests.test_publish import TOKEN, make_run
+from tests.published_run import TOKEN, make_run
 
 REPO = "me/my-bakery"
 

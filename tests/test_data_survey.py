@@ -1,0 +1,112 @@
+"""The same findings in a data file in any number of blocks and processes, none of which is left over."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from nanochat_core import data_reader, data_survey, data_workers
+from nanochat_core.conversations import check
+from nanochat_core.data_block import Wanted
+from nanochat_core.data_survey import survey
+from tests.faulty_files import FAULTS, GOOD_FILES, WARNINGS
+from tests.samples import GOOD, assistant, line, user
+from tests.tiny import tiny_tokenizer, write_conversations
+
+
+@pytest.fixture
+def in_small_blocks(monkeypatch):
+    monkeypatch.setattr(data_reader, "BLOCK_BYTES", 200)
+
+
+def every_faulty_line() -> bytes:
+    lines = [GOOD.encode()]
+    for text, *_ in (*FAULTS.values(), *WARNINGS.values()):
+        lines += [text if isinstance(text, bytes) else text.encode(), b"", GOOD.replace("hi", f"{len(lines)}").encode()]
+    long = [line(user(f"{n} " * 60), assistant("long answer " * n)) for n in (1, 8, 30)]
+    lines += [text.encode() for text in [*GOOD_FILES.values(), *long, long[1]]]
+    return b"\n".join(lines) + b"\r\n\n\n"
+
+
+def in_one_block(path, **wanted):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(data_reader, "BLOCK_BYTES", 1 << 30)
+        return survey(path, Wanted(tiny_tokenizer(), 64, **wanted))
+
+
+@pytest.mark.parametrize("text", [*WARNINGS.values(), *FAULTS.values()], ids=[*WARNINGS, *FAULTS])
+def test_blocks_find_what_one_pass_finds(tmp_path, in_small_blocks, text):
+    data = text[0] if isinstance(text[0], bytes) else text[0].encode()
+    path = tmp_path / "data.jsonl"
+    path.write_bytes(b"\r\n".join([GOOD.encode(), b"", data, b" ", GOOD.encode(), data, b"", b""]))
+    assert check(path, tiny_tokenizer(), 64) == in_one_block(path) == in_one_block(path, tokens=True)
+
+
+def test_workers_find_what_one_pass_finds(tmp_path, in_small_blocks, monkeypatch):
+    path = tmp_path / "data.jsonl"
+    path.write_bytes(every_faulty_line())
+    alone = in_one_block(path, tokens=True)
+    assert len(alone.counts) > 20
+    monkeypatch.setattr(data_survey, "useful_workers", lambda size: 2)
+    assert survey(path, Wanted(tiny_tokenizer(), 64, tokens=True)) == alone
+    assert check(path, tiny_tokenizer(), 64) == alone
+    assert in_one_block(path) == alone
+
+
+def test_workers_are_worth_it_for_large_files_only(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
+    assert [data_workers.useful_workers(size << 20) for size in (1, 31, 32, 100, 10_000)] == [0, 0, 2, 6, 8]
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0}, raising=False)
+    assert data_workers.useful_workers(10 << 30) == 0
+
+
+def test_a_killed_worker_is_a_sentence_and_none_is_left(tmp_path, in_small_blocks, monkeypatch):
+    path = write_conversations(tmp_path / "data.jsonl", 400)
+    monkeypatch.setattr(data_survey, "useful_workers", lambda size: 2)
+    started = []
+    popen = subprocess.Popen
+
+    def noted(*arguments, **named):
+        started.append(popen(*arguments, **named))
+        return started[-1]
+
+    monkeypatch.setattr(data_workers.subprocess, "Popen", noted)
+    with pytest.raises(ValueError, match="ended too early, exit status -9"):
+        survey(path, Wanted(tiny_tokenizer(), 64), lambda block: started[0].kill())
+    with pytest.raises(KeyboardInterrupt):
+        survey(path, Wanted(tiny_tokenizer(), 64), lambda block: (_ for _ in ()).throw(KeyboardInterrupt))
+    assert len(started) == 4
+    assert all(process.poll() is not None for process in started)
+
+
+def test_workers_end_with_a_parent_that_was_killed(tmp_path):
+    path = write_conversations(tmp_path / "data.jsonl", 400)
+    code = f"""
+import time
+from nanochat_core import data_survey, data_reader, data_workers
+from nanochat_core.data_block import Wanted
+from tests.tiny import tiny_tokenizer
+data_reader.BLOCK_BYTES = 200
+data_survey.useful_workers = lambda size: 1
+start = data_workers.subprocess.Popen
+def noted(*arguments, **named):
+    process = start(*arguments, **named)
+    print(process.pid, flush=True)
+    return process
+data_workers.subprocess.Popen = noted
+data_survey.survey({str(path)!r}, Wanted(tiny_tokenizer(), 64), lambda block: time.sleep(60))
+"""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment)
+    worker = int(parent.stdout.readline())
+    time.sleep(1)
+    parent.kill()
+    parent.communicate()
+    limit = time.monotonic() + 20
+    while psutil.pid_exists(worker) and psutil.Process(worker).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < limit, "the worker outlives its parent"
+        time.sleep(0.05)

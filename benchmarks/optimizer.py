@@ -20,6 +20,7 @@ from nanochat_core.batches import pack, share_of_rank
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.model import GPT, GPTConfig
 from nanochat_core.muon import LARGE_FROM, WIDE_FROM, A, B, C, Muon
+from nanochat_core.newton_schulz import can_orthogonalize, passes_over
 from nanochat_core.optim import build_optimizers
 
 TORCHS = {"momentum": 0.95, "nesterov": True, "weight_decay": 0.0, "adjust_lr_fn": "original"}
@@ -129,8 +130,11 @@ def torchs_flops(rows: int, columns: int) -> float:
 
 
 def our_flops(rows: int, columns: int) -> float:
-    """With symmetric products at half; two steps of a wide matrix in one pass over it."""
+    """With symmetric products at half; several steps of a wide matrix in one pass over it."""
     small, large = sorted((rows, columns))
+    if can_orthogonalize(torch.device("cpu")):
+        passes = len(passes_over(rows, columns))
+        return 3 * passes * small**2 * large + (20 - 3 * passes) * small**3
     is_wide = small >= LARGE_FROM and large >= WIDE_FROM * small
     return 9 * small**2 * large + 13 * small**3 if is_wide else 15 * small**2 * large + 5 * small**3
 

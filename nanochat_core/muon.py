@@ -10,8 +10,8 @@ m <= n, by five steps of X <- QX with Q = aI + bG + cG^2 and G = XX'. Here
 - sums of opposite signs that nearly cancel are rounded once. So the result is nearer to the exact one than torch's.
 
 Products of 2m^3 FLOPs a matrix, in blocks: 11.3 instead of 15 where n = m, 27.1 instead of 45 where n = 4m. At d32
-(128 of 2048 x 2048, 64 of 2048 x 8192) that is 55 TFLOP a step instead of 82. Compiled, d8 needs 191 GFLOP instead of
-322.
+(128 of 2048 x 2048, 64 of 2048 x 8192) that is 55 TFLOP a step instead of 82. Where there is compiled code for it
+(newton_schulz.py), 10 and 19: d8 needs 167 GFLOP instead of 322.
 """
 
 import math
@@ -22,8 +22,9 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from nanochat_core.newton_schulz import can_orthogonalize, orthogonalize_compiled
 from nanochat_core.ranks import choose_compute_dtype
-from nanochat_core.symmetric import Buffers, SymmetricProducts, multiply
+from nanochat_core.symmetric import Buffers, commuting, gram, multiply, polynomial
 
 A, B, C = 3.4445, -4.7750, 2.0315
 """Coefficients of the quintic step; nanochat's and torch.optim.Muon's."""
@@ -48,7 +49,6 @@ class Muon(Optimizer):
         for group in self.param_groups:
             assert all(parameter.ndim == 2 for parameter in group["params"]), "Muon is for matrices"
         self._kept = Buffers()
-        self._products = SymmetricProducts(self._kept)
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:
@@ -59,31 +59,38 @@ class Muon(Optimizer):
                 self._change(parameters, group)
 
     def _change(self, parameters: list[Tensor], group: dict) -> None:
-        first, count = parameters[0], len(parameters)
-        dtype = choose_compute_dtype("bfloat16", first.device)
-        stack = self._kept.take("x", (count, *first.shape), dtype, first.device)
-        for parameter, x in zip(parameters, stack):
-            self._write_direction(parameter, group["momentum"], x)
-        updates = orthogonalize(stack if count > 1 else stack[0], self._kept, self._products).view(stack.shape)
+        first = parameters[0]
         rate = group["lr"] * math.sqrt(max(1.0, first.shape[0] / first.shape[1]))
-        for parameter, update in zip(parameters, updates):
+        for parameter, update in zip(parameters, self._updates(parameters, group["momentum"])):
             if group["weight_decay"]:
                 parameter.mul_(1.0 - group["lr"] * group["weight_decay"])
             parameter.add_(update, alpha=-rate)
 
-    def _write_direction(self, parameter: Tensor, momentum: float, out: Tensor) -> None:
-        """The Nesterov momentum of a parameter, divided by its Frobenius norm, into `out`."""
+    def _updates(self, parameters: list[Tensor], momentum: float) -> Iterable[Tensor]:
+        """The orthogonalized directions of parameters of one shape."""
+        first, count = parameters[0], len(parameters)
+        dtype = choose_compute_dtype("bfloat16", first.device)
+        if count == 1 and dtype == torch.bfloat16 and can_orthogonalize(first.device):
+            direction, norm = self._direction(first, momentum)
+            return [orthogonalize_compiled(direction, norm, (A, B, C), self._kept)]
+        stack = self._kept.take("x", (count, *first.shape), dtype, first.device)
+        for parameter, x in zip(parameters, stack):
+            direction, norm = self._direction(parameter, momentum)
+            x.copy_(direction.div_(norm))
+        return orthogonalize(stack if count > 1 else stack[0], self._kept).view(stack.shape)
+
+    def _direction(self, parameter: Tensor, momentum: float) -> tuple[Tensor, Tensor]:
+        """The Nesterov momentum of a parameter, and its Frobenius norm."""
         gradient, state = parameter.grad, self.state[parameter]
         if "momentum_buffer" not in state:
             state["momentum_buffer"] = torch.zeros_like(gradient, memory_format=torch.preserve_format)
         buffer = state["momentum_buffer"].lerp_(gradient, 1.0 - momentum)
         direction = self._kept.take("direction", gradient.shape, gradient.dtype, gradient.device)
         torch.lerp(gradient, buffer, momentum, out=direction)
-        norm = torch.linalg.vector_norm(direction, dtype=torch.float32).clamp(min=EPSILON)
-        out.copy_(direction.div_(norm))
+        return direction, torch.linalg.vector_norm(direction, dtype=torch.float32).clamp(min=EPSILON)
 
 
-def orthogonalize(x: Tensor, kept: Buffers, products: SymmetricProducts) -> Tensor:
+def orthogonalize(x: Tensor, kept: Buffers) -> Tensor:
     """Five Newton-Schulz steps on x (rows, columns), or (count, rows, columns), of Frobenius norm at most 1 each.
 
     Returns x's shape and dtype, in memory of `kept` or in x, which is overwritten.
@@ -91,7 +98,7 @@ def orthogonalize(x: Tensor, kept: Buffers, products: SymmetricProducts) -> Tens
     small, large = sorted(x.shape[-2:])
     is_wide = small >= LARGE_FROM and large >= WIDE_FROM * small
     other = kept.take("other", x.shape, x.dtype, x.device)
-    work = _Pass(x, kept, products)
+    work = _Pass(x, kept)
     for advance in _WIDE if is_wide else _SQUARE:
         advance(work, x, other)
         x, other = other, x
@@ -101,34 +108,30 @@ def orthogonalize(x: Tensor, kept: Buffers, products: SymmetricProducts) -> Tens
 class _Pass:
     """The ways to go a step or two, from x to `out`."""
 
-    def __init__(self, x: Tensor, kept: Buffers, products: SymmetricProducts):
+    def __init__(self, x: Tensor, kept: Buffers):
         small = min(x.shape[-2:])
         names = ("gram", "factor", "product", "factors")
         shape = (*x.shape[:-2], small, small)
         self._gram, self._factor, self._product, self._factors = (
             kept.take(name, shape, x.dtype, x.device) for name in names
         )
-        self._products = products
         self._is_tall = x.shape[-2] > x.shape[-1]
 
     def add(self, x: Tensor, out: Tensor) -> None:
         """A step as aX + (bG + cG^2) X: closest while the singular values are small and Q is near to aI."""
-        self._products.gram(x, self._gram)
-        self._times_x(self._products.polynomial(self._gram, 0.0, B, C, self._factor), x, out, A)
+        gram(x, self._gram)
+        self._times_x(polynomial(self._gram, 0.0, B, C, self._factor), x, out, A)
 
     def once(self, x: Tensor, out: Tensor) -> None:
         """A step as QX: closest for singular values about 1, where aI and bG nearly cancel."""
-        self._products.gram(x, self._gram)
-        self._times_x(self._products.polynomial(self._gram, A, B, C, self._factor), x, out)
+        gram(x, self._gram)
+        self._times_x(polynomial(self._gram, A, B, C, self._factor), x, out)
 
     def twice(self, x: Tensor, out: Tensor) -> None:
         """Two steps, as (Q2 Q1) X."""
-        products, gram, first = self._products, self._gram, self._factor
-        products.gram(x, gram)
-        products.polynomial(gram, A, B, C, first)
-        products.commuting(gram, first, self._product)
-        products.commuting(self._product, first, gram)
-        second = products.polynomial(gram, A, B, C, self._product)
+        first = polynomial(gram(x, self._gram), A, B, C, self._factor)
+        commuting(commuting(self._gram, first, self._product), first, self._gram)
+        second = polynomial(self._gram, A, B, C, self._product)
         # In this order and not mirrored: what Q2 lost in rounding then acts on Q1 X, which is small where Q1 was large.
         multiply(second, first, self._factors)
         self._times_x(self._factors, x, out)

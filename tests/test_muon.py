@@ -4,11 +4,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from nanochat_core import muon
+from nanochat_core import muon, newton_schulz
 from nanochat_core.muon import A, B, C, Muon, orthogonalize
-from nanochat_core.symmetric import Buffers, SymmetricProducts
+from nanochat_core.newton_schulz import can_orthogonalize
+from nanochat_core.symmetric import Buffers
 from tests.tiny import tiny_model
 
+CPU = torch.device("cpu")
 TORCHS = {"momentum": 0.95, "nesterov": True, "adjust_lr_fn": "original"}
 
 
@@ -56,33 +58,37 @@ def _ours(parameter: torch.nn.Parameter) -> Muon:
     return Muon([parameter], lr=0.02, weight_decay=0.1)
 
 
-def _distances(gradients: list[torch.Tensor], make=_ours) -> tuple[float, float]:
+def _distances(gradients: list[torch.Tensor]) -> tuple[float, float]:
     """How far our parameter and torch.optim.Muon's end from that of the exact rule."""
     exact = _Exact(_gradient(*gradients[0].shape, 0.5, seed=99), 0.02, 0.1)
     for gradient in gradients:
         exact.step(gradient)
     theirs = _run(lambda p: torch.optim.Muon([p], lr=0.02, weight_decay=0.1, **TORCHS), gradients)
-    return tuple((weight.double() - exact.weight).norm().item() for weight in (_run(make, gradients), theirs))
+    return tuple((weight.double() - exact.weight).norm().item() for weight in (_run(_ours, gradients), theirs))
 
 
+@pytest.fixture(params=[True, False], ids=["compiled", "torch"])
+def compiled(request, monkeypatch) -> bool:
+    """Where the processor cannot, both are torch's."""
+    if not request.param:
+        monkeypatch.setattr(newton_schulz, "library", lambda name: None)
+    return request.param
+
+
+@pytest.mark.usefixtures("compiled")
 @pytest.mark.parametrize("decay", [0.3, 0.5, 1.0, 1.5])
 @pytest.mark.parametrize(
     ("rows", "columns"), [(128, 128), (256, 1024), (1024, 256), (64, 64), (64, 256), (32, 64), (128, 512), (400, 400)]
 )
 def test_a_step_is_no_farther_from_the_exact_one_than_torchs(rows, columns, decay):
     ours, theirs = _distances([_gradient(rows, columns, decay)])
-    assert ours <= 1.05 * theirs
+    assert ours <= (1.05 if can_orthogonalize(CPU) else 1.1) * theirs
 
 
-@pytest.mark.parametrize("compiled", [True, False])
-@pytest.mark.parametrize(("rows", "columns"), [(128, 128), (512, 128), (128, 512)])
-def test_twenty_steps_are_no_farther_than_torchs(rows, columns, compiled):
-    def make(parameter):
-        optimizer = _ours(parameter)
-        optimizer._products = SymmetricProducts(Buffers(), compiled)
-        return optimizer
-
-    ours, theirs = _distances([_gradient(rows, columns, 0.7, seed) for seed in range(20)], make)
+@pytest.mark.usefixtures("compiled")
+@pytest.mark.parametrize(("rows", "columns"), [(128, 128), (512, 128), (128, 512), (256, 512)])
+def test_twenty_steps_are_no_farther_than_torchs(rows, columns):
+    ours, theirs = _distances([_gradient(rows, columns, 0.7, seed) for seed in range(20)])
     assert ours <= 1.05 * theirs
 
 
@@ -175,7 +181,6 @@ def test_training_goes_as_with_torchs_muon():
 
 def test_the_result_of_newton_schulz_has_singular_values_near_one():
     x = _gradient(128, 512, 0.5)
-    kept = Buffers()
-    found = orthogonalize((x / x.norm()).bfloat16(), kept, SymmetricProducts(kept))
+    found = orthogonalize((x / x.norm()).bfloat16(), Buffers())
     values = torch.linalg.svdvals(found.float())
     assert 0.6 < values.min() < values.max() < 1.25

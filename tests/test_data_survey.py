@@ -10,12 +10,14 @@ import psutil
 import pytest
 
 from nanochat_core import data_reader, data_survey, data_workers
+from nanochat_core.compiled_encoding import NANOCHAT_PATTERN
 from nanochat_core.conversations import check
 from nanochat_core.data_block import Wanted
 from nanochat_core.data_survey import survey
+from nanochat_core.tokenizer import Tokenizer
 from tests.faulty_files import FAULTS, GOOD_FILES, WARNINGS
 from tests.samples import GOOD, assistant, line, user
-from tests.tiny import tiny_tokenizer, write_conversations
+from tests.tiny import tiny_ranks, tiny_tokenizer, write_conversations
 
 
 @pytest.fixture
@@ -55,6 +57,35 @@ def test_workers_find_what_one_pass_finds(tmp_path, in_small_blocks, monkeypatch
     assert survey(path, Wanted(tiny_tokenizer(), 64, tokens=True)) == alone
     assert check(path, tiny_tokenizer(), 64) == alone
     assert in_one_block(path) == alone
+
+
+@pytest.mark.parametrize(("pattern", "asked"), [(NANOCHAT_PATTERN, ["tokenize"]), (r"\s+|\S+", [])])
+def test_compiled_code_is_asked_for_where_it_knows_the_pattern(tmp_path, monkeypatch, pattern, asked):
+    path, names = write_conversations(tmp_path / "data.jsonl", 20), []
+    monkeypatch.setattr(data_survey, "useful_workers", lambda size: 2)
+    monkeypatch.setattr(data_workers, "library", names.append)
+    tokenizer = Tokenizer.from_ranks(tiny_ranks(), pattern)
+    assert survey(path, Wanted(tokenizer, 64, tokens=True)).conversations == 20
+    assert names == asked
+
+
+def test_the_missing_compiler_is_said_once_and_not_by_every_worker(tmp_path):
+    path = tmp_path / "data.jsonl"
+    words = "".join(line(user(f"{n}"), assistant("word " * 25_000)) + "\n" for n in range(12))
+    path.write_text(words)
+    code = f"""
+from nanochat_core import data_survey, data_reader
+from nanochat_core.data_block import Wanted
+from tests.tiny import tiny_tokenizer
+data_reader.BLOCK_BYTES = 100_000
+data_survey.useful_workers = lambda size: 2
+print(data_survey.survey({str(path)!r}, Wanted(tiny_tokenizer(), 64, tokens=True)).verdict)
+"""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent), "PATH": str(tmp_path), "CC": ""}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+    assert done.stdout == "accept_with_warning\n"
+    assert done.stderr.count("no C compiler was found") == 1
+    assert done.stderr.count("\n") == 1
 
 
 def test_workers_are_worth_it_for_large_files_only(monkeypatch):

@@ -71,8 +71,8 @@ def test_compiled_code_is_asked_for_where_it_knows_the_pattern(tmp_path, monkeyp
 
 def test_the_missing_compiler_is_said_once_and_not_by_every_worker(tmp_path):
     path = tmp_path / "data.jsonl"
-    words = "".join(line(user(f"{n}"), assistant("word " * 25_000)) + "\n" for n in range(12))
-    path.write_text(words)
+    lines = [line(user(f"{number}"), assistant("word " * 4_000)) for number in range(40)]
+    path.write_text("\n".join(lines))  # enough for each worker to look for compiled code
     code = f"""
 from nanochat_core import data_survey, data_reader
 from nanochat_core.data_block import Wanted

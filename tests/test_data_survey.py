@@ -105,6 +105,7 @@ def test_a_killed_worker_is_a_sentence_and_none_is_left(tmp_path, in_small_block
         started.append(popen(*arguments, **named))
         return started[-1]
 
+    monkeypatch.setattr(data_workers, "library", lambda name: None)  # which starts a compiler
     monkeypatch.setattr(data_workers.subprocess, "Popen", noted)
     with pytest.raises(ValueError, match="ended too early, exit status -9"):
         survey(path, Wanted(tiny_tokenizer(), 64), lambda block: started[0].kill())

@@ -72,7 +72,8 @@ class CompiledEncoding:
         assert all(mark.startswith(b"<") for mark in marks)
         self._arguments = pattern, tokens, marks
         self._tables: _Tables | None = None
-        self._cannot = pattern not in PATTERNS
+        self.knows_pattern = pattern in PATTERNS
+        self._cannot = not self.knows_pattern
         self._met = 0  # characters
         self._own = threading.local()
 

@@ -37,7 +37,8 @@ def read_in_workers(blocks: Iterable[LineBlock], wanted: Wanted, count: int) -> 
 
     Few blocks are under way at a time. ValueError when a worker ends before its time. To be closed, which ends them.
     """
-    library("tokenize")  # built, or said that it cannot be, here and once
+    if wanted.tokenizer is None or wanted.tokenizer.has_known_pattern:
+        library("tokenize")  # built, or said that it cannot be, here and once
     waiting: deque[tuple[int, Future[Block]]] = deque()
     with contextlib.ExitStack() as stack:
         pool = ThreadPoolExecutor(count, "data-worker")  # its threads only wait for the processes

@@ -5,6 +5,7 @@ Copying out of a mapping costs page faults all along, by one thread, and its pag
 
 import ctypes
 import os
+import re
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -22,6 +23,8 @@ PIECE_BYTES = 4 << 20
 """What one thread reads at once."""
 MOST_THREADS = 8
 """More do not make a page cache faster."""
+_LINE = re.compile(rb"^([0-9a-f]+)-([0-9a-f]+) \S+ ([0-9a-f]+) \S+ (\d+) +(/.*)$", re.MULTILINE)
+"""Of /proc/self/maps, for a file. In bytes, since a path may hold what ends a line of text: U+2028, a form feed."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +41,8 @@ class _Mapping:
 class MappedReader:
     """Reads tensors that `read_weights` mapped and that were not written to. To be used in a `with` block.
 
-    Where a tensor lies in its file, Linux says (/proc/self/maps, proc(5)). Elsewhere, for a tensor in memory, and when
-    another file has taken the name meanwhile, what is in memory is copied instead: the same values.
+    Where a tensor lies in its file, Linux says (/proc/self/maps, proc(5)). Elsewhere, without /proc, for a tensor in
+    memory, and when another file has taken the name meanwhile, what is in memory is copied instead: the same values.
     """
 
     def __init__(self) -> None:
@@ -71,7 +74,8 @@ class MappedReader:
 
     def blocks(self, stored: Tensor) -> Iterator[tuple[slice, Tensor]]:
         """(rows, these rows of `stored`), one block after the other: each may lie where the one before lay."""
-        count = max(1, BLOCK_BYTES // stored[0].nbytes)
+        assert stored.ndim > 0, "a single number has no rows"
+        count = max(1, BLOCK_BYTES * len(stored) // max(1, stored.nbytes))
         place = self._place_of(stored)
         for begin in range(0, len(stored), count):
             rows = slice(begin, begin + count)
@@ -150,10 +154,11 @@ def _opened(mapping: _Mapping) -> int | None:
 def _file_mappings() -> list[_Mapping]:
     if sys.platform != "linux":
         return []
-    found = []
-    for line in Path("/proc/self/maps").read_text(errors="surrogateescape").splitlines():
-        addresses, _, offset, _, inode, *path = line.split(maxsplit=5)
-        if path and int(inode):
-            begin, end = (int(address, 16) for address in addresses.split("-"))
-            found.append(_Mapping(begin, end, int(offset, 16), int(inode), path[0]))
-    return found
+    try:
+        lines = Path("/proc/self/maps").read_bytes()
+    except OSError:  # not mounted, or not for this process
+        return []
+    return [
+        _Mapping(int(begin, 16), int(end, 16), int(offset, 16), int(inode), os.fsdecode(path))
+        for begin, end, offset, inode, path in _LINE.findall(lines)
+    ]

@@ -68,7 +68,7 @@ class Rendering:
         """How many tokens the model is trained to say in each of the conversations, `sizes` ids each, after another."""
         starts = np.cumsum(sizes, dtype=np.intp) - sizes
         # <|bos|>, the first of each, is no target and is not in the mask.
-        return np.add.reduceat(self.mask(ids), starts.astype(np.intp), dtype=np.uint32)
+        return np.add.reduceat(self.mask(ids), starts, dtype=np.uint32)
 
     def _together(self, texts: list[str]) -> list[np.ndarray] | None:
         """One encoding for all, cut at each <|bos|>. None when the tokenizer refuses: which one it was is not known."""

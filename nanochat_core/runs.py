@@ -206,7 +206,7 @@ class Run:
         return self.stop_file.exists()
 
     def request_stop(self) -> None:
-        """Ask for "save and stop"; the trainer looks at every step."""
+        """Ask for "save and stop"; the trainer looks at every block of data that it reads, and at every step."""
         self.stop_file.touch()
 
     def clear_stop(self) -> None:

@@ -1,9 +1,13 @@
-"""Being asked to stop: SIGTERM and SIGINT set a flag that the trainer looks at after every step."""
+"""Being asked to stop: SIGTERM and SIGINT set a flag that the trainer looks at, block by block and step by step."""
 
 import contextlib
 import signal
 import threading
 from collections.abc import Iterator
+
+
+class StoppedEarly(Exception):
+    """The run was asked to stop while there was nothing to save yet."""
 
 
 class StopFlag:

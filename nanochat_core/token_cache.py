@@ -8,6 +8,7 @@ import hashlib
 import io
 import os
 import shutil
+import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -32,10 +33,11 @@ LARGEST_CACHE = 20 << 30
 _DAY = 24 * 3600.0
 _SOURCES = (
     *("compiled_encoding.py", "conversation_length.py", "conversation_rules.py", "data_block.py", "data_lines.py"),
-    *("data_reader.py", "data_survey.py", "file_kinds.py", "importers.py", "json_faults.py", "rendering.py"),
-    *("token_file.py", "tokenizer.py", "c/merges.h", "c/pieces.h", "c/tokenize.c"),
+    *("data_reader.py", "data_report.py", "data_survey.py", "data_workers.py", "file_kinds.py", "importers.py"),
+    *("json_faults.py", "rendering.py", "token_file.py", "tokenizer.py", "tokenizer_file.py"),
+    *("c/merges.h", "c/pieces.h", "c/tokenize.c"),
 )
-"""The code that decides what is accepted and what the ids are."""
+"""The code that decides what is accepted and what the ids are; a test holds it against what is imported."""
 
 
 def cache_dir() -> Path:
@@ -161,10 +163,15 @@ def _free_bytes(folder: Path) -> int:
 def _make_room(kept: Path) -> None:
     """Remove the token files that were not used for the longest time, and what killed processes left half written."""
     total, now = 0, time.time()
-    entries = [(path, path.stat()) for path in kept.parent.iterdir() if path.is_file()]
-    for path, stat in sorted(entries, key=lambda entry: (entry[0] != kept, -entry[1].st_mtime)):
-        total += stat.st_size
-        is_left_over = path.suffix == ".tmp" and now - stat.st_mtime > _DAY
+    entries = []
+    for path in kept.parent.iterdir():
+        with contextlib.suppress(OSError):  # renamed by the process that has just written it
+            entries.append((path, path.stat()))
+    for path, facts in sorted(entries, key=lambda entry: (entry[0] != kept, -entry[1].st_mtime)):
+        if not stat.S_ISREG(facts.st_mode):
+            continue
+        total += facts.st_size
+        is_left_over = path.suffix == ".tmp" and now - facts.st_mtime > _DAY
         if path != kept and (total > LARGEST_CACHE or is_left_over):
             with contextlib.suppress(OSError):  # another process was quicker, or (on Windows) reads it
                 path.unlink()

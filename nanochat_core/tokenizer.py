@@ -60,6 +60,8 @@ class Tokenizer:
         self._compiled = CompiledEncoding(
             state.pattern, self._pieces[: len(state.ranks)], self._pieces[len(state.ranks) :]
         )
+        self.has_known_pattern = self._compiled.knows_pattern
+        """Whether compiled code can encode texts, where there is a compiler."""
         for probe in _PROBES:
             if self.decode(self.encode(probe)) != probe:
                 raise ValueError("its splitting pattern loses a part of the text")

@@ -13,13 +13,14 @@ from nanochat_core.batches import Example, Plan
 from nanochat_core.checkpoint import build_model, model_config, read_meta, read_weights
 from nanochat_core.computing import prepare_computing
 from nanochat_core.config import FinetuneConfig
+from nanochat_core.data_survey import Progress as DataProgress
 from nanochat_core.model import GPT
 from nanochat_core.optim import build_optimizers, learning_rate_multiplier, set_learning_rates
 from nanochat_core.peak_memory import peak_bytes
 from nanochat_core.ranks import Ranks, choose_compute_dtype
 from nanochat_core.runs import Run
 from nanochat_core.saving import Progress, Saver, save_tokenizer
-from nanochat_core.stopping import StopFlag
+from nanochat_core.stopping import StopFlag, StoppedEarly
 from nanochat_core.tokenizer import Tokenizer
 from nanochat_core.training_data import Reading, TrainingData, load_training_data
 from nanochat_core.training_step import TrainingStep
@@ -201,8 +202,10 @@ class Trainer:
 
     def _must_stop(self) -> bool:
         """Whether any rank was asked to stop: agreed between all, so that none waits for another in vain."""
-        asked = self.stop.is_set or (self.ranks.is_first and self.run.stop_requested())
-        return self.ranks.sum([float(asked)])[0] > 0
+        return self.ranks.sum([float(self._is_asked_to_stop())])[0] > 0
+
+    def _is_asked_to_stop(self) -> bool:
+        return self.stop.is_set or (self.ranks.is_first and self.run.stop_requested())
 
     def _load_base(self) -> tuple[GPT, Tokenizer]:
         """The base model in fp32, or, in a resumed run, the run's own checkpoint."""
@@ -219,19 +222,36 @@ class Trainer:
         return build_model(shape, weights, self.ranks.device, torch.float32, compute_dtype), tokenizer
 
     def _load_data(self) -> TrainingData:
-        """Rank 0 checks and tokenizes the data; the others wait, and then find a large file in the cache."""
+        """Rank 0 checks and tokenizes the data; the others wait, and then find a large file in the cache.
+
+        StoppedEarly, on every rank, when any was asked to stop meanwhile.
+        """
         ranks, config, data, mistake = self.ranks, self.config, None, None
         if ranks.is_first or ranks.world == 1:
-            reading = Reading(self.say, self.run.write_status if ranks.is_first else None)
             try:
-                data = load_training_data(config, self.tokenizer, ranks.world, self.say, reading)
+                data = load_training_data(config, self.tokenizer, ranks.world, self.say, self._reading())
             except ValueError as error:  # the others must not wait for one that has given up
                 mistake = str(error)
+            except StoppedEarly:
+                self.stop.set()
         if mistake := ranks.same_for_all(mistake):
             raise ValueError(mistake)
+        if self._must_stop():
+            raise StoppedEarly
         if ranks.is_first:
             self.run.write_status(doing=None)
         return data or load_training_data(config, self.tokenizer, ranks.world)
+
+    def _reading(self) -> DataProgress:
+        """Called at every block of a data file: a large one takes longer to read than anyone waits for a stop."""
+        said = Reading(self.say, self.run.write_status if self.ranks.is_first else None)
+
+        def read(done: int, size: int) -> None:
+            if self._is_asked_to_stop():
+                raise StoppedEarly
+            said(done, size)
+
+        return read
 
     def _append(self, **values: float) -> None:
         """One line of metrics at the present step."""

@@ -14,7 +14,7 @@ from nanochat_core.paths import weights_path
 from nanochat_core.progress import in_notebook, shown_meanwhile
 from nanochat_core.ranks import Ranks, joined_ranks
 from nanochat_core.runs import Run
-from nanochat_core.stopping import StopFlag, stop_signals
+from nanochat_core.stopping import StopFlag, StoppedEarly, stop_signals
 from nanochat_core.summary import SAMPLES, Summary
 from nanochat_core.trainer import Outcome, Trainer
 
@@ -88,6 +88,11 @@ def _train(run: Run, ranks: Ranks, stop: StopFlag) -> Outcome:
                 state=outcome.state, step=outcome.step, eta_seconds=0.0 if outcome.state == "finished" else None
             )
         return outcome
+    except StoppedEarly:
+        if ranks.is_first:
+            say(f"Stopped before the training began. Go on: python -m nanochat_core runs resume {run.tag}")
+            run.write_status(state="stopped", doing=None, eta_seconds=None)
+        return Outcome("stopped", run.status().step, None, None)
     except KeyboardInterrupt:
         if ranks.is_first:
             run.write_status(state="stopped", eta_seconds=None, error="It was interrupted before it could save.")

@@ -11,13 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from nanochat_core.conversation_length import LengthCheck
 from nanochat_core.conversation_rules import texts
 from nanochat_core.data_lines import Messages, judge_line
 from nanochat_core.data_report import Fault
-from nanochat_core.rendering import Rendering
+from studio.data_lengths import Length
 
-LENGTH_KINDS = ("too_long", "nothing_to_learn", "cannot_be_tokenized")
 UNKNOWN = -1
 """Tokens of a row that has not been counted yet. A row with errors has no tokens at all."""
 
@@ -132,28 +130,13 @@ class Rows:
 
     # Counting
 
-    def count(self, rows: Iterable[int], rendering: Rendering, max_seq_len: int) -> None:
-        """Find the rows' tokens, and whether they fit, exactly as the training does."""
-        counted = [(row, messages) for row in rows if (messages := self.messages(row)) is not None]
-        kept: list[tuple[int, np.ndarray]] = []
-        for (row, messages), ids in zip(counted, rendering.ids([messages for _, messages in counted])):
-            self.length_faults.pop(row, None)
-            if isinstance(ids, ValueError):
-                message = f"The tokenizer refuses this conversation: {ids}"
-                self.length_faults[row] = Fault("error", "cannot_be_tokenized", message, "Shorten that text.")
-                self.tokens[row], self.trained[row] = 0, 0
-                continue
-            self.tokens[row] = len(ids)
-            kept.append((row, ids[:max_seq_len]))
-            if len(ids) > max_seq_len:
-                fault = LengthCheck(rendering.tokenizer, max_seq_len).fault(messages, len(self.data[row]))
-                if fault is not None:
-                    self.length_faults[row] = fault
-        if kept:
-            sizes = np.array([len(ids) for _, ids in kept])
-            trained = rendering.supervised(np.concatenate([ids for _, ids in kept]), sizes)
-            for (row, _), tokens in zip(kept, trained.tolist()):
-                self.trained[row] = tokens
+    def note_length(self, row: int, data: bytes, length: Length) -> None:
+        """The length of `data`, unless the row has become another line while it was counted."""
+        if self.data[row] is not data:
+            return
+        self.tokens[row], self.trained[row] = length.tokens, length.trained
+        if length.fault is not None:
+            self.length_faults[row] = length.fault
 
 
 def _hashable(content: Any) -> Any:

@@ -1,19 +1,20 @@
 """Counts an opened dataset's tokens with a model's tokenizer, in the background where the dataset is large."""
 
 import threading
-import time
 from functools import lru_cache
 from weakref import WeakKeyDictionary
 
 from nanochat_core.paths import default_model, find_model, list_models
 from nanochat_core.rendering import Rendering
 from nanochat_core.tokenizer import Tokenizer
+from studio.data_lengths import lengths
 from studio.data_rows import UNKNOWN, Rows
 from studio.data_session import Session
 
-AT_ONCE = 2_000
-"""Rows that are counted before the page is shown (about a second)."""
-_CHUNK = 200
+AT_ONCE, BYTES_AT_ONCE = 2_000, 4 << 20
+"""Rows, and their bytes, that are counted before the page is shown: a quarter of a second, without a compiler one."""
+_CHUNK, _CHUNK_BYTES = 200, 1 << 20
+"""Tokenized together, but for a longer row, which goes alone."""
 
 
 def tokenizer_names() -> list[str]:
@@ -51,24 +52,31 @@ class Counter:
                 self.model, self.max_seq_len = model, max_seq_len
                 self._run += 1
                 forget(session.rows)
-            waiting = uncounted(session.rows)
-            if len(waiting) <= AT_ONCE:
-                for start in range(0, len(waiting), _CHUNK):
-                    session.rows.count(waiting[start : start + _CHUNK], rendering, max_seq_len)
-            elif self._thread is None or not self._thread.is_alive():
-                arguments = (session, rendering, waiting, self._run)
+            waiting, run = uncounted(session.rows), self._run
+            is_little = len(waiting) <= AT_ONCE and sum(len(session.rows.data[row]) for row in waiting) <= BYTES_AT_ONCE
+            if not is_little and (self._thread is None or not self._thread.is_alive()):
+                arguments = (session, rendering, max_seq_len, waiting, run)
                 self._thread = threading.Thread(target=self._count, args=arguments, name="count tokens", daemon=True)
                 self._thread.start()
+        if is_little:
+            self._count(session, rendering, max_seq_len, waiting, run)
 
-    def _count(self, session: Session, rendering: Rendering, waiting: list[int], run: int) -> None:
-        """In small pieces, so that a click never waits for the lock."""
-        for start in range(0, len(waiting), _CHUNK):
+    def _count(self, session: Session, rendering: Rendering, max_seq_len: int, waiting: list[int], run: int) -> None:
+        """The lock is taken to look at rows and to note what was found, never to tokenize: no click waits for that."""
+        done = 0
+        while done < len(waiting):
             with session.lock:
                 if run != self._run:
                     return  # another model: the next `start` begins anew
-                rows = [row for row in waiting[start : start + _CHUNK] if session.rows.tokens[row] == UNKNOWN]
-                session.rows.count(rows, rendering, self.max_seq_len)
-            time.sleep(0.0005)  # a lock is not fair: without a pause whoever clicks would wait until the end
+                some = _chunk(session.rows, waiting[done : done + _CHUNK])
+                lines = [(row, session.rows.data[row]) for row in some if session.rows.tokens[row] == UNKNOWN]
+            done += len(some)
+            found = lengths([data for _, data in lines], rendering, max_seq_len)
+            with session.lock:
+                if run != self._run:
+                    return
+                for (row, data), length in zip(lines, found):
+                    session.rows.note_length(row, data, length)
 
     def wait(self) -> None:
         """Until everything is counted (for tests and measurements)."""
@@ -83,6 +91,16 @@ def counter_of(session: Session) -> Counter:
     """The one counter of a session."""
     with session.lock:
         return _counters.setdefault(session, Counter())
+
+
+def _chunk(rows: Rows, waiting: list[int]) -> list[int]:
+    """The first of these rows, as many as have _CHUNK_BYTES together, or one."""
+    size = 0
+    for count, row in enumerate(waiting):
+        size += len(rows.data[row])
+        if count and size > _CHUNK_BYTES:
+            return waiting[:count]
+    return waiting
 
 
 def forget(rows: Rows) -> None:

@@ -2,12 +2,15 @@
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from functools import cache
 from pathlib import Path
 
 import pytest
+
+from nanochat_core.token_cache import _SOURCES
 
 ROOT = Path(__file__).parent.parent
 CORE = ROOT / "nanochat_core"
@@ -90,6 +93,17 @@ def test_the_plain_half_reaches_no_tensors(name):
     for module in _reachable(name):
         packages = {found.split(".")[0] for found in _imports(CORE / f"{module}.py")}
         assert not packages & TENSOR_PACKAGES, f"{name} reaches {module}"
+
+
+def test_tokens_are_kept_until_code_that_decides_them_changes():
+    only_helpers = {"detached", "files", "markup", "native", "paths", "processes", "run_status"}
+    decide = {f"{name}.py" for name in _reachable("data_survey") - only_helpers} | {"token_file.py"}
+    waiting, compiled = ["tokenize.c"], set()
+    while waiting:
+        compiled.add(waiting.pop())
+        text = "".join((CORE / "c" / name).read_text(encoding="utf-8") for name in compiled)
+        waiting = [name for name in re.findall(r'^#include "(.+)"', text, re.MULTILINE) if name not in compiled]
+    assert set(_SOURCES) == decide | {f"c/{name}" for name in compiled}
 
 
 def test_no_cycles():

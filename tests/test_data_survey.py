@@ -10,12 +10,14 @@ import psutil
 import pytest
 
 from nanochat_core import data_reader, data_survey, data_workers
+from nanochat_core.compiled_encoding import NANOCHAT_PATTERN
 from nanochat_core.conversations import check
 from nanochat_core.data_block import Wanted
 from nanochat_core.data_survey import survey
+from nanochat_core.tokenizer import Tokenizer
 from tests.faulty_files import FAULTS, GOOD_FILES, WARNINGS
 from tests.samples import GOOD, assistant, line, user
-from tests.tiny import tiny_tokenizer, write_conversations
+from tests.tiny import tiny_ranks, tiny_tokenizer, write_conversations
 
 
 @pytest.fixture
@@ -57,6 +59,35 @@ def test_workers_find_what_one_pass_finds(tmp_path, in_small_blocks, monkeypatch
     assert in_one_block(path) == alone
 
 
+@pytest.mark.parametrize(("pattern", "asked"), [(NANOCHAT_PATTERN, ["tokenize"]), (r"\s+|\S+", [])])
+def test_compiled_code_is_asked_for_where_it_knows_the_pattern(tmp_path, monkeypatch, pattern, asked):
+    path, names = write_conversations(tmp_path / "data.jsonl", 20), []
+    monkeypatch.setattr(data_survey, "useful_workers", lambda size: 2)
+    monkeypatch.setattr(data_workers, "library", names.append)
+    tokenizer = Tokenizer.from_ranks(tiny_ranks(), pattern)
+    assert survey(path, Wanted(tokenizer, 64, tokens=True)).conversations == 20
+    assert names == asked
+
+
+def test_the_missing_compiler_is_said_once_and_not_by_every_worker(tmp_path):
+    path = tmp_path / "data.jsonl"
+    lines = [line(user(f"{number}"), assistant("word " * 4_000)) for number in range(40)]
+    path.write_text("\n".join(lines))  # enough for each worker to look for compiled code
+    code = f"""
+from nanochat_core import data_survey, data_reader
+from nanochat_core.data_block import Wanted
+from tests.tiny import tiny_tokenizer
+data_reader.BLOCK_BYTES = 100_000
+data_survey.useful_workers = lambda size: 2
+print(data_survey.survey({str(path)!r}, Wanted(tiny_tokenizer(), 64, tokens=True)).verdict)
+"""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent), "PATH": str(tmp_path), "CC": ""}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+    assert done.stdout == "accept_with_warning\n"
+    assert done.stderr.count("no C compiler was found") == 1
+    assert done.stderr.count("\n") == 1
+
+
 def test_workers_are_worth_it_for_large_files_only(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
     assert [data_workers.useful_workers(size << 20) for size in (1, 31, 32, 100, 10_000)] == [0, 0, 2, 6, 8]
@@ -74,6 +105,7 @@ def test_a_killed_worker_is_a_sentence_and_none_is_left(tmp_path, in_small_block
         started.append(popen(*arguments, **named))
         return started[-1]
 
+    monkeypatch.setattr(data_workers, "library", lambda name: None)  # which starts a compiler
     monkeypatch.setattr(data_workers.subprocess, "Popen", noted)
     with pytest.raises(ValueError, match="ended too early, exit status -9"):
         survey(path, Wanted(tiny_tokenizer(), 64), lambda block: started[0].kill())

@@ -85,12 +85,52 @@ def test_elsewhere_the_mapping_is_copied(path, monkeypatch):
     _check_all(read_weights(path))
 
 
+def test_without_proc_the_mapping_is_copied(path, tmp_path, monkeypatch):
+    monkeypatch.setattr(mapped_files, "Path", lambda name: tmp_path / f"no{name}")
+    _check_all(read_weights(path))
+
+
+@pytest.mark.parametrize("odd", ["\u2028", "\x85", "\f", "\x1c", "\r", " ", "\n", "(deleted)"])
+def test_a_path_may_hold_any_character(tmp_path, odd):
+    if sys.platform != "linux":
+        return
+    path = tmp_path / f"a{odd} b {odd}" / "model.pt"
+    path.parent.mkdir()
+    torch.save(WEIGHTS, path)
+    tensors = read_weights(path)
+    _check_all(tensors)
+    with MappedReader() as reader:
+        is_read = reader._place_of(tensors["large"]) is not None
+    assert is_read == (odd != "\n")  # which /proc/self/maps writes as \012
+
+
+@pytest.mark.parametrize("shape", [(0,), (0, 4), (3, 0)])
+def test_tensors_without_content(path, shape):
+    empty = torch.empty(shape)
+    torch.save({"empty": empty}, path)
+    with MappedReader() as reader:
+        for stored in (empty, read_weights(path)["empty"]):
+            blocks = [block for _, block in reader.blocks(stored)]
+            assert sum(len(block) for block in blocks) == len(empty)
+            reader.fill(torch.empty(shape), stored)
+
+
 @pytest.mark.parametrize("change", [os.remove, lambda path: os.replace(path.with_name("new"), path)])
 def test_a_file_that_took_the_name_is_not_read(path, change):
     torch.save({name: tensor + 1 for name, tensor in WEIGHTS.items()}, path.with_name("new"))
     tensors = read_weights(path)
     change(path)
     _check_all(tensors)
+
+
+def test_a_file_that_took_the_name_after_the_mappings_were_looked_up_is_not_read(path):
+    torch.save({name: tensor + 1 for name, tensor in WEIGHTS.items()}, path.with_name("new"))
+    large = read_weights(path)["large"]
+    with MappedReader() as reader:  # what it knows of the mapping does not say "(deleted)"
+        os.replace(path.with_name("new"), path)
+        target = torch.empty(large.shape)
+        reader.fill(target, large)
+    assert torch.equal(target, WEIGHTS["large"])
 
 
 def test_tensors_in_memory_are_copied_and_kept():

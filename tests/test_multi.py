@@ -1,5 +1,6 @@
 """Two real processes over gloo against one: the same losses, whatever the number of conversations."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -23,17 +24,19 @@ SETTINGS = {
 }
 
 
-def _torchrun(data: Path, tag: str, module: str = "nanochat_core") -> subprocess.CompletedProcess:
+def _torchrun(data: Path, tag: str, *program: str) -> subprocess.CompletedProcess:
     flags = [f"--{name}={value}" for name, value in SETTINGS.items()]
     return subprocess.run(
         [
             *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"),
-            *("-m", module, "finetune", f"--data_path={data}", f"--output_tag={tag}", *flags),
+            *(*(program or ("-m", "nanochat_core")), "finetune", f"--data_path={data}", f"--output_tag={tag}", *flags),
         ],
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        timeout=300,  # only there to end a broken test
     )
 
 
@@ -48,7 +51,7 @@ def test_two_processes_give_the_losses_of_one(home, count):
     data = write_conversations(home / "data.jsonl", count)
     with muon_in_fp32:
         finetune(FinetuneConfig(str(data), output_tag="one", **SETTINGS))
-    process = _torchrun(data, "two", "tests.finetune_in_fp32")
+    process = _torchrun(data, "two", "-m", "tests.finetune_in_fp32")
     assert process.returncode == 0, process.stderr
     assert "2 processes" in process.stdout
     assert process.stdout.count("Base model") == 1  # rank 0 alone speaks
@@ -85,6 +88,8 @@ def test_the_followed_command_refuses_in_one_sentence(home):
         capture_output=True,
         text=True,
         check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        timeout=300,  # only there to end a broken test
     )
     assert process.returncode == 2
     assert process.stderr.startswith("Error: There are 1 conversations to train on, fewer than the 2 processes.")
@@ -108,3 +113,21 @@ def test_every_conversation_once_an_epoch_for_any_number_of_ranks(tmp_path, rank
         for example in batch
     ]
     assert sorted(dealt) == list(range(37))
+
+
+def test_two_processes_stop_while_the_first_reads_the_data(home, tmp_path):
+    """The second waits for what the first has read, and must not wait in vain."""
+    install_tiny_model(home)
+    data, script = write_conversations(home / "data.jsonl", 34), tmp_path / "asked.py"
+    script.write_text(
+        "import sys\n"
+        "from nanochat_core import Run, data_reader\n"
+        "from nanochat_core.__main__ import main\n"
+        "data_reader.BLOCK_BYTES = 200\n"
+        "Run.stop_requested = lambda run: True\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    process = _torchrun(data, "two", str(script))
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.count("Stopped before the training began") == 1
+    assert Run.open("two").status().state == "stopped"

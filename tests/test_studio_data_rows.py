@@ -7,11 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nanochat_core import conversation_length, data_block, rendering
 from nanochat_core.batches import render, split
 from nanochat_core.conversations import check
+from nanochat_core.data_report import Fault
 from nanochat_core.rendering import Rendering
-from studio import data_index
+from nanochat_core.tokenizer import Tokenizer
+from studio import data_index, data_lengths
 from studio.data_index import Query, find, page
+from studio.data_lengths import Length, lengths
 from studio.data_overview import histogram, overview, overview_html
 from studio.data_problems import count_errors, count_kinds, find_problems, rows_with
 from studio.data_rows import UNKNOWN, Rows
@@ -42,7 +46,10 @@ BAD = [
 
 def rows_of(lines, tokenizer=None, max_seq_len=64):
     rows = Rows((number, text.encode()) for number, text in enumerate(lines, 1))
-    rows.count(rows.order, Rendering(tokenizer or tiny_tokenizer()), max_seq_len)
+    counted = [row for row in rows.order if not rows.is_faulty(row)]
+    found = lengths([rows.data[row] for row in counted], Rendering(tokenizer or tiny_tokenizer()), max_seq_len)
+    for row, length in zip(counted, found, strict=True):
+        rows.note_length(row, rows.data[row], length)
     return rows
 
 
@@ -76,6 +83,42 @@ def test_tokens_are_those_of_the_training():
     examples = render([json.loads(text) for text in lines], tiny_tokenizer(), 64)
     assert [rows.trained[row] for row in rows.order] == [example.supervised for example in examples]
     assert [min(rows.tokens[row], 64) for row in rows.order] == [len(example.ids) for example in examples]
+
+
+def test_a_long_conversation_is_tokenized_once_and_said_as_check_says_it(tmp_path, monkeypatch):
+    for module in (data_lengths, data_block, rendering):
+        monkeypatch.setattr(module, "LONGEST_IN_A_BATCH", 3_000)
+    lines = [line(user("a"), assistant("long " * count), user("b"), assistant("c")) for count in (10, 90, 500, 9000)]
+    lines += [line(user("long " * 90), assistant("a")), line(user("a"), assistant("blanks" + " " * 600_000))]
+    monkeypatch.setattr(conversation_length, "COUNTED_CHARACTERS", 20_000)
+    alone, render = [], Tokenizer.render_conversation
+
+    def noted(self, messages, max_tokens):
+        alone.append(messages)
+        return render(self, messages, max_tokens)
+
+    monkeypatch.setattr(Tokenizer, "render_conversation", noted)
+    rows = rows_of(lines)
+    assert min(len(str(messages)) for messages in alone) > 2_000
+    path = tmp_path / "x.jsonl"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    problems = {problem.line: problem for problem in check(path, tiny_tokenizer(), 64).problems}
+    assert len(problems) == 5
+    assert "more than" in problems[4].message
+    assert {row + 1 for row in rows.length_faults} == problems.keys()
+    for row, fault in rows.length_faults.items():
+        expected = problems[row + 1]
+        assert (fault.level, fault.kind, fault.fix) == (expected.level, expected.kind, expected.fix)
+        assert fault.message.replace("Message 2: ", "") == expected.message
+
+
+def test_a_length_that_came_too_late_is_not_the_rows():
+    rows = rows_of([GOOD])
+    late = Length(999, 9, Fault("warning", "too_long", "", ""))
+    before = rows.data[0]
+    rows.replace(0, line(user("another"), assistant("text")).encode())
+    rows.note_length(0, before, late)
+    assert (rows.tokens[0], rows.length_faults) == (UNKNOWN, {})
 
 
 def sample():

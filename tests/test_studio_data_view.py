@@ -1,11 +1,13 @@
 """What the Data tab shows: everything escaped, empty states that say what to do, versions named by their runs."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.files import sha256_of
+from nanochat_core.rendering import Rendering
 from nanochat_core.runs import Run
 from studio import data_diff, data_draw, data_handlers, data_tokens, data_view
 from studio.data_diff import difference, difference_html
@@ -108,6 +110,91 @@ def test_large_datasets_are_counted_in_the_background_to_the_same_numbers(monkey
     data_tokens.counter_of(later).start(later, "tiny", 8)  # another length: all anew
     data_tokens.counter_of(later).wait()
     assert max(later.rows.trained) < max(at_once.rows.trained)
+
+
+def session_of(lines):
+    return Session("x.jsonl", Imported(list(enumerate(map(str.encode, lines), 1)), [], False))
+
+
+def counted(session, max_seq_len=64):
+    counter = data_tokens.counter_of(session)
+    counter.start(session, "tiny", max_seq_len)
+    counter.wait()
+
+
+def is_free(lock):
+    """Whether another thread could take it now."""
+    with ThreadPoolExecutor(1) as other:
+        taken = other.submit(lock.acquire, blocking=False).result()
+        if taken:
+            other.submit(lock.release).result()
+    return taken
+
+
+@pytest.mark.parametrize("at_once", [0, 100])
+def test_nobody_waits_for_the_tokenizer(monkeypatch, at_once):
+    session, free, ids = session_of([GOOD, line(user("a"), assistant("long " * 90))]), [], Rendering.ids
+    monkeypatch.setattr(data_tokens, "AT_ONCE", at_once)
+    monkeypatch.setattr(Rendering, "ids", lambda *given: free.append(is_free(session.lock)) or ids(*given))
+    counted(session)
+    assert free == [True]
+    assert data_tokens.uncounted(session.rows) == []
+    assert list(session.rows.length_faults) == [1]
+
+
+@pytest.mark.parametrize("at_once", [0, 100])
+def test_a_row_that_changes_while_it_is_counted_is_counted_again(monkeypatch, at_once):
+    session, ids = session_of([GOOD, GOOD]), Rendering.ids
+
+    def changed_meanwhile(*given):
+        session.set_line(1, line(user("a"), assistant("long " * 90)).encode(), "typing")
+        return ids(*given)
+
+    monkeypatch.setattr(data_tokens, "AT_ONCE", at_once)
+    with monkeypatch.context() as patch:
+        patch.setattr(Rendering, "ids", changed_meanwhile)
+        counted(session)
+    assert data_tokens.uncounted(session.rows) == [1]
+    counted(session)
+    assert session.rows.tokens[1] > 64
+
+
+def test_another_length_while_rows_are_counted_makes_what_was_found_void(monkeypatch):
+    lines = [line(user("a"), assistant("long " * 90))]
+    expected, session, ids = session_of(lines), session_of(lines), Rendering.ids
+    counted(expected, 8)
+
+    def changed_meanwhile(*given):
+        with monkeypatch.context() as patch:
+            patch.setattr(Rendering, "ids", ids)
+            counted(session, 8)
+        return ids(*given)
+
+    monkeypatch.setattr(Rendering, "ids", changed_meanwhile)
+    counted(session, 64)
+    assert session.rows.trained == expected.rows.trained
+    assert session.rows.length_faults == expected.rows.length_faults
+
+
+def test_few_bytes_are_counted_at_a_time(monkeypatch):
+    short, long = line(user("a"), assistant("b")), line(user("a"), assistant("b" * 500))
+    together, ids = [], Rendering.ids
+    monkeypatch.setattr(data_tokens, "_CHUNK", 3)
+    monkeypatch.setattr(data_tokens, "_CHUNK_BYTES", 500)
+    monkeypatch.setattr(Rendering, "ids", lambda *given: together.append(len(given[1])) or ids(*given))
+    session = session_of([short, long, long, *[short] * 5, long])
+    counted(session)
+    assert together == [1, 1, 1, 3, 2, 1]
+    assert data_tokens.uncounted(session.rows) == []
+
+
+def test_many_bytes_are_counted_in_the_background(monkeypatch):
+    monkeypatch.setattr(data_tokens, "BYTES_AT_ONCE", 300)
+    large, small = session_of([GOOD] * 20), session_of([GOOD])
+    counted(large)
+    counted(small)
+    assert data_tokens.counter_of(large)._thread is not None
+    assert data_tokens.counter_of(small)._thread is None
 
 
 def test_a_version_is_named_by_the_run_that_it_trained(home):

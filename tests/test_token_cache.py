@@ -140,6 +140,25 @@ def test_the_oldest_goes_and_left_overs_too(cached, tmp_path, monkeypatch):
     assert len(files(cached)) == 2
 
 
+def test_a_file_that_another_process_renames_meanwhile_is_passed_over(cached, tmp_path, monkeypatch):
+    cached.mkdir(parents=True)
+    writing = cached / ".half.tmp"
+    writing.write_bytes(b"x")
+    look = Path.stat
+
+    def renamed_before(path, **how):
+        found = look(path, **how)
+        if path == writing:
+            os.replace(writing, cached / "whole")
+        return found
+
+    monkeypatch.setattr(Path, "stat", renamed_before)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "iterdir", lambda folder: iter([writing, writing, *folder.glob("*.tokens")]))
+        tokenized(write_conversations(tmp_path / "data.jsonl", 20), tiny_tokenizer(), 40)
+    assert (cached / "whole").exists()
+
+
 def test_a_rejected_file_leaves_nothing(cached, tmp_path):
     path = tmp_path / "data.jsonl"
     path.write_text(GOOD + "\n{broken\n")

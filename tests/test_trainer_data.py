@@ -1,10 +1,14 @@
 """Every hard case of data: too few conversations, too long ones, nothing to learn, and replay."""
 
 import json
+import os
+import signal
+import subprocess
 
 import pytest
 
-from nanochat_core import finetune
+from nanochat_core import data_reader, data_survey, data_workers, finetune
+from nanochat_core.runs import Run
 from nanochat_core.trainer import Trainer
 from tests.short_training import changed, short_training
 from tests.tiny import write_conversations
@@ -70,3 +74,45 @@ def test_replay_mixes_general_conversations_in(config, home, monkeypatch):
     run = finetune(changed(config, replay_path=str(replay), replay_ratio=1.0, num_epochs=2))
     assert sum(seen) == 2 * 62
     assert "Replay: 31 of 50" in run.log_tail(100)
+
+
+ASK = {"file": lambda: Run.open("straight").request_stop(), "signal": lambda: os.kill(os.getpid(), signal.SIGTERM)}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("ask", ASK.values(), ids=ASK)
+def test_a_stop_while_the_data_is_read_ends_the_reading(config, cached, monkeypatch, ask, workers):
+    blocks, processes, add, start = [], [], data_survey._Tally.add, subprocess.Popen
+
+    def asked_at_the_third(tally, block):
+        blocks.append(block)
+        add(tally, block)
+        if len(blocks) == 3:
+            ask()
+
+    def noted(*arguments, **named):
+        processes.append(start(*arguments, **named))
+        return processes[-1]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(data_reader, "BLOCK_BYTES", 200)
+        patch.setattr(data_survey, "useful_workers", lambda size: workers)
+        patch.setattr(data_survey._Tally, "add", asked_at_the_third)
+        patch.setattr(data_workers.subprocess, "Popen", noted)
+        run = finetune(config)
+    assert len(blocks) == 3
+    assert (run.status().state, run.status().step) == ("stopped", 0)
+    assert run.status().more.get("doing") is None
+    assert "Stopped before the training began" in run.log_tail()
+    assert len([process for process in processes if "nanochat_core.data_worker" in process.args]) == workers
+    assert all(process.poll() is not None for process in processes)
+    assert list(cached.iterdir()) == []
+    assert finetune(changed(config, resume=True)).status().step == 20
+
+
+def test_a_stop_before_data_that_needs_no_reading_ends_the_run_too(config, cached, monkeypatch):
+    finetune(changed(config, output_tag="first", num_iterations=1))
+    assert len(list(cached.iterdir())) == 1
+    monkeypatch.setattr(Run, "stop_requested", lambda run: True)
+    run = finetune(config)
+    assert (run.status().state, run.metrics().empty) == ("stopped", True)

@@ -7,8 +7,9 @@ import ctypes
 import os
 import re
 import sys
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,8 @@ BLOCK_BYTES = 16 << 20
 """Of a file, in memory at once while it is converted: small enough to stay in the processor's caches."""
 PIECE_BYTES = 4 << 20
 """What one thread reads at once."""
+SHARED_BYTES = 1 << 20
+"""What one thread reads and works on at once: it stays in the processor's cache."""
 MOST_THREADS = 8
 """More do not make a page cache faster."""
 _LINE = re.compile(rb"^([0-9a-f]+)-([0-9a-f]+) \S+ ([0-9a-f]+) \S+ (\d+) +(/.*)$", re.MULTILINE)
@@ -50,6 +53,7 @@ class MappedReader:
         self._files: dict[str, int | None] = {}
         self._threads = ThreadPoolExecutor(min(MOST_THREADS, torch.get_num_threads()))
         self._buffer = torch.empty(0, dtype=torch.uint8)
+        self._own = threading.local()
 
     def __enter__(self) -> "MappedReader":
         return self
@@ -74,11 +78,8 @@ class MappedReader:
 
     def blocks(self, stored: Tensor) -> Iterator[tuple[slice, Tensor]]:
         """(rows, these rows of `stored`), one block after the other: each may lie where the one before lay."""
-        assert stored.ndim > 0, "a single number has no rows"
-        count = max(1, BLOCK_BYTES * len(stored) // max(1, stored.nbytes))
         place = self._place_of(stored)
-        for begin in range(0, len(stored), count):
-            rows = slice(begin, begin + count)
+        for rows in _slices(stored, BLOCK_BYTES):
             part = stored[rows]
             if place:
                 block = self._buffer_of(part.nbytes).view(part.dtype).view(part.shape)
@@ -87,6 +88,34 @@ class MappedReader:
             else:
                 yield rows, part
                 self._forget(part)
+
+    def share_out(self, stored: Tensor, work: Callable[[slice, Tensor], None]) -> None:
+        """Call `work` with (rows, these rows of `stored`) for all rows, from several threads, each with a few of them.
+
+        What it is given is its own during the call only. Errors as of `fill`.
+        """
+        place = self._place_of(stored)
+
+        def do(rows: slice) -> None:
+            part = stored[rows]
+            if place is None:
+                work(rows, part)
+                self._forget(part)
+                return
+            file, path, offset = place
+            if len(getattr(self._own, "buffer", ())) < part.nbytes:
+                self._own.buffer = torch.empty(part.nbytes, dtype=torch.uint8)
+            block = self._own.buffer[: part.nbytes].view(part.dtype).view(part.shape)
+            _read_piece(file, path, offset + part.data_ptr() - stored.data_ptr(), _memory_of(block))
+            work(rows, block)
+
+        self._do_all(self._threads.submit(do, rows) for rows in _slices(stored, SHARED_BYTES))
+
+    def _do_all(self, pieces: Iterable[Future]) -> None:
+        pieces = list(pieces)
+        wait(pieces)  # all of them, before the memory may be given back because one has failed
+        for piece in pieces:
+            piece.result()
 
     def _buffer_of(self, size: int) -> Tensor:
         if len(self._buffer) < size:
@@ -112,15 +141,23 @@ class MappedReader:
             forget_pages(stored)
 
     def _read(self, file: int, path: str, offset: int, target: Tensor) -> None:
-        memory = memoryview((ctypes.c_char * target.nbytes).from_address(target.data_ptr())).cast("B")
-        begins = range(0, target.nbytes, PIECE_BYTES)
-        reads = [
+        memory, begins = _memory_of(target), range(0, target.nbytes, PIECE_BYTES)
+        self._do_all(
             self._threads.submit(_read_piece, file, path, offset + begin, memory[begin : begin + PIECE_BYTES])
             for begin in begins
-        ]
-        wait(reads)  # all of them, before the memory may be given back because one has failed
-        for read in reads:
-            read.result()
+        )
+
+
+def _slices(stored: Tensor, size: int) -> Iterator[slice]:
+    """Of rows that have `size` bytes together, or one."""
+    assert stored.ndim > 0, "a single number has no rows"
+    count = max(1, size * len(stored) // max(1, stored.nbytes))
+    for begin in range(0, len(stored), count):
+        yield slice(begin, begin + count)
+
+
+def _memory_of(tensor: Tensor) -> memoryview:
+    return memoryview((ctypes.c_char * tensor.nbytes).from_address(tensor.data_ptr())).cast("B")
 
 
 def _read_piece(file: int, path: str, offset: int, memory: memoryview) -> None:

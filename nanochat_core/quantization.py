@@ -5,6 +5,7 @@ embedding tables, of which a token reads one row, stay in bf16, and the few lear
 """
 
 import contextlib
+import ctypes
 
 import torch
 import torch.nn.functional as F
@@ -13,11 +14,13 @@ from torch import Tensor, nn
 from nanochat_core.huge_pages import HugePages
 from nanochat_core.mapped_files import MappedReader
 from nanochat_core.model import GPT, Linear
+from nanochat_core.native import library
 
 PIECE_BYTES = 1 << 20
 """Of weights that are turned back into floats for torch at once."""
 ROUNDED_BYTES = 4 << 20
 """Of floats that are rounded at once."""
+_COMPILED = (torch.float32, torch.bfloat16)
 
 
 class Int8Linear(nn.Module):
@@ -52,19 +55,46 @@ def quantize_int8(model: GPT, mapped: bool = False) -> GPT:
     return model.requires_grad_(False)
 
 
+class _Request(ctypes.Structure):
+    """`request` of c/quantize.c."""
+
+    _fields_ = [
+        *((name, ctypes.c_void_p) for name in ("from", "to", "scales")),
+        *((name, ctypes.c_int64) for name in ("rows", "columns", "is_bf16", "threads")),
+    ]
+
+
 class _Rounding:
-    """Rounds one matrix after the other, each read once, a piece at a time, which stays in the processor's cache."""
+    """Rounds one matrix after the other, each read once, a piece at a time, which stays in the processor's cache.
+
+    By compiled code where there is some: one pass, and no thread waits for another that has lost its core. The same
+    bits come of torch's operators.
+    """
 
     def __init__(self, memory: HugePages, reader: MappedReader | None):
         self._memory, self._reader = memory, reader
+        self._compiled = library("quantize")
         # Kept: given back and asked for again, pieces of this size leave holes in malloc's heap, 650 MB of them at d32.
         self._floats = torch.empty(ROUNDED_BYTES // 4)
 
     def of(self, matrix: Tensor) -> Int8Linear:
         rounded, scales = self._memory.zeros(matrix.shape, torch.int8), torch.empty(len(matrix))
-        for rows, block in self._reader.blocks(matrix) if self._reader else [(slice(None), matrix)]:
-            self._round(block, rounded[rows], scales[rows])
+        is_compiled = self._compiled and matrix.dtype in _COMPILED and matrix.is_contiguous()
+        if is_compiled and self._reader:
+            self._reader.share_out(
+                matrix, lambda rows, block: self._round_compiled(block, rounded[rows], scales[rows], threads=1)
+            )
+        elif is_compiled:
+            self._round_compiled(matrix, rounded, scales, torch.get_num_threads())
+        else:
+            for rows, block in self._reader.blocks(matrix) if self._reader else [(slice(None), matrix)]:
+                self._round(block, rounded[rows], scales[rows])
         return Int8Linear(rounded, scales)
+
+    def _round_compiled(self, matrix: Tensor, rounded: Tensor, scales: Tensor, threads: int) -> None:
+        pointers = (tensor.data_ptr() for tensor in (matrix, rounded, scales))
+        request = _Request(*pointers, *matrix.shape, matrix.dtype == torch.bfloat16, threads)
+        self._compiled.quantize(ctypes.byref(request))
 
     def _round(self, matrix: Tensor, rounded: Tensor, scales: Tensor) -> None:
         for rows in _pieces(matrix, ROUNDED_BYTES):

@@ -28,6 +28,7 @@ WEIGHTS = {
 def _small_pieces(monkeypatch):
     monkeypatch.setattr(mapped_files, "PIECE_BYTES", 10_000)
     monkeypatch.setattr(mapped_files, "BLOCK_BYTES", 25_000)
+    monkeypatch.setattr(mapped_files, "SHARED_BYTES", 5_000)
 
 
 @pytest.fixture
@@ -47,6 +48,9 @@ def _check_all(tensors):
             blocks = [(rows, block.clone()) for rows, block in reader.blocks(tensors[name])]
             assert [rows.start for rows, _ in blocks] == sorted({rows.start for rows, _ in blocks})
             assert torch.equal(torch.cat([block for _, block in blocks]), expected), name
+            shared = torch.full(expected.shape, 3, dtype=expected.dtype)
+            reader.share_out(tensors[name], lambda rows, block, shared=shared: shared[rows].copy_(block))
+            assert torch.equal(shared, expected), name
             part = torch.empty(3, *expected.shape[1:], dtype=expected.dtype)
             reader.fill(part, tensors[name][2:5])
             assert torch.equal(part, expected[2:5]), name
@@ -149,6 +153,8 @@ def test_a_file_that_was_cut_short_meanwhile_is_a_sentence_and_no_crash(path):
             reader.fill(torch.empty(700, 300), tensors["large"])
         with pytest.raises(ValueError, match="cut short"):
             list(reader.blocks(tensors["half"]))
+        with pytest.raises(ValueError, match="cut short"):
+            reader.share_out(tensors["half"], lambda rows, block: None)
 
 
 def test_files_are_closed_again(path):

@@ -5,7 +5,6 @@ import subprocess
 import sys
 
 import numpy as np
-import pytest
 
 from nanochat_core import peak_memory
 from nanochat_core.paths import PROJECT_ROOT
@@ -15,7 +14,6 @@ REPORT = "from nanochat_core.peak_memory import peak_bytes; print(peak_bytes())"
 
 
 def of_a_child() -> float:
-    # Without close_fds=False a child may be made by vfork, which shows the fault on some systems only.
     return float(subprocess.check_output([sys.executable, "-c", REPORT], cwd=PROJECT_ROOT))
 
 
@@ -35,7 +33,7 @@ def test_it_is_the_peak_and_not_the_present():
 def test_without_proc_it_is_getrusages_and_unknown_for_others(monkeypatch):
     there = peak_bytes()
     monkeypatch.setattr(peak_memory.Path, "exists", lambda path: False)
-    assert peak_bytes() >= there
+    assert peak_bytes() > 0.99 * there  # Linux counts the two at different moments
     assert math.isnan(peak_bytes(1))
     monkeypatch.setattr(peak_memory.sys, "platform", "darwin")
-    assert peak_bytes() == pytest.approx(peak_memory.peak_bytes())
+    assert peak_bytes() < there / 100  # these would be bytes already

@@ -79,6 +79,7 @@ def test_a_chat_that_is_cleared_while_its_page_is_gone_does_not_come_back(talkin
 
 def test_a_visitor_does_not_follow_the_owner_s_chat_nor_stop_it(talking, monkeypatch):
     handlers, stream = talking
+    monkeypatch.setattr(chat_shelf, "_VISITORS", chat_shelf.InMemory(1))
     monkeypatch.setattr(chat_shelf, "is_visitor", lambda: True)
     assert handlers.restore(ID, *chosen())[1] == []
     assert "word" not in str(run(handlers.follow(ID, *chosen())))

@@ -3,6 +3,7 @@
 Reading never runs code from a file, maps the file instead of copying it, and holds at most one tensor twice.
 """
 
+import ctypes
 import json
 from collections.abc import Mapping
 from dataclasses import fields
@@ -17,6 +18,7 @@ from nanochat_core.generations import detect_generation, is_table
 from nanochat_core.huge_pages import HugePages
 from nanochat_core.mapped_files import MappedReader
 from nanochat_core.model import GPT, GPTConfig
+from nanochat_core.native import library
 from nanochat_core.paths import find_model, meta_path, weights_path
 from nanochat_core.quantization import quantize_int8
 from nanochat_core.tokenizer import Tokenizer
@@ -128,9 +130,17 @@ def _placed(
         if stored.dtype == dtype:
             reader.fill(target, stored)
             return target
+    compiled = library("quantize") if device.type == "cpu" and stored.is_contiguous() else None
+    if compiled and (stored.dtype, dtype) == (torch.float32, torch.bfloat16):
+        reader.share_out(stored, lambda rows, block: _narrow(compiled, block, target[rows]))
+        return target
     for rows, block in reader.blocks(stored):
         target[rows].copy_(block)
     return target
+
+
+def _narrow(compiled: ctypes.CDLL, block: Tensor, target: Tensor) -> None:
+    compiled.narrow(*(ctypes.c_void_p(each.data_ptr()) for each in (block, target)), ctypes.c_int64(block.numel()))
 
 
 def load_model(

@@ -1,9 +1,11 @@
 """Rounding to eight bits: compiled and by torch's operators to the bit the same, however many threads there are."""
 
+import ctypes
+
 import pytest
 import torch
 
-from nanochat_core import quantization
+from nanochat_core import native, quantization
 from nanochat_core.huge_pages import HugePages
 from nanochat_core.quantization import Int8Linear
 
@@ -52,6 +54,20 @@ def test_a_nan_is_not_lost(monkeypatch, dtype, value):
         scales = _rounded(matrix).scales
         assert scales.isnan().nonzero().flatten().tolist() == [7]
         monkeypatch.setattr(quantization, "library", lambda name: None)
+
+
+def test_narrowing_to_bf16_is_torchs_at_every_kind_of_number():
+    compiled = native.library("quantize")
+    if compiled is None:  # then it is torch's own
+        return
+    bits = torch.cat([torch.arange(-(1 << 31), 1 << 31, 65_521), torch.tensor([0x3F808000, 0x3F818000, 0x7F7FFFFF])])
+    wide = bits.to(torch.int32).view(torch.float32)
+    found = torch.empty(len(wide), dtype=torch.bfloat16)
+    pointers = (ctypes.c_void_p(each.data_ptr()) for each in (wide, found))
+    compiled.narrow(*pointers, ctypes.c_int64(len(wide)))
+    number = ~wide.isnan()
+    assert torch.equal(found[number].view(torch.int16), wide[number].bfloat16().view(torch.int16))
+    assert found[~number].isnan().all()
 
 
 def test_a_matrix_that_is_not_contiguous_or_in_another_dtype_is_rounded_too():

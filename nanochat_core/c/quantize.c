@@ -1,4 +1,4 @@
-// Rounding the rows of a matrix to eight bits, as quantization.py says it: with torch's operators' results to the bit.
+// Rounding weights to fewer bits: to eight as quantization.py says it, and fp32 to bf16. Torch's operators give the same.
 #include <string.h>
 
 #include "team.h"
@@ -74,4 +74,12 @@ static void work(void *context) {
 void quantize(const request *request) {
     task task = {.request = request};
     run_together((int)request->threads, work, &task, &task.threads);
+}
+
+// fp32 to bf16, to nearest, ties to even. Added to a NaN's bits, that could make a number of it.
+void narrow(const uint32_t *from, uint16_t *to, int64_t count) {
+    for (int64_t i = 0; i < count; i++) {
+        uint32_t bits = from[i], rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+        to[i] = (uint16_t)((bits & 0x7fffffff) > 0x7f800000 ? 0x7fc0 : rounded);
+    }
 }

@@ -8,35 +8,8 @@ import time
 import pytest
 
 from nanochat_core.paths import steps
-from tests.fake_hub import FakeHub, serving
-from tests.hub_process import Terminal, environment
-from tests.published_run import EXPORTED, REPO, TOKEN, emptied, make_run, publisher, save
-
-
-@pytest.fixture(scope="module")
-def server():
-    with serving(FakeHub(REPO)) as hub:
-        yield hub
-
-
-@pytest.fixture(scope="module")
-def terminal(server, tmp_path_factory):
-    terminal = Terminal(server, tmp_path_factory.mktemp("terminal"))
-    yield terminal
-    terminal.close()
-
-
-@pytest.fixture
-def hub(server):
-    """An empty hub at the same address for every test."""
-    return emptied(server)
-
-
-@pytest.fixture
-def published(hub, home, terminal):
-    """Runs `publish` with its arguments: (exit status, standard output, standard error)."""
-    return publisher(home, terminal)
-
+from tests.hub_process import environment
+from tests.published_run import EXPORTED, REPO, TOKEN, make_run, save
 
 FOLLOW = """
 import sys

@@ -6,36 +6,10 @@ import os
 import pytest
 
 from nanochat_core.checkpoint import read_weights
-from tests.fake_hub import FakeHub, serving
-from tests.hub_process import ROOT, Terminal
-from tests.published_run import ALWAYS, EXPORTED, OF_RUN, REPO, TOKEN, emptied, make_run, publisher, save
+from tests.hub_process import ROOT
+from tests.published_run import ALWAYS, EXPORTED, OF_RUN, REPO, TOKEN, make_run, save
 from tests.samples import parquet
 from tests.tiny import install_tiny_model
-
-
-@pytest.fixture(scope="module")
-def server():
-    with serving(FakeHub(REPO)) as hub:
-        yield hub
-
-
-@pytest.fixture(scope="module")
-def terminal(server, tmp_path_factory):
-    terminal = Terminal(server, tmp_path_factory.mktemp("terminal"))
-    yield terminal
-    terminal.close()
-
-
-@pytest.fixture
-def hub(server):
-    """An empty hub at the same address for every test."""
-    return emptied(server)
-
-
-@pytest.fixture
-def published(hub, home, terminal):
-    """Runs `publish` with its arguments: (exit status, standard output, standard error)."""
-    return publisher(home, terminal)
 
 
 def test_a_run_is_published_whole_and_private(home, hub, published):

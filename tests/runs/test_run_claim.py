@@ -6,18 +6,7 @@ import sys
 import pytest
 
 from nanochat_core import processes
-from tests.recorded_run import record, sleepers, supervised
-
-
-@pytest.fixture
-def run(home, tmp_path):
-    return record(tmp_path)
-
-
-@pytest.fixture
-def sleeper():
-    with sleepers() as start:
-        yield start
+from tests.recorded_run import supervised
 
 
 def test_a_second_process_cannot_claim_a_running_run(run, sleeper):

@@ -6,14 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import openai
 import pytest
 
-from tests.serving import ENDLESS, SECONDS, create, endless_served, install_endless_model, served
-
-
-@pytest.fixture(scope="module")
-def endless(tmp_path_factory):
-    """Replies that do not end by themselves, two at once."""
-    with endless_served(tmp_path_factory.mktemp("endless")) as running:
-        yield running
+from tests.serving import ENDLESS, SECONDS, create, install_endless_model, served
 
 
 def endless_stream(server, **settings):

@@ -3,21 +3,8 @@
 import subprocess
 import sys
 
-import pytest
-
 from nanochat_core import processes
-from tests.recorded_run import record, sleepers, supervised
-
-
-@pytest.fixture
-def run(home, tmp_path):
-    return record(tmp_path)
-
-
-@pytest.fixture
-def sleeper():
-    with sleepers() as start:
-        yield start
+from tests.recorded_run import supervised
 
 
 def test_stop_of_a_queued_run_needs_no_process(run):

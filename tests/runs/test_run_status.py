@@ -6,18 +6,7 @@ import time
 import pytest
 
 from nanochat_core import processes
-from tests.recorded_run import record, sleepers, supervised
-
-
-@pytest.fixture
-def run(home, tmp_path):
-    return record(tmp_path)
-
-
-@pytest.fixture
-def sleeper():
-    with sleepers() as start:
-        yield start
+from tests.recorded_run import supervised
 
 
 def test_status_merges_and_beats(run):

@@ -4,15 +4,8 @@ import json
 import math
 
 import numpy
-import pytest
 
 from nanochat_core.metrics import COLUMNS
-from tests.recorded_run import record
-
-
-@pytest.fixture
-def run(home, tmp_path):
-    return record(tmp_path)
 
 
 def test_metrics_of_a_new_run_have_every_column(run):

@@ -11,19 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.downloading import FILES, MODEL, REPO, WHOLE, assert_whole, contents, fetcher, finished, pretrained, said
-from tests.fake_hub import FakeHub, serving
-
-
-@pytest.fixture
-def hub():
-    with serving(FakeHub(REPO, dict(FILES))) as hub:
-        yield hub
-
-
-@pytest.fixture
-def fetch(home, tmp_path, hub):
-    return fetcher(home, tmp_path, hub)
+from tests.downloading import FILES, MODEL, REPO, WHOLE, assert_whole, contents, finished, pretrained, said
 
 
 def test_a_complete_download_then_a_second_call_without_a_hub(home, hub, fetch):

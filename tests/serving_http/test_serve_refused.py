@@ -12,21 +12,7 @@ from nanochat_core.batching import Failed
 from nanochat_core.chat_answer import ChatAnswer
 from nanochat_core.chat_request import ChatRequest
 from nanochat_core.chat_response import ChatResponse
-from tests.serving import endless_served, starter_served, user
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    """The starter, with a key."""
-    with starter_served(tmp_path_factory.mktemp("home")) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def endless(tmp_path_factory):
-    """Replies that do not end by themselves, two at once."""
-    with endless_served(tmp_path_factory.mktemp("endless")) as running:
-        yield running
+from tests.serving import user
 
 
 @pytest.mark.parametrize(

@@ -8,19 +8,7 @@ import pytest
 from huggingface_hub.errors import OfflineModeIsEnabled
 
 from nanochat_core.hub_errors import IMPORT, PUBLICATION, told_plainly
-from tests.downloading import FILES, PROGRAM, REPO, contents, fetcher, finished, said
-from tests.fake_hub import FakeHub, serving
-
-
-@pytest.fixture
-def hub():
-    with serving(FakeHub(REPO, dict(FILES))) as hub:
-        yield hub
-
-
-@pytest.fixture
-def fetch(home, tmp_path, hub):
-    return fetcher(home, tmp_path, hub)
+from tests.downloading import PROGRAM, REPO, contents, finished, said
 
 
 @pytest.mark.parametrize(

@@ -5,18 +5,16 @@ import contextlib
 import io
 import json
 import shlex
-from pathlib import Path
 
 import httpx
 import openai
 import pytest
 
 from nanochat_core.__main__ import main
-from nanochat_core.paths import starter_dir
+from nanochat_core.paths import PROJECT_ROOT, starter_dir
 from nanochat_core.tokenizer import Tokenizer
-from tests.serving import ENDLESS, KEY, SECONDS, create, endless_served, joined, starter_served, user
+from tests.serving import ENDLESS, KEY, SECONDS, create, joined, user
 
-ROOT = Path(__file__).parent.parent
 QUESTIONS = (
     "What is the capital of France?",
     "What is 12 * 34?",
@@ -27,20 +25,6 @@ QUESTIONS = (
     "Is 17 even or odd?",
     "What is your name?",
 )
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    """The starter, with a key."""
-    with starter_served(tmp_path_factory.mktemp("home")) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def endless(tmp_path_factory):
-    """Replies that do not end by themselves, two at once."""
-    with endless_served(tmp_path_factory.mktemp("endless")) as running:
-        yield running
 
 
 @pytest.fixture(scope="module")
@@ -173,7 +157,7 @@ def test_the_greeting_can_be_pasted(server, endless):
 
 
 def test_the_readme_s_example(server, capsys, said_by_the_command_line):
-    section = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Serve it to other programs")[2]
+    section = (PROJECT_ROOT / "README.md").read_text(encoding="utf-8").partition("## Serve it to other programs")[2]
     code = section.partition("```python\n")[2].partition("```")[0]
     code = code.replace("http://127.0.0.1:8000/v1", server.base).replace('"none"', repr(KEY))
     exec(code, {})

@@ -21,8 +21,8 @@ import psutil
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from benchmarks.data_tab import write_dataset
-from nanochat_core import processes
-from nanochat_core.runs import Run
+from nanochat_core.runs.run import Run
+from nanochat_core.system import processes
 from tests.e2e.browser import chromium_path
 from tests.e2e.invented import invent_run
 from tests.e2e.real_app import ROOT, RealApp

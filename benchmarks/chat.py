@@ -27,12 +27,12 @@ from benchmarks.pairs import ratio, table, take_turns
 from benchmarks.training_peers import twin
 from benchmarks.workload import SHAPES, TINY, random_model
 from nanochat_core import load_model
-from nanochat_core.decoding import DecodeStep
-from nanochat_core.huge_pages import HugePages
-from nanochat_core.model import GPT, GPTConfig
+from nanochat_core.checkpoint.int8 import quantize_int8
+from nanochat_core.compute.huge_pages import HugePages
+from nanochat_core.engine.sampling import Sampling
+from nanochat_core.model.decode_step import DecodeStep
+from nanochat_core.model.gpt import GPT, GPTConfig
 from nanochat_core.paths import starter_dir
-from nanochat_core.quantization import quantize_int8
-from nanochat_core.sampling import Sampling
 
 PROMPT, HISTORY, QUESTION, ROWS = 64, 600, 24, 8
 TOKENS = {"d4": 96, "d8": 48, "d12": 24, "tiny": 16}

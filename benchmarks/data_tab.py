@@ -14,13 +14,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from nanochat_core.conversation_length import default_tokenizer
-from nanochat_core.conversations import check, save_conversations
-from nanochat_core.peak_memory import peak_bytes
-from studio import data_draw, data_handlers
-from studio.data_session import Session, read_lines
-from studio.data_tokens import counter_of, tokenizer_names
-from studio.data_view import Measure
+from nanochat_core.data.conversations import check, save_conversations
+from nanochat_core.data.length import default_tokenizer
+from nanochat_core.system.peak_memory import peak_bytes
+from studio.data_tab import draw, handlers
+from studio.data_tab.view import Measure
+from studio.datasets.counting import counter_of, tokenizer_names
+from studio.datasets.session import Session, read_lines
 
 _TEXT = "the bakery opens at seven and sells bread cake coffee to every customer who can pay an invoice by card"
 WORDS = tuple(_TEXT.split())
@@ -55,12 +55,12 @@ def memory() -> str:
 
 def answers(session: Session, measure: Measure) -> None:
     """Each with an empty search cache, as after an edit."""
-    at = data_handlers.opened(dict(data_handlers.NOWHERE), session)
+    at = handlers.opened(dict(handlers.NOWHERE), session)
 
     def listed(number: int, *query: str) -> Callable[[], Any]:
         def act() -> Any:
             session.rows.version += 1
-            return data_draw.the_list(session, at, query, measure, number)
+            return draw.the_list(session, at, query, measure, number)
 
         return act
 
@@ -72,8 +72,8 @@ def answers(session: Session, measure: Measure) -> None:
     timed("sort by turns", listed(0, "", "all", "turns"))
     timed("sort by problems", listed(0, "", "all", "problems"))
     timed("search and sort", listed(0, "coffee", "problems", "tokens"))
-    timed("overview, with histogram", lambda: data_draw.rest(session, at, measure, ""))
-    timed("problems", lambda: data_draw.mending(session, ""))
+    timed("overview, with histogram", lambda: draw.rest(session, at, measure, ""))
+    timed("problems", lambda: draw.mending(session, ""))
 
 
 def main() -> None:

@@ -32,15 +32,15 @@ from benchmarks.memory import forget_peak
 from benchmarks.pairs import table
 from benchmarks.tokenizing import run_ours, write_file
 from benchmarks.workload import conversations, random_model
-from nanochat_core.batches import Example
+from nanochat_core.compute.ranks import joined_ranks
 from nanochat_core.config import FinetuneConfig
-from nanochat_core.data_block import FACTS
-from nanochat_core.loss import CHUNK_ELEMENTS
-from nanochat_core.model import GPTConfig
-from nanochat_core.optim import build_optimizers
-from nanochat_core.peak_memory import peak_bytes
-from nanochat_core.ranks import joined_ranks
-from nanochat_core.training_step import TrainingStep
+from nanochat_core.data.chunk import FACTS
+from nanochat_core.model.gpt import GPTConfig
+from nanochat_core.model.loss import CHUNK_ELEMENTS
+from nanochat_core.system.peak_memory import peak_bytes
+from nanochat_core.tokenizer.rendering import Example
+from nanochat_core.training.optimizers import build_optimizers
+from nanochat_core.training.step import TrainingStep
 
 VOCAB = 8192
 SIZES = (2, 4, 6, 8)

@@ -21,14 +21,15 @@ from pathlib import Path
 import torch
 
 from benchmarks.memory import forget_peak
-from nanochat_core.checkpoint import load_model, read_weights
-from nanochat_core.engine import Engine
-from nanochat_core.files import write_json
-from nanochat_core.generations import is_table
-from nanochat_core.model import GPT, GPTConfig
+from nanochat_core.checkpoint.loading import load_model
+from nanochat_core.checkpoint.reading import read_weights
+from nanochat_core.engine.engine import Engine
+from nanochat_core.model.generations import is_table
+from nanochat_core.model.gpt import GPT, GPTConfig
 from nanochat_core.paths import meta_path, weights_path
-from nanochat_core.peak_memory import peak_bytes
-from nanochat_core.tokenizer import Tokenizer
+from nanochat_core.system.files import write_json
+from nanochat_core.system.peak_memory import peak_bytes
+from nanochat_core.tokenizer.tokenizer import Tokenizer
 
 D32 = GPTConfig()
 SMALL = GPTConfig(n_layer=4, n_embd=256, n_head=2, n_kv_head=2)

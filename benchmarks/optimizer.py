@@ -16,12 +16,13 @@ from torch import Tensor
 from benchmarks.machine import cpu_seconds, describe, gemm_rate
 from benchmarks.pairs import ratio, table, take_turns
 from benchmarks.workload import SHAPES, TINY, conversations, random_model
-from nanochat_core.batches import pack, share_of_rank
 from nanochat_core.config import FinetuneConfig
-from nanochat_core.model import GPT, GPTConfig
-from nanochat_core.muon import LARGE_FROM, WIDE_FROM, A, B, C, Muon
-from nanochat_core.newton_schulz import can_orthogonalize, passes_over
-from nanochat_core.optim import build_optimizers
+from nanochat_core.data.tokens.plan import share_of_rank
+from nanochat_core.model.batch import pack
+from nanochat_core.model.gpt import GPT, GPTConfig
+from nanochat_core.training.muon import LARGE_FROM, WIDE_FROM, A, B, C, Muon
+from nanochat_core.training.newton_schulz import can_orthogonalize, passes_over
+from nanochat_core.training.optimizers import build_optimizers
 
 TORCHS = {"momentum": 0.95, "nesterov": True, "weight_decay": 0.0, "adjust_lr_fn": "original"}
 TOLERANCE = 1.05

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nanochat_core.model import GPT, NORM_EPSILON
+from nanochat_core.model.gpt import GPT, NORM_EPSILON
 
 
 class PlainGPT(nn.Module):

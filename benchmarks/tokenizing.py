@@ -32,13 +32,14 @@ import numpy as np
 
 from benchmarks.memory import forget_peak
 from benchmarks.pairs import ratio, table, take_turns
-from nanochat_core import data_workers, token_cache
-from nanochat_core.compiled_encoding import NANOCHAT_PATTERN
-from nanochat_core.peak_memory import peak_bytes
-from nanochat_core.rendering import Rendering
-from nanochat_core.token_cache import tokenized
-from nanochat_core.tokenizer import Tokenizer
-from nanochat_core.tokenizer_file import SPECIAL_TOKENS
+from nanochat_core.data import workers as data_workers
+from nanochat_core.data.tokens import cache as token_cache
+from nanochat_core.data.tokens.cache import tokenized
+from nanochat_core.system.peak_memory import peak_bytes
+from nanochat_core.tokenizer.compiled import NANOCHAT_PATTERN
+from nanochat_core.tokenizer.pickle_file import SPECIAL_TOKENS
+from nanochat_core.tokenizer.rendering import Rendering
+from nanochat_core.tokenizer.tokenizer import Tokenizer
 
 ROOT = Path(__file__).parent.parent
 _TOKENIZER = "NANOCHAT_STUDIO_BENCHMARK_TOKENIZER"

@@ -16,13 +16,14 @@ import time
 import numpy as np
 import torch
 
-from nanochat_core.batches import Example
+from nanochat_core.compute.devices import choose_compute_dtype, choose_device
+from nanochat_core.compute.ranks import Ranks
 from nanochat_core.config import FinetuneConfig
-from nanochat_core.model import GPT, GPTConfig
-from nanochat_core.optim import build_optimizers
-from nanochat_core.peak_memory import peak_bytes
-from nanochat_core.ranks import Ranks, choose_compute_dtype, choose_device
-from nanochat_core.training_step import TrainingStep
+from nanochat_core.model.gpt import GPT, GPTConfig
+from nanochat_core.system.peak_memory import peak_bytes
+from nanochat_core.tokenizer.rendering import Example
+from nanochat_core.training.optimizers import build_optimizers
+from nanochat_core.training.step import TrainingStep
 
 D32, SMALL = GPTConfig(), GPTConfig(sequence_len=256, n_layer=4, n_embd=256, n_head=2, n_kv_head=2, vocab_size=4096)
 CONVERSATIONS = 16

@@ -30,7 +30,7 @@ from benchmarks.machine import describe, gemm_rate
 from benchmarks.pairs import ratio, table, take_turns
 from benchmarks.training_peers import LOOPS, Step, Task
 from benchmarks.workload import SHAPES, TINY, conversations
-from nanochat_core.model import GPTConfig
+from nanochat_core.model.gpt import GPTConfig
 
 EXAMPLES = 32
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}

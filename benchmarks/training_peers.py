@@ -19,14 +19,14 @@ from torch import Tensor, nn
 
 from benchmarks.plain_model import PlainGPT
 from benchmarks.workload import random_model
-from nanochat_core.batches import Example
-from nanochat_core.computing import prepare_computing
+from nanochat_core.compute.cpu import prepare_computing
+from nanochat_core.compute.ranks import Ranks
 from nanochat_core.config import FinetuneConfig
-from nanochat_core.export_transformers import renamed_weights
-from nanochat_core.model import GPT, NORM_EPSILON, GPTConfig
-from nanochat_core.optim import build_optimizers
-from nanochat_core.ranks import Ranks
-from nanochat_core.training_step import TrainingStep
+from nanochat_core.export.transformers import renamed_weights
+from nanochat_core.model.gpt import GPT, NORM_EPSILON, GPTConfig
+from nanochat_core.tokenizer.rendering import Example
+from nanochat_core.training.optimizers import build_optimizers
+from nanochat_core.training.step import TrainingStep
 
 BATCH = 4
 """Conversations in a micro-batch: FinetuneConfig's default, for all."""

@@ -4,8 +4,8 @@ import random
 
 import torch
 
-from nanochat_core.batches import Example
-from nanochat_core.model import GPT, GPTConfig
+from nanochat_core.model.gpt import GPT, GPTConfig
+from nanochat_core.tokenizer.rendering import Example
 
 MEDIAN_TOKENS, SPREAD = 120, 0.8
 """Lengths are lognormal."""

@@ -8,56 +8,58 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nanochat_core.batches import pack, render
-    from nanochat_core.checkpoint import load_model
+    from nanochat_core.checkpoint.loading import load_model
+    from nanochat_core.compute.devices import choose_device
     from nanochat_core.config import FinetuneConfig
-    from nanochat_core.conversations import check, load_conversations, save_conversations
-    from nanochat_core.display import show_conversation, show_tokens
-    from nanochat_core.engine import Engine
-    from nanochat_core.evaluation import evaluate, load_questions
-    from nanochat_core.hub import download
-    from nanochat_core.hub_datasets import import_dataset
-    from nanochat_core.launcher import start_run
-    from nanochat_core.notebook_export import notebook_of
+    from nanochat_core.data.conversations import check, load_conversations, save_conversations
+    from nanochat_core.engine.engine import Engine
+    from nanochat_core.evaluation.answers import evaluate
+    from nanochat_core.evaluation.questions import load_questions
+    from nanochat_core.hub.datasets import import_dataset
+    from nanochat_core.hub.downloading import download
+    from nanochat_core.model.batch import pack
     from nanochat_core.paths import default_model
-    from nanochat_core.plotting import plot_runs
-    from nanochat_core.presets import with_preset
-    from nanochat_core.ranks import choose_device
-    from nanochat_core.remote_run import resume_remote_run, start_remote_run
-    from nanochat_core.remote_sync import sync_remote_run
-    from nanochat_core.runs import Run
-    from nanochat_core.tokenizer import Tokenizer
-    from nanochat_core.training import finetune
+    from nanochat_core.remote.start import resume_remote_run, start_remote_run
+    from nanochat_core.remote.sync import sync_remote_run
+    from nanochat_core.runs.as_notebook import notebook_of
+    from nanochat_core.runs.launcher import start_run
+    from nanochat_core.runs.presets import with_preset
+    from nanochat_core.runs.run import Run
+    from nanochat_core.show.charts import plot_runs
+    from nanochat_core.show.conversations import show_conversation, show_tokens
+    from nanochat_core.tokenizer.rendering import render
+    from nanochat_core.tokenizer.tokenizer import Tokenizer
+    from nanochat_core.training.finetune import finetune
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Engine": "engine",
+    "Engine": "engine.engine",
     "FinetuneConfig": "config",
-    "Run": "runs",
-    "Tokenizer": "tokenizer",
-    "check": "conversations",
-    "choose_device": "ranks",
+    "Run": "runs.run",
+    "Tokenizer": "tokenizer.tokenizer",
+    "check": "data.conversations",
+    "choose_device": "compute.devices",
     "default_model": "paths",
-    "download": "hub",
-    "evaluate": "evaluation",
-    "finetune": "training",
-    "import_dataset": "hub_datasets",
-    "load_conversations": "conversations",
-    "load_model": "checkpoint",
-    "load_questions": "evaluation",
-    "notebook_of": "notebook_export",
-    "pack": "batches",
-    "plot_runs": "plotting",
-    "render": "batches",
-    "save_conversations": "conversations",
-    "show_conversation": "display",
-    "show_tokens": "display",
-    "resume_remote_run": "remote_run",
-    "start_remote_run": "remote_run",
-    "start_run": "launcher",
-    "sync_remote_run": "remote_sync",
-    "with_preset": "presets",
+    "download": "hub.downloading",
+    "evaluate": "evaluation.answers",
+    "finetune": "training.finetune",
+    "import_dataset": "hub.datasets",
+    "load_conversations": "data.conversations",
+    "load_model": "checkpoint.loading",
+    "load_questions": "evaluation.questions",
+    "notebook_of": "runs.as_notebook",
+    "pack": "model.batch",
+    "plot_runs": "show.charts",
+    "render": "tokenizer.rendering",
+    "save_conversations": "data.conversations",
+    "show_conversation": "show.conversations",
+    "show_tokens": "show.conversations",
+    "resume_remote_run": "remote.start",
+    "start_remote_run": "remote.start",
+    "start_run": "runs.launcher",
+    "sync_remote_run": "remote.sync",
+    "with_preset": "runs.presets",
 }
 
 __all__ = [

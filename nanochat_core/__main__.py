@@ -13,9 +13,9 @@ import tyro
 
 from nanochat_core import paths
 from nanochat_core.config import FinetuneConfig
-from nanochat_core.presets import describe_preset, preset_of
-from nanochat_core.runs import Run
-from nanochat_core.threads import share_cores
+from nanochat_core.runs.presets import describe_preset, preset_of
+from nanochat_core.runs.run import Run
+from nanochat_core.system.threads import share_cores
 
 # What needs torch is imported where it is used: `runs list` must not wait two seconds for it.
 
@@ -72,8 +72,8 @@ def _finetune(arguments: list[str]) -> int:
         print(describe_preset(preset, config), flush=True)
     if nproc is not None:
         return _finetune_detached(config, nproc)
-    from nanochat_core.trainer import Diverged
-    from nanochat_core.training import finetune
+    from nanochat_core.training.finetune import finetune
+    from nanochat_core.training.trainer import Diverged
 
     try:
         finetune(config)
@@ -84,8 +84,8 @@ def _finetune(arguments: list[str]) -> int:
 
 def _finetune_detached(config: FinetuneConfig, nproc: int) -> int:
     """Train in processes of their own, one a device, and show their log until they are done."""
-    from nanochat_core.following import follow
-    from nanochat_core.launcher import start_run
+    from nanochat_core.cli.follow import follow
+    from nanochat_core.runs.launcher import start_run
 
     log = Run.open(config.output_tag).log_file if config.resume else None
     position = log.stat().st_size if log and log.is_file() else 0
@@ -137,9 +137,9 @@ class CheckCommand:
 
 
 def _check(arguments: list[str]) -> int:
-    from nanochat_core.conversations import check
-    from nanochat_core.repair import fix_file
-    from nanochat_core.tokenizer import Tokenizer
+    from nanochat_core.data.conversations import check
+    from nanochat_core.data.repair.file import fix_file
+    from nanochat_core.tokenizer.tokenizer import Tokenizer
 
     options: CheckCommand = _parse(CheckCommand, arguments, "check")
     if options.fix is not None:
@@ -180,7 +180,7 @@ class ChatCommand:
 
 
 def _chat(arguments: list[str]) -> int:
-    from nanochat_core.terminal_chat import chat
+    from nanochat_core.cli.chat import chat
 
     options: ChatCommand = _parse(ChatCommand, arguments, "chat")
     chat(**vars(options))
@@ -264,10 +264,10 @@ def _stop_run(run: Run) -> int:
 
 def _resume_run(run: Run, nproc: int | None) -> int:
     if run.is_remote():
-        from nanochat_core.command_remote import run as remote
+        from nanochat_core.cli.remote import run as remote
 
         return remote(["resume", run.tag])
-    from nanochat_core.launcher import start_run
+    from nanochat_core.runs.launcher import start_run
 
     processes = nproc if nproc is not None else int(run.read_launch().get("nproc", 1))
     start_run(run.settings(), nproc=processes, resume=True)
@@ -280,15 +280,15 @@ COMMANDS: dict[str, tuple[str, Callable[[list[str]], int] | str]] = {
     "finetune": ("train a model on your own conversations (--nproc N: in N processes, one for each GPU)", _finetune),
     "check": ("look for faults in a file of conversations, and repair them", _check),
     "chat": ("talk to a model", _chat),
-    "eval": ("ask a model questions with known answers, and take its loss on conversations", "command_eval"),
+    "eval": ("ask a model questions with known answers, and take its loss on conversations", "cli.eval"),
     "models": ("list the models there are", _models),
     "runs": ("list, show, stop or resume training runs", _runs),
-    "download": ("fetch a nanochat model from the Hugging Face Hub", "command_download"),
-    "import-dataset": ("conversations from a dataset on the Hugging Face Hub, checked", "command_import_dataset"),
-    "export": ("write a model as a folder for transformers and others, or for nanochat", "command_export"),
-    "publish": ("put a model on the Hugging Face Hub, private unless you say otherwise", "command_publish"),
-    "remote": ("train on a rented machine of the Hugging Face Hub, and follow such a run", "command_remote"),
-    "serve": ("answer other programs with a model, as OpenAI's API does", "command_serve"),
+    "download": ("fetch a nanochat model from the Hugging Face Hub", "cli.download"),
+    "import-dataset": ("conversations from a dataset on the Hugging Face Hub, checked", "cli.import_dataset"),
+    "export": ("write a model as a folder for transformers and others, or for nanochat", "cli.export"),
+    "publish": ("put a model on the Hugging Face Hub, private unless you say otherwise", "cli.publish"),
+    "remote": ("train on a rented machine of the Hugging Face Hub, and follow such a run", "cli.remote"),
+    "serve": ("answer other programs with a model, as OpenAI's API does", "cli.serve"),
 }
 
 if __name__ == "__main__":

@@ -7,9 +7,10 @@ python -m starter.build --figures  # only score the weights that are here
 import argparse
 from pathlib import Path
 
-from nanochat_core.checkpoint import load_model
-from nanochat_core.evaluation import EvalResult, Question, evaluate, load_questions
-from nanochat_core.files import write_json
+from nanochat_core.checkpoint.loading import load_model
+from nanochat_core.evaluation.answers import EvalResult, evaluate
+from nanochat_core.evaluation.questions import Question, load_questions
+from nanochat_core.system.files import write_json
 from starter import build_tokenizer, generate, train
 
 FOLDER = Path(__file__).parent

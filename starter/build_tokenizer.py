@@ -12,8 +12,8 @@ from pathlib import Path
 
 import rustbpe
 
-from nanochat_core.compiled_encoding import STARTER_PATTERN
-from nanochat_core.tokenizer import SPECIAL_TOKENS, Tokenizer
+from nanochat_core.tokenizer.compiled import STARTER_PATTERN
+from nanochat_core.tokenizer.tokenizer import SPECIAL_TOKENS, Tokenizer
 from starter.draw import WORDS_FOLDER
 from starter.exchange import Content
 from starter.generate import conversation

@@ -12,13 +12,14 @@ from pathlib import Path
 
 import torch
 
-from nanochat_core.batches import Batch, Example, pack, render
-from nanochat_core.checkpoint import read_weights
+from nanochat_core.checkpoint.reading import read_weights
 from nanochat_core.config import FinetuneConfig
-from nanochat_core.files import write_atomically, write_json
-from nanochat_core.model import GPT, GPTConfig
-from nanochat_core.optim import build_optimizers, set_learning_rates
-from nanochat_core.tokenizer import Tokenizer
+from nanochat_core.model.batch import Batch, pack
+from nanochat_core.model.gpt import GPT, GPTConfig
+from nanochat_core.system.files import write_atomically, write_json
+from nanochat_core.tokenizer.rendering import Example, render
+from nanochat_core.tokenizer.tokenizer import Tokenizer
+from nanochat_core.training.optimizers import build_optimizers, set_learning_rates
 from starter.generate import conversation
 
 FOLDER = Path(__file__).parent

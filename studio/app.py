@@ -9,14 +9,17 @@ from typing import Any
 
 import gradio as gr
 
-from studio import chat_tab, data_tab, evaluate_tab, train_tab
-from studio.access import current_space
+from studio.chat_tab import tab as chat_tab
 from studio.context import Context
-from studio.model_process import ModelProcesses
-from studio.space_header import SpaceHeader
-from studio.space_home import HOME, SpaceHome
-from studio.space_page import SpacePage
-from studio.zero_gpu import ZeroGpuModels, is_zero_gpu
+from studio.data_tab import tab as data_tab
+from studio.evaluate_tab import tab as evaluate_tab
+from studio.models.processes import ModelProcesses
+from studio.models.zero_gpu import ZeroGpuModels, is_zero_gpu
+from studio.space.access import current_space
+from studio.space.header import SpaceHeader
+from studio.space.home import HOME, SpaceHome
+from studio.space.page import SpacePage
+from studio.train_tab import tab as train_tab
 
 TABS = {"Data": data_tab, "Train": train_tab, "Evaluate": evaluate_tab, "Chat": chat_tab}
 OPEN_TO_VISITORS = "Chat"

@@ -18,7 +18,7 @@ class Context:
     selected: gr.State
     """Tag of the run that Train and Evaluate look at; "" for none."""
     models: Any = None
-    """The worker processes that hold models (studio.model_process), shared by all browsers."""
+    """The worker processes that hold models (studio.models.processes), shared by all browsers."""
     page: gr.Blocks | None = None
     """For page.load: what must be fresh when a browser opens the page."""
     tab: gr.Tab | None = None

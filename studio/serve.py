@@ -4,12 +4,13 @@ import threading
 
 from starlette.middleware import Middleware
 
-from nanochat_core.foreign_requests import RefuseForeign, is_loopback
-from nanochat_core.remote_run import keep_following
-from studio import run_queue, space_home
-from studio.access import current_space
+from nanochat_core.remote.start import keep_following
+from nanochat_core.system.foreign_requests import RefuseForeign, is_loopback
 from studio.app import build_app
-from studio.space_doors import OwnersDoors
+from studio.runs import queue as run_queue
+from studio.space import home as space_home
+from studio.space.access import current_space
+from studio.space.doors import OwnersDoors
 from studio.theme import CSS_FILES, theme
 
 _IDLE_SECONDS = 0.05  # gradio looks for work every millisecond, which costs 5% of a core while nothing happens

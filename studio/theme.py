@@ -5,7 +5,7 @@ from pathlib import Path
 import gradio as gr
 from gradio.themes.utils.fonts import LocalFont
 
-CSS_FILES = [Path(__file__).with_name(name) for name in ("style.css", "data_style.css")]
+CSS_FILES = [Path(__file__).parent / name for name in ("style.css", "data_tab/style.css")]
 
 
 def theme() -> gr.themes.Base:

@@ -9,7 +9,7 @@ from hypothesis import settings
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
-pytest.register_assert_rewrite("tests.downloading")  # what its assertions found is shown, as of a test's own
+pytest.register_assert_rewrite("tests.support.downloading")  # what its assertions found is shown, as of a test's own
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the tests' models are so small that threads only cost
 
@@ -26,7 +26,7 @@ def home(tmp_path, monkeypatch):
 @pytest.fixture
 def models(home):
     """What the Chat tab's handlers ask in the place of real models."""
-    from tests.chatting import install_fake_models
+    from tests.support.chatting import install_fake_models
 
     return install_fake_models(home)
 
@@ -34,7 +34,7 @@ def models(home):
 @pytest.fixture
 def tiny_path(home, tmp_path):
     """A folder that holds one tiny model, as a person names it."""
-    from tests.exporting import tiny_folder
+    from tests.support.exporting import tiny_folder
 
     return str(tiny_folder(tmp_path / "small"))
 
@@ -42,7 +42,7 @@ def tiny_path(home, tmp_path):
 @pytest.fixture
 def cached(monkeypatch, home):
     """The folder of the cached tokens; files of any size are cached."""
-    from nanochat_core import token_cache
+    from nanochat_core.data.tokens import cache
 
-    monkeypatch.setattr(token_cache, "CACHED_BYTES", 0)
-    return token_cache.cache_dir()
+    monkeypatch.setattr(cache, "CACHED_BYTES", 0)
+    return cache.cache_dir()

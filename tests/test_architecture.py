@@ -10,46 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from nanochat_core.token_cache import _SOURCES
+from nanochat_core.data.tokens.cache import _SOURCES
 
 ROOT = Path(__file__).parent.parent
 CORE = ROOT / "nanochat_core"
-PLAIN = {
-    "config",
-    "conversations",
-    "data_worker",
-    "token_cache",
-    "tokenizer",
-    "runs",
-    "launcher",
-    "hub",
-    "paths",
-    "files",
-    "presets",
-    "repair",
-    "importers",
-    "calculator",
-    "following",
-    "failures",
-    "processes",
-    "orphans",
-    "remote_job",
-    "remote_watch",
-    "remote_sync",
-    "remote_run",
-    "jobs",
-    "stop_strings",
-    "foreign_requests",
-    "chat_response",
-    "chat_request",
-    "api_errors",
-    "export_tokenizer",
-    "chat_template",
-    "display",
-    "notebook_export",
-    "plotting",
-    "progress",
-}
+PLAIN = ("calculator", "config", "paths", "system", "native", "tokenizer", "show", "data", "runs", "hub", "remote")
+"""What never loads torch, at any depth: modules and packages."""
 TENSOR_PACKAGES = {"torch", "transformers", "safetensors"}
 
 
@@ -65,12 +31,26 @@ def _imports(path: Path, at_module_level: bool = False) -> set[str]:
     return found
 
 
+def _name(path: Path) -> str:
+    return path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".").removesuffix(".__init__")
+
+
+MODULES = {_name(path): path for path in sorted(CORE.rglob("*.py"))}
+"""Every module of nanochat_core -> its file."""
+
+
+def _plain_modules() -> list[str]:
+    prefixes = tuple(f"nanochat_core.{name}." for name in PLAIN)
+    found = [name for name in MODULES if f"{name}.".startswith(prefixes)]
+    assert len(found) > 60
+    return found
+
+
 @cache
 def _core_imports(name: str) -> set[str]:
-    prefix = "nanochat_core."
-    modules = {path.stem for path in CORE.glob("*.py")}
-    imported = {found.removeprefix(prefix).split(".")[0] for found in _imports(CORE / f"{name}.py") if prefix in found}
-    return imported & modules
+    """The modules that `name` imports, and the packages in which they lie."""
+    found = {imported for imported in _imports(MODULES[name]) if imported in MODULES} - {"nanochat_core"}
+    return found - {name}
 
 
 def _reachable(name: str) -> set[str]:
@@ -83,44 +63,46 @@ def _reachable(name: str) -> set[str]:
     return seen
 
 
-@pytest.mark.parametrize("path", sorted(CORE.glob("*.py")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", MODULES.values(), ids=MODULES)
 def test_the_engine_room_knows_no_app(path):
     assert not {name.split(".")[0] for name in _imports(path)} & {"gradio", "studio", "app"}
 
 
-@pytest.mark.parametrize("name", sorted(PLAIN))
+@pytest.mark.parametrize("name", _plain_modules())
 def test_the_plain_half_reaches_no_tensors(name):
     for module in _reachable(name):
-        packages = {found.split(".")[0] for found in _imports(CORE / f"{module}.py")}
+        packages = {found.split(".")[0] for found in _imports(MODULES[module])}
         assert not packages & TENSOR_PACKAGES, f"{name} reaches {module}"
 
 
 def test_tokens_are_kept_until_code_that_decides_them_changes():
-    only_helpers = {"detached", "files", "markup", "native", "paths", "processes", "run_status"}
-    decide = {f"{name}.py" for name in _reachable("data_survey") - only_helpers} | {"token_file.py"}
+    only_helpers = ("paths", "system", "native", "show", "runs")
+    reached = _reachable("nanochat_core.data.survey") | {"nanochat_core.data.tokens.file"}
+    files = {MODULES[name].relative_to(CORE).as_posix() for name in reached}
+    decide = {file for file in files if not file.endswith("__init__.py") and not file.startswith(only_helpers)}
     waiting, compiled = ["tokenize.c"], set()
     while waiting:
         compiled.add(waiting.pop())
-        text = "".join((CORE / "c" / name).read_text(encoding="utf-8") for name in compiled)
+        text = "".join((CORE / "native" / "c" / name).read_text(encoding="utf-8") for name in compiled)
         waiting = [name for name in re.findall(r'^#include "(.+)"', text, re.MULTILINE) if name not in compiled]
-    assert set(_SOURCES) == decide | {f"c/{name}" for name in compiled}
+    assert set(_SOURCES) == decide | {f"native/c/{name}" for name in compiled}
 
 
 def test_no_cycles():
-    for path in CORE.glob("*.py"):
-        for imported in _core_imports(path.stem) - {path.stem}:
-            assert path.stem not in _reachable(imported), f"{path.stem} and {imported} import each other"
+    for name in MODULES:
+        for imported in _core_imports(name):
+            assert name not in _reachable(imported), f"{name} and {imported} import each other"
 
 
 def test_importing_the_plain_half_loads_no_torch_and_writes_nothing(tmp_path):
-    code = f"import sys\nfor name in {sorted(PLAIN)}: __import__('nanochat_core.' + name)\n"
+    code = f"import sys\nfor name in {_plain_modules()}: __import__(name)\n"
     code += "assert 'torch' not in sys.modules"
     environment = {**os.environ, "NANOCHAT_STUDIO_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
     subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, env=environment)
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("path", sorted(CORE.glob("*.py")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", MODULES.values(), ids=MODULES)
 def test_every_file_says_its_idea_first_and_stays_short(path):
     text = path.read_text(encoding="utf-8")
     assert ast.get_docstring(ast.parse(text)), path

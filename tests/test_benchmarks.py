@@ -116,10 +116,10 @@ def test_the_memory_of_a_measured_process_holds_nothing_of_the_one_that_started_
 
 def test_the_memory_of_workers_is_theirs(tmp_path, monkeypatch):
     from benchmarks.tokenizing import data_workers, ours, write_file
-    from nanochat_core import data_survey
+    from nanochat_core.data import survey
 
     end, ballast = data_workers._Worker.end, b"x" * BALLAST
-    monkeypatch.setattr(data_survey, "useful_workers", lambda size: 2)
+    monkeypatch.setattr(survey, "useful_workers", lambda size: 2)
     found = ours(str(write_file(tmp_path / "data.jsonl", 200)))
     assert found["parent"] >= found["before"] > len(ballast)
     assert 20e6 < found["worker"] < 150e6
@@ -129,7 +129,7 @@ def test_the_memory_of_workers_is_theirs(tmp_path, monkeypatch):
 def test_the_memory_of_a_peak_before_does_not_count():
     code = """
 from benchmarks.memory import forget_peak
-from nanochat_core.peak_memory import peak_bytes
+from nanochat_core.system.peak_memory import peak_bytes
 before, size = forget_peak(), 200 << 20
 ballast = b"x" * size
 print((peak_bytes() - before) / size)

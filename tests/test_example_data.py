@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from nanochat_core.conversations import check, load_conversations
+from nanochat_core.data.conversations import check, load_conversations
 from nanochat_core.paths import PROJECT_ROOT
 
 DATA = PROJECT_ROOT / "data"

@@ -12,7 +12,7 @@ from nbclient.exceptions import CellExecutionError
 import nanochat_core
 from nanochat_core import FinetuneConfig, Run
 from notebooks.execute import FOLDER, MOST_BYTES, NAMES, execute, problems, source_hash, store
-from tests.tiny import install_tiny_model
+from tests.support.tiny import install_tiny_model
 
 RUNS = {
     "01_data.ipynb": [],

@@ -9,12 +9,14 @@ import pytest
 import torch
 
 from nanochat_core.calculator import calculate
-from nanochat_core.checkpoint import load_model, read_meta, read_weights
-from nanochat_core.conversations import check
-from nanochat_core.engine import Engine
-from nanochat_core.evaluation import evaluate, load_questions
+from nanochat_core.checkpoint.loading import load_model
+from nanochat_core.checkpoint.reading import read_meta, read_weights
+from nanochat_core.data.conversations import check
+from nanochat_core.engine.engine import Engine
+from nanochat_core.evaluation.answers import evaluate
+from nanochat_core.evaluation.questions import load_questions
 from nanochat_core.paths import starter_dir
-from nanochat_core.tokenizer import Tokenizer
+from nanochat_core.tokenizer.tokenizer import Tokenizer
 from starter import generate, train
 from starter.draw import Draw, is_held_out
 from starter.exchange import visible

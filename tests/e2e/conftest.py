@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import sync_playwright
 
-from nanochat_core.runs import Run
+from nanochat_core.runs.run import Run
 from tests.e2e.browser import chromium_path
 from tests.e2e.real_app import RealApp
 

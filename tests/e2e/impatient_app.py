@@ -4,7 +4,7 @@ import sys
 from functools import partial
 
 import app
-from studio import rented
+from studio.runs import rented
 
 if __name__ == "__main__":
     rented.start_remote_run = partial(rented.start_remote_run, push_seconds=0.5, poll_seconds=0.5)

@@ -6,8 +6,8 @@ import time
 from typing import Any
 
 from nanochat_core.config import FinetuneConfig
-from nanochat_core.presets import original_base, with_preset
-from nanochat_core.runs import Run
+from nanochat_core.runs.presets import original_base, with_preset
+from nanochat_core.runs.run import Run
 from tests.e2e.real_app import ROOT
 
 EXAMPLE = ROOT / "data" / "example_data.jsonl"

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from nanochat_core import processes
 from nanochat_core.paths import starter_dir
-from nanochat_core.runs import Run
+from nanochat_core.runs.run import Run
+from nanochat_core.system import processes
 from tests.e2e.browser import chromium_path
 from tests.e2e.invented import EXAMPLE, invent_run
 from tests.e2e.pages import choose_option, open_tab

@@ -8,9 +8,9 @@ import psutil
 import pytest
 from playwright.sync_api import Page, expect
 
-from nanochat_core.conversations import load_conversations
+from nanochat_core.data.conversations import load_conversations
 from tests.e2e.real_app import RealApp
-from tests.tiny import install_tiny_model
+from tests.support.tiny import install_tiny_model
 
 PATIENCE = 90_000  # ms: a model's process imports torch, on a machine that may have other things to do
 HOSTILE = (

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from nanochat_core.conversations import check
-from tests.samples import GOOD, assistant, line, user
-from tests.tiny import install_tiny_model
+from nanochat_core.data.conversations import check
+from tests.support.samples import GOOD, assistant, line, user
+from tests.support.tiny import install_tiny_model
 
 BROKEN = '{"messages": [{"role": "user", "content": "Broken"}, {"role": "assistant", "content": "no end}'
 SCRIPT = "<img src=x onerror=\"document.title='run'\"><script>document.title='run'</script>"

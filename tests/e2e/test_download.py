@@ -5,10 +5,10 @@ import json
 import pytest
 from playwright.sync_api import expect
 
-from nanochat_core.conversations import load_conversations
+from nanochat_core.data.conversations import load_conversations
 from tests.e2e.pages import open_page
-from tests.fake_hub import FakeHub, serving
-from tests.tiny import install_tiny_model
+from tests.support.fake_hub import FakeHub, serving
+from tests.support.tiny import install_tiny_model
 
 REPO = "somebody/nanochat-tiny"
 

@@ -9,8 +9,8 @@ import re
 import pytest
 from playwright.sync_api import Page, expect
 
-from nanochat_core.conversations import check, load_conversations
-from nanochat_core.runs import Run
+from nanochat_core.data.conversations import check, load_conversations
+from nanochat_core.runs.run import Run
 from tests.e2e.pages import choose_option, open_page, open_tab, step_of, wait_for_step
 from tests.e2e.real_app import ROOT
 

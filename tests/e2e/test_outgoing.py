@@ -5,8 +5,8 @@ from playwright.sync_api import expect
 from transformers import AutoTokenizer
 
 from tests.e2e.pages import choose_option, open_page
-from tests.fake_hub import FakeHub, serving
-from tests.published_run import TOKEN, make_run
+from tests.support.fake_hub import FakeHub, serving
+from tests.support.published_run import TOKEN, make_run
 
 REPO = "me/my-bakery"
 

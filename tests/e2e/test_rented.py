@@ -6,10 +6,10 @@ import pytest
 from playwright.sync_api import expect
 
 from nanochat_core.paths import steps
-from nanochat_core.runs import Run
+from nanochat_core.runs.run import Run
 from tests.e2e.pages import open_page, wait_for_step
-from tests.fake_jobs import TOKEN, FakeJobs, serving
-from tests.tiny import install_tiny_model, write_conversations
+from tests.support.fake_jobs import TOKEN, FakeJobs, serving
+from tests.support.tiny import install_tiny_model, write_conversations
 
 
 @pytest.fixture

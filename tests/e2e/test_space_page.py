@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.space_app import SpaceApp, cookie
+from tests.support.space_app import SpaceApp, cookie
 
 OWNERS = ("#chat_load_0", "#chat_unload_0", "#chat_correct_0", "#chat_both")
 

@@ -5,11 +5,11 @@ import json
 import pytest
 from playwright.sync_api import expect
 
-from nanochat_core import processes
-from nanochat_core.runs import Run
+from nanochat_core.runs.run import Run
+from nanochat_core.system import processes
 from tests.e2e.invented import invent_run
 from tests.e2e.pages import choose_option, open_page, open_tab
-from tests.tiny import install_tiny_model, write_conversations
+from tests.support.tiny import install_tiny_model, write_conversations
 
 
 @pytest.fixture

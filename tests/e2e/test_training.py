@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from nanochat_core.runs import Run
+from nanochat_core.runs.run import Run
 from tests.e2e.pages import step_of, wait_for_step
-from tests.tiny import install_tiny_model
+from tests.support.tiny import install_tiny_model
 
 
 @pytest.fixture

@@ -1,0 +1,134 @@
+"""Checkpoints in nanochat's layout, read and written: model_<step>.pt, its SHA-256, and meta_<step>.json.
+
+Reading never runs code from a file, maps the file instead of copying it, and holds at most one tensor twice.
+"""
+
+import ctypes
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nanochat_core.checkpoint.int8 import quantize_int8
+from nanochat_core.checkpoint.mapped_files import MappedReader
+from nanochat_core.checkpoint.reading import SMALL_BYTES, _check_names, model_config, read_meta, read_weights
+from nanochat_core.compute.huge_pages import HugePages
+from nanochat_core.model.generations import is_table
+from nanochat_core.model.gpt import GPT, GPTConfig
+from nanochat_core.native.build import library
+from nanochat_core.paths import find_model
+from nanochat_core.tokenizer.tokenizer import Tokenizer
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.int8}
+"""In what a model can be held for inference."""
+
+
+def build_model(
+    config: GPTConfig,
+    weights: dict[str, Tensor],
+    device: torch.device,
+    dtype: torch.dtype | None,
+    compute_dtype: torch.dtype,
+    *,
+    mapped: bool = False,
+) -> GPT:
+    """A model on `device` with every parameter as `dtype`; None keeps each one's own. Empties `weights` on the way.
+
+    They are those of `read_weights`. Tensor by tensor, onto a model without storage, so that there is never a second
+    copy of the weights. On a CPU the matrices come to lie in huge pages. A table that already has the dtype stays the
+    file's mapping: only the rows that are looked up are ever read, and an optimizer's change to one is private to this
+    process. So does everything that has the dtype when `mapped`: for a model whose weights are read once.
+    """
+    with torch.device("meta"):
+        model = GPT(config, compute_dtype)
+    expected = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+    _check_names(expected, weights)
+    memory = HugePages()
+    with MappedReader() as reader:
+        for name in expected:
+            owner, _, leaf = name.rpartition(".")
+            stored = weights.pop(name)
+            held = dtype or stored.dtype
+            keep = device.type == "cpu" and stored.dtype == held and (mapped or is_table(name))
+            tensor = stored if keep else _placed(stored, device, held, memory, reader)
+            setattr(model.get_submodule(owner), leaf, torch.nn.Parameter(tensor))
+    weights.clear()  # rotary tables of old files
+    return model
+
+
+def _placed(
+    stored: Tensor, device: torch.device, dtype: torch.dtype, memory: HugePages, reader: MappedReader
+) -> Tensor:
+    """A copy of a mapped tensor on `device` as `dtype`, converted a block at a time: never a second copy of it all."""
+    if device.type != "cpu":
+        target = torch.empty_like(stored, dtype=dtype, device=device)
+    else:
+        target = memory.zeros(stored.shape, dtype)
+        if stored.dtype == dtype:
+            reader.fill(target, stored)
+            return target
+    compiled = library("quantize") if device.type == "cpu" and stored.is_contiguous() else None
+    if compiled and (stored.dtype, dtype) == (torch.float32, torch.bfloat16):
+        reader.share_out(stored, lambda rows, block: _narrow(compiled, block, target[rows]))
+        return target
+    for rows, block in reader.blocks(stored):
+        target[rows].copy_(block)
+    return target
+
+
+def _narrow(compiled: ctypes.CDLL, block: Tensor, target: Tensor) -> None:
+    compiled.narrow(*(ctypes.c_void_p(each.data_ptr()) for each in (block, target)), ctypes.c_int64(block.numel()))
+
+
+def load_model(
+    name: str,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | None = None,
+    step: int | None = None,
+) -> tuple[GPT, Tokenizer, dict[str, Any]]:
+    """(model, tokenizer, meta) of the model called `name`, for inference: parameters in `dtype`, gradients off.
+
+    `dtype` None takes bf16 on an accelerator and for a large model, fp32 for a small one on a CPU; torch.int8 rounds
+    the matrices to eight bits, on a CPU only (see `quantization`). Raises ValueError in a sentence when there is no
+    such model or its files do not fit together.
+    """
+    files = find_model(name, step)
+    meta = read_meta(files.meta)
+    weights = read_weights(files.weights)
+    tokenizer = Tokenizer.from_directory(files.tokenizer_dir)
+    config = model_config(meta, weights)
+    if tokenizer.vocab_size != config.vocab_size:
+        raise ValueError(
+            f"The tokenizer in {files.tokenizer_dir} has {tokenizer.vocab_size} tokens but the model '{name}' has "
+            f"{config.vocab_size}. Put the model's own tokenizer.pkl into {files.folder}."
+        )
+    device = torch.device(device)
+    return build_for_inference(config, weights, device, dtype), tokenizer, meta
+
+
+def build_for_inference(
+    config: GPTConfig, weights: dict[str, Tensor], device: torch.device, dtype: torch.dtype | None
+) -> GPT:
+    """`build_model` for a model that is not trained, with the `dtype` of `load_model`."""
+    best = inference_dtype(device, weights)
+    if dtype != torch.int8:
+        model = build_model(config, weights, device, dtype or best, compute_dtype=dtype or best)
+    elif device.type == "cpu":
+        model = quantize_int8(build_model(config, weights, device, None, best, mapped=True), mapped=True)
+    else:
+        raise ValueError(f"Weights in int8 are for a CPU, and this is {device.type}. Take bfloat16.")
+    return model.eval().requires_grad_(False)
+
+
+def dtype_named(name: str | None) -> torch.dtype | None:
+    """The dtype that a person calls `name`; None for None. ValueError for a name that is none of DTYPES."""
+    if name is not None and name not in DTYPES:
+        raise ValueError(f"dtype is '{name}'; it must be one of {', '.join(DTYPES)}.")
+    return DTYPES.get(name)
+
+
+def inference_dtype(device: torch.device, weights: Mapping[str, Tensor]) -> torch.dtype:
+    """The precision in which a model is held for inference when nobody says."""
+    small = sum(tensor.numel() for tensor in weights.values()) * 4 <= SMALL_BYTES
+    return torch.float32 if device.type == "cpu" and small else torch.bfloat16

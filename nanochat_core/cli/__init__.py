@@ -1,0 +1,1 @@
+"""The commands of `python -m nanochat_core`, a module each."""

@@ -1,0 +1,81 @@
+"""The processes that train together, and the device of each: from torchrun's environment to sums over all ranks."""
+
+import contextlib
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+
+from nanochat_core.compute.devices import choose_device
+
+WAIT_FOR_OTHERS = timedelta(minutes=30)
+"""Rank 0 may ask questions or write a large checkpoint while the others wait."""
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process's place among `world` processes, and the device it computes on."""
+
+    rank: int
+    world: int
+    device: torch.device
+
+    @property
+    def is_first(self) -> bool:
+        return self.rank == 0
+
+    def sum(self, values: Iterable[float]) -> list[float]:
+        """Each value summed over all ranks, in float64 (float32 on devices without it)."""
+        values = list(values)
+        if self.world == 1:
+            return values
+        dtype = torch.float32 if self.device.type == "mps" else torch.float64
+        tensor = torch.tensor(values, dtype=dtype, device=self.device)
+        dist.all_reduce(tensor)
+        return tensor.tolist()
+
+    def sum_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
+        """Replace every gradient by its sum over all ranks. All ranks pass the same parameters."""
+        if self.world == 1:
+            return
+        for work in [dist.all_reduce(parameter.grad, async_op=True) for parameter in parameters]:
+            work.wait()
+
+    def add_up(self, tensor: torch.Tensor) -> None:
+        """Replace `tensor`, on this rank's device, by its sum over all ranks, without waiting for the device."""
+        if self.world > 1:
+            dist.all_reduce(tensor)
+
+    def same_for_all(self, text: str | None) -> str | None:
+        """Rank 0's `text`, on every rank."""
+        if self.world == 1:
+            return text
+        texts = [text]
+        dist.broadcast_object_list(texts, 0)
+        return texts[0]
+
+    def wait(self) -> None:
+        """Return when every rank is here."""
+        if self.world > 1:
+            self.sum([0.0])
+
+
+@contextlib.contextmanager
+def joined_ranks(device_type: str) -> Iterator[Ranks]:
+    """This process's Ranks by torchrun's environment variables (a single rank without them), joined for the block."""
+    rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    device = choose_device(device_type, int(os.environ.get("LOCAL_RANK", "0")))
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    if world == 1:
+        yield Ranks(rank, world, device)
+        return
+    if device.type == "mps":
+        raise ValueError(f"{world} processes cannot share this machine's one mps device. Use 1 process.")
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=WAIT_FOR_OTHERS)
+    yield Ranks(rank, world, device)
+    # Not after an exception: destroying waits for the others, who wait for this rank in a collective.
+    dist.destroy_process_group()

@@ -1,0 +1,1 @@
+"""Conversations from a file: read, checked, fixed, measured and tokenized."""

@@ -1,0 +1,1 @@
+"""Faulty data files: by which rules they are fixed."""

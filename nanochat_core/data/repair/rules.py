@@ -1,0 +1,93 @@
+"""The rules by which a faulty conversation is repaired. Each says what it did; nothing is lost without a word."""
+
+import math
+import re
+from collections.abc import Callable
+from typing import Any
+
+from nanochat_core.data.formats import import_message, import_record, imported_keys, recognise
+
+Note = Callable[[str], None]
+"""Is told, in a few words, what a rule has changed."""
+
+_HALF_CHARACTER = re.compile("[\ud800-\udfff]")
+
+
+def repair_conversation(value: Any, note: Note) -> Any:
+    """`value` as {"messages": [...]}, repaired as far as the rules go; the caller judges whether that is enough.
+
+    ValueError when it is in a known format whose contents cannot be imported.
+    """
+    if name := recognise(value):
+        note(f"imported from the {name} format")
+        own = {key: entry for key, entry in value.items() if key not in imported_keys(value)}
+        value = {**own, **import_record(value)}
+    elif isinstance(value, list):
+        note('put {"messages": ...} around a bare list of messages')
+        value = {"messages": value}
+    if not isinstance(value, dict) or not isinstance(value.get("messages"), list):
+        return value
+    messages = [_repair_message(message, note) for message in value["messages"]]
+    return {**value, "messages": _drop_edges(messages, note)}
+
+
+def _repair_message(message: Any, note: Note) -> Any:
+    if not isinstance(message, dict):
+        return message
+    imported = import_message(message)
+    if imported != message:
+        note('gave roles and contents the names that nanochat uses (such as "user" for "human" or "User")')
+    if "content" in imported:
+        imported["content"] = _repair_content(imported["content"], imported.get("role"), note)
+    return imported
+
+
+def _repair_content(content: Any, role: Any, note: Note) -> Any:
+    if isinstance(content, int | float) and not isinstance(content, bool) and math.isfinite(content):
+        note("put a number that stood for a text in quotes")
+        return str(content)
+    if isinstance(content, list) and role in ("user", "system") and content and all(map(_is_text_part, content)):
+        note("joined the text parts of a user or system message, with line breaks between them")
+        content = "\n".join(part["text"] for part in content)
+    if isinstance(content, str):
+        return _whole_characters(content, note)
+    if isinstance(content, list):
+        return [
+            {**part, "text": _whole_characters(part["text"], note)}
+            if isinstance(part, dict) and isinstance(part.get("text"), str)
+            else part
+            for part in content
+        ]
+    return content
+
+
+def _is_text_part(part: Any) -> bool:
+    return isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str)
+
+
+def _whole_characters(text: str, note: Note) -> str:
+    """Half a surrogate pair stands for nothing: what is left of an emoji that some program cut in two."""
+    if text.isascii() or not _HALF_CHARACTER.search(text):
+        return text
+    note("removed halves of characters (broken emoji)")
+    return _HALF_CHARACTER.sub("", text)
+
+
+def _drop_edges(messages: list[Any], note: Note) -> list[Any]:
+    """Without a first message of the assistant and a last one of the user, if at least one exchange remains.
+
+    The alternative is to leave the whole conversation out, which loses more.
+    """
+    roles = [message.get("role") if isinstance(message, dict) else None for message in messages]
+    start = 1 if roles[:1] == ["system"] else 0
+    end = len(messages)
+    first = start + 1 if roles[start : start + 1] == ["assistant"] else start
+    if roles[end - 1 : end] == ["user"]:
+        end -= 1
+    if end - first < 2:
+        return messages
+    if first > start:
+        note("DROPPED a first message of the assistant, since the user must speak first")
+    if end < len(messages):
+        note("DROPPED a last message of the user, which has no answer")
+    return messages[:start] + messages[first:end]

@@ -1,0 +1,129 @@
+"""What a check of a data file found: problems with line numbers, a verdict, and both as text for a person."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from nanochat_core.show.markup import card, note, table
+from nanochat_core.system.words import plural
+
+SHOWN_IN_FULL = 20
+"""Problems that a summary spells out; the others are counted by kind."""
+
+MAX_LISTED = 10_000
+"""Problems of one kind that are kept; a file with a million faulty lines must not fill the memory with them."""
+
+
+class Fault(NamedTuple):
+    """A problem before the line is known. `level` is "error" or "warning"; `message` and `fix` are full sentences."""
+
+    level: str
+    kind: str
+    message: str
+    fix: str
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something wrong (error) or worth knowing (warning) on one line, counted from 1."""
+
+    line: int
+    level: str
+    message: str
+    fix: str
+    kind: str
+
+    def __str__(self) -> str:
+        mark = "" if self.level == "error" else " (warning)"
+        return f"Line {self.line}{mark}: {self.message} {self.fix}"
+
+
+@dataclass(frozen=True)
+class Report:
+    """Result of `check`. `conversations` counts the faultless ones."""
+
+    path: str = field(repr=False)
+    verdict: str
+    """accept, accept_with_warning or reject."""
+    conversations: int
+    problems: tuple[Problem, ...]
+    """In the order of the lines; beyond MAX_LISTED of a kind, one entry says how many more there are."""
+    counts: dict[str, int] = field(default_factory=dict)
+    """How many problems there are of each kind, the unlisted ones too."""
+    notes: tuple[str, ...] = ()
+    """Sentences about the check itself, such as that the lengths could not be checked."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """What `check --json` prints."""
+        listed = [
+            {"line": problem.line, "level": problem.level, "message": problem.message, "fix": problem.fix}
+            for problem in self.problems
+        ]
+        return {"verdict": self.verdict, "conversations": self.conversations, "problems": listed}
+
+    def _repr_html_(self) -> str:
+        kind = {"accept": "good", "accept_with_warning": "warn", "reject": "bad"}[self.verdict]
+        head, *rest = replace(self, path=Path(self.path).name).summary().splitlines()
+        first = sorted(self.problems, key=lambda problem: problem.level != "error")[:SHOWN_IN_FULL]
+        rows = [(str(problem.line), problem.level, problem.message, problem.fix) for problem in first]
+        more = [line for line in rest if line.startswith("  And ")]
+        return card(
+            "Check of the data",
+            note(head, kind),
+            *(note(text) for text in self.notes),
+            table(("Line", "Level", "What", "Remedy"), rows) if rows else "",
+            *(note(line.strip()) for line in more),
+        )
+
+    def summary(self) -> str:
+        """Text for a person: the verdict, the first problems in full (faults before warnings), the rest in numbers."""
+        words = {"accept": "accepted", "accept_with_warning": "accepted, with warnings", "reject": "rejected"}
+        lines = [f"{self.path}: {words[self.verdict]} ({plural(self.conversations, 'faultless conversation')})."]
+        if self.verdict == "reject":
+            lines[0] += " Nothing is trained on a file with a fault."
+        lines += [f"Note: {note}" for note in self.notes]
+        return "\n".join(lines + listing(self.problems, self.counts))
+
+
+class Problems:
+    """Collects problems while a file is read, and keeps no more of each kind than MAX_LISTED."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.has_errors = False
+        self._kept: list[Problem] = []
+        self._first_unlisted: dict[str, Problem] = {}
+
+    def add(self, line: int, fault: Fault) -> None:
+        self.has_errors |= fault.level == "error"
+        self.counts[fault.kind] += 1
+        problem = Problem(line, fault.level, fault.message, fault.fix, fault.kind)
+        if self.counts[fault.kind] <= MAX_LISTED:
+            self._kept.append(problem)
+        else:
+            self._first_unlisted.setdefault(fault.kind, problem)
+
+    def listed(self) -> tuple[Problem, ...]:
+        """The kept problems by line, and one entry for each kind of which there are more."""
+        more = []
+        for kind, first in self._first_unlisted.items():
+            message = f"From here on there are {self.counts[kind] - MAX_LISTED:,} more of this kind: {first.message}"
+            more.append(Problem(first.line, first.level, message, first.fix, kind))
+        return tuple(sorted(self._kept + more, key=lambda problem: problem.line))
+
+    def report(self, path: str, conversations: int, notes: Iterable[str] = ()) -> Report:
+        verdict = "reject" if self.has_errors else "accept_with_warning" if self.counts else "accept"
+        return Report(path, verdict, conversations, self.listed(), dict(self.counts), tuple(notes))
+
+
+def listing(problems: tuple[Problem, ...], counts: dict[str, int]) -> list[str]:
+    """One line of text for each of the first problems, faults before warnings, and one that counts the others."""
+    first = sorted(problems, key=lambda problem: problem.level != "error")[:SHOWN_IN_FULL]
+    rest = Counter(counts) - Counter(problem.kind for problem in first)
+    lines = [f"  {problem}" for problem in first]
+    if rest:
+        kinds = ", ".join(f"{count:,} x {kind.replace('_', ' ')}" for kind, count in rest.most_common())
+        lines.append(f"  And {rest.total():,} more: {kinds}.")
+    return lines

@@ -1,0 +1,278 @@
+"""What one conversation must be like: judges a JSON value and says everything that is wrong with it, in sentences."""
+
+from collections.abc import Iterator
+from functools import lru_cache
+from itertools import pairwise
+from typing import Any
+
+from nanochat_core.data.file_kinds import REPAIR
+from nanochat_core.data.formats import ROLE_NAMES, recognise
+from nanochat_core.data.report import Fault
+from nanochat_core.system.words import name_numbers, plural, quoted
+
+ROLES = ("system", "user", "assistant")
+PART_TYPES = ("text", "python", "python_output")
+MAX_DEPTH = 100
+_SHAPE = '{"messages": [{"role": "user", "content": "..."}, {"role": "assistant", "content": "..."}]}'
+_TURNS = "After an optional first system message, user and assistant take turns, the user first."
+UNUSED_KEYS = {"weight", "tool_calls", "function_call", "tools", "functions", "system", "prompt", "completion"}
+"""Keys that ask for something the training does not do; any other extra key is the person's own affair."""
+
+
+def nests_too_deeply(value: Any) -> bool:
+    """Whether lists and objects stand in each other more than MAX_DEPTH times; a conversation needs five levels.
+
+    What is deeper can overflow the stack of whatever walks through it. Hence no recursion here either.
+    """
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        inner = [list(item.values()) if isinstance(item, dict) else item for item in level]
+        level = [part for item in inner for part in item if isinstance(part, dict | list)]
+        if not level:
+            return False
+    return True
+
+
+def ordinary_contents(messages: Any) -> list[str] | None:
+    """The contents of messages of the common kind: texts only, nothing empty, right order, no other keys. Else None.
+
+    The quick way for nearly every line of nearly every file; whatever is not ordinary goes through `judge`.
+    """
+    if type(messages) is not list or not messages:
+        return None
+    try:
+        if [message["role"] for message in messages] != _order(len(messages)) or set(map(len, messages)) != {2}:
+            return None
+        contents = [message["content"] for message in messages]
+        return contents if all(map(str.strip, contents)) else None  # a TypeError when one is no text
+    except (TypeError, KeyError):
+        return None
+
+
+@lru_cache
+def _order(count: int) -> list[str] | None:
+    """The roles of `count` messages of which the first is the system's when they are odd in number."""
+    return [*ROLES[: count % 2], *ROLES[1:] * (count // 2)] if count > 1 else None
+
+
+def judge(value: Any) -> tuple[list[dict[str, Any]] | None, list[Fault]]:
+    """(normalized messages or None when there is an error, everything wrong or worth a warning) of one JSON value."""
+    messages = value if isinstance(value, list) else value.get("messages") if isinstance(value, dict) else None
+    if not isinstance(messages, list) or not messages:
+        return None, [_no_messages(value)]
+    faults = [*_role_faults(messages), *_order_faults(messages), *_content_faults(messages)]
+    faults += _unused_key_warnings(value, messages)
+    if any(fault.level == "error" for fault in faults):
+        return None, faults
+    return [_normalized(message) for message in messages], faults
+
+
+def texts(messages: list[dict[str, Any]]) -> Iterator[str]:
+    """Every text of normalized messages, those of the parts too."""
+    for message in messages:
+        if isinstance(message["content"], str):
+            yield message["content"]
+        else:
+            yield from (part["text"] for part in message["content"])
+
+
+def surrogate_faults(messages: list[dict[str, Any]]) -> list[Fault]:
+    """An error when a text holds half of a surrogate pair (\\ud800 to \\udfff), which is no character."""
+    numbers = [n for n, message in enumerate(messages, 1) if not all(map(_is_encodable, texts([message])))]
+    if not numbers:
+        return []
+    what = f"{name_numbers('Message', numbers)}: the text holds half of a character (a code from \\ud800 to \\udfff)."
+    fix = f"Write the whole character, or remove the half; {REPAIR}"
+    return [Fault("error", "broken_character", what, fix)]
+
+
+def _is_encodable(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _normalized(message: dict[str, Any]) -> dict[str, Any]:
+    content = message["content"]
+    if isinstance(content, list):
+        content = [{"type": part["type"], "text": part["text"]} for part in content]
+    return {"role": message["role"], "content": content}
+
+
+def _no_messages(value: Any) -> Fault:
+    """Why there is no list of messages in this value."""
+    if isinstance(value, list):
+        return Fault("error", "no_messages", "The list of messages is empty.", f"Write {_SHAPE}, or remove the line.")
+    if not isinstance(value, dict):
+        message = f"This line is {_kind(value)}, not a conversation."
+        return Fault("error", "not_an_object", message, f"Write {_SHAPE}.")
+    if name := recognise(value):
+        message = f'This line has no "messages"; it looks like the {name} format (keys {_keys(value)}).'
+        return Fault("error", "other_format", message, f"Import it: {REPAIR}")
+    if "messages" in value:
+        messages = value["messages"]
+        what = "is empty" if messages == [] else f"is {_kind(messages)}, not a list"
+        return Fault("error", "no_messages", f'"messages" {what}.', f"Write {_SHAPE}.")
+    if "role" in value or "from" in value:
+        message = "This line is a single message, not a conversation."
+        return Fault("error", "no_messages", message, f"Put all messages of a conversation on one line: {_SHAPE}.")
+    what = f"its keys are {_keys(value)}" if value else "it is empty"
+    return Fault("error", "no_messages", f'This line has no "messages"; {what}.', f"Write {_SHAPE}.")
+
+
+def _role_faults(messages: list[Any]) -> Iterator[Fault]:
+    shapeless: list[int] = []
+    imported: list[int] = []
+    missing: list[int] = []
+    by_role: dict[str, list[int]] = {}
+    for number, message in enumerate(messages, 1):
+        if not isinstance(message, dict):
+            shapeless.append(number)
+        elif "role" not in message and "from" in message:
+            imported.append(number)
+        elif not isinstance(role := message.get("role"), str):
+            missing.append(number)
+        elif role not in ROLES:
+            by_role.setdefault(role, []).append(number)
+    if shapeless:
+        message = f"{name_numbers('Message', shapeless)}: not an object with a role and a content."
+        yield Fault("error", "not_a_message", message, 'Write {"role": "user", "content": "..."}.')
+    if imported:
+        message = f'{name_numbers("Message", imported)}: "from" stands for "role", as in the ShareGPT format.'
+        yield Fault("error", "other_format", message, f"Import it: {REPAIR}")
+    if missing:
+        message = f'{name_numbers("Message", missing)}: there is no "role", or it is not text.'
+        yield Fault("error", "no_role", message, 'Add "role": "user" or "role": "assistant".')
+    for role, numbers in list(by_role.items())[:5]:
+        yield _unknown_role(role, numbers)
+
+
+def _unknown_role(role: str, numbers: list[int]) -> Fault:
+    message = f"{name_numbers('Message', numbers)}: {quoted(role)} is no role of nanochat"
+    meant = ROLE_NAMES.get(role.strip().lower())
+    if role.strip().lower() in ("human", "gpt"):
+        message += ", but one of the ShareGPT format"
+        return Fault("error", "unknown_role", f"{message}.", f'Write "{meant}", or import the whole file: {REPAIR}')
+    if meant:
+        return Fault("error", "unknown_role", f"{message}.", f'Write "{meant}"; {REPAIR}')
+    return Fault("error", "unknown_role", f"{message}.", 'Use "user" or "assistant", and "system" for a first message.')
+
+
+def _order_faults(messages: list[Any]) -> Iterator[Fault]:
+    """Only when every role can be guessed: else the order means nothing."""
+    roles = [_meant_role(message) for message in messages]
+    if None in roles:
+        return
+    late = [number for number, role in enumerate(roles, 1) if role == "system" and number > 1]
+    if late:
+        message = f"{name_numbers('Message', late)}: a system message may only be the first message."
+        yield Fault("error", "wrong_order", message, "Move it to the beginning, or remove it.")
+    start = 1 if roles[0] == "system" else 0
+    turns = roles[start:]
+    if not turns:
+        message = "There is only a system message, so there is nothing to learn."
+        yield Fault("error", "wrong_order", message, "Add a message of the user and an answer of the assistant.")
+        return
+    if turns[0] == "assistant":
+        message = f"Message {start + 1} is from the assistant, but the user must speak first."
+        yield Fault("error", "wrong_order", message, f"Put the user's message before it. {_TURNS}")
+    repeats = [n for n, (one, two) in enumerate(pairwise(turns), start + 1) if one == two and one != "system"]
+    if repeats:
+        message = f"Messages {repeats[0]} and {repeats[0] + 1} are both from the {turns[repeats[0] - start - 1]}"
+        message += f", and so in {plural(len(repeats) - 1, 'more place')}." if repeats[1:] else "."
+        yield Fault("error", "wrong_order", message, f"Join them or add what is missing between. {_TURNS}")
+    if turns[-1] == "user":
+        message = f"The last message ({len(messages)}) is from the user: there is no answer to learn."
+        yield Fault("error", "ends_with_user", message, "Add the assistant's answer, or remove the last message.")
+
+
+def _content_faults(messages: list[Any]) -> Iterator[Fault]:
+    """Content that is not text, malformed parts, and warnings about empty texts."""
+    by_fault: dict[tuple[str, str, str], list[int]] = {}
+    for number, message in enumerate(messages, 1):
+        if isinstance(message, dict):
+            for key in _content_of_message(message):
+                by_fault.setdefault(key, []).append(number)
+    for (kind, what, fix), numbers in list(by_fault.items())[:10]:
+        level = "warning" if kind in ("empty_text", "lonely_tool_part") else "error"
+        yield Fault(level, kind, f"{name_numbers('Message', numbers)}: {what}.", fix)
+
+
+def _content_of_message(message: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """(kind, what, fix) for each fault of one content."""
+    role, fix = _meant_role(message), 'Write text in quotes: "content": "...".'
+    if "content" not in message and "from" in message and "value" in message:
+        return  # ShareGPT's names, which the fault about the role explains
+    if "content" not in message:
+        yield "content_not_text", 'there is no "content"', fix
+    elif isinstance(message["content"], list) and role == "assistant":
+        yield from _part_faults(message["content"])
+    elif isinstance(message["content"], list):
+        what = "the content is a list; only the assistant's may be in parts"
+        yield "content_not_text", what, 'Write text in quotes: "content": "...".'
+    elif not isinstance(message["content"], str):
+        yield "content_not_text", f"the content is {_kind(message['content'])}, not text", fix
+    elif not message["content"].strip():
+        yield "empty_text", f"the {role or 'text'} says nothing", "Write the text, if it was forgotten."
+
+
+def _part_faults(parts: list[Any]) -> Iterator[tuple[str, str, str]]:
+    fix = f'Write each part as {{"type": "...", "text": "..."}}, its type one of {", ".join(PART_TYPES)}.'
+    if not parts:
+        yield "malformed_part", "the content is an empty list", fix
+    malformed = False
+    for number, part in enumerate(parts, 1):
+        if what := _what_is_wrong(part):
+            malformed = True
+            yield "malformed_part", f"part {number} {what}", fix
+    if malformed or not parts:
+        return
+    if not any(part["text"].strip() for part in parts):
+        yield "empty_text", "the assistant says nothing", "Write the text, if it was forgotten."
+    kinds = ["", *(part["type"] for part in parts), ""]
+    if any(one == "python" and two != "python_output" for one, two in pairwise(kinds)):
+        yield "lonely_tool_part", "a python part has no python_output after it", "Add what the calculator answers."
+    if any(two == "python_output" and one != "python" for one, two in pairwise(kinds)):
+        yield "lonely_tool_part", "a python_output part has no python part before it", "Add the calculation."
+
+
+def _what_is_wrong(part: Any) -> str | None:
+    if not isinstance(part, dict):
+        return f"is {_kind(part)}, not an object"
+    kind = part.get("type")
+    if not isinstance(kind, str):
+        return 'has no "type", or it is not text'
+    if kind not in PART_TYPES:
+        return f"has the type {quoted(kind)}"
+    return None if isinstance(part.get("text"), str) else 'has no "text", or it is not text'
+
+
+def _unused_key_warnings(value: Any, messages: list[Any]) -> Iterator[Fault]:
+    used = {key for message in messages if isinstance(message, dict) for key in message if key in UNUSED_KEYS}
+    if isinstance(value, dict):
+        used |= UNUSED_KEYS.intersection(value)
+    if used:
+        message = f"The training does not use {', '.join(sorted(used))}."
+        fix = 'Say what matters in the messages; instructions belong in a first message of the role "system".'
+        yield Fault("warning", "unused_key", message, fix)
+
+
+def _meant_role(message: Any) -> str | None:
+    role = message.get("role", message.get("from")) if isinstance(message, dict) else None
+    return ROLE_NAMES.get(role.strip().lower()) if isinstance(role, str) else None
+
+
+def _keys(value: dict[str, Any]) -> str:
+    names = [quoted(key, 20) for key in list(value)[:6]]
+    return ", ".join(names) + (" and more" if len(value) > 6 else "")
+
+
+def _kind(value: Any) -> str:
+    """A JSON value's kind in a person's words."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true or false"
+    return {int: "a number", float: "a number", str: "a text", list: "a list", dict: "an object"}[type(value)]

@@ -1,0 +1,140 @@
+"""A data file's conversations as token ids in one file: written once, then read a conversation at a time.
+
+Layout: a header of 512 bytes (eight of magic, then JSON), the ids of all conversations one after the other, and FACTS
+of each. The header holds sizes and a CRC-32 of all that follows it, so that a damaged file is noticed.
+"""
+
+import contextlib
+import io
+import json
+import threading
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+import numpy as np
+
+from nanochat_core.data.chunk import FACTS, Block
+
+_MAGIC = b"nctokens"
+_HEADER_BYTES = 512
+_CHUNK_BYTES = 1 << 20
+
+
+class _Header(NamedTuple):
+    dtype: str
+    """uint16 or int32."""
+    tokens: int
+    conversations: int
+    crc: int
+    source: str
+
+
+class TokenWriter:
+    """Writes a token file block by block."""
+
+    def __init__(self, file: BinaryIO, dtype: np.dtype):
+        self._file, self._dtype = file, dtype
+        self._facts: list[np.ndarray] = []
+        self._crc = 0
+        file.write(bytes(_HEADER_BYTES))
+
+    def add(self, block: Block) -> None:
+        """Append the block's conversations."""
+        self._write(block.ids.astype(self._dtype.newbyteorder("<"), copy=False))
+        self._facts.append(block.facts)
+
+    def finish(self, source: str) -> None:
+        """Write the rest and the header. source: SHA-256 of the data file."""
+        for facts in self._facts:
+            self._write(facts)
+        tokens = sum(int(facts["tokens"].sum(dtype=np.int64)) for facts in self._facts)
+        header = _Header(self._dtype.name, tokens, sum(map(len, self._facts)), self._crc, source)
+        self._file.seek(0)
+        self._file.write((_MAGIC + json.dumps(header).encode()).ljust(_HEADER_BYTES))
+
+    def _write(self, values: np.ndarray) -> None:
+        data = values.tobytes()
+        self._crc = zlib.crc32(data, self._crc)
+        self._file.write(data)
+
+
+class TokenFile:
+    """The conversations of a token file. Ids are read when they are asked for; FACTS are in memory.
+
+    Read and not mapped: what was read once does not count as this process's memory, and a file that a failing disk cuts
+    short is an error that can be said, where a mapping would end the process.
+    """
+
+    def __init__(self, file: BinaryIO):
+        """ValueError when `file` is not a whole, undamaged token file."""
+        self._file, self._lock = file, threading.Lock()
+        header = _header(file.read(_HEADER_BYTES))
+        self.source = header.source
+        """SHA-256 of the data file."""
+        self._dtype = np.dtype(header.dtype).newbyteorder("<")
+        facts = self._checked(header.tokens * self._dtype.itemsize, header.conversations * FACTS.itemsize, header.crc)
+        self.facts = np.frombuffer(facts, FACTS)
+        """FACTS of each conversation, (N,)."""
+        ends = np.cumsum(self.facts["tokens"], dtype=np.int64)
+        self._starts = np.concatenate([np.zeros(1, np.int64), ends])
+
+    @classmethod
+    def open(cls, path: Path) -> "TokenFile":
+        """The token file at `path`. OSError, or ValueError when it is damaged or something else."""
+        with contextlib.ExitStack() as stack:
+            found = cls(stack.enter_context(io.FileIO(path)))
+            stack.pop_all()  # it stays open as long as it is used
+        return found
+
+    def __len__(self) -> int:
+        return len(self.facts)
+
+    def close(self) -> None:
+        """Let go of the file; no ids can be read any more."""
+        self._file.close()
+
+    def ids(self, number: int) -> np.ndarray:
+        """int32 ids of conversation `number`. ValueError when the file cannot be read any more."""
+        start, end = self._starts[number : number + 2].tolist()
+        size = (end - start) * self._dtype.itemsize
+        with self._lock:
+            self._file.seek(_HEADER_BYTES + start * self._dtype.itemsize)
+            data = self._file.read(size)
+        if len(data) != size:
+            raise ValueError("The cache of the tokenized data was damaged while it was in use. Start again.")
+        return np.frombuffer(data, self._dtype).astype(np.int32)
+
+    def _checked(self, ids_bytes: int, facts_bytes: int, expected: int) -> bytes:
+        """The bytes of FACTS, after everything has been read once."""
+        crc, facts = 0, io.BytesIO()
+        for chunk in self._chunks(ids_bytes):
+            crc = zlib.crc32(chunk, crc)
+        for chunk in self._chunks(facts_bytes):
+            crc = zlib.crc32(chunk, crc)
+            facts.write(chunk)
+        if crc != expected or self._file.read(1):
+            raise ValueError("it is damaged")
+        return facts.getvalue()
+
+    def _chunks(self, size: int) -> Iterator[bytes]:
+        while size:
+            chunk = self._file.read(min(size, _CHUNK_BYTES))
+            if not chunk:
+                raise ValueError("it has been cut short")
+            size -= len(chunk)
+            yield chunk
+
+
+def _header(data: bytes) -> _Header:
+    if not data.startswith(_MAGIC):
+        raise ValueError("it is no file of tokens")
+    try:
+        header = _Header(*json.loads(data.removeprefix(_MAGIC)))
+        is_one = header.dtype in ("uint16", "int32") and min(header.tokens, header.conversations) >= 0
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError("its beginning is damaged") from error
+    if not is_one:
+        raise ValueError("its beginning is damaged")
+    return header

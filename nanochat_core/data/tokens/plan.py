@@ -1,0 +1,162 @@
+"""From conversations to packed batches: what each optimizer step trains on, the same for any number of processes.
+
+A step takes `target_examples_per_step` conversations in an order that the seed fixes; each epoch shuffles
+anew and sees every conversation once. A step's conversations are dealt out to the ranks, and on each rank to
+micro-batches of at most `device_batch_size`, laid end to end without padding. The order, the number of
+supervised tokens of a step and so the loss's weighting are known to every rank without communication.
+"""
+
+import random
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nanochat_core.data.tokens.file import TokenFile
+from nanochat_core.tokenizer.rendering import Example, Rendering
+from nanochat_core.tokenizer.tokenizer import Tokenizer
+
+
+class Examples(Sequence[Example]):
+    """The conversations of a token file that have something to learn; each is made when it is asked for."""
+
+    def __init__(self, tokens: TokenFile, tokenizer: Tokenizer, rows: np.ndarray | None = None):
+        """rows: which conversations of the file, without it all that have something to learn."""
+        self._tokens, self._tokenizer, self._mask = tokens, tokenizer, Rendering(tokenizer).mask
+        self._rows = np.flatnonzero(tokens.facts["supervised"]) if rows is None else rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, number):
+        if isinstance(number, slice):
+            return Examples(self._tokens, self._tokenizer, self._rows[number])
+        row = int(self._rows[number])
+        ids = self._tokens.ids(row)
+        return Example(ids, self._mask(ids), row, bool(self._tokens.facts["cut"][row]))
+
+    @property
+    def inputs(self) -> np.ndarray:
+        """Example.inputs of each, int64 (N,)."""
+        return self._tokens.facts["tokens"][self._rows].astype(np.int64) - 1
+
+    @property
+    def supervised(self) -> np.ndarray:
+        """Example.supervised of each, int64 (N,)."""
+        return self._tokens.facts["supervised"][self._rows].astype(np.int64)
+
+
+def split(examples: Sequence[Example], val_split: float) -> tuple[Sequence[Example], Sequence[Example]]:
+    """(training, validation): the last `val_split` of the examples, at least one, are validation.
+
+    The tail, so that the split is stable and a person can see it in the file. Raises ValueError when there
+    are not two examples.
+    """
+    if len(examples) < 2:
+        raise ValueError(
+            f"There {'is 1 conversation' if len(examples) == 1 else 'are no conversations'} to learn from, and "
+            "training needs at least 2: one to train on and one to validate with. Add conversations to the file."
+        )
+    count = min(max(1, round(len(examples) * val_split)), len(examples) - 1)
+    return examples[:-count], examples[-count:]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which training examples each step takes, for all ranks alike."""
+
+    examples: Sequence[Example]
+    replay: Sequence[Example]
+    """General conversations to mix in."""
+    replay_ratio: float
+    """Replayed examples for each of one's own, in every epoch."""
+    examples_per_step: int
+    seed: int
+
+    @property
+    def replayed_per_epoch(self) -> int:
+        return round(len(self.examples) * self.replay_ratio) if self.replay else 0
+
+    @property
+    def examples_per_epoch(self) -> int:
+        return len(self.examples) + self.replayed_per_epoch
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """The last step of an epoch takes what is left, so no conversation waits for the next epoch."""
+        return -(-self.examples_per_epoch // self.examples_per_step)
+
+    def steps_from(self, step: int) -> Iterator[list[Example]]:
+        """The examples of the `step`-th optimizer step (from 0), of the next, and so on without end."""
+        epoch, within = divmod(step, self.steps_per_epoch)
+        while True:
+            order = self.epoch(epoch)
+            for start in range(within * self.examples_per_step, len(order), self.examples_per_step):
+                yield order[start : start + self.examples_per_step]
+            epoch, within = epoch + 1, 0
+
+    def epoch(self, epoch: int) -> "Epoch":
+        """All examples of an epoch in their order, from the seed and the epoch's number alone."""
+        replayed = np.fromiter(self._replay_indices(epoch), np.int64)
+        order = array("q", range(len(self.examples) + len(replayed)))
+        # Python's shuffle is documented to stay the same for a seed; torch's and NumPy's may change.
+        random.Random(f"{self.seed}:{epoch}").shuffle(order)
+        return Epoch(self.examples, self.replay, replayed, np.array(order))
+
+    def _replay_indices(self, epoch: int) -> Iterator[int]:
+        """Walk through a fixed shuffle of the replay set, going on in the next epoch where this one ends."""
+        order = list(range(len(self.replay)))
+        random.Random(f"{self.seed}:replay").shuffle(order)
+        start = epoch * self.replayed_per_epoch
+        return (order[i % len(order)] for i in range(start, start + self.replayed_per_epoch))
+
+
+@dataclass(frozen=True, eq=False)
+class Epoch(Sequence[Example]):
+    """The examples of an epoch in their order; each is made when it is asked for."""
+
+    own: Sequence[Example]
+    replay: Sequence[Example]
+    replayed: np.ndarray
+    """Which of the replay set follow after `own`."""
+    order: np.ndarray
+    """A permutation of both."""
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __getitem__(self, number):
+        if isinstance(number, slice):
+            return [self[one] for one in range(len(self))[number]]
+        which = int(self.order[number])
+        return self.own[which] if which < len(self.own) else self.replay[self.replayed[which - len(self.own)]]
+
+    def inputs(self) -> np.ndarray:
+        """Example.inputs of each, in order."""
+        return self._numbers("inputs")
+
+    def supervised(self) -> np.ndarray:
+        """Example.supervised of each, in order."""
+        return self._numbers("supervised")
+
+    def _numbers(self, name: str) -> np.ndarray:
+        own, replay = (_numbers(examples, name) for examples in (self.own, self.replay))
+        return np.concatenate([own, replay[self.replayed]])[self.order]
+
+
+def _numbers(examples: Sequence[Example], name: str) -> np.ndarray:
+    if isinstance(examples, Examples):
+        return getattr(examples, name)
+    return np.array([getattr(example, name) for example in examples], np.int64)
+
+
+def share_of_rank(examples: Sequence[Example], rank: int, ranks: int, size: int) -> list[list[Example]]:
+    """The micro-batches, of at most `size` examples, that `rank` of `ranks` computes of a step. May be empty.
+
+    Dealing out by length gives every rank about the same work and each micro-batch conversations of like
+    length; the result does not depend on it, because the loss is weighted by supervised tokens over the step.
+    """
+    by_length = sorted(examples, key=lambda example: (-example.inputs, example.index))
+    mine = by_length[rank::ranks]
+    return [mine[start : start + size] for start in range(0, len(mine), size)]

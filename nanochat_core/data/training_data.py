@@ -1,0 +1,134 @@
+"""What a run trains on and validates with: the file checked, tokenized, split, and said in sentences."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+
+from nanochat_core.config import FinetuneConfig
+from nanochat_core.data.chunk import LineMarks
+from nanochat_core.data.line import judge_line
+from nanochat_core.data.reader import MAX_PIECE_BYTES, open_data
+from nanochat_core.data.survey import Progress
+from nanochat_core.data.tokens.cache import tokenized
+from nanochat_core.data.tokens.plan import Examples, split
+from nanochat_core.tokenizer.tokenizer import Tokenizer
+
+_NOTE_SECONDS, _SAY_SECONDS = 1.0, 10.0
+
+
+class Conversations(Sequence[dict]):
+    """The conversations of a file of lines, each read when it is asked for."""
+
+    def __init__(self, path: str | Path, lines: np.ndarray):
+        """lines: the byte at which the line of each conversation begins."""
+        self._path, self._lines = path, lines
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    @overload
+    def __getitem__(self, number: int) -> dict: ...
+    @overload
+    def __getitem__(self, number: slice) -> "Conversations": ...
+    def __getitem__(self, number):
+        """ValueError when the file has changed meanwhile, so far as that shows."""
+        if isinstance(number, slice):
+            return Conversations(self._path, self._lines[number])
+        with open_data(self._path) as file:
+            file.seek(int(self._lines[number]))
+            judged, _, _ = judge_line(LineMarks().strip(1, file.readline(MAX_PIECE_BYTES)))
+        if len(judged) != 1:
+            raise ValueError(f"{self._path} has changed while it was in use. Put the old content back, or start again.")
+        return {"messages": judged[0]}
+
+
+class Reading:
+    """Says now and then how much of a large file has been read."""
+
+    def __init__(self, say: Callable[[str], Any], note: Callable[..., Any] | None = None):
+        """note: gets the sentence as `doing`."""
+        self._say, self._note = say, note or (lambda doing: None)
+        self._last_said = self._last_noted = time.monotonic()
+
+    def __call__(self, done: int, size: int) -> None:
+        now = time.monotonic()
+        text = f"Checking and tokenizing the data: {done / size:.0%} of {size / 1e6:,.0f} MB."
+        if now - self._last_noted > _NOTE_SECONDS:
+            self._note(doing=text)
+            self._last_noted = now
+        if now - self._last_said > _SAY_SECONDS:
+            self._say(text)
+            self._last_said = now
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """The examples of a run."""
+
+    train: Examples
+    validation: Examples
+    replay: Examples | list
+    conversations: Sequence[dict]
+    """The file's conversations; an example's `index` points into them."""
+    notes: list[str]
+    """What a person should know of it, as sentences."""
+
+
+def load_training_data(
+    config: FinetuneConfig,
+    tokenizer: Tokenizer,
+    ranks: int = 1,
+    say: Callable[[str], Any] = lambda text: None,
+    reading: Progress | None = None,
+) -> TrainingData:
+    """Check, tokenize and split `config.data_path`, and the replay set; of a large file that was used before, find it.
+
+    Conversations whose trained part lies wholly beyond max_seq_len teach nothing; they are left out, and
+    counted in the notes. ValueError when the file has faults, or when fewer than two conversations, or fewer
+    training conversations than `ranks`, are left.
+    """
+    length = config.max_seq_len
+    tokens = tokenized(config.data_path, tokenizer, length, say, reading)
+    useful = Examples(tokens, tokenizer)
+    notes = _notes_on_length(tokens.facts, length)
+    if not len(useful):
+        raise ValueError(
+            f"None of the {len(tokens)} conversations in {config.data_path} has anything to learn within "
+            f"{length} tokens. Raise max_seq_len, or shorten the text before the first answer."
+        )
+    train, validation = split(useful, config.val_split)
+    if len(train) < ranks:
+        raise ValueError(
+            f"There are {len(train)} conversations to train on, fewer than the {ranks} processes. "
+            f"Use at most {len(train)} processes, or add conversations to {config.data_path}."
+        )
+    notes.insert(0, _note_on_split(len(tokens), train, validation))
+    replay: Examples | list = []
+    if config.replay_ratio > 0:
+        replay = Examples(tokenized(config.replay_path, tokenizer, length, say, reading), tokenizer)
+        notes.append(
+            f"Replay: {round(len(train) * config.replay_ratio)} of {len(replay)} general conversations are mixed "
+            "into every epoch, so that old skills stay."
+        )
+    return TrainingData(train, validation, replay, Conversations(config.data_path, tokens.facts["line"]), notes)
+
+
+def _note_on_split(count: int, train: Examples, validation: Examples) -> str:
+    return (
+        f"{count} conversations: {len(train)} to train on, and the last {len(validation)} of the file to validate "
+        f"with. An epoch has {train.inputs.sum():,} tokens, {train.supervised.sum():,} of them trained on."
+    )
+
+
+def _notes_on_length(facts: np.ndarray, max_seq_len: int) -> list[str]:
+    cut, useless = int(facts["cut"].sum()), int((facts["supervised"] == 0).sum())
+    notes = []
+    if cut:
+        notes.append(f"{cut} conversations are longer than {max_seq_len} tokens (max_seq_len); their ends are cut off.")
+    if useless:
+        notes.append(f"{useless} conversations have nothing to learn within {max_seq_len} tokens and are left out.")
+    return notes

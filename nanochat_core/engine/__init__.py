@@ -1,0 +1,1 @@
+"""Replies: which token is next, and what a conversation becomes."""

@@ -1,0 +1,238 @@
+"""Letting a model talk: streamed replies with a cache of the turns before, and many prompts at once."""
+
+import random
+import time
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from nanochat_core.engine.fitting import Prompt, fit_prompt
+from nanochat_core.engine.reply import Done, Event, Notice, Reply, Text
+from nanochat_core.engine.sampling import Sampling
+from nanochat_core.model.gpt import GPT
+from nanochat_core.model.kv_cache import KVCache
+from nanochat_core.tokenizer.tokenizer import Tokenizer
+
+MAX_CACHE_BYTES = 1 << 30
+MAX_ROWS = 128
+RESERVED_PART = 8  # at least an eighth of the context (or max_tokens) is kept free for the reply
+CACHE_STEP = 256  # tokens; a cache grows by so much that a chat rarely copies it
+
+
+class Engine:
+    """Generates with one model. Keeps the last reply's cache: make a new Engine after the weights have changed."""
+
+    def __init__(self, model: GPT, tokenizer: Tokenizer):
+        """ValueError when model and tokenizer do not belong together."""
+        if model.config.vocab_size != tokenizer.vocab_size:
+            raise ValueError(
+                f"The model has {model.config.vocab_size:,} tokens and the tokenizer {tokenizer.vocab_size:,}: they do "
+                "not belong together. Put the tokenizer.pkl that came with the model beside it."
+            )
+        self.model = model
+        self.tokenizer = tokenizer
+        self.context = model.config.sequence_len
+        self._stops = {tokenizer.bos, tokenizer.special("<|assistant_end|>")}
+        self._kept: KVCache | None = None
+
+    def stream(
+        self,
+        messages: list[dict] | dict,
+        max_tokens: int = 256,
+        temperature: float = 0.7,
+        top_k: int | None = 50,
+        seed: int = 1,
+    ) -> Iterator[str]:
+        """The visible text of the reply to `messages`, piece by piece: no tool calls, never half a character."""
+        events = self.events(messages, max_tokens, temperature, top_k, seed)
+        return (event.text for event in events if isinstance(event, Text))
+
+    def reply(
+        self,
+        messages: list[dict] | dict,
+        max_tokens: int = 256,
+        temperature: float = 0.7,
+        top_k: int | None = 50,
+        seed: int = 1,
+    ) -> str:
+        """The visible text of the reply as a whole."""
+        return "".join(self.stream(messages, max_tokens, temperature, top_k, seed))
+
+    def events(
+        self,
+        messages: list[dict] | dict,
+        max_tokens: int = 256,
+        temperature: float = 0.7,
+        top_k: int | None = 50,
+        seed: int = 1,
+    ) -> Iterator[Event]:
+        """All that happens: a Notice when the conversation had to be cut, Text, ToolCall, and Done at the end.
+
+        The same arguments give the same reply. ValueError, at once, for malformed messages and settings out of
+        range; a conversation that is longer than the context is no error (see `fit_prompt`).
+        """
+        sampling = Sampling(temperature, top_k, seed)
+        _check_max_tokens(max_tokens)
+        reserved = min(max_tokens, self.context // RESERVED_PART)
+        prompt = fit_prompt(self.tokenizer, messages, self.context - reserved)
+        return self._events(prompt, max_tokens, sampling)
+
+    def generate_batch(
+        self,
+        prompts: list[list[int]],
+        max_tokens: int,
+        temperature: float = 0.0,
+        top_k: int | None = None,
+        seed: int = 0,
+    ) -> list[list[int]]:
+        """The reply's token ids to each prompt (ids as of `render_prompt`), tool calls included, stop tokens not.
+
+        Each row is what its prompt gives alone, random choices included (every row starts from `seed`). ValueError
+        for a prompt that is empty or leaves no room in the context.
+        """
+        sampling = Sampling(temperature, top_k, seed)
+        _check_max_tokens(max_tokens)
+        for number, prompt in enumerate(prompts, start=1):
+            if not 0 < len(prompt) < self.context:
+                raise ValueError(
+                    f"Prompt {number} has {len(prompt):,} tokens; it must have 1 to {self.context - 1:,}, so that the "
+                    "model's context has room for a reply. Shorten it."
+                )
+        replies: list[list[int]] = [[] for _ in prompts]
+        for chunk in self._chunks(prompts, max_tokens):
+            rows = [self._row(prompts[index], max_tokens, sampling) for index in chunk]
+            self._run_rows(rows, sampling)
+            for index, row in zip(chunk, rows):
+                replies[index] = row.reply.tokens
+        return replies
+
+    def _events(self, prompt: Prompt, max_tokens: int, sampling: Sampling) -> Iterator[Event]:
+        started = time.perf_counter()
+        if prompt.cut_tokens:
+            yield Notice(_cut_sentence(prompt, self.context))
+        reply = Reply(self.tokenizer)
+        limit = min(max_tokens, self.context - len(prompt.ids))
+        stopped = yield from self._write(prompt.ids, reply, limit, sampling)
+        yield from reply.finish()
+        reason = "stop" if stopped else "length" if limit == max_tokens else "context"
+        yield Done(reason, len(reply.tokens), prompt.cut_tokens, time.perf_counter() - started)
+
+    def _write(self, prompt: list[int], reply: Reply, limit: int, sampling: Sampling) -> Generator[Event, None, bool]:
+        """Generate up to `limit` tokens into `reply`; returns whether the model ended the reply itself."""
+        cache = self._cache_for(prompt, len(prompt) + limit)
+        source = sampling.source()
+        fed = prompt[cache.lengths[0] :]
+        try:
+            while len(reply.tokens) < limit:
+                logits = self.model(self._tensor([fed]), cache=cache)
+                [token] = sampling.choose(logits, [source])
+                if token in self._stops:
+                    return True
+                reply.pending.append(token)
+                fed = []
+                while reply.pending and len(reply.tokens) < limit:
+                    fed.append(reply.pending.popleft())
+                    yield from reply.add(fed[-1])
+            return False
+        finally:
+            self._kept = cache
+
+    def _cache_for(self, prompt: list[int], capacity: int) -> KVCache:
+        """A cache that holds as much of `prompt` (all but its last token at most) as the last reply left."""
+        capacity = -(-capacity // CACHE_STEP) * CACHE_STEP
+        cache, self._kept = self._kept, None  # taken, so that a second stream at the same time makes its own
+        if cache is None:
+            return self.model.new_cache(1, capacity)
+        known = cache.ids[0, : cache.lengths[0]].tolist()
+        cache.truncate(_common_length(known, prompt[:-1]))
+        if cache.capacity < capacity:
+            cache.grow(1, capacity)
+        return cache
+
+    def _row(self, prompt: list[int], max_tokens: int, sampling: Sampling) -> "_Row":
+        limit = min(max_tokens, self.context - len(prompt))
+        return _Row(prompt, limit, Reply(self.tokenizer), sampling.source())
+
+    def _chunks(self, prompts: list[list[int]], max_tokens: int) -> Iterator[list[int]]:
+        """Indices of prompts to run together: of like length, as many as fit into MAX_CACHE_BYTES."""
+        config = self.model.config
+        token_bytes = 2 * config.n_layer * config.n_kv_head * config.head_dim * self.model.compute_dtype.itemsize
+        order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]), reverse=True)
+        while order:
+            row_bytes = (len(prompts[order[0]]) + max_tokens) * token_bytes
+            size = max(1, min(MAX_ROWS, MAX_CACHE_BYTES // row_bytes))
+            yield order[:size]
+            order = order[size:]
+
+    def _run_rows(self, rows: list["_Row"], sampling: Sampling) -> None:
+        """Generate all rows to their ends; finished ones leave the batch a quarter at a time."""
+        longest = max(len(row.prompt) for row in rows)
+        cache = self.model.new_cache(len(rows), longest + max(row.limit for row in rows))
+        padded = [row.prompt + [0] * (longest - len(row.prompt)) for row in rows]
+        counts = [len(row.prompt) for row in rows]
+        while True:
+            logits = self.model(self._tensor(padded), lengths=counts, cache=cache)[:, -1]
+            self._advance(rows, logits, sampling)
+            live = [index for index, row in enumerate(rows) if not row.finished]
+            if not live:
+                return
+            if len(live) <= 0.75 * len(rows):
+                cache.select(live)
+                rows = [rows[index] for index in live]
+            padded = [[row.reply.tokens[-1] if row.reply.tokens else 0] for row in rows]
+            counts = [0 if row.finished else 1 for row in rows]  # a finished row stays where it is
+
+    def _advance(self, rows: list["_Row"], logits: Tensor, sampling: Sampling) -> None:
+        """Give each unfinished row its next token: one that the tool forces, or a choice from its logits."""
+        choosing = [index for index, row in enumerate(rows) if not row.finished and not row.reply.pending]
+        chosen = sampling.choose(logits[choosing], [rows[index].source for index in choosing]) if choosing else []
+        for index, token in zip(choosing, chosen):
+            if token in self._stops:
+                rows[index].finished = True
+            else:
+                rows[index].reply.pending.append(token)
+        for row in rows:
+            if not row.finished:
+                row.reply.add(row.reply.pending.popleft())
+                row.finished = len(row.reply.tokens) == row.limit
+
+    def _tensor(self, ids: list[list[int]]) -> Tensor:
+        return torch.tensor(ids, dtype=torch.long, device=self.model.device)
+
+
+@dataclass
+class _Row:
+    """One prompt of a batch and how far its reply is."""
+
+    prompt: list[int]
+    limit: int
+    reply: Reply
+    source: random.Random
+    finished: bool = False
+
+
+def _check_max_tokens(max_tokens: int) -> None:
+    if max_tokens < 1:
+        raise ValueError(f"max_tokens is {max_tokens}; it must be 1 or more.")
+
+
+def _common_length(one: list[int], other: list[int]) -> int:
+    for index, (left, right) in enumerate(zip(one, other)):
+        if left != right:
+            return index
+    return min(len(one), len(other))
+
+
+def _cut_sentence(prompt: Prompt, context: int) -> str:
+    parts = []
+    if prompt.dropped_messages:
+        parts.append(f"its {prompt.dropped_messages} oldest messages")
+    if prompt.question_cut:
+        parts.append("the beginning of the last one")
+    left_out = " and ".join(parts)
+    return (
+        f"The conversation does not fit into the model's context of {context:,} tokens. "
+        f"Left out: {left_out} ({prompt.cut_tokens:,} tokens)."
+    )

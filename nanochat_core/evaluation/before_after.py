@@ -1,0 +1,95 @@
+"""What a run has changed: the same questions asked before and after, new knowledge and old skills side by side."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from nanochat_core.config import FinetuneConfig
+from nanochat_core.engine.engine import Engine
+from nanochat_core.evaluation.answers import EvalResult, evaluate
+from nanochat_core.evaluation.questions import Question, load_questions
+from nanochat_core.model.gpt import GPT
+from nanochat_core.paths import starter_dir
+from nanochat_core.runs.run import Run
+from nanochat_core.system.files import write_json
+from nanochat_core.tokenizer.tokenizer import Tokenizer
+
+SAMPLES = 3
+REPLY_TOKENS = 64
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A model's answers at one moment."""
+
+    replies: list[tuple[str, str]]
+    """(question, reply) of the samples that are shown."""
+    new: EvalResult | None
+    """Score on the questions about one's own data; None when there is no questions_path."""
+    old: EvalResult | None
+    """Score on the starter's own skills; None when the base is another model."""
+
+
+class Summary:
+    """Takes a snapshot before and one after the training, keeps both in the run's evals/, and prints the difference."""
+
+    def __init__(self, run: Run, config: FinetuneConfig, samples: list[dict], say: Callable[[str], None]):
+        """samples: conversations whose first question is asked when there is no questions_path."""
+        self.run, self.say = run, say
+        self.new = load_questions(config.questions_path) if config.questions_path else []
+        is_starter = run.record().get("original_base") == "starter"
+        self.old = load_questions(starter_dir() / "eval.jsonl") if is_starter else []
+        self.samples = [question.messages for question in self.new[:SAMPLES]] or [
+            _first_question(conversation) for conversation in samples[:SAMPLES]
+        ]
+
+    def take(self, name: str, model: GPT, tokenizer: Tokenizer) -> Snapshot:
+        """Ask everything now; `name` is before or after."""
+        if self.new or self.old:
+            self.say(f"Asking {len(self.new) + len(self.old)} questions {name} the training ...")
+        model.eval()
+        engine = Engine(model, tokenizer)
+        replies = [
+            (messages[-1]["content"], engine.reply(messages, max_tokens=REPLY_TOKENS, temperature=0.0))
+            for messages in self.samples
+        ]
+        snapshot = Snapshot(replies, _score(model, tokenizer, self.new), _score(model, tokenizer, self.old))
+        write_json(self._path(name), asdict(snapshot))
+        return snapshot
+
+    def earlier(self, name: str) -> dict | None:
+        """A snapshot that was taken before, as plain values; None when there is none."""
+        path = self._path(name)
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+    def print(self) -> None:
+        """Say what has changed between the two snapshots."""
+        before, after = self.earlier("before"), self.earlier("after")
+        if before is None or after is None:
+            return
+        for (question, old_reply), (_, new_reply) in zip(before["replies"], after["replies"]):
+            self.say(f"\nQuestion: {question}\n  before: {_one_line(old_reply)}\n  after:  {_one_line(new_reply)}")
+        self.say("")
+        for kind, title in (("new", "New questions answered"), ("old", "Old skills kept")):
+            if after[kind]:
+                then, now = before[kind]["correct"], after[kind]["correct"]
+                kept = f" ({100 * now / then:.0f}% of before)" if kind == "old" and then else ""
+                self.say(f"{title}: {then} of {after[kind]['total']} before, {now} after{kept}.")
+
+    def _path(self, name: str) -> Path:
+        return self.run.evals_dir / f"{name}.json"
+
+
+def _score(model: GPT, tokenizer: Tokenizer, questions: list[Question]) -> EvalResult | None:
+    return evaluate(model, tokenizer, questions, max_tokens=REPLY_TOKENS) if questions else None
+
+
+def _first_question(conversation: dict) -> list[dict]:
+    messages = conversation["messages"]
+    count = next(i for i, message in enumerate(messages) if message["role"] == "user") + 1
+    return messages[:count]
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split()) or "(an empty reply)"

@@ -1,0 +1,38 @@
+"""The validation loss: nats a supervised token, and bits a byte, over the same conversations every time."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from nanochat_core.compute.ranks import Ranks
+from nanochat_core.data.tokens.plan import share_of_rank
+from nanochat_core.model.batch import pack
+from nanochat_core.model.gpt import GPT
+from nanochat_core.tokenizer.rendering import Example
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Result over the whole set of examples, the same on every rank."""
+
+    loss: float
+    """Mean nats over supervised tokens."""
+    bits_per_byte: float
+    """Sum of nats over tokens that have bytes, / (ln 2 * their bytes): comparable between tokenizers."""
+
+
+@torch.no_grad()
+def validate(
+    model: GPT, examples: Sequence[Example], token_bytes: torch.Tensor, ranks: Ranks, batch_size: int
+) -> Validation:
+    """The validation of `model`. `token_bytes` (vocab_size,) holds each token's bytes, 0 for special tokens."""
+    totals = torch.zeros(4, dtype=torch.float64)  # nats, tokens, nats of tokens with bytes, bytes
+    for micro_batch in share_of_rank(examples, ranks.rank, ranks.world, batch_size):
+        batch = pack(micro_batch).to(ranks.device)
+        nats, targets = (t.cpu() for t in model.token_nats(batch.ids, batch.targets, batch.lengths))
+        nats, sizes = nats.double(), token_bytes[targets]
+        totals += torch.stack([nats.sum(), torch.tensor(len(nats)), nats[sizes > 0].sum(), sizes.sum()]).double()
+    nats, tokens, nats_of_bytes, size = ranks.sum(totals.tolist())
+    return Validation(nats / tokens, nats_of_bytes / (math.log(2) * size) if size else math.nan)

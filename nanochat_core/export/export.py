@@ -1,0 +1,162 @@
+"""Taking a model elsewhere: one of its checkpoints as a folder that other programs load.
+
+The folder appears whole or not at all. It is written beside its place under a temporary name, flushed, and renamed.
+"""
+
+import contextlib
+import fcntl
+import glob
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nanochat_core.checkpoint.loading import build_model
+from nanochat_core.checkpoint.reading import model_config, read_meta, read_weights
+from nanochat_core.checkpoint.writing import verify_checksum
+from nanochat_core.export.nanochat import write_nanochat
+from nanochat_core.export.transformers import check_exportable, write_transformers
+from nanochat_core.model.gpt import GPT
+from nanochat_core.paths import ModelFiles, find_model
+from nanochat_core.system.files import sync_folder
+from nanochat_core.tokenizer.pickle_file import read_tokenizer_file
+from nanochat_core.tokenizer.tokenizer import FILE_NAME, Tokenizer
+
+FORMATS = ("transformers", "nanochat")
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+SPARE_BYTES = 64 << 20
+"""Room for the tokenizer and configurations, and so that the disk is not filled to its last byte."""
+
+
+def export(
+    name: str, out: str | Path, format: str = "transformers", dtype: str | None = None, step: int | None = None
+) -> Path:
+    """Write the model called `name` into the folder `out`, which must not exist or be empty; returns its path.
+
+    format: "transformers" (Hugging Face's, for transformers, vLLM and others) or "nanochat" (its own folders).
+    dtype: "float32" or "bfloat16"; None is full precision: fp32, but nanochat keeps its embedding tables in bf16.
+    step: that of the checkpoint; None takes the newest.
+    Weights are mapped from the file, and for transformers converted one tensor at a time. Raises ValueError with
+    the remedy when the model cannot be read or expressed in the format, or `out` cannot be written.
+    """
+    _check_choices(format, dtype, str(out))
+    out = Path(out).expanduser().resolve()
+    with _told_plainly(out):
+        _check_free(out)
+    files = find_model(name, step)
+    model, tokenizer, meta = _read(files)
+    if format == "transformers":
+        check_exportable(model.config)
+    chosen = DTYPES.get(dtype)
+    with _appearing(out) as folder:
+        _check_space(folder, model, chosen or torch.float32)
+        if format == "transformers":
+            encoding = read_tokenizer_file(files.tokenizer_dir / FILE_NAME)
+            write_transformers(folder, model, encoding, chosen or torch.float32)
+        else:
+            write_nanochat(folder, files, model, tokenizer, meta, chosen)
+    return out
+
+
+def _read(files: ModelFiles) -> tuple[GPT, Tokenizer, dict[str, Any]]:
+    """The checkpoint, checked whole. Its weights stay mapped, but those of a lower precision than the others."""
+    verify_checksum(files.weights)
+    weights, meta = read_weights(files.weights), read_meta(files.meta)
+    config = model_config(meta, weights)
+    tokenizer = Tokenizer.from_directory(files.tokenizer_dir)
+    if tokenizer.vocab_size != config.vocab_size:
+        raise ValueError(
+            f"The tokenizer in {files.tokenizer_dir} has {tokenizer.vocab_size:,} tokens but the model '{files.name}' "
+            f"has {config.vocab_size:,}. Put the model's own tokenizer.pkl into {files.folder}."
+        )
+    widest = max((tensor.dtype for tensor in weights.values()), key=lambda kind: kind.itemsize)
+    return build_model(config, weights, torch.device("cpu"), widest, widest, mapped=True), tokenizer, meta
+
+
+def _check_choices(format: str, dtype: str | None, out: str) -> None:
+    if format not in FORMATS:
+        raise ValueError(f"There is no export format '{format}'. Use {' or '.join(FORMATS)}.")
+    if dtype is not None and dtype not in DTYPES:
+        raise ValueError(f"The dtype '{dtype}' is not one to export. Use {' or '.join(DTYPES)}.")
+    if not out:
+        raise ValueError("Name a folder to export into: a new one, or an empty one.")
+
+
+def _check_free(out: Path) -> None:
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        what = "is not empty" if out.is_dir() else "is a file"
+        raise ValueError(f"{out} {what}, and nothing is ever overwritten. Name a new folder to export into.")
+
+
+def _check_space(folder: Path, model: GPT, dtype: torch.dtype) -> None:
+    needed = sum(parameter.numel() for parameter in model.parameters()) * dtype.itemsize + SPARE_BYTES
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise ValueError(
+            f"The export needs {needed / 1e9:,.2f} GB and the disk of {folder.parent} has {free / 1e9:,.2f} GB free. "
+            "Make room, choose another disk, or export with --dtype bfloat16."
+        )
+
+
+@contextlib.contextmanager
+def _told_plainly(out: Path) -> Iterator[None]:
+    """What the system says about `out` becomes a sentence."""
+    try:
+        yield
+    except OSError as error:
+        place = error.filename or out
+        raise ValueError(
+            f"{out} cannot be written ({place}: {error.strerror}). Choose another folder, or make room."
+        ) from error
+
+
+@contextlib.contextmanager
+def _appearing(out: Path) -> Iterator[Path]:
+    """A new folder that becomes `out` at the end, or vanishes when something fails; so does what a killed one left."""
+    with _told_plainly(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(out)
+        folder = out.with_name(f".{out.name}.{secrets.token_hex(4)}.tmp")
+        folder.mkdir()
+        try:
+            with _locked(folder):
+                yield folder
+                _flush(folder)
+                os.replace(folder, out)  # refused when `out` has been filled meanwhile
+                sync_folder(out.parent)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Marks `folder` as in use; the system ends that with the process, however it ends. OSError when it is in use."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _remove_leftovers(out: Path) -> None:
+    """Remove the temporary folders of exports to `out` that were killed."""
+    for folder in out.parent.glob(f".{glob.escape(out.name)}.*.tmp"):
+        with contextlib.suppress(OSError), _locked(folder):
+            shutil.rmtree(folder)
+
+
+def _flush(folder: Path) -> None:
+    """Have every file and folder inside on the disk before the name appears."""
+    for path in [*folder.rglob("*"), folder]:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,239 @@
+"""Fetch nanochat models from the Hugging Face Hub: once, verified, and never half seen."""
+
+import contextlib
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import HfApi, hf_hub_download
+from huggingface_hub.hf_api import RepoFile
+from huggingface_hub.utils import tqdm
+
+from nanochat_core.hub.errors import told_plainly
+from nanochat_core.hub.files import RemoteFile, Selection, choose, tag_of
+from nanochat_core.hub.record import DownloadRecord
+from nanochat_core.paths import SOURCE_FOLDERS, pretrained_dir, steps
+from nanochat_core.system.files import sha256_of, sync_folder
+from nanochat_core.system.folder_names import check_tag
+from nanochat_core.system.workspaces import workspace
+
+Report = Callable[[int, int], Any]
+"""Called with (bytes done, bytes in all), from any thread."""
+
+_SPARE_BYTES = 200_000_000  # a disk filled to the last byte stops more than the download
+_REPO = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+_STAGES = ("sft", "rl", "mid", "base")
+
+
+@dataclass(frozen=True)
+class RepositorySize:
+    """What a download would take, known before it begins."""
+
+    repo: str
+    stage: str
+    """base, mid, sft or rl."""
+    files: tuple[tuple[str, int], ...]
+    """(path in the repository, bytes) of each file that is needed; other files there are not fetched."""
+
+    @property
+    def total_bytes(self) -> int:
+        return sum(size for _, size in self.files)
+
+    def summary(self) -> str:
+        """A line for each file, and the sum."""
+        lines = [f"{path}  {size / 1e6:,.1f} MB" for path, size in self.files]
+        return "\n".join([*lines, f"In all {self.total_bytes / 1e6:,.1f} MB from {self.repo}."])
+
+
+def repository_size(repo: str = "karpathy/nanochat-d32", source: str | None = None) -> RepositorySize:
+    """Which files of `repo` a download takes, and their sizes. Asks the hub; fetches nothing.
+
+    Raises ValueError as `download` does.
+    """
+    check_repo(repo)
+    _check_source(source)
+    with told_plainly(repo, pretrained_dir()):
+        selection = choose(_listing(repo)[1], repo, source)
+    return RepositorySize(repo, selection.stage, tuple((file.path, file.size) for file in selection.files))
+
+
+def download(
+    repo: str = "karpathy/nanochat-d32",
+    tag: str | None = None,
+    source: str | None = None,
+    report: Report | None = None,
+) -> Path:
+    """Fetch the newest checkpoint of `repo` and its tokenizer into models/pretrained; returns the checkpoint's folder.
+
+    tag: the name to keep it under (default: from the repository's name, nanochat-d32 gives d32). source: its stage
+    (base, mid, sft, rl), where the repository does not tell. report replaces the terminal's list of sizes and bar.
+    What is here already, whole and verified, is not fetched again; when that is all, no request is made.
+    Raises ValueError with the remedy for everything that can go wrong on the way. Nothing is loaded or run.
+    """
+    check_repo(repo)
+    _check_source(source)
+    tag = check_tag(tag or tag_of(repo))
+    if present := _present(repo, tag, source):
+        return present
+    root = pretrained_dir()
+    busy = f"Another download into {root} is running. Wait until it has ended."
+    with told_plainly(repo, root), workspace(root / ".incoming", busy) as incoming:
+        commit, files = _listing(repo)
+        selection = choose(files, repo, source)
+        folder = root / SOURCE_FOLDERS[selection.stage] / tag
+        targets = _targets(root, folder, selection)
+        _refuse_another_model(folder, repo, targets)
+        missing = {file: target for file, target in targets.items() if not _is_here(file, target)}
+        _check_space(root, sum(file.size for file in missing))
+        with _reporting(repo, list(missing), report) as progress:
+            for file, target in missing.items():
+                _fetch(repo, commit, file, target, incoming, progress)
+        DownloadRecord(folder, repo, commit).write({target: file.sha256 for file, target in targets.items()})
+    return folder
+
+
+def check_repo(repo: str) -> None:
+    """ValueError when `repo` cannot be the name of a repository."""
+    if not _REPO.fullmatch(repo):
+        raise ValueError(f"'{repo}' is no repository of the hub. Write owner/name, such as karpathy/nanochat-d32.")
+
+
+def _listing(repo: str) -> tuple[str, list[RemoteFile]]:
+    """(commit, files of it): everything is taken from one commit, also when the repository changes meanwhile."""
+    commit = HfApi().repo_info(repo, revision="main").sha
+    return commit, files_at(repo, commit)
+
+
+def files_at(repo: str, commit: str, repo_type: str = "model") -> list[RemoteFile]:
+    """All files of a commit, as the hub states them."""
+    entries = HfApi().list_repo_tree(repo, revision=commit, recursive=True, repo_type=repo_type)
+    return [
+        RemoteFile(entry.path, entry.size, entry.lfs.sha256 if entry.lfs else None, entry.blob_id)
+        for entry in entries
+        if isinstance(entry, RepoFile)
+    ]
+
+
+def _check_source(source: str | None) -> None:
+    if source is not None and source not in SOURCE_FOLDERS:
+        raise ValueError(f"source is '{source}': use one of {', '.join(SOURCE_FOLDERS)}.")
+
+
+def _present(repo: str, tag: str, source: str | None) -> Path | None:
+    """The folder of an earlier complete download, by its record alone."""
+    folders = [pretrained_dir() / SOURCE_FOLDERS[stage] / tag for stage in ([source] if source else _STAGES)]
+    return next((folder for folder in folders if DownloadRecord.is_complete(folder, repo)), None)
+
+
+def _targets(root: Path, folder: Path, selection: Selection) -> dict[RemoteFile, Path]:
+    """Where each file belongs. In the order of fetching: the description last, as it makes the model whole.
+
+    The tokenizer goes to nanochat's shared folder, unless another model's is there: then beside its own model.
+    """
+    shared = root / "tokenizer"
+    pickle = selection.tokenizer[0]
+    is_free = not (shared / pickle.name).exists() or _is_here(pickle, shared / pickle.name)
+    tokenizer_dir = shared if is_free else folder / "tokenizer"
+    places = {file: tokenizer_dir / file.name for file in selection.tokenizer}
+    return places | {file: folder / file.name for file in selection.checkpoint}
+
+
+def _refuse_another_model(folder: Path, repo: str, targets: dict[RemoteFile, Path]) -> None:
+    """ValueError when `folder` holds a model from elsewhere, which must not be overwritten nor mixed with this one."""
+    owner = DownloadRecord.owner_of(folder)
+    if owner == repo:
+        return
+    ours = {target.name for file, target in targets.items() if _is_here(file, target)}
+    if owner is not None or any(f"model_{step:06d}.pt" not in ours for step in steps(folder)):
+        raise ValueError(
+            f"{folder} holds another model already{f' ({owner})' if owner else ''}. Give this one another name: "
+            f"--tag {folder.name}-2."
+        )
+
+
+def _is_here(file: RemoteFile, target: Path) -> bool:
+    """True when `target` is that file. Where the hub states no digest, it is fetched again to be sure."""
+    if not target.is_file() or target.stat().st_size != file.size:
+        return False
+    return (file.sha256 or file.git_sha1 or "") in _digests(file, target)
+
+
+def _digests(file: RemoteFile, path: Path) -> list[str]:
+    """What the hub may state of the content: SHA-256 of large files; git's name of small ones, or, as some mirrors
+    have it, their plain SHA-1."""
+    if file.sha256:
+        return [sha256_of(path)]
+    content = path.read_bytes()
+    forms = (b"blob %d\0" % len(content) + content, content)
+    return [hashlib.sha1(form, usedforsecurity=False).hexdigest() for form in forms]
+
+
+def _check_space(root: Path, needed: int) -> None:
+    free = shutil.disk_usage(root).free
+    if needed + _SPARE_BYTES > free:
+        raise ValueError(
+            f"The download needs {needed / 1e9:.2f} GB and the disk with {root} has {free / 1e9:.2f} GB free. "
+            "Free some space, or set NANOCHAT_STUDIO_HOME to a folder on a larger disk."
+        )
+
+
+def _fetch(
+    repo: str, commit: str, file: RemoteFile, target: Path, incoming: Path, progress: Callable[[int], None]
+) -> None:
+    """Fetch one file beside the models, verify it, and only then move it in place."""
+    arrived = Path(hf_hub_download(repo, file.path, revision=commit, local_dir=incoming, tqdm_class=_bar_for(progress)))
+    if not _is_here(file, arrived):
+        stated = file.sha256 or file.git_sha1
+        raise ValueError(
+            f"{file.path} of {repo} arrived damaged: it is not what the hub states ({stated}). "
+            "It was removed; repeat the download, and if it happens again, over another network."
+        )
+    with open(arrived, "rb+") as content:
+        os.fsync(content.fileno())
+    target.parent.mkdir(parents=True, exist_ok=True)
+    os.replace(arrived, target)
+    sync_folder(target.parent)
+
+
+@contextlib.contextmanager
+def _reporting(repo: str, missing: list[RemoteFile], report: Report | None) -> Iterator[Callable[[int], None]]:
+    """A function that takes more bytes: it feeds the callback, or else the terminal's bar, below a list of sizes."""
+    total = sum(file.size for file in missing)
+    done = 0
+    with contextlib.ExitStack() as stack:
+        if report is None:
+            print(RepositorySize(repo, "", tuple((file.path, file.size) for file in missing)).summary(), flush=True)
+            bar = stack.enter_context(tqdm(total=total, unit="B", unit_scale=True, desc="Downloading", disable=None))
+        else:
+            report(0, total)
+
+        def progress(more: int) -> None:
+            nonlocal done
+            done += more  # less than nothing when the connection broke and a file begins anew
+            if report is None:
+                bar.update(more)
+            else:
+                report(min(done, total), total)
+
+        yield progress
+
+
+def _bar_for(progress: Callable[[int], None]) -> type[tqdm]:
+    """What the client takes for a progress bar: shows nothing itself and passes the bytes on."""
+
+    class Bar(tqdm):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **{**options, "disable": True})
+
+        def update(self, n: float | None = 1) -> None:
+            progress(int(n or 0))
+
+        def update_transfer(self, n: float) -> None:
+            """Bytes on the wire, which the client may count beside those on the disk."""
+
+    return Bar

@@ -1,0 +1,1 @@
+"""The network, its KV cache, and one step of decoding."""

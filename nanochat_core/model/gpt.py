@@ -1,0 +1,221 @@
+"""nanochat's transformer, generations A to E, in pure torch: training over packed rows, and cached decoding.
+
+Written from the formulae (nanochat-format: generations of the architecture). Parameters keep the names of
+nanochat's checkpoints. The parameters' dtype and the computation's are separate and explicit: weights are
+cast where they are used to `model.compute_dtype`, and there is no autocast.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nanochat_core.model.attention import Layout
+from nanochat_core.model.batch import Batch
+from nanochat_core.model.blocks import Block, Context, Embedding, Linear, pick
+from nanochat_core.model.decode_step import DecodeStep, decode_step
+from nanochat_core.model.functions import NORM_EPSILON, lookup, norm
+from nanochat_core.model.generations import GENERATIONS
+from nanochat_core.model.kv_cache import KVCache
+from nanochat_core.model.loss import SOFTCAP, cross_entropy_gradient, cross_entropy_sum, token_nats
+from nanochat_core.model.rotary import RotaryTable
+from nanochat_core.model.shape import GPTConfig
+
+__all__ = ["GPT", "NORM_EPSILON", "GPTConfig"]
+
+
+class GPT(nn.Module):
+    """The whole model. `compute_dtype` is the precision of activations and matrix products."""
+
+    def __init__(self, config: GPTConfig, compute_dtype: torch.dtype = torch.float32):
+        super().__init__()
+        self.config = config
+        self.generation = GENERATIONS[config.generation]
+        self.compute_dtype = compute_dtype
+        self.transformer = nn.ModuleDict(
+            {
+                "wte": Embedding(config.vocab_rows, config.n_embd),
+                "h": nn.ModuleList(Block(config, layer) for layer in range(config.n_layer)),
+            }
+        )
+        self.lm_head = Linear(config.n_embd, config.vocab_rows)
+        if self.generation.has_lambdas:
+            self.resid_lambdas = nn.Parameter(torch.ones(config.n_layer))
+            self.x0_lambdas = nn.Parameter(torch.zeros(config.n_layer))
+        if self.generation.value_gate_width:
+            layers = [layer for layer in range(config.n_layer) if config.has_value_embedding(layer)]
+            width = config.n_kv_head * config.head_dim
+            self.value_embeds = nn.ModuleDict({str(layer): Embedding(config.vocab_rows, width) for layer in layers})
+        if self.generation.has_smear:
+            self.smear_gate = Linear(24, 1)
+            self.smear_lambda = nn.Parameter(torch.zeros(1))
+            self.backout_lambda = nn.Parameter(torch.zeros(1))
+        self.rotary = RotaryTable(self.generation, config.head_dim, config.sequence_len)
+        self.decoder: DecodeStep | None = None
+
+    @property
+    def device(self) -> torch.device:
+        return self.lm_head.weight.device
+
+    def forward(
+        self,
+        ids: Tensor,
+        targets: Tensor | None = None,
+        *,
+        lengths: list[int] | None = None,
+        cache: KVCache | None = None,
+    ) -> Tensor:
+        """Logits or loss of `ids`, a LongTensor (B, T).
+
+        Without targets: fp32 logits (B, T, vocab_size). With `targets` (B, T): the mean nats over those that
+        are not -1 (ValueError when all are). `lengths` says that the B * T tokens are conversations of these
+        lengths laid end to end: none sees another, and positions restart. With a `cache`: `ids` continue its
+        rows, `lengths` then gives each row's number of real tokens (the rest is padding at its end), and the
+        result is the logits at each row's last real token, (B, 1, vocab_size).
+        """
+        if cache is not None:
+            return self._continue(ids, cache, lengths or [ids.shape[1]] * len(ids))
+        if targets is None:
+            return self._logits(self.hidden(ids, Layout.of(ids.shape, lengths).to(ids.device)))
+        count = int((targets != -1).sum())
+        if count == 0:
+            raise ValueError("No token of this batch is trained on (every target is -1), so it has no mean loss.")
+        return self.loss_sum(ids, targets, lengths) / count
+
+    def loss_sum(self, ids: Tensor, targets: Tensor, lengths: list[int] | None = None) -> Tensor:
+        """Sum of nats over the targets that are not -1 (fp32, differentiable); 0 when there are none."""
+        hidden, wanted = self._supervised(ids, targets, lengths)
+        return cross_entropy_sum(hidden, self.lm_head.weight[: self.config.vocab_size], wanted)
+
+    def token_nats(self, ids: Tensor, targets: Tensor, lengths: list[int] | None = None) -> tuple[Tensor, Tensor]:
+        """(nats, target ids) of every supervised target in order, without gradient."""
+        with torch.no_grad():
+            hidden, wanted = self._supervised(ids, targets, lengths)
+            return token_nats(hidden, self.lm_head.weight[: self.config.vocab_size], wanted), wanted
+
+    def add_gradients(self, batch: Batch, scale: float) -> Tensor:
+        """scale * the batch's sum of nats (fp32), whose gradient is added to every parameter's `.grad`, all present.
+
+        Reads nothing back from the device. The numbers of `(scale * loss_sum).backward()` with less work: the head's
+        gradient goes straight to its place.
+        """
+        hidden = self.hidden(batch.ids, batch.layout, batch.wanted)[0]
+        rows, head = self.config.vocab_size, self.lm_head
+        loss, gradient = cross_entropy_gradient(
+            hidden.detach(), head.cast(hidden.dtype)[:rows], batch.labels, scale, head.weight.grad[:rows]
+        )
+        hidden.backward(gradient)
+        return loss
+
+    @contextlib.contextmanager
+    def casts_kept(self) -> Iterator[None]:
+        """In the block the matrices are cast to compute_dtype once, not at each use; no weight may change in it."""
+        matrices = [module for module in self.modules() if isinstance(module, Linear)]
+        for matrix in matrices:
+            matrix.kept = matrix.weight.detach().to(self.compute_dtype)
+        try:
+            yield
+        finally:
+            for matrix in matrices:
+                matrix.kept = None
+
+    def hidden(self, ids: Tensor, layout: Layout, wanted: Tensor | None = None) -> Tensor:
+        """The normed output of the last block, (B, T, C) in compute_dtype, before the head.
+
+        With `wanted`, the indices of K of the B * T tokens, (1, K, C): the last block computes only what they need.
+        """
+        cos, sin = self._rotary_at(layout.positions, layout.longest)
+        before = None
+        if self.generation.has_smear:  # the token before, except at the start of a conversation
+            embedded = self._embed(ids)
+            before = F.pad(embedded, (0, 0, 1, 0))[:, :-1] * (layout.positions != 0)[..., None].to(embedded.dtype)
+        return self._run(ids, before, Context(cos, sin, layout=layout), wanted)
+
+    def new_cache(self, batch: int, capacity: int) -> KVCache:
+        """An empty cache for `batch` rows of up to `capacity` tokens."""
+        config = self.config
+        shape = (config.n_layer, batch, config.n_kv_head, capacity, config.head_dim)
+        return KVCache(shape, self.compute_dtype, self.device)
+
+    @torch.no_grad()
+    def init_weights(self, seed: int = 0) -> "GPT":
+        """nanochat's initialisation: wide-aspect-scaled normal matrices, zero output projections, unit embeddings."""
+        generator = torch.Generator().manual_seed(seed)
+        for name, parameter in self.named_parameters():
+            if name.endswith("c_proj.weight") or name == "lm_head.weight" or name.endswith("gate.weight"):
+                parameter.zero_()
+            elif name.endswith(("wte.weight",)) or name.startswith("value_embeds."):
+                parameter.copy_(torch.randn(parameter.shape, generator=generator))
+            elif parameter.ndim == 2:
+                fan_out, fan_in = parameter.shape
+                std = fan_in**-0.5 * min(1.0, (fan_out / fan_in) ** 0.5)
+                parameter.copy_(torch.randn(parameter.shape, generator=generator) * std)
+        return self
+
+    def _apply(self, fn: Callable[..., Tensor], recurse: bool = True) -> "GPT":
+        """What `to`, `float` and the like go through: the step would hold the former weights' memory."""
+        self.decoder = None
+        return super()._apply(fn, recurse)
+
+    def _continue(self, ids: Tensor, cache: KVCache, counts: list[int]) -> Tensor:
+        if self.decoder is None:
+            self.decoder = decode_step(self)
+        logits = self.decoder(ids, cache, counts) if self.decoder is not None else None
+        return self._continue_by_torch(ids, cache, counts) if logits is None else logits
+
+    @torch.no_grad()
+    def _continue_by_torch(self, ids: Tensor, cache: KVCache, counts: list[int]) -> Tensor:
+        positions = cache.positions(ids.shape[1])
+        cos, sin = self._rotary_at(positions)
+        before = None
+        if self.generation.has_smear:
+            last = cache.ids.gather(1, (positions[:, :1] - 1).clamp(min=0))
+            before = self._embed(torch.cat([last, ids[:, :-1]], 1))
+            before = before * (positions != 0)[..., None].to(before.dtype)
+        hidden = self._run(ids, before, Context(cos, sin, cache=cache, positions=positions))
+        cache.advance(ids, counts)
+        last_real = torch.tensor(counts, device=ids.device) - 1
+        return self._logits(hidden[torch.arange(len(ids), device=ids.device), last_real][:, None])
+
+    def _run(self, ids: Tensor, before: Tensor | None, context: Context, wanted: Tensor | None = None) -> Tensor:
+        """Token ids to the final norm. `before` is each position's previous embedding (generation E)."""
+        x = self._embed(ids)
+        if self.generation.has_smear:
+            gate = self.smear_lambda.to(x.dtype) * torch.sigmoid(self.smear_gate(x[..., :24]))
+            x = x + gate * before
+        start = x
+        for layer, block in enumerate(self.transformer.h):
+            if self.generation.has_lambdas:
+                x = self.resid_lambdas[layer].to(x.dtype) * x + self.x0_lambdas[layer].to(x.dtype) * start
+            value_embedding = None
+            if self.config.has_value_embedding(layer):
+                value_embedding = lookup(ids, self.value_embeds[str(layer)].weight).to(x.dtype)
+            is_last = layer == self.config.n_layer - 1
+            x = block(x, value_embedding, context, wanted if is_last else None)
+            if self.generation.has_smear and layer == self.config.n_layer // 2:
+                middle = x
+        if self.generation.has_smear:
+            x = x - self.backout_lambda.to(x.dtype) * (middle if len(middle[0]) == len(x[0]) else pick(middle, wanted))
+        return norm(x)
+
+    def _embed(self, ids: Tensor) -> Tensor:
+        return norm(lookup(ids, self.transformer.wte.weight).to(self.compute_dtype))
+
+    def _supervised(self, ids: Tensor, targets: Tensor, lengths: list[int] | None) -> tuple[Tensor, Tensor]:
+        """Hidden states and targets of the supervised positions only: the head is a third of a small model's work."""
+        flat = targets.reshape(-1)
+        wanted = (flat != -1).nonzero().squeeze(1)
+        return self.hidden(ids, Layout.of(ids.shape, lengths).to(ids.device), wanted)[0], flat[wanted]
+
+    def _logits(self, hidden: Tensor) -> Tensor:
+        raw = self.lm_head(hidden)[..., : self.config.vocab_size].float()
+        return SOFTCAP * torch.tanh(raw / SOFTCAP)
+
+    def _rotary_at(self, positions: Tensor, length: int | None = None) -> tuple[Tensor, Tensor]:
+        """cos and sin, (B, T, 1, head_dim / 2), at these positions, all below `length`."""
+        if length is None:
+            length = int(positions.max()) + 1 if positions.numel() else 1
+        cos, sin = self.rotary.of(length, positions.device)
+        return cos[positions][:, :, None].to(self.compute_dtype), sin[positions][:, :, None].to(self.compute_dtype)

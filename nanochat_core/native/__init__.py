@@ -1,0 +1,1 @@
+"""Compiled code: the C sources, and how they are built and loaded."""

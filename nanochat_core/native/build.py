@@ -1,0 +1,131 @@
+"""Compiled code of our own: C beside this file, built by the system's compiler when it is first needed, and kept.
+
+Plain C, loaded by ctypes, needs nothing but a compiler and two seconds. Where there is none, `library` gives None, and
+every caller has a way of the same results without.
+"""
+
+import contextlib
+import ctypes
+import functools
+import hashlib
+import logging
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from nanochat_core.paths import home
+from nanochat_core.system.files import sha256_of, write_atomically
+
+SOURCES = Path(__file__).parent / "c"
+FLAGS = ("-std=gnu11", "-O3", "-shared", "-fPIC", "-pthread")
+FOR_THIS_CPU = ("-march=native", "-mcpu=native", None)
+"""What compilers call it, by processor; the first that is understood is taken."""
+BUILD_SECONDS = 120
+
+_log = logging.getLogger(__name__)
+
+
+@functools.cache
+def library(name: str) -> ctypes.CDLL | None:
+    """The library of c/<name>.c, built if need be. None, said once in the log with the reason, where that fails."""
+    try:
+        return _load(_built(name))
+    except (OSError, subprocess.SubprocessError, _NoCompiler) as error:
+        _log.warning("Without compiled code, which is slower: %s", error)
+        return None
+
+
+class _NoCompiler(Exception):
+    """There is nothing to build with."""
+
+
+def _built(name: str) -> Path:
+    """The library's file: one that was built from this source with this compiler for this processor, and is whole."""
+    compiler = _compiler()
+    folder = _folder()
+    file = folder / f"{name}-{_key(compiler)}.so"
+    with _locked(folder / f"{name}.lock"):
+        if not _is_whole(file):
+            _build(compiler, SOURCES / f"{name}.c", file)
+    return file
+
+
+def _load(file: Path) -> ctypes.CDLL:
+    return ctypes.CDLL(str(file))
+
+
+def _compiler() -> str:
+    if sys.platform == "win32":
+        raise _NoCompiler("there is none of gcc and clang that this system's Python could load code of")
+    wanted = [os.environ.get("CC"), "cc", "gcc", "clang"]
+    found = next((path for name in wanted if name and (path := shutil.which(name))), None)
+    if found is None:
+        raise _NoCompiler("no C compiler was found (cc, gcc or clang). One makes chats, and reading data, much faster")
+    return found
+
+
+def _key(compiler: str) -> str:
+    """Changes with the source, the flags, the compiler and the processor."""
+    digest = hashlib.sha256(repr((FLAGS, FOR_THIS_CPU, platform.machine(), _processor())).encode())
+    version = subprocess.run([compiler, "--version"], capture_output=True, check=True, timeout=BUILD_SECONDS)
+    digest.update(version.stdout)
+    for path in sorted(SOURCES.glob("*.[ch]")):
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()[:20]
+
+
+def _processor() -> str:
+    """What tells this processor's instructions from another's: a home folder may be shared between machines."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line for line in lines if line.startswith(("flags", "Features"))), platform.processor())
+
+
+def _folder() -> Path:
+    """Beside the compiled Python, where it is of the same kind; under the home folder where that may not be written."""
+    for folder in (SOURCES / "__pycache__", home() / "cache" / "compiled"):
+        with contextlib.suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+            if os.access(folder, os.W_OK):
+                return folder
+    raise _NoCompiler(f"neither {SOURCES} nor {home()} may be written to")
+
+
+@contextlib.contextmanager
+def _locked(file: Path) -> Iterator[None]:
+    """Only one process at a time: a second one waits for the first one's library instead of building its own."""
+    import fcntl  # not on Windows, where nothing is built
+
+    with open(file, "wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _is_whole(file: Path) -> bool:
+    """Whether the library is there as it was built: loading half a file could end the process."""
+    noted = file.with_suffix(".sha256")
+    return file.is_file() and noted.is_file() and noted.read_text() == sha256_of(file)
+
+
+def _build(compiler: str, source: Path, file: Path) -> None:
+    problem = ""
+    with tempfile.TemporaryDirectory(dir=file.parent) as folder:
+        made = Path(folder) / file.name
+        for cpu in FOR_THIS_CPU:
+            command = [compiler, *FLAGS, *([cpu] if cpu else []), str(source), "-o", str(made), "-lm"]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=BUILD_SECONDS)
+            if done.returncode == 0:
+                for old in file.parent.glob(f"{file.name.partition('-')[0]}-*"):
+                    old.unlink(missing_ok=True)
+                write_atomically(file, made.read_bytes())
+                write_atomically(file.with_suffix(".sha256"), sha256_of(file).encode())
+                return
+            problem = done.stderr.strip().splitlines()[0] if done.stderr.strip() else f"status {done.returncode}"
+    raise _NoCompiler(f"{compiler} could not build {source.name} ({problem})")

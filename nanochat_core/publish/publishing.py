@@ -1,0 +1,245 @@
+"""Publish a model: its files, transformers' export, and a card from the run's record, as one commit on the hub."""
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from nanochat_core.checkpoint.reading import model_config, read_meta, read_weights
+from nanochat_core.checkpoint.writing import checksum_path, save_tokenizer, verify_checksum
+from nanochat_core.export.export import export
+from nanochat_core.export.transformers import check_exportable
+from nanochat_core.hub.downloading import check_repo
+from nanochat_core.hub.errors import PUBLICATION, told_plainly
+from nanochat_core.hub.record import DownloadRecord
+from nanochat_core.paths import ModelFiles, find_model, home, meta_path, starter_dir, weights_path
+from nanochat_core.publish.card import CardFacts, card
+from nanochat_core.publish.repository import CARD, open_repository
+from nanochat_core.runs.metrics import plain
+from nanochat_core.runs.run import Run
+from nanochat_core.system.files import read_json, sha256_of, write_json
+from nanochat_core.system.scrubbing import without_paths
+from nanochat_core.system.workspaces import workspace
+from nanochat_core.tokenizer.tokenizer import Tokenizer
+
+_SHAPE = ("sequence_len", "vocab_size", "n_layer", "n_head", "n_kv_head", "n_embd")
+_TOKENIZER_FILES = ("tokenizer.pkl", "token_bytes.pt")
+
+
+@dataclass(frozen=True)
+class Publication:
+    """What was published."""
+
+    repo: str
+    step: int
+    address: str
+    """Of the commit."""
+    is_private: bool
+    notes: tuple[str, ...] = ()
+    """What was left out or kept as it was, and why."""
+
+    def summary(self) -> str:
+        """Text for a person."""
+        who = "private: only you can see it" if self.is_private else "public"
+        return "\n".join([f"Published step {self.step} to {self.repo} ({who}): {self.address}", *self.notes])
+
+
+def publish(
+    name: str,
+    repo: str,
+    public: bool = False,
+    with_data: bool = False,
+    step: int | None = None,
+    with_export: bool = True,
+    dtype: str | None = None,
+    say: Callable[[str], None] = print,
+) -> Publication:
+    """Put a checkpoint of the model called `name` on the hub as `repo`, which is made private unless `public`.
+
+    with_data: the training data too; else not a line of it, nor of the replies, leaves the machine. step: that of the
+    checkpoint; None takes the newest. with_export: transformers' files, where it has such a model. dtype: theirs
+    (float32 or bfloat16). No path of this machine and no token is ever published. Raises ValueError with the remedy.
+    """
+    check_repo(repo)
+    files = find_model(name, step)
+    run = _run_of(files)
+    model = f"finetuned/{run.tag}" if run else str(without_paths(name))
+    if with_data:
+        _check_data(run)
+    staging = home() / "models" / f".publishing-{repo.replace('/', '--')}"
+    busy = f"Another publication to {repo} is running. Wait until it has ended."
+    with told_plainly(repo, home(), PUBLICATION), workspace(staging, busy) as folder:
+        _stage_checkpoint(files, folder)
+        facts = _facts(files, folder, run, repo, with_data, with_export)
+        repository = open_repository(repo, model, public)
+        if facts.transformers is None:
+            say("Writing transformers' files ...")
+            _stage_export(folder, files.step, dtype)
+        if run is not None:
+            _stage_run(run, folder, with_data)
+        if "starter" in (name, run and run.record().get("original_base")):
+            shutil.copyfile(starter_dir() / "NOTICE", folder / "NOTICE")  # its sources ask for that
+        facts = replace(facts, has_curves=(folder / "curves.png").is_file())
+        (folder / CARD).write_text(card(facts), encoding="utf-8")
+        size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        say(f"Sending {size / 1e6:,.1f} MB to {repo} ...")
+        address = repository.send(folder, {"model": model, **_record(run)}, f"Step {files.step}")
+    return Publication(repo, files.step, address, repository.is_private, tuple(_notes(facts, repository, public)))
+
+
+def _notes(facts: CardFacts, repository: Any, public: bool) -> list[str]:
+    notes = [facts.transformers] if facts.transformers else []
+    if repository.edited_card:
+        notes.append("The card was changed on the hub, so it was left as it is there.")
+    if public and repository.is_private:
+        notes.append("The repository was private already and stays so: make it public in its settings on the hub.")
+    return notes
+
+
+def _run_of(files: ModelFiles) -> Run | None:
+    """The run whose folder holds the checkpoint; None for other models."""
+    with contextlib.suppress(ValueError):
+        run = Run.open(files.folder.name)
+        return run if run.path.resolve() == files.folder.resolve() else None
+    return None
+
+
+def _check_data(run: Run | None) -> None:
+    """ValueError when the training data cannot be published, since there is none or it is not what it was."""
+    facts = run.record().get("data", {}) if run else {}
+    path = Path(facts.get("path", ""))
+    if run is None or not path.is_file():
+        raise ValueError("The training data of this model is not on this machine. Leave --with-data out.")
+    if sha256_of(path) != facts.get("sha256"):
+        raise ValueError(f"{path} has changed since the training. Put the old content back, or leave --with-data out.")
+
+
+def _facts(
+    files: ModelFiles, folder: Path, run: Run | None, repo: str, with_data: bool, with_export: bool
+) -> CardFacts:
+    weights, meta = read_weights(weights_path(folder, files.step)), read_meta(meta_path(folder, files.step))
+    config = model_config(meta, weights)
+    facts = CardFacts(
+        repo=repo,
+        step=files.step,
+        parameters=sum(tensor.numel() for tensor in weights.values()),
+        generation=config.generation,
+        shape={name: getattr(config, name) for name in _SHAPE},
+        base_repo=DownloadRecord.owner_of(files.folder),
+        transformers=_why_no_export(config, with_export),
+    )
+    return facts if run is None else _with_run(facts, run, with_data)
+
+
+def _why_no_export(config: Any, with_export: bool) -> str | None:
+    """None when there is an export for transformers, else a sentence."""
+    try:
+        check_exportable(config)
+    except ValueError:
+        return f"transformers has no model of generation {config.generation}, so there are no files for it here."
+    return None if with_export else "The files for transformers come when the training is over."
+
+
+def _with_run(facts: CardFacts, run: Run, with_data: bool) -> CardFacts:
+    record, status = without_paths(run.record()), run.status()
+    base, base_repo = _base(record)
+    done = f"The training {'is still going on' if not status.is_over else f'was {status.state}'}"
+    return replace(
+        facts,
+        base=base,
+        base_repo=base_repo,
+        data=record.get("data", {}),
+        has_data=with_data,
+        settings=record.get("settings", {}),
+        created=str(record.get("created", "")),
+        progress="" if status.state == "finished" else f"{done}: this is step {facts.step} of {status.steps}.",
+        results=tuple(_results(run, facts.step)),
+    )
+
+
+def _base(record: dict[str, Any]) -> tuple[str, str | None]:
+    """(the base model in words, its repository on the hub where it was downloaded from one)."""
+    name, origin = str(record.get("base_model", "")), str(record.get("original_base", ""))
+    settings = record.get("settings", {})
+    repo = None
+    with contextlib.suppress(ValueError):  # the base may have been deleted since
+        source = settings.get("source") if name == origin and origin.startswith("pretrained/") else None
+        repo = DownloadRecord.owner_of(find_model(origin, source=source).folder) if origin else None
+    words = {"starter": "nanochat studio's practice model (starter)"}.get(origin, repo or origin or name)
+    return (words if name in ("", origin) else f"the run {name.removeprefix('finetuned/')}, itself of {words}"), repo
+
+
+def _results(run: Run, step: int) -> list[tuple[str, str, str]]:
+    """Rows of (what, before, at `step`). Scores only: questions and replies are the data's."""
+    rows = []
+    losses = run.metrics().dropna(subset=["val_loss"])
+    losses = losses[losses["step"] <= step]
+    if len(losses) > 1:
+        rows.append(("Validation loss", f"{losses.val_loss.iloc[0]:.4f}", f"{losses.val_loss.iloc[-1]:.4f}"))
+        rows.append(("Validation bits per byte", *(f"{losses.val_bpb.iloc[place]:.4f}" for place in (0, -1))))
+    if step != run.status().step:
+        return rows  # the questions were asked after the last step
+    before, after = (read_json(run.evals_dir / f"{name}.json") for name in ("before", "after"))
+    for key, words in (("new", "New questions answered"), ("old", "Old skills kept")):
+        scores = [snapshot.get(key) for snapshot in (before, after)]
+        if all(isinstance(score, dict) for score in scores):
+            rows.append((words, *(f"{score['correct']} of {score['total']}" for score in scores)))
+    return rows
+
+
+def _record(run: Run | None) -> dict[str, Any]:
+    """What the repository keeps of the run beside its card, for programs."""
+    if run is None:
+        return {}
+    status = run.status()
+    told = {"state": status.state, "step": status.step, "steps": status.steps, "best_step": status.best_step}
+    return {**without_paths(run.record()), "status": plain(told)}
+
+
+def _stage_checkpoint(files: ModelFiles, folder: Path) -> None:
+    """nanochat's own files, verified. The weights by a second name: the trainer may meanwhile remove the first."""
+    weights = folder / files.weights.name
+    try:
+        _second_name(files.weights, weights)
+        if checksum_path(files.weights).is_file():
+            shutil.copyfile(checksum_path(files.weights), checksum_path(weights))
+            verify_checksum(weights)
+            checksum_path(weights).unlink()
+        write_json(folder / files.meta.name, without_paths(json.loads(files.meta.read_text(encoding="utf-8"))))
+    except FileNotFoundError as error:
+        raise ValueError(
+            f"The checkpoint of step {files.step} was replaced by a newer one meanwhile. Repeat the publication."
+        ) from error
+    save_tokenizer(folder, Tokenizer.from_directory(files.tokenizer_dir))
+    for name in _TOKENIZER_FILES:  # rather as they are, where they are
+        if (files.tokenizer_dir / name).is_file():
+            shutil.copyfile(files.tokenizer_dir / name, folder / name)
+
+
+def _second_name(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except FileNotFoundError:
+        raise
+    except OSError:  # another disk, or one that has no links
+        shutil.copyfile(source, target)
+
+
+def _stage_export(folder: Path, step: int, dtype: str | None) -> None:
+    exported = export(str(folder), folder / "export", dtype=dtype, step=step)
+    for path in exported.iterdir():
+        os.replace(path, folder / path.name)
+    exported.rmdir()
+
+
+def _stage_run(run: Run, folder: Path, with_data: bool) -> None:
+    """Metrics, their picture, and the data when asked for. Neither the log nor the replies: they quote the data."""
+    if run.metrics_file.is_file():
+        shutil.copyfile(run.metrics_file, folder / "metrics.jsonl")
+        run.plot().savefig(folder / "curves.png")
+    if with_data:
+        shutil.copyfile(run.record()["data"]["path"], folder / "data.jsonl")

@@ -1,0 +1,65 @@
+"""A run as Python text to paste into a cell: the call that gives its settings, and the one that starts it."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from nanochat_core.config import FinetuneConfig
+from nanochat_core.paths import PROJECT_ROOT
+from nanochat_core.runs.presets import with_preset
+
+_BASE = ("data_path", "source", "model_tag", "from_finetuned", "output_tag")
+
+
+def python_call(function: str, arguments: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> str:
+    """`function(name=value, ...)`, one argument a line, without those that have their default."""
+    defaults = defaults or {}
+    kept = {name: value for name, value in arguments.items() if name not in defaults or defaults[name] != value}
+    if not kept:
+        return f"{function}()"
+    lines = "".join(f"    {name}={value!r},\n" for name, value in kept.items())
+    return f"{function}(\n{lines})"
+
+
+def named_settings(config: FinetuneConfig) -> dict[str, Any]:
+    """The settings that must be named: which base, and what differs from what suits it (`with_preset` adds that).
+
+    ValueError when the run that it starts from is gone.
+    """
+    values = config.to_dict()
+    default = FinetuneConfig(data_path="-").to_dict()
+    base = {name: values[name] for name in _BASE if values[name] != default[name]}
+    suited = with_preset(**base).to_dict()
+    base["output_tag"] = config.output_tag
+    changed = {name: value for name, value in values.items() if name not in base and value != suited[name]}
+    return {name: short_path(value) for name, value in {**base, **changed}.items()}
+
+
+def config_call(config: FinetuneConfig) -> str:
+    """The `with_preset(...)` call that gives `config`, in the project's folder."""
+    return python_call("with_preset", named_settings(config))
+
+
+def notebook_cell(config: FinetuneConfig, nproc: int = 1, devices: str = "") -> str:
+    """A cell that starts the run and shows its status; the run goes on when the notebook is closed.
+
+    devices: numbers of the GPUs to use, such as "0,3"; "" for all.
+    """
+    head = "from nanochat_core import start_run, with_preset\n\n"
+    if devices:
+        head = f'import os\n\n{head}os.environ["CUDA_VISIBLE_DEVICES"] = "{devices}"\n'
+    return f"{head}config = {config_call(config)}\n{start_call(nproc)}\nrun.status()"
+
+
+def start_call(nproc: int = 1) -> str:
+    """The line that starts `config`."""
+    count = f", nproc={nproc}" if nproc > 1 else ""
+    return f"run = start_run(config{count})  # returns at once"
+
+
+def short_path(value: Any) -> Any:
+    """A path inside the project as it is typed there; any other value as it is."""
+    if isinstance(value, str) and os.path.isabs(value) and Path(value).is_relative_to(PROJECT_ROOT):
+        return str(Path(value).relative_to(PROJECT_ROOT))
+    return value

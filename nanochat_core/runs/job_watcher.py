@@ -1,0 +1,67 @@
+"""Keeping in touch with a run that a job on the hub trains, through a small process of its own."""
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Protocol
+
+from nanochat_core.runs.status import RunStatus, StopReport
+from nanochat_core.system.processes import RUN_VARIABLE
+from nanochat_core.system.spawn import independent_environment
+
+CANCEL = "cancel"
+"""In the stop file: end the job now."""
+
+_WATCHER = "nanochat_core.remote.watcher"
+_CANCEL_SECONDS = 60.0
+
+
+class _RemoteRun(Protocol):
+    """What is needed here of a `Run`, whose module imports this one."""
+
+    tag: str
+    path: Path
+    stop_file: Path
+
+    def status(self) -> RunStatus: ...
+    def request_stop(self) -> None: ...
+    def wait(self, timeout: float | None = None) -> RunStatus: ...
+
+
+def start_watcher(tag: str, log_file: Path, token: str | None = None) -> int:
+    """Start the watcher of the remote run `tag` and return its pid; one that finds another at work leaves at once.
+
+    It outlives this process. token: for the hub, handed over through a pipe and never to be seen in a list of
+    processes; without one the watcher uses this machine's login.
+    """
+    environment = independent_environment()
+    environment.pop(RUN_VARIABLE, None)  # else it counts as a trainer
+    with open(log_file, "ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", _WATCHER, tag],
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            cwd=log_file.parent,
+            env=environment,
+            start_new_session=True,
+        )
+    process.stdin.write((token or "").encode())
+    process.stdin.close()
+    threading.Thread(target=process.wait, name=f"collect-{process.pid}", daemon=True).start()  # leaves no zombie
+    return process.pid
+
+
+def stop_job(run: "_RemoteRun", wait: float | None, kill: bool) -> StopReport:
+    """Leave the request to stop where the watcher finds it, and make sure that there is one: it speaks to the hub.
+
+    wait: seconds to wait for the end. kill: then have the job cancelled, without waiting for its checkpoint.
+    """
+    if not run.status().is_over:
+        run.request_stop()
+        start_watcher(run.tag, run.path / "watcher.log")
+    if wait is not None and not run.wait(wait).is_over and kill:
+        run.stop_file.write_text(CANCEL)
+        run.wait(_CANCEL_SECONDS)
+    return StopReport(run.status().state)

@@ -1,0 +1,71 @@
+"""What state a run is in, from what its trainer last wrote and whether its process still lives."""
+
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from nanochat_core.system.processes import ProcessIdentity
+
+STATES = ("queued", "starting", "running", "stopping", "finished", "stopped", "failed", "interrupted")
+LIVE_STATES = ("starting", "running", "stopping")
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """A moment of a run. Numbers are None until they are known."""
+
+    state: str = "queued"
+    """One of STATES."""
+    step: int = 0
+    """Optimizer steps done, of `steps`."""
+    steps: int = 0
+    epoch: float = 0.0
+    heartbeat: float | None = None
+    """When the trainer last wrote, in seconds since 1970."""
+    eta_seconds: float | None = None
+    error: str | None = None
+    """What went wrong, as one plain sentence."""
+    remedy: str | None = None
+    """What to do about it, as one plain sentence."""
+    best_step: int | None = None
+    best_val_loss: float | None = None
+    train_loss: float | None = None
+    val_loss: float | None = None
+    more: dict[str, Any] = field(default_factory=dict)
+    """Whatever else the trainer wrote."""
+
+    @property
+    def is_over(self) -> bool:
+        """True when nothing will change by itself any more."""
+        return self.state in ("finished", "stopped", "failed", "interrupted")
+
+
+@dataclass(frozen=True)
+class StopReport:
+    """What a stop reached."""
+
+    state: str
+    """State of the run afterwards."""
+    killed: tuple[ProcessIdentity, ...] = ()
+    """Processes that had to be ended by force."""
+    alive: tuple[ProcessIdentity, ...] = ()
+    """Processes that are still there."""
+
+
+def derive(written: dict[str, Any], launched: bool, alive: bool, stop_requested: bool, tag: str) -> RunStatus:
+    """The status of run `tag` from the written file and what the system knows of its process.
+
+    written: content of status.json, empty when there is none. launched: a process was recorded. alive: it still runs.
+    """
+    known = {item.name for item in fields(RunStatus)} - {"more"}
+    values = {key: value for key, value in written.items() if key in known}
+    more = {key: value for key, value in written.items() if key not in known}
+    state = values.get("state")
+    state = state if state in STATES else "queued"
+    if (state in LIVE_STATES or (state == "queued" and launched)) and not alive:
+        values["error"] = "The run's process ended without saying why: it was killed, or the machine went down."
+        values["remedy"] = f"Go on from its last checkpoint with `python -m nanochat_core runs resume {tag}`."
+        values["eta_seconds"] = None
+        state = "interrupted"
+    elif state in LIVE_STATES and stop_requested:
+        state = "stopping"
+    return RunStatus(**{**values, "state": state}, more=more)

@@ -1,0 +1,205 @@
+"""The HTTP side of `serve`: OpenAI's addresses over one `Answering`, as an ASGI application."""
+
+import asyncio
+import contextlib
+import hashlib
+import hmac
+import json
+import secrets
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from nanochat_core.engine.batch import RowEvent
+from nanochat_core.engine.sampling import Sampling
+from nanochat_core.serve.answering import Answering, Busy, Closing
+from nanochat_core.serve.api_errors import ApiError
+from nanochat_core.serve.request import ChatRequest
+from nanochat_core.serve.response import ChatResponse
+from nanochat_core.serve.stream import ChatAnswer
+from nanochat_core.system.foreign_requests import RefuseForeign
+from nanochat_core.tokenizer.tokenizer import Tokenizer
+
+MAX_BODY_BYTES = 1 << 20
+"""Far more text than any context holds."""
+BODY_SECONDS = 60
+"""How long a request's body may take to arrive."""
+
+
+@dataclass(frozen=True)
+class Served:
+    """One model and who may use it."""
+
+    name: str
+    """What callers call it."""
+    created: int
+    """When its checkpoint was written, in seconds since 1970."""
+    context: int
+    """Tokens of prompt and reply together."""
+    tokenizer: Tokenizer
+    answering: Answering
+    api_key: str | None = None
+    any_host: bool = False
+    """Whether the server was opened to other machines."""
+
+
+def build_app(served: Served) -> Callable[..., Awaitable[None]]:
+    """The ASGI application: /v1/chat/completions, /v1/models, /v1/models/NAME, and errors in OpenAI's shape."""
+
+    async def models(_: Request) -> Response:
+        return _json({"object": "list", "data": [_model_card(served)]})
+
+    async def model(request: Request) -> Response:
+        _check_model(served, request.path_params["name"])
+        return _json(_model_card(served))
+
+    async def complete(request: Request) -> ChatAnswer:
+        return await _complete(served, request)
+
+    routes = [
+        Route("/v1/chat/completions", complete, methods=["POST"]),
+        Route("/v1/models", models),
+        Route("/v1/models/{name:path}", model),
+    ]
+    handlers = {ApiError: _on_api_error, HTTPException: _on_http_error, Exception: _on_bug}
+    app = _RequireKey(Starlette(routes=routes, exception_handlers=handlers), served.api_key)
+    return RefuseForeign(app, served.any_host, _refusal)
+
+
+async def _complete(served: Served, request: Request) -> ChatAnswer:
+    """Begin a reply. All that can be refused is refused here; the answer is sent as the reply is made."""
+    asked = ChatRequest.parse(await _read_body(request))
+    _check_model(served, asked.model)
+    prompt = await run_in_threadpool(_render, served, asked)  # a long text takes a moment, and others wait for theirs
+    seed = secrets.randbits(63) if asked.seed is None else asked.seed
+    sampling = Sampling(asked.temperature, asked.top_k, seed, asked.top_p)
+    loop, events = asyncio.get_running_loop(), asyncio.Queue()
+
+    def listen(event: RowEvent) -> None:
+        with contextlib.suppress(RuntimeError):  # the server has ended, and its loop is closed
+            loop.call_soon_threadsafe(events.put_nowait, event)
+
+    try:
+        row = served.answering.ask(prompt, asked.max_tokens or served.context, sampling, asked.stops, listen)
+    except Busy as error:
+        raise ApiError(429, str(error), "server_busy") from error
+    except Closing as error:
+        raise ApiError(503, str(error), "server_stopping") from error
+    response = ChatResponse(served.name, len(prompt))
+    return ChatAnswer(asked, response, events, lambda: served.answering.cancel(row))
+
+
+async def _read_body(request: Request) -> bytes:
+    too_large = ApiError(
+        413, f"The body has more than {MAX_BODY_BYTES:,} bytes. Send shorter messages.", "request_too_large"
+    )
+    length = request.headers.get("content-length", "0")
+    if length.isdecimal() and int(length) > MAX_BODY_BYTES:
+        raise too_large
+    body = bytearray()
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for piece in request.stream():
+                body += piece
+                if len(body) > MAX_BODY_BYTES:
+                    raise too_large
+    except TimeoutError:
+        sentence = f"The body took more than {BODY_SECONDS} seconds to arrive. Send it again."
+        raise ApiError(408, sentence, "timeout") from None
+    except ClientDisconnect:
+        raise ApiError(400, "The connection was closed before the body was complete.", "incomplete_body") from None
+    return bytes(body)
+
+
+def _check_model(served: Served, name: str) -> None:
+    if name != served.name:
+        raise ApiError(
+            404, f"There is no model {name!r:.100} here. This server has {served.name!r}.", "model_not_found", "model"
+        )
+
+
+def _render(served: Served, asked: ChatRequest) -> list[int]:
+    """The prompt's ids. ApiError for turns in an order that the model does not know, and for too many tokens."""
+    try:
+        prompt = served.tokenizer.render_prompt(asked.messages)
+    except ValueError as error:
+        raise ApiError(400, str(error), "invalid_value", "messages") from error
+    if len(prompt) >= served.context:
+        raise ApiError(
+            400,
+            f"The messages have {len(prompt):,} tokens; the model's context of {served.context:,} must hold them and "
+            "the reply. Send fewer or shorter messages.",
+            "context_length_exceeded",
+            "messages",
+        )
+    return prompt
+
+
+def _model_card(served: Served) -> dict[str, Any]:
+    return {"id": served.name, "object": "model", "created": served.created, "owned_by": "nanochat"}
+
+
+def _json(content: dict[str, Any], status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(json.dumps(content), status, headers, "application/json")
+
+
+async def _on_api_error(_: Request, error: ApiError) -> Response:
+    return _answer_error(error)
+
+
+async def _on_http_error(request: Request, error: HTTPException) -> Response:
+    """Starlette's own: no such address, or not with this method."""
+    if error.status_code == 405:
+        sentence = f"{request.url.path} does not take {request.method}. Use {(error.headers or {}).get('Allow')}."
+        return _answer_error(ApiError(405, sentence, "method_not_allowed"))
+    sentence = (
+        f"There is nothing at {request.url.path:.100}. This server has /v1/chat/completions and /v1/models: the base "
+        "address of a client ends with /v1."
+    )
+    return _answer_error(ApiError(error.status_code, sentence, "unknown_url"))
+
+
+async def _on_bug(_: Request, error: Exception) -> Response:
+    """Whatever nobody thought of; uvicorn prints its traceback."""
+    sentence = f"The server failed ({type(error).__name__}). Its terminal has the details."
+    return _answer_error(ApiError(500, sentence, "internal_error"))
+
+
+def _answer_error(error: ApiError) -> Response:
+    headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else {}
+    if error.status in (429, 503):
+        headers["Retry-After"] = "1"
+    return _json(error.to_dict(), error.status, headers)
+
+
+def _refusal(sentence: str) -> tuple[str, bytes]:
+    return "application/json", json.dumps(ApiError(403, sentence, "foreign_request").to_dict()).encode()
+
+
+class _RequireKey:
+    """ASGI middleware: 401 without the right bearer key, where one is set."""
+
+    def __init__(self, app: Callable[..., Awaitable[None]], key: str | None):
+        self.app = app
+        self._digest = None if key is None else _digest(f"Bearer {key}".encode())
+
+    async def __call__(self, scope: dict[str, Any], receive: Callable, send: Callable) -> None:
+        if scope["type"] == "http" and self._digest is not None:
+            given = dict(scope["headers"]).get(b"authorization", b"")
+            if not hmac.compare_digest(_digest(given), self._digest):  # takes as long for a good beginning
+                what = "The API key is wrong" if given else "This server wants an API key"
+                sentence = f"{what}. Send the one that it was started with, as the header Authorization: Bearer KEY."
+                await _answer_error(ApiError(401, sentence, "invalid_api_key"))(scope, receive, send)
+                return
+        await self.app(scope, receive, send)
+
+
+def _digest(value: bytes) -> bytes:
+    return hashlib.sha256(value).digest()

@@ -1,0 +1,217 @@
+"""A process that holds one model and does what it is told by lines of JSON: load it, generate, probe a training.
+
+Requests come on stdin, one object a line: {"id": 1, "do": "load" | "generate" | "probe" | "memory", ...}, or
+{"id": 1, "do": "stop"}, which ends the request of that id. Answers go to stdout with the same id and an "event": any
+number of "progress", "text", "tool" and "notice", then one last "loaded", "done", "probed", "memory", or "error" with a
+sentence. Nothing else is ever written to stdout. The process ends when stdin does, so it never outlives its parent.
+"""
+
+import contextlib
+import json
+import os
+import queue
+import re
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import psutil
+import torch
+
+from nanochat_core.checkpoint.loading import build_for_inference, dtype_named, inference_dtype
+from nanochat_core.checkpoint.reading import model_config, read_meta, read_weights
+from nanochat_core.compute.devices import choose_device
+from nanochat_core.config import FinetuneConfig
+from nanochat_core.engine.engine import Engine
+from nanochat_core.engine.reply import Done, Event, Notice, Text, ToolCall
+from nanochat_core.paths import find_model
+from nanochat_core.tokenizer.tokenizer import Tokenizer
+from nanochat_core.training.probe import probe
+
+PROGRESS_SECONDS = 0.2
+SETTINGS = ("max_tokens", "temperature", "top_k", "seed")
+_OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|Cannot allocate|bad_alloc|MemoryError", re.IGNORECASE)
+
+Say = Callable[..., None]
+
+
+class Stopped(Exception):
+    """The present request was asked to stop."""
+
+
+class ModelServer:
+    """Serves requests one after the other; only `stop` and the end of stdin are heeded meanwhile."""
+
+    def __init__(self, requests: IO[bytes], answers: IO[str]):
+        self._input, self._output = requests, answers
+        self._waiting: queue.Queue[dict[str, Any]] = queue.Queue()
+        self._stops: set[int] = set()
+        self._present = -1
+        self._engine: Engine | None = None
+
+    def serve(self) -> None:
+        """Never returns: the process ends when its input does."""
+        threading.Thread(target=self._read, name="requests", daemon=True).start()
+        self._say(0, "ready")
+        while True:
+            self._answer(self._waiting.get())
+
+    def _read(self) -> None:
+        for line in self._input:
+            request = json.loads(line)
+            if request["do"] == "stop":
+                self._stops.add(request["id"])
+            else:
+                self._waiting.put(request)
+        os._exit(0)  # the parent is gone or has let go; the main thread may be deep in a computation
+
+    def _say(self, request: int, event: str, **values: Any) -> None:
+        self._output.write(json.dumps({"id": request, "event": event, **values}) + "\n")
+        self._output.flush()
+
+    def _answer(self, request: dict[str, Any]) -> None:
+        self._present = request["id"]
+        act = {"load": self._load, "generate": self._generate, "probe": self._probe, "memory": self._memory}
+        try:
+            self._check_stop()
+            act[request["do"]](request, lambda event, **values: self._say(request["id"], event, **values))
+        except Stopped:
+            self._say(request["id"], "done", reason="stopped", tokens=0, seconds=0.0)
+        except Exception as error:  # noqa: BLE001  whatever it is, the parent is told, and this process goes on
+            traceback.print_exc()
+            if torch.cuda.is_initialized():
+                torch.cuda.empty_cache()
+            self._say(request["id"], "error", text=sentence_of(error))
+        finally:
+            self._stops.discard(self._present)
+
+    def _check_stop(self, *_: Any) -> None:
+        if self._present in self._stops:
+            raise Stopped
+
+    def _load(self, request: dict[str, Any], say: Say) -> None:
+        started = time.perf_counter()
+        self._engine = None
+        files = find_model(request["name"], request.get("step"))
+        device = choose_device(request.get("device") or "auto")
+        say("progress", fraction=0.0, text=f"Reading {files.weights.name}")
+        meta, weights = read_meta(files.meta), read_weights(files.weights)
+        tokenizer = Tokenizer.from_directory(files.tokenizer_dir)
+        total, automatic = len(weights), inference_dtype(device, weights)
+        with _reported(lambda: 1 - len(weights) / total, f"Loading {files.weights.name}", say):
+            dtype = dtype_named(request.get("dtype"))
+            model = build_for_inference(model_config(meta, weights), weights, device, dtype)
+        self._engine = Engine(model, tokenizer)
+        for block in model.transformer.h:  # so that a stop is heeded within a layer's time, also in a long prompt
+            block.register_forward_pre_hook(self._check_stop)
+        say(
+            "loaded",
+            step=files.step,
+            parameters=sum(parameter.numel() for parameter in model.parameters()),
+            device=device.type,
+            dtype=_name(model.lm_head.weight.dtype),
+            automatic=_name(automatic),
+            context=model.config.sequence_len,
+            seconds=time.perf_counter() - started,
+            **memory(),
+        )
+
+    def _generate(self, request: dict[str, Any], say: Say) -> None:
+        if self._engine is None:
+            raise ValueError("No model is loaded. Load one first.")
+        settings = {name: request[name] for name in SETTINGS if name in request}
+        started, pieces = time.perf_counter(), []
+        try:
+            for event in self._engine.events(request["messages"], **settings):
+                self._check_stop()
+                if isinstance(event, Text):
+                    pieces.append(event.text)
+                say(**_as_answer(event))
+        except Stopped:
+            tokens = len(self._engine.tokenizer.encode("".join(pieces)))
+            say("done", reason="stopped", tokens=tokens, seconds=time.perf_counter() - started)
+
+    def _probe(self, request: dict[str, Any], say: Say) -> None:
+        def report(fraction: float, text: str) -> None:
+            self._check_stop()
+            say("progress", fraction=fraction, text=text)
+
+        say("probed", **vars(probe(FinetuneConfig.from_dict(request["config"]), report)))
+
+    def _memory(self, request: dict[str, Any], say: Say) -> None:
+        say("memory", **memory())
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def memory() -> dict[str, int]:
+    """Bytes that this process holds: of the machine's memory, and of the GPU's."""
+    on_device = torch.cuda.memory_reserved() if torch.cuda.is_initialized() else 0
+    return {"rss_bytes": psutil.Process().memory_info().rss, "device_bytes": on_device}
+
+
+def sentence_of(error: Exception) -> str:
+    """What a person reads of an exception."""
+    if isinstance(error, ValueError):
+        return str(error)
+    said = f"{type(error).__name__}: {error}"
+    if _OUT_OF_MEMORY.search(said):
+        return (
+            "The model ran out of memory. Unload the other model, stop other programs that use memory, "
+            "or take a smaller model or a smaller device_batch_size."
+        )
+    return f"The model's process failed ({said[:300]}). Load the model again; if it stays so, take another checkpoint."
+
+
+def _as_answer(event: Event) -> dict[str, Any]:
+    match event:
+        case Text(text):
+            return {"event": "text", "text": text}
+        case ToolCall(expression, output):
+            return {"event": "tool", "expression": expression, "output": output}
+        case Notice(text):
+            return {"event": "notice", "text": text}
+        case Done():
+            return {"event": "done", **vars(event)}
+
+
+@contextlib.contextmanager
+def _reported(fraction: Callable[[], float], text: str, say: Say) -> Iterator[None]:
+    """Say how far the block is, a few times a second, from a thread beside it."""
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(PROGRESS_SECONDS):
+            say("progress", fraction=fraction(), text=text)
+
+    watcher = threading.Thread(target=watch, name="progress")
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
+
+
+def _claim_stdout() -> IO[str]:
+    """The pipe to the parent, for this file alone: what a library prints goes to stderr from now on."""
+    answers = os.fdopen(os.dup(1), "w", encoding="ascii")
+    os.dup2(2, 1)
+    return answers
+
+
+def _die_first() -> None:
+    """When the machine runs out of memory, the system shall end this process and not the app."""
+    with contextlib.suppress(OSError):  # only Linux has it
+        Path("/proc/self/oom_score_adj").write_text("1000")
+
+
+if __name__ == "__main__":
+    _die_first()
+    ModelServer(sys.stdin.buffer, _claim_stdout()).serve()

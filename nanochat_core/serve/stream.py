@@ -1,0 +1,111 @@
+"""Sending one reply over HTTP, as a whole or as server-sent events, and letting go of it when the caller hangs up."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
+
+from nanochat_core.engine.batch import Failed, RowEvent
+from nanochat_core.engine.reply import Done, Text
+from nanochat_core.serve.answering import Closing
+from nanochat_core.serve.api_errors import ApiError
+from nanochat_core.serve.request import ChatRequest
+from nanochat_core.serve.response import ChatResponse
+
+_JSON = [(b"content-type", b"application/json")]
+_EVENTS = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),  # a proxy shall not collect the pieces
+]
+
+
+class ChatAnswer:
+    """An ASGI response: takes the events of a reply from a queue as the model makes them."""
+
+    def __init__(
+        self,
+        asked: ChatRequest,
+        response: ChatResponse,
+        events: "asyncio.Queue[RowEvent | None]",
+        let_go: Callable[[], None],
+    ):
+        """`let_go` is called at the end, whatever it was: the reply's place is then free."""
+        self.asked, self.response, self.events, self.let_go = asked, response, events, let_go
+
+    async def __call__(self, scope: dict[str, Any], receive: Callable, send: Callable) -> None:
+        watcher = asyncio.create_task(self._watch(receive))
+        try:
+            await (self._send_stream(send) if self.asked.stream else self._send_whole(send))
+        finally:
+            watcher.cancel()
+            self.let_go()
+
+    async def _watch(self, receive: Callable) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        self.let_go()  # at once, not after the next piece of text
+        self.events.put_nowait(None)
+
+    async def _send_whole(self, send: Callable) -> None:
+        pieces = []
+        while (event := await self.events.get()) is not None:
+            match event:
+                case Text(text):
+                    pieces.append(text)
+                case Done(reason, tokens):
+                    body = self.response.whole("".join(pieces), reason, tokens)
+                    return await _send_json(send, 200, body)
+                case Failed(error):
+                    failure = api_error(error)
+                    return await _send_json(send, failure.status, failure.to_dict())
+
+    async def _send_stream(self, send: Callable) -> None:
+        """The headers go with the first event, so that a reply that fails at once has an error's status."""
+        event = await self.events.get()
+        if isinstance(event, Failed):
+            failure = api_error(event.error)
+            return await _send_json(send, failure.status, failure.to_dict())
+        if event is None:
+            return None
+        await send({"type": "http.response.start", "status": 200, "headers": _EVENTS})
+        await _send_event(send, self.response.first_chunk())
+        while event is not None:
+            match event:
+                case Text(text):
+                    await _send_event(send, self.response.text_chunk(text))
+                case Done(reason, tokens):
+                    await _send_event(send, self.response.last_chunk(reason))
+                    if self.asked.include_usage:
+                        await _send_event(send, self.response.usage_chunk(tokens))
+                    return await _send_data(send, "[DONE]", more=False)
+                case Failed(error):
+                    return await _send_data(send, json.dumps(api_error(error).to_dict()), more=False)
+            event = await self.events.get()
+        return None
+
+
+def api_error(error: Exception) -> ApiError:
+    """What a caller is told of a reply that failed."""
+    if isinstance(error, Closing):
+        return ApiError(503, str(error), "server_stopping")
+    if isinstance(error, ValueError):  # said for people
+        return ApiError(500, str(error), "model_failed")
+    said = f"{type(error).__name__}: {error}"
+    if isinstance(error, MemoryError) or "memory" in said:
+        sentence = "The model ran out of memory. Ask for less at once, or serve it with a smaller --max-batch."
+        return ApiError(503, sentence, "out_of_memory")
+    return ApiError(500, f"The model failed ({said[:200]}). The server's terminal has the details.", "model_failed")
+
+
+async def _send_json(send: Callable, status: int, body: dict[str, Any]) -> None:
+    await send({"type": "http.response.start", "status": status, "headers": _JSON})
+    await send({"type": "http.response.body", "body": json.dumps(body).encode()})
+
+
+async def _send_event(send: Callable, chunk: dict[str, Any]) -> None:
+    await _send_data(send, json.dumps(chunk), more=True)
+
+
+async def _send_data(send: Callable, data: str, more: bool) -> None:
+    await send({"type": "http.response.body", "body": f"data: {data}\n\n".encode(), "more_body": more})

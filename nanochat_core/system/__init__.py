@@ -1,0 +1,1 @@
+"""Files, child processes, threads and names of folders: what the operating system gives."""

@@ -1,0 +1,164 @@
+"""Training a run from its first to its last word in this process: the loop, the questions around it, the ending."""
+
+import contextlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from nanochat_core.compute.ranks import Ranks, joined_ranks
+from nanochat_core.config import FinetuneConfig
+from nanochat_core.evaluation.before_after import SAMPLES, Summary
+from nanochat_core.paths import weights_path
+from nanochat_core.runs.failures import Failure, explain, is_lost_peer
+from nanochat_core.runs.launcher import check_resumable, create_run
+from nanochat_core.runs.orphans import launcher_from_environment, watch_launcher
+from nanochat_core.runs.run import Run
+from nanochat_core.runs.stopping import StopFlag, StoppedEarly, stop_signals
+from nanochat_core.runs.watching import in_notebook, shown_meanwhile
+from nanochat_core.system.files import sha256_of
+from nanochat_core.training.trainer import Outcome, Trainer
+
+SAVING_SECONDS = 600.0
+"""An orphan has this long to save and stop: d32's checkpoint and optimizer state are 16 GB."""
+
+
+def finetune(config: FinetuneConfig) -> Run:
+    """Train in this process (under torchrun: in these processes) and return the run.
+
+    Everything is written to models/finetuned/<output_tag>/. With config.resume the run goes on with the settings
+    that it was made with. Ctrl-C, in a notebook "interrupt the kernel", saves and stops. A notebook shows a progress
+    bar instead of the log's lines (`run.log_tail()` has them).
+    Raises ValueError for a person's mistake and Diverged when the loss is no number.
+    """
+    with stop_signals() as stop, joined_ranks(config.device_type) as ranks:
+        mistake = None
+        if ranks.is_first:
+            try:
+                _prepare(config, ranks)
+            except ValueError as error:  # the other ranks must not wait for one that has given up
+                mistake = str(error)
+        if mistake := ranks.same_for_all(mistake):
+            raise ValueError(mistake)
+        run = Run.open(config.output_tag)
+        with shown_meanwhile(run) if ranks.is_first else contextlib.nullcontext():
+            _train(run, ranks, stop)
+    return run
+
+
+def _prepare(config: FinetuneConfig, ranks: Ranks) -> None:
+    """Make or reopen the run, and make this process its only trainer."""
+    if config.resume:
+        run = Run.open(config.output_tag)
+        check_resumable(run)
+    else:
+        run = create_run(config)
+    run.claim(sys.argv)
+    run.write_launch(nproc=ranks.world)
+    run.clear_stop()
+
+
+def train_run(run: Run) -> Outcome:
+    """Train a run that was made and claimed by its launcher, in this process as one of its ranks."""
+    with stop_signals() as stop, joined_ranks(run.settings().device_type) as ranks:
+        watch_launcher(launcher_from_environment(), stop.set, SAVING_SECONDS)
+        return _train(run, ranks, stop)
+
+
+def _train(run: Run, ranks: Ranks, stop: StopFlag) -> Outcome:
+    say = _speaker(run) if ranks.is_first else _silence
+    try:
+        if ranks.is_first:
+            run.write_status(state="starting", error=None, remedy=None, is_mistake=None, rank=None)
+        _check_data_unchanged(run)
+        trainer = Trainer(run, ranks, stop, say)
+        if ranks.is_first:
+            run.rewind_metrics(-1 if trainer.resumed_step is None else trainer.resumed_step)
+        trainer.describe()
+        summary = Summary(run, trainer.config, _samples(trainer), say) if ranks.is_first else None
+        if summary and (trainer.resumed_step is None or not summary.earlier("before")):
+            summary.take("before", trainer.model, trainer.tokenizer)
+        ranks.wait()
+        outcome = trainer.train()
+        if summary and outcome.state == "finished":
+            summary.take("after", trainer.model, trainer.tokenizer)
+            summary.print()
+        if ranks.is_first:
+            _say_outcome(run, trainer, outcome, say)
+            run.write_status(
+                state=outcome.state, step=outcome.step, eta_seconds=0.0 if outcome.state == "finished" else None
+            )
+        return outcome
+    except StoppedEarly:
+        if ranks.is_first:
+            say(f"Stopped before the training began. Go on: python -m nanochat_core runs resume {run.tag}")
+            run.write_status(state="stopped", doing=None, eta_seconds=None)
+        return Outcome("stopped", run.status().step, None, None)
+    except KeyboardInterrupt:
+        if ranks.is_first:
+            run.write_status(state="stopped", eta_seconds=None, error="It was interrupted before it could save.")
+        raise
+    except Exception as error:
+        message = f"{type(error).__name__}: {error}"
+        caused_here = ranks.world == 1 or not is_lost_peer(message)  # else the supervisor knows which rank died of what
+        if ranks.is_first and caused_here:
+            sentence, remedy = explain(Failure(ranks.rank, 1, message), run.tag)
+            is_mistake = isinstance(error, ValueError)
+            run.write_status(state="failed", error=sentence, remedy=remedy, eta_seconds=None, is_mistake=is_mistake)
+            if not is_mistake or run.read_launch().get("detached"):  # else it is said by whoever called
+                say(f"{sentence} {remedy}")
+        raise
+
+
+def _say_outcome(run: Run, trainer: Trainer, outcome: Outcome, say: Callable[[str], None]) -> None:
+    name = f"finetuned/{run.tag}"
+    if outcome.state == "stopped":
+        say(f"Stopped after step {outcome.step} of {trainer.steps}.")
+        say(f"Go on: python -m nanochat_core runs resume {run.tag}")
+        return
+    if outcome.first_validation is not None and outcome.last_validation is not None:
+        say(f"Validation loss: {outcome.first_validation:.4f} before, {outcome.last_validation:.4f} after.")
+    best = trainer.progress.best_step
+    if best is not None and best != outcome.step:
+        say(f"It was lowest at step {best} ({trainer.progress.best_val_loss:.4f}): {weights_path(run.path, best)}.")
+    say(f"The model: {weights_path(run.path, outcome.step)}")
+    say(f"Talk to it: python -m nanochat_core chat --model {name}")
+
+
+def _samples(trainer: Trainer) -> list[dict]:
+    return [trainer.data.conversations[example.index] for example in trainer.data.validation[:SAMPLES]]
+
+
+def _check_data_unchanged(run: Run) -> None:
+    """A resumed run's order and split hold for the file that it began with."""
+    facts = run.record().get("data", {})
+    path = Path(facts.get("path", ""))
+    if not path.is_file():
+        raise ValueError(f"The data file {path} of run '{run.tag}' is gone. Put it back, or start a new run.")
+    if facts.get("sha256") != sha256_of(path):
+        raise ValueError(
+            f"The data file {path} has changed since run '{run.tag}' was made. Put the old content back, or start a "
+            "new run under another output_tag."
+        )
+
+
+def _speaker(run: Run) -> Callable[[str], None]:
+    """Prints, and keeps what was printed in the run's log (a detached run's output already goes there).
+
+    In a notebook the log alone gets it: there a card shows how the run goes.
+    """
+    quiet = in_notebook()
+    if run.read_launch().get("detached"):
+        return lambda text: print(text, flush=True)
+
+    def say(text: str) -> None:
+        if not quiet:
+            with contextlib.suppress(BrokenPipeError):  # `... | head` must not end the training
+                print(text, flush=True)
+        with open(run.log_file, "a", encoding="utf-8") as log:
+            log.write(text + "\n")
+
+    return say
+
+
+def _silence(text: str) -> None:
+    """Ranks other than the first say nothing."""

@@ -1,0 +1,271 @@
+"""The Data tab: pick or upload a dataset, read and edit it, mend its problems, save it."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+import gradio as gr
+
+from studio.context import Context
+from studio.data_tab import acts, draw, handlers, hub_panel, view
+from studio.data_tab import controls as data_controls
+from studio.data_tab import editor as data_editor
+from studio.data_tab.code import NAMES
+from studio.data_tab.editor import FLUSH
+from studio.datasets import sessions
+from studio.datasets.files import ConflictError, free_path
+from studio.parts.html import note, step
+from studio.parts.showcode import show_code
+
+_EDIT = "Click a conversation and type in its bubbles. The model learns the assistant's words."
+QUIET = {"api_visibility": "private", "show_progress": "hidden"}
+
+
+def edge(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A handler whose ValueError is shown to the person."""
+
+    @wraps(function)
+    def guarded(*arguments: Any) -> Any:
+        try:
+            return function(*arguments)
+        except ValueError as error:
+            raise gr.Error(str(error), duration=12) from error
+
+    return guarded
+
+
+def said(function: Callable[..., tuple[Any, str]]) -> Callable[..., Any]:
+    """A handler that returns a sentence beside its result; the sentence is shown for a moment."""
+
+    @wraps(function)
+    def saying(*arguments: Any) -> Any:
+        result, sentence = edge(function)(*arguments)
+        if sentence:
+            gr.Info(sentence)
+        return result
+
+    return saying
+
+
+def build(context: Context) -> None:
+    """Lay out the tab and wire it. Whatever a person does changes `at`, and its change draws the page."""
+    at, page, listed, draft = gr.State(dict(handlers.NOWHERE)), gr.State(0), gr.State([]), gr.State("")
+    # Remembers what this browser has opened, so that a reload of the page finds unsaved work again.
+    mine = gr.BrowserState({"session": "", "opened": []}, storage_key="nanochat-studio-data", secret="data")
+    code = {}
+    files = data_controls.files()
+    hub_panel.build(at)
+    code["bring"] = show_code("data-code-bring")
+    saving = data_controls.saving()
+    # Seen while nothing is open: see data_style.css.
+    example = gr.Button("Open the example", variant="primary", elem_id="data-example", min_width=170)
+    code["save"] = show_code("data-code-save")
+    with gr.Column(elem_id="data-open"):  # not seen before something is open: see data_style.css
+        gr.HTML(step(2, "Read and edit", _EDIT), padding=False)
+        with gr.Row(elem_id="data-work", equal_height=False):
+            with gr.Column(scale=2, min_width=300):
+                listing = data_controls.listing()
+            with gr.Column(scale=3, min_width=320):
+                editor = data_editor.editor()
+                gr.HTML('<h3 class="data-subtitle">What the model is trained on</h3>', padding=False)
+                measures = data_controls.measures()
+                tokens = gr.HTML(elem_id="data-tokens", padding=False)
+                code["tokens"] = show_code("data-code-tokens")
+        mending = data_controls.mending()
+        code["mend"] = show_code("data-code-mend")
+        history = data_controls.history()
+        code["whole"] = show_code("data-code-whole")
+    how = [measures.model, measures.longest, measures.split]
+    query = [listing.search, listing.show, listing.sort]
+    shown = [listing.rows, listing.note, listing.previous, listing.next, page, listed]
+
+    fresh = gr.State(0)  # another number when the page is to be drawn again at the same place
+    _wire_drawing(at, fresh, mine, page, files, saving, mending, history, tokens, how, query, shown)
+    _wire_editor(at, editor, [listed, *how], [saving.status, tokens, saving.save, saving.undo, listing.rows])
+    shown_code = [code[name] for name in NAMES]
+    gr.on([at.change, fresh.change, *(control.change for control in how)], draw.code, [at, *how], shown_code, **QUIET)
+    _wire_list(at, page, listing, query, how, shown)
+    _wire_files(at, files)
+    example.click(edge(handlers.open_example), at, at, **QUIET)
+    _wire_saving(at, saving)
+    _wire_drafts(at, saving, draft)
+    _wire_mending(at, mending, history)
+    measures.model.input(view.longest_of, measures.model, measures.longest, **QUIET)
+    context.page.load(_restore, [at, mine], at, **QUIET)
+    # Other tabs add datasets, rows and runs. `at` is written only when it has to be: written from what it was when the
+    # page began to load, it would undo a person's first click.
+    context.tab.select(_reread, at, at, **QUIET)
+    gr.on([context.page.load, context.tab.select], handlers.another_tick, None, fresh, **QUIET)
+    at.change(_remember, [at, mine, context.dataset], [mine, context.dataset], **QUIET)
+
+
+def _wire_drawing(at, fresh, mine, page, files, saving, mending, history, tokens, how, query, shown) -> None:
+    """Everything but the editor is drawn by one handler, so that no two controls contradict each other."""
+    timer = gr.Timer(1, active=False)
+    outputs = [files.pick, saving.status, saving.save, saving.undo, *shown]
+    outputs += [mending.tools, mending.kind, mending.fix_all, mending.jump, mending.problems]
+    outputs += [tokens, history.overview, history.version, timer]
+    inputs = [at, mine, page, *query, *how, mending.kind]
+    at.change(_draw, inputs, outputs, **QUIET)
+    again = [fresh.change, mending.kind.input, *(control.change for control in how)]
+    gr.on(again, _redraw, inputs, outputs, **QUIET)
+    timer.tick(_tick, [at, page, *query, *how], [*shown, history.overview, timer], queue=False, **QUIET)
+
+
+def _wire_editor(at: gr.State, editor: gr.HTML, inputs: list, outputs: list) -> None:
+    at.change(data_editor.drawn, at, editor, **QUIET)
+    editor.typed(_typed, [at, *inputs], outputs, queue=False, trigger_mode="always_last", **QUIET)
+    editor.act(_acted, at, at, trigger_mode="multiple", **QUIET)
+
+
+def _wire_drafts(at: gr.State, saving: data_controls.Saving, draft: gr.State) -> None:
+    at.change(draw.draft, at, [saving.draft, saving.draft_text, draft], **QUIET)
+    saving.draft_take.click(edge(handlers.take_up), [at, draft], at, js=FLUSH, **QUIET)
+    saving.draft_discard.click(said(handlers.discard), [at, draft], at, **QUIET)
+
+
+def _wire_list(at, page, listing, query, how, shown) -> None:
+    inputs = [at, page, *query, *how]
+    searched = [listing.search.change, listing.show.input, listing.sort.input]
+    gr.on(searched, _searched, inputs, shown, trigger_mode="always_last", **QUIET)
+    listing.previous.click(_previous, inputs, shown, **QUIET)
+    listing.next.click(_next, inputs, shown, **QUIET)
+    # Either may be missing after the server has set the value; a second one of the same row changes nothing.
+    gr.on([listing.rows.input, listing.rows.select], edge(handlers.choose), [at, listing.rows], at, **QUIET)
+
+
+def _wire_files(at: gr.State, files: data_controls.Files) -> None:
+    files.pick.input(edge(handlers.pick), [at, files.pick], at, api_visibility="private")
+    files.upload.upload(edge(_uploaded), [at, files.upload], [at, files.upload], api_visibility="private")
+    files.new.click(edge(handlers.create), [at, files.name], at, **QUIET)
+    files.duplicate.click(edge(handlers.duplicate), at, at, **QUIET)
+    files.rename.click(edge(handlers.rename), [at, files.name], at, **QUIET)
+    files.delete.click(lambda: gr.Row(visible=True), None, files.delete_row, **QUIET)
+    files.delete_no.click(lambda: gr.Row(visible=False), None, files.delete_row, **QUIET)
+    files.delete_yes.click(said(handlers.delete), at, at, **QUIET)
+    files.delete_yes.click(lambda: gr.Row(visible=False), None, files.delete_row, **QUIET)
+    # A DownloadButton's first click would only make the file; so a plain button does, and then clicks the other one.
+    made = files.download.click(edge(handlers.download), at, files.download_file, js=FLUSH, **QUIET)
+    made.success(None, None, None, js="() => document.querySelector('#data-download-file').click()")
+
+
+def _wire_saving(at: gr.State, saving: data_controls.Saving) -> None:
+    conflict = [saving.conflict, saving.conflict_text, saving.save_name]
+    saving.save.click(edge(_save), at, [at, *conflict], js=FLUSH, **QUIET)
+    saving.save_as.click(edge(_save_as), [at, saving.save_name], [at, *conflict], js=FLUSH, **QUIET)
+    saving.reload.click(edge(_reload), at, [at, *conflict], **QUIET)
+    saving.conflict_close.click(_no_conflict, None, conflict, **QUIET)
+    saving.undo.click(edge(lambda at: handlers.undo(at)[0]), at, at, js=FLUSH, **QUIET)
+
+
+def _wire_mending(at: gr.State, mending: data_controls.Mending, history: data_controls.History) -> None:
+    mending.fix_all.click(said(handlers.fix_all), [at, mending.kind], at, js=FLUSH, **QUIET)
+    mending.jump.input(edge(handlers.choose), [at, mending.jump], at, **QUIET)
+    history.version.input(_compared, [at, history.version], history.difference, **QUIET)
+    history.restore.click(edge(handlers.restore), [at, history.version], at, **QUIET)
+
+
+# Handlers that speak gradio
+
+
+def _redraw(at: dict, mine: dict, number: int | None, *controls: Any) -> tuple:
+    """Everything but the editor; the list stays at its page."""
+    *query, model, longest, split, kind = controls
+    session, how = sessions.get(at["session"]), draw.measure(model, longest, split)
+    is_counting, hindrance = draw.count(session, how) if session else (False, "")
+    return (
+        draw.pick(at, mine),
+        view.status(session),
+        *draw.buttons(session),
+        *draw.the_list(session, at, tuple(query), how, number),
+        *draw.mending(session, kind),
+        *draw.rest(session, at, how, hindrance),
+        gr.Timer(active=is_counting),
+    )
+
+
+def _draw(at: dict, mine: dict, number: int, *controls: Any) -> tuple:
+    """Everything but the editor; the list goes to the page of the shown conversation."""
+    return _redraw(at, mine, None, *controls)
+
+
+def _tick(at: dict, number: int, text: str, show: str, sort: str, *how: Any) -> tuple:
+    """While the tokens are being counted: the numbers that grow."""
+    session, measure = sessions.get(at["session"]), draw.measure(*how)
+    if session is None:
+        return *_paged(at, number, (text, show, sort), how), gr.skip(), gr.Timer(active=False)
+    is_counting, hindrance = draw.count(session, measure)
+    overview = draw.rest(session, at, measure, hindrance)[1]
+    return *_paged(at, number, (text, show, sort), how), overview, gr.Timer(active=is_counting)
+
+
+def _typed(at: dict, listed: list[int], *how: Any) -> tuple:
+    session = sessions.get(at["session"])
+    if session is None or not session.has(at["row"]):
+        return (gr.skip(),) * 5
+    return draw.typed(session, at, listed, draw.measure(*how))
+
+
+def _acted(at: dict, told: gr.EventData) -> dict:
+    return edge(acts.act)(at, told._data)
+
+
+def _paged(at: dict, number: int, query: tuple, how: tuple) -> tuple:
+    return draw.the_list(sessions.get(at["session"]), at, query, draw.measure(*how), number)
+
+
+def _searched(at: dict, number: int, text: str, show: str, sort: str, *how: Any) -> tuple:
+    return _paged(at, 0, (text, show, sort), how)
+
+
+def _previous(at: dict, number: int, text: str, show: str, sort: str, *how: Any) -> tuple:
+    return _paged(at, number - 1, (text, show, sort), how)
+
+
+def _next(at: dict, number: int, text: str, show: str, sort: str, *how: Any) -> tuple:
+    return _paged(at, number + 1, (text, show, sort), how)
+
+
+def _uploaded(at: dict, path: str) -> tuple[dict, None]:
+    return handlers.upload(at, path), None
+
+
+def _save(at: dict) -> tuple:
+    try:
+        return handlers.save(at), *_no_conflict()
+    except ConflictError as error:
+        name = free_path(handlers.session_of(at).name).name
+        return at, gr.update(visible=True), note(str(error), "bad", "Not saved:"), name.removesuffix(".jsonl")
+
+
+def _save_as(at: dict, name: str) -> tuple:
+    return handlers.save_as(at, name), *_no_conflict()
+
+
+def _reload(at: dict) -> tuple:
+    return handlers.reload(at), *_no_conflict()
+
+
+def _no_conflict() -> tuple:
+    return gr.update(visible=False), "", ""
+
+
+def _compared(at: dict, version: str) -> str:
+    return view.compare(sessions.get(at["session"]), version)
+
+
+def _reread(at: dict) -> Any:
+    """The file anew when another tab has added to it."""
+    session = sessions.get(at["session"])
+    return handlers.refreshed(at) if session and session.is_outdated() else gr.skip()
+
+
+def _restore(at: dict, mine: dict) -> Any:
+    """After a reload of the page: the work that this browser had open, if the app or the disk still has it."""
+    session = sessions.get(mine["session"])
+    return gr.skip() if session is None or at["session"] else handlers.opened(at, session)
+
+
+def _remember(at: dict, mine: dict, dataset: str) -> tuple[dict, str]:
+    opened = [at["session"], *(one for one in mine["opened"] if one != at["session"])][: sessions.MAX_SESSIONS]
+    return {"session": at["session"], "opened": [one for one in opened if one]}, at["source"] or dataset

@@ -1,0 +1,1 @@
+"""Data files that are being edited, without their drawing."""

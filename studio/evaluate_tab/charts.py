@@ -1,0 +1,76 @@
+"""Loss curves of several runs: on the page, as a picture, and as a table."""
+
+import csv
+import io
+from collections.abc import Sequence
+
+from nanochat_core.runs import curves as run_metrics
+from nanochat_core.runs.curves import smooth
+from nanochat_core.runs.run import Run
+from studio.parts.svg import Series, line_chart
+
+CURVES = ("Both", "Training", "Validation")
+X_LABELS = {"step": "Step", "epoch": "Epoch", "tokens": "Tokens", "minutes": "Minutes"}
+_COLOURS = ("#4f46e5", "#d97706", "#059669", "#db2777", "#0284c7", "#7c3aed", "#65a30d", "#dc2626")  # as in style.css
+
+
+def curves(tags: Sequence[str], x_axis: str = "step", which: str = "Both", smoothing: float = 0.0) -> list[Series]:
+    """The lines of these runs; training dashed and smoothed, validation with its best point. A run that is gone has
+    none."""
+    found = []
+    present = {run.tag: run for run in Run.list()}
+    for colour, tag in enumerate(tags):
+        if tag not in present:
+            continue
+        rows = run_metrics.rows(present[tag])
+        if which != "Validation":
+            train = run_metrics.points(rows, "train_loss", x_axis)
+            found.append(Series(f"{tag}, training", smooth(train, smoothing), colour, "dashed"))
+        if which != "Training":
+            found.append(
+                Series(f"{tag}, validation", run_metrics.points(rows, "val_loss", x_axis), colour, mark_best=True)
+            )
+    return found
+
+
+def chart(series: Sequence[Series], x_axis: str, log: bool) -> str:
+    """The lines as inline SVG; "" when there is nothing to draw."""
+    return line_chart(series, X_LABELS[x_axis].lower(), "loss", log, width=1240, height=360)
+
+
+def png(series: Sequence[Series], x_axis: str, log: bool) -> bytes:
+    """The same as a picture of 1600 x 900 points, on white."""
+    from matplotlib.figure import Figure  # a second that only this download needs
+
+    figure = Figure(figsize=(10, 5.625), dpi=160, layout="constrained")
+    axes = figure.add_subplot()
+    for one in series:
+        if not one.points:
+            continue
+        colour = _COLOURS[one.colour % len(_COLOURS)]
+        x, y = zip(*one.points)
+        axes.plot(x, y, color=colour, linestyle="--" if "dashed" in one.style else "-", label=one.name, linewidth=1.6)
+        if one.mark_best:
+            best = min(one.points, key=lambda point: point[1])
+            axes.plot(*best, "o", color=colour, markersize=6)
+    axes.set(xlabel=X_LABELS[x_axis], ylabel="Loss (nats a token)", yscale="log" if log else "linear")
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    if axes.lines:
+        axes.legend(frameon=False)
+    file = io.BytesIO()
+    figure.savefig(file, format="png")
+    return file.getvalue()
+
+
+def csv_text(tags: Sequence[str]) -> str:
+    """All measured losses of these runs, one line of metrics a row, nothing smoothed."""
+    present = {run.tag: run for run in Run.list()}
+    names = ("step", "epoch", "tokens", "time", "train_loss", "val_loss", "best_val_loss", "val_bpb", "lr_mult")
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("run", *names))
+    for tag in tags:
+        if tag in present:
+            writer.writerows((tag, *(row.get(name, "") for name in names)) for row in run_metrics.rows(present[tag]))
+    return text.getvalue()

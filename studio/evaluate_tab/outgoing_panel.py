@@ -1,0 +1,73 @@
+"""The fold of the Evaluate tab that takes the chosen run's model elsewhere: exported to a folder, or published."""
+
+from typing import Any
+
+import gradio as gr
+
+from studio.context import Context
+from studio.parts import html
+from studio.parts.showcode import show_code
+from studio.runs import outgoing
+from studio.train_tab.handlers import PRIVATE
+
+
+def build(context: Context, run: gr.Dropdown) -> None:
+    """Lay it out and wire it for the run that is chosen in `run`."""
+    with gr.Accordion("Export or publish the chosen run", open=False, elem_id="out_fold"):
+        gr.HTML(
+            html.lead(
+                "Export writes a folder that transformers, vLLM and others load. Publish makes a repository on the "
+                "Hugging Face Hub, private unless you say otherwise, with a card. Log in first: `hf auth login`, or "
+                "HF_TOKEN."
+            ),
+            padding=False,
+        )
+        with gr.Row(elem_classes="fields"):
+            repo = gr.Textbox(label="Repository", placeholder="me/my-bakery", max_lines=1, elem_id="out_repo")
+            public = gr.Checkbox(False, label="Everybody may see it", elem_id="out_public")
+            data = gr.Checkbox(False, label="With the training data", elem_id="out_data")
+            follow = gr.Checkbox(False, label="Each new checkpoint until the run is over", elem_id="out_follow")
+        with gr.Row(elem_classes="buttons"):
+            export = gr.Button("Export", size="sm", elem_id="out_export", scale=0, min_width=120)
+            publish = gr.Button("Publish", size="sm", variant="primary", elem_id="out_publish", scale=0, min_width=120)
+        said = gr.HTML(elem_id="out_said", padding=False)
+        code = show_code("out_code", label="Show the shell commands", language="shell")
+    timer = gr.Timer(1, active=False)
+    chosen, watched = [run, repo, public, data, follow], {"outputs": [said, timer], **PRIVATE}
+    export.click(begin_export, run, **watched)
+    publish.click(begin_publish, chosen, **watched)
+    timer.tick(watch, queue=False, **watched)
+    context.page.load(watch, **watched)
+    gr.on([one.change for one in chosen], codes, chosen, code, trigger_mode="always_last", **PRIVATE)
+
+
+def begin_export(tag: str) -> tuple[str, Any]:
+    """Export the run's newest checkpoint."""
+    return _begin(f"The export of {tag}", lambda: outgoing.export_words(tag))
+
+
+def begin_publish(tag: str, repo: str, public: bool, data: bool, follow: bool) -> tuple[str, Any]:
+    """Publish the run's newest checkpoint, or each new one."""
+    return _begin(f"The publication of {tag}", lambda: outgoing.publish_words(tag, repo, public, data, follow))
+
+
+def watch() -> tuple[str, Any]:
+    """How it is; when it is over, no further look."""
+    return outgoing.shown(), gr.Timer(active=outgoing.is_active())
+
+
+def codes(tag: str, repo: str, public: bool, data: bool, follow: bool) -> str:
+    """The commands that do the same; empty while no run is chosen."""
+    try:
+        words = [outgoing.export_words(tag), outgoing.publish_words(tag, repo or "me/my-model", public, data, follow)]
+    except ValueError:
+        return ""
+    return "\n".join(map(outgoing.shell, words))
+
+
+def _begin(title: str, words: Any) -> tuple[str, Any]:
+    try:
+        outgoing.start(title, words())
+    except ValueError as error:
+        return html.note(str(error), "bad"), gr.skip()
+    return watch()

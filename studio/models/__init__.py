@@ -1,0 +1,1 @@
+"""Processes that hold models for the app."""

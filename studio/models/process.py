@@ -1,0 +1,249 @@
+"""The app's side of nanochat_core.serve.pipe: one process that holds one model, started, asked and ended from here.
+
+However that process ends, the caller gets one sentence as a ValueError and the next `load` starts a new one.
+"""
+
+import contextlib
+import itertools
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+
+from nanochat_core.config import FinetuneConfig
+from nanochat_core.paths import PROJECT_ROOT, home
+from nanochat_core.system.threads import share_cores
+from studio.parts.working import Report
+
+SERVER = "nanochat_core.serve.pipe"
+_END_SECONDS = 5.0
+_LOOK_SECONDS = 0.05  # how often a waiting request looks whether it was asked to stop
+_LAST_EVENTS = ("loaded", "done", "probed", "memory", "error")
+
+Event = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model that is in memory."""
+
+    name: str
+    step: int
+    parameters: int
+    device: str
+    dtype: str
+    automatic: str
+    """The dtype that it is in when none is asked for."""
+    context: int
+    """Tokens."""
+    seconds: float
+    """How long the loading took."""
+    device_bytes: int
+    """Memory of the GPU, 0 without one."""
+
+    @property
+    def key(self) -> tuple[str, int]:
+        return self.name, self.step
+
+
+class ModelProcess:
+    """One worker process. Its methods may be called from any thread; requests are answered one after the other."""
+
+    def __init__(self) -> None:
+        self.loaded: Loaded | None = None
+        self._process: subprocess.Popen | None = None
+        self._errors: Any = None
+        self._ids = itertools.count(1)
+        self._waiting: dict[int, queue.Queue[Event | None]] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def is_alive(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self.is_alive else None
+
+    def load(
+        self,
+        name: str,
+        step: int | None = None,
+        device: str = "auto",
+        dtype: str | None = None,
+        report: Report | None = None,
+    ) -> Loaded:
+        """Load the model NAME in a process that holds nothing yet. ValueError in a sentence when that fails."""
+        report = report or _silence
+        report(0.0, "Starting the model's process")
+        self.unload()
+        self._start()
+        last = self._finish({"do": "load", "name": name, "step": step, "device": device, "dtype": dtype}, report)
+        facts = {key: last[key] for key in Loaded.__dataclass_fields__ if key in last}
+        self.loaded = Loaded(name=name, **facts)
+        return self.loaded
+
+    def generate(self, messages: list[dict], stop: threading.Event | None = None, **settings: Any) -> Iterator[Event]:
+        """Events of one reply, the last is "done": see nanochat_core.serve.pipe.
+
+        settings: max_tokens, temperature, top_k, seed. Setting `stop`, or closing the iterator, stops the model itself.
+        ValueError in a sentence when the process fails or is gone.
+        """
+        if self.loaded is None or not self.is_alive:
+            self._forget()
+            raise ValueError("No model is loaded here. Load one first.")
+        yield from self._ask({"do": "generate", "messages": messages, **settings}, stop)
+
+    def probe(self, config: FinetuneConfig, report: Report | None = None, stop: threading.Event | None = None) -> Event:
+        """Measure a few training steps of `config`: the fields of nanochat_core.training.probe.Probe."""
+        report = report or _silence
+        report(0.0, "Starting the measuring process")
+        self._start()
+        last = self._finish({"do": "probe", "config": config.to_dict()}, report, stop)
+        if last["event"] == "done":
+            raise ValueError("The measurement was stopped.")
+        return {key: value for key, value in last.items() if key not in ("id", "event")}
+
+    def rss_bytes(self) -> int:
+        """Memory of the process, 0 when there is none."""
+        with contextlib.suppress(psutil.Error, TypeError):
+            return psutil.Process(self._process.pid).memory_info().rss if self.is_alive else 0
+        return 0
+
+    def unload(self) -> int:
+        """End the process, which gives its memory back to the system; how many bytes it held, the GPU's included."""
+        process, held = self._process, self.rss_bytes()
+        held += self.loaded.device_bytes if self.loaded and held else 0
+        if process is not None:
+            with contextlib.suppress(OSError):  # what was left to send to a process that is gone
+                process.stdin.close()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_END_SECONDS)
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+        self._forget()
+        return held
+
+    def _forget(self) -> None:
+        self.loaded = None
+
+    def _start(self) -> None:
+        paths = [str(PROJECT_ROOT), os.environ.get("PYTHONPATH", "")]
+        environment = {
+            **os.environ,
+            "NANOCHAT_STUDIO_HOME": str(home()),
+            "PYTHONPATH": os.pathsep.join(path for path in paths if path),
+        }
+        # A file, because a pipe that nobody empties would block the process; it goes when it is forgotten.
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115
+        share_cores(environment)
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", SERVER],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            env=environment,
+            start_new_session=True,  # Ctrl-C in the terminal is meant for the app, which ends us by closing stdin
+        )
+        thread = threading.Thread(target=self._dispatch, args=(self._process,), name="model-answers", daemon=True)
+        thread.start()
+
+    def _dispatch(self, process: subprocess.Popen) -> None:
+        """Hand each answer to who waits for it, and the end of the process to all."""
+        for line in process.stdout:
+            event = json.loads(line)
+            with self._lock:
+                waiting = self._waiting.get(event["id"])
+            if waiting is not None:
+                waiting.put(event)
+        process.wait()
+        if process is self._process:
+            self._forget()
+        with self._lock:
+            for waiting in self._waiting.values():
+                waiting.put(None)
+
+    def _finish(self, request: dict[str, Any], report: Report, stop: threading.Event | None = None) -> Event:
+        """The last event of a request; a process whose request failed is not kept."""
+        try:
+            for event in self._ask(request, stop):
+                if event["event"] == "progress":
+                    report(event["fraction"], event["text"])
+        except ValueError:
+            self.unload()
+            raise
+        return event
+
+    def _ask(self, request: dict[str, Any], stop: threading.Event | None = None) -> Iterator[Event]:
+        """Send a request and give its events as they come. Being closed early stops the request."""
+        process, number, answers = self._process, next(self._ids), queue.Queue()
+        with self._lock:
+            self._waiting[number] = answers
+        over = asked_to_stop = False
+        try:
+            self._send(process, {**request, "id": number})
+            while not over:
+                if stop is not None and stop.is_set() and not asked_to_stop:
+                    self._send(process, {"do": "stop", "id": number})
+                    asked_to_stop = True
+                try:
+                    event = answers.get(timeout=_LOOK_SECONDS)
+                except queue.Empty:
+                    continue
+                over = event is None or event["event"] in _LAST_EVENTS
+                if event is None:
+                    raise ValueError(self._last_words(process))
+                if event["event"] == "error":
+                    raise ValueError(event["text"])
+                yield event
+        finally:
+            with self._lock:
+                del self._waiting[number]
+            if not over and process.poll() is None:
+                with contextlib.suppress(ValueError):
+                    self._send(process, {"do": "stop", "id": number})
+
+    def _send(self, process: subprocess.Popen, message: dict[str, Any]) -> None:
+        line = json.dumps(message).encode() + b"\n"
+        try:
+            with self._lock:
+                process.stdin.write(line)
+                process.stdin.flush()
+        except (OSError, ValueError) as error:  # ValueError: unload has closed it
+            raise ValueError(self._last_words(process)) from error
+
+    def _last_words(self, process: subprocess.Popen) -> str:
+        """Why the process is gone, as a sentence with its remedy."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_END_SECONDS)
+        status = process.poll()
+        if status == 0:
+            return "The model was unloaded. Load it again to go on."
+        if status is not None and status < 0:
+            name = signal.Signals(-status).name
+            why = ", most likely because memory ran out" if name == "SIGKILL" else ""
+            return (
+                f"The model's process was ended from outside ({name}){why}. The app goes on: load the model again, "
+                "or a smaller one, or unload the other model first."
+            )
+        return f"The model's process ended by itself: {self._last_error_line()} Load the model again to go on."
+
+    def _last_error_line(self) -> str:
+        self._errors.seek(0, os.SEEK_END)
+        self._errors.seek(max(0, self._errors.tell() - 4000))
+        lines = self._errors.read().decode("utf-8", errors="replace").strip().splitlines()
+        return lines[-1][:300] if lines else "it left no message."
+
+
+def _silence(fraction: float, text: str) -> None:
+    """For callers who do not watch."""

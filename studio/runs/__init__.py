@@ -1,0 +1,1 @@
+"""Runs as the app starts, stops and shows them."""

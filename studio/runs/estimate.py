@@ -1,0 +1,132 @@
+"""What a run will do, counted before it starts: rows, tokens, cuts, steps, disk space. Needs no torch."""
+
+import shutil
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from nanochat_core.config import FinetuneConfig
+from nanochat_core.data.chunk import FACTS
+from nanochat_core.data.tokens.cache import tokenized
+from nanochat_core.paths import find_model, finetuned_dir
+from nanochat_core.tokenizer.tokenizer import Tokenizer
+
+_KEPT = 6
+_WEIGHTS_AT_ONCE = 7
+"""While saving: best, last and the one being written, and twice the resume state, which is about two models."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The counts of a run."""
+
+    conversations: int
+    train: int
+    validation: int
+    replayed: int
+    """General conversations mixed into an epoch."""
+    cut: int
+    useless: int
+    """Conversations with nothing to learn within max_seq_len."""
+    tokens_per_epoch: int
+    trained_per_epoch: int
+    steps_per_epoch: int
+    steps: int
+    disk_needed: int
+    """Bytes, at most, while a checkpoint is being replaced."""
+    disk_free: int
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a person should look at before the start, as sentences."""
+        found = []
+        if self.cut:
+            found.append(f"{self.cut} conversations are longer than max_seq_len; their ends are cut off.")
+        if self.useless:
+            found.append(f"{self.useless} conversations have nothing to learn within max_seq_len and are left out.")
+        if self.disk_needed > self.disk_free:
+            found.append(
+                f"The disk has {self.disk_free / 1e9:.1f} GB free, and the run may need {self.disk_needed / 1e9:.1f} "
+                "GB while it saves. Free some space first, or set NANOCHAT_STUDIO_HOME to a folder on another disk."
+            )
+        return found
+
+
+def estimate(config: FinetuneConfig) -> Estimate:
+    """Count what `config` will train on. ValueError, as the training itself would, when the file has faults."""
+    base = find_model(config.base_name, config.model_step, config.base_source)
+    every = _lengths(config.data_path, base.tokenizer_dir, config.max_seq_len)
+    useful = every[every["supervised"] > 0]
+    if len(useful) < 2:
+        raise ValueError(
+            f"{Path(config.data_path).name} has {len(useful)} conversations to learn from, and training needs at "
+            "least 2: one to train on and one to validate with. Add conversations in the Data tab."
+        )
+    validation = min(max(1, round(len(useful) * config.val_split)), len(useful) - 1)
+    train = useful[:-validation]
+    replay = _replay(config, base.tokenizer_dir)
+    replayed = round(len(train) * config.replay_ratio) if len(replay) else 0
+    steps_per_epoch = -(-(len(train) + replayed) // config.target_examples_per_step)
+    return Estimate(
+        conversations=len(every),
+        train=len(train),
+        validation=validation,
+        replayed=replayed,
+        cut=int(every["cut"].sum()),
+        useless=len(every) - len(useful),
+        tokens_per_epoch=int(_inputs(train).sum()) + _mean_of(_inputs(replay), replayed),
+        trained_per_epoch=int(train["supervised"].sum(dtype=int)) + _mean_of(replay["supervised"], replayed),
+        steps_per_epoch=steps_per_epoch,
+        steps=config.num_iterations if config.num_iterations > 0 else config.num_epochs * steps_per_epoch,
+        disk_needed=_WEIGHTS_AT_ONCE * base.weights.stat().st_size,
+        disk_free=_free_space(),
+    )
+
+
+def _inputs(facts: np.ndarray) -> np.ndarray:
+    """Tokens through the model of each: all but the last."""
+    return facts["tokens"].astype(np.int64) - 1
+
+
+def _mean_of(values: np.ndarray, count: int) -> int:
+    """What `count` of `values` come to, when which of them differs from epoch to epoch."""
+    return round(float(values.mean()) * count) if len(values) else 0
+
+
+def _replay(config: FinetuneConfig, tokenizer_dir: Path) -> np.ndarray:
+    if config.replay_ratio == 0:
+        return np.empty(0, FACTS)
+    facts = _lengths(config.replay_path, tokenizer_dir, config.max_seq_len)
+    return facts[facts["supervised"] > 0]
+
+
+_cache: dict[tuple, np.ndarray] = {}
+_lock = threading.Lock()
+
+
+def _lengths(path: str, tokenizer_dir: Path, max_seq_len: int) -> np.ndarray:
+    """FACTS of every conversation of the file; remembered until the file changes, for all browsers.
+
+    A large file is tokenized here and now, and the training finds it in the cache.
+    """
+    try:
+        stat = Path(path).stat()
+    except OSError as error:
+        raise ValueError(f"The file {path} cannot be read ({error.strerror}). Choose another dataset.") from error
+    key = (str(path), stat.st_mtime_ns, stat.st_size, str(tokenizer_dir), max_seq_len)
+    with _lock:
+        if key not in _cache:
+            counted = tokenized(path, Tokenizer.from_directory(tokenizer_dir), max_seq_len).facts
+            while len(_cache) >= _KEPT:
+                del _cache[next(iter(_cache))]
+            _cache[key] = counted
+        return _cache[key]
+
+
+def _free_space() -> int:
+    folder = finetuned_dir()
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free

@@ -1,0 +1,186 @@
+"""What there is to know of each run, for the table of runs; and the actions on a whole run: note, rename, delete."""
+
+import os
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nanochat_core.paths import finetuned_dir
+from nanochat_core.runs import curves
+from nanochat_core.runs.run import Run
+from nanochat_core.system.files import write_atomically, write_json
+from nanochat_core.system.folder_names import check_tag
+from studio.parts import html
+from studio.runs import launching
+
+COLUMNS = ("Run", "State", "Base", "Data", "Version", "Steps", "Best validation", "Time", "Device", "Note")
+SORTS = ("Newest first", "Best validation first", "Longest first", "By name", "By state", "By data")
+_NOTE = "note.txt"
+_DEVICE = re.compile(r"^Base model .*? parameters, (\w+), (\w+)", re.MULTILINE)
+_LOG_HEAD_BYTES = 4000
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """One row of the table."""
+
+    tag: str
+    state: str
+    base: str
+    data: str
+    version: str
+    """The first eight digits of the data file's sha256."""
+    steps: int
+    planned: int
+    best: float | None
+    seconds: float
+    device: str
+    note: str
+
+    def row(self) -> tuple[str, ...]:
+        """The cells under COLUMNS."""
+        best = "–" if self.best is None else f"{self.best:.4f}"
+        steps = f"{self.steps} of {self.planned}" if self.planned else str(self.steps)
+        shown = (self.data, self.version, steps, best, html.duration(self.seconds), self.device or "–", self.note)
+        return self.tag, self.state, self.base, *shown
+
+
+def facts_of(run: Run) -> RunFacts:
+    """Read a run's directory."""
+    record, status = run.record(), run.status()
+    data = record.get("data", {})
+    rows = curves.rows(run)
+    best = status.best_val_loss if status.best_val_loss is not None else curves.last(rows, "best_val_loss")
+    return RunFacts(
+        tag=run.tag,
+        state=status.state,
+        base=str(record.get("base_model", "")),
+        data=Path(str(data.get("path", ""))).name,
+        version=str(data.get("sha256", ""))[:8],
+        steps=status.step,
+        planned=status.steps,
+        best=best,
+        seconds=_training_seconds(rows),
+        device=_device(run),
+        note=note_of(run),
+    )
+
+
+def all_facts() -> list[RunFacts]:
+    """Every run, newest first."""
+    return [facts_of(run) for run in Run.list()]
+
+
+def sorted_facts(facts: list[RunFacts], by: str) -> list[RunFacts]:
+    """In one of the orders of SORTS; those without a value come last."""
+    keys = {
+        SORTS[1]: lambda one: (one.best is None, one.best or 0.0),
+        SORTS[2]: lambda one: -one.seconds,
+        SORTS[3]: lambda one: one.tag.lower(),
+        SORTS[4]: lambda one: one.state,
+        SORTS[5]: lambda one: (one.data.lower(), one.version),
+    }
+    return sorted(facts, key=keys[by]) if by in keys else facts
+
+
+def table_html(facts: list[RunFacts], chosen: str | None) -> str:
+    """All runs as a table that scrolls sideways where the window is narrow."""
+    if not facts:
+        return html.empty("No run yet", "Train one in the Train tab: it appears here, with its loss.")
+    numbers = ("Steps", "Best validation", "Time")
+    head = "".join(f"<th{_number(name, numbers)}>{name}</th>" for name in COLUMNS)
+    body = "".join(
+        f"<tr{' class=chosen' if one.tag == chosen else ''}>"
+        + "".join(
+            f"<td{_number(name, numbers)}>{html.badge(cell) if name == 'State' else html.escape(cell)}</td>"
+            for name, cell in zip(COLUMNS, one.row(), strict=True)
+        )
+        + "</tr>"
+        for one in facts
+    )
+    table = f'<table class="plain"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+    return f'<div class="table-frame" tabindex="0" role="region" aria-label="All runs">{table}</div>'
+
+
+def _number(name: str, numbers: tuple[str, ...]) -> str:
+    return ' class="number"' if name in numbers else ""
+
+
+def _training_seconds(rows: list[dict[str, Any]]) -> float:
+    """Time in training steps, without the pauses between a stop and a resume."""
+    total, tokens = 0.0, 0.0
+    for row in rows:
+        if row.get("tokens_per_s") and isinstance(row.get("tokens"), int | float):
+            total += max(0.0, row["tokens"] - tokens) / row["tokens_per_s"]
+            tokens = row["tokens"]
+    return total
+
+
+def _device(run: Run) -> str:
+    """What the run said when it began; "" before that."""
+    try:
+        with open(run.log_file, "rb") as file:
+            found = _DEVICE.search(file.read(_LOG_HEAD_BYTES).decode("utf-8", errors="replace"))
+    except FileNotFoundError:
+        return ""
+    processes = int(run.read_launch().get("nproc") or 1)
+    return f"{processes} x {found[1]}" if found and processes > 1 else (found[1] if found else "")
+
+
+def note_of(run: Run) -> str:
+    """A person's remark about the run, "" when there is none."""
+    path = run.path / _NOTE
+    return path.read_text(encoding="utf-8", errors="replace").strip() if path.is_file() else ""
+
+
+def set_note(tag: str, text: str) -> None:
+    """Keep a remark beside the run."""
+    write_atomically(Run.open(tag).path / _NOTE, f"{text.strip()}\n".encode())
+
+
+def rename(tag: str, new: str, loaded: list[str]) -> Run:
+    """Give a run another name, also in its own settings and in those of the runs that were trained from it."""
+    new = check_tag(new.strip())
+    run = Run.open(tag)
+    _refuse_in_use(run, loaded, "renamed")
+    target = finetuned_dir() / new
+    if target.exists():
+        raise ValueError(f"There is already a run '{new}'. Choose another name.")
+    os.rename(run.path, target)
+    for other in Run.list():
+        record = other.record()
+        changed = _renamed(record, other.tag == new, tag, new)
+        if changed != record:
+            write_json(other.config_file, changed)
+    return Run.open(new)
+
+
+def _renamed(record: dict[str, Any], is_itself: bool, old: str, new: str) -> dict[str, Any]:
+    settings = dict(record.get("settings", {}))
+    if is_itself:
+        settings["output_tag"] = new
+    if settings.get("from_finetuned") == old:
+        settings["from_finetuned"] = new
+    base = record.get("base_model")
+    return {**record, "settings": settings, "base_model": f"finetuned/{new}" if base == f"finetuned/{old}" else base}
+
+
+def delete(tag: str, loaded: list[str]) -> None:
+    """Remove a run with its checkpoints. ValueError while it trains, is loaded, or other runs are built on it."""
+    run = Run.open(tag)
+    _refuse_in_use(run, loaded, "deleted")
+    children = [other.tag for other in Run.list() if other.record().get("base_model") == f"finetuned/{tag}"]
+    if children:
+        raise ValueError(f"Run '{children[0]}' was trained from '{tag}' and needs its record. Delete that one first.")
+    shutil.rmtree(run.path)
+
+
+def _refuse_in_use(run: Run, loaded: list[str], what: str) -> None:
+    if launching.is_active(run) or run.processes():
+        raise ValueError(f"Run '{run.tag}' is training and cannot be {what}. Stop it first, in the Train tab.")
+    if f"finetuned/{run.tag}" in loaded:
+        raise ValueError(
+            f"The model of run '{run.tag}' is loaded and cannot be {what}. Unload it first, in the Chat tab."
+        )

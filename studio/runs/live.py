@@ -1,0 +1,164 @@
+"""A run as it is now, as HTML: read from its directory alone, drawn once for all browsers, and only when it changed."""
+
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nanochat_core.paths import finetuned_dir
+from nanochat_core.runs import curves
+from nanochat_core.runs.curves import smooth
+from nanochat_core.runs.run import Run
+from nanochat_core.runs.status import RunStatus
+from studio.parts import html
+from studio.parts.svg import Series, line_chart
+from studio.runs import launching, rented, stops
+
+SMOOTHING = 0.9
+LOG_LINES = 200
+
+
+@dataclass(frozen=True)
+class View:
+    """What the Train tab shows of a run."""
+
+    signature: tuple
+    """Equal for two views that look the same."""
+    tag: str
+    status: str
+    chart: str
+    log: str
+    can_stop: bool = False
+    can_resume: bool = False
+    retry: str = ""
+    """Label of the retry button, "" when there is nothing to retry."""
+
+
+NOTHING = View(
+    ("nothing",),
+    "",
+    html.empty("No run yet", "Choose a dataset above and press Start training: progress and loss appear here."),
+    "",
+    "",
+)
+
+_views: dict[str, View] = {}
+_lock = threading.Lock()
+
+
+def run_tags() -> list[str]:
+    """All runs, newest first."""
+    return [run.tag for run in Run.list()]
+
+
+def tags_signature() -> int:
+    """Changes when a run is made, renamed or deleted."""
+    folder = finetuned_dir()
+    return folder.stat().st_mtime_ns if folder.is_dir() else 0
+
+
+def followed(tag: str) -> str:
+    """The run to show: `tag`, or without one the run that trains now, else the newest; "" when there is none."""
+    runs = Run.list()
+    if tag and any(run.tag == tag for run in runs):
+        return tag
+    active = next((run for run in runs if launching.is_active(run)), None)
+    return active.tag if active else (runs[0].tag if runs else "")
+
+
+def look(tag: str) -> View:
+    """The run's view, drawn anew only when something in its directory, or its process, has changed."""
+    if not tag:
+        return NOTHING
+    run = Run.open(tag)
+    status = run.status()
+    stopping = stops.sentence(run, status)
+    signature = (tag, _of_status(status), stopping, _mark(run.metrics_file), _mark(run.log_file))
+    with _lock:
+        known = _views.get(tag)
+        if known is None or known.signature != signature:
+            known = _views[tag] = _draw(run, status, stopping, signature)
+        return known
+
+
+def _of_status(status: RunStatus) -> tuple:
+    shown = (status.step, status.steps, status.eta_seconds, status.val_loss, status.more.get("trouble"))
+    shown = (*shown, status.more.get("doing"))
+    return status.state, status.error, status.remedy, *shown
+
+
+def _mark(path: Path) -> tuple[int, int]:
+    try:
+        stat = path.stat()
+    except FileNotFoundError:
+        return 0, 0
+    return stat.st_mtime_ns, stat.st_size
+
+
+def _draw(run: Run, status: RunStatus, stopping: tuple[str, str], signature: tuple) -> View:
+    rows = curves.rows(run)
+    is_active = launching.is_active(run)
+    can_retry = status.state == "failed" and not run.is_remote()  # a job is gone on with, not begun anew here
+    change = launching.change_for(status, run.settings()) if can_retry else None
+    return View(
+        signature,
+        run.tag,
+        _status(run, status, stopping, rows),
+        _chart(status, rows),
+        html.log(run.log_tail(LOG_LINES) or "The log is empty so far."),
+        can_stop=is_active and status.state != "stopping",
+        can_resume=status.state in ("stopped", "interrupted", "failed") and not is_active,
+        retry=change.label if change else "",
+    )
+
+
+def _status(run: Run, status: RunStatus, stopping: tuple[str, str], rows: list[dict[str, Any]]) -> str:
+    record = run.record()
+    data = Path(record.get("data", {}).get("path", "")).name
+    head = (
+        f'<div class="run-head">{html.badge(status.state)} <strong>{html.escape(run.tag)}</strong> '
+        f'<span class="lead">{html.escape(str(record.get("base_model", "")))} on {html.escape(data)}</span></div>'
+    )
+    parts = [head, html.bar(status.step, status.steps, status.state), html.facts(_facts(status, rows))]
+    parts.append(rented.about(run))
+    if stopping[0]:
+        parts.append(html.note(*stopping))
+    if status.error:
+        parts.append(html.note(f"{status.error} {status.remedy or ''}", "bad"))
+    if status.state == "finished":
+        best = f" The best was step {status.best_step}." if status.best_step is not None else ""
+        parts.append(html.note(f"Finished: talk to it in Chat, or look at it in Evaluate.{best}", "good"))
+    if status.state == "starting":
+        doing = status.more.get("doing") or "Loading the model and asking it the questions before the training."
+        parts.append(html.note(doing))
+    return "".join(parts)
+
+
+def _facts(status: RunStatus, rows: list[dict[str, Any]]) -> dict[str, str]:
+    speed, memory = curves.last(rows, "tokens_per_s"), curves.last(rows, "memory_bytes")
+    train = curves.last(rows, "train_loss")
+    return {
+        "Step": f"{status.step} of {status.steps or '–'}",
+        "Epoch": f"{status.epoch:.2f}",
+        "Time left": "–" if status.is_over else html.duration(status.eta_seconds),
+        "Tokens a second": f"{speed:,.0f}" if speed else "–",
+        "Memory": html.size(memory),
+        "Training loss": f"{train:.4f}" if train is not None else "–",
+        "Validation loss": f"{status.val_loss:.4f}" if status.val_loss is not None else "–",
+        "Best validation": f"{status.best_val_loss:.4f}" if status.best_val_loss is not None else "–",
+    }
+
+
+def _chart(status: RunStatus, rows: list[dict[str, Any]]) -> str:
+    train, validation = curves.points(rows, "train_loss"), curves.points(rows, "val_loss")
+    series = [
+        Series("training", train, 0, "faint"),
+        Series("training, smoothed", smooth(train, SMOOTHING), 0),
+        Series("validation", validation, 1, mark_best=True),
+    ]
+    chart = line_chart(series, "step", "loss", width=660, height=340)
+    if chart:
+        return chart
+    if status.is_over:
+        return html.empty("No loss was measured", "The run ended before its first step; the log says more.")
+    return html.empty("The loss appears here", "with the first step, after the model has been loaded.")

@@ -1,0 +1,102 @@
+"""Export and publication of a run's model: commands in processes of their own, as they need torch; one at a time."""
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+from dataclasses import dataclass
+from typing import IO
+
+from nanochat_core.paths import PROJECT_ROOT, home
+from nanochat_core.runs.run import Run
+from studio.parts import html
+from studio.runs import commands
+
+_LINES = 12
+_ENDS = re.compile(r"[\r\n]+")
+
+
+@dataclass
+class _Work:
+    """One command that was started."""
+
+    title: str
+    process: subprocess.Popen
+    output: IO[bytes]
+
+
+_lock = threading.Lock()
+_last: _Work | None = None
+
+
+def export_words(tag: str, format_name: str = "transformers") -> list[str]:
+    """The command that exports the newest checkpoint of run `tag`. ValueError when there is no such run."""
+    run = _checked(tag)
+    out = home() / "models" / "exported" / (run.tag if format_name == "transformers" else f"{run.tag}-{format_name}")
+    return ["export", "--model", f"finetuned/{run.tag}", str(out), "--format", format_name]
+
+
+def publish_words(tag: str, repo: str, public: bool, with_data: bool, follow: bool) -> list[str]:
+    """The command that publishes run `tag`. ValueError when there is no such run, or no repository is named."""
+    run, repo = _checked(tag), (repo or "").strip()
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo):
+        raise ValueError(f"The repository is '{repo}': give your name and one for the model, such as me/my-bakery.")
+    flags = [("--public", public), ("--with-data", with_data), ("--follow", follow)]
+    return ["publish", "--model", f"finetuned/{run.tag}", repo, *(flag for flag, is_set in flags if is_set)]
+
+
+def shell(words: list[str]) -> str:
+    """The same to type in a shell."""
+    return commands.joined(["python", "-m", "nanochat_core", *words], {})
+
+
+def start(title: str, words: list[str]) -> None:
+    """Begin. It goes on when the app is closed. ValueError while another one goes on."""
+    global _last
+    with _lock:
+        if is_active():
+            raise ValueError(f"{_last.title} is going on. Wait until it has ended.")
+        output = tempfile.TemporaryFile()  # noqa: SIM115 - it is read until the next one begins
+        process = subprocess.Popen(
+            [sys.executable, "-m", "nanochat_core", *words],
+            cwd=PROJECT_ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        _last = _Work(title, process, output)
+
+
+def is_active() -> bool:
+    return _last is not None and _last.process.poll() is None
+
+
+def shown() -> str:
+    """What was started last, as it is now; "" when there was nothing."""
+    work = _last
+    if work is None:
+        return ""
+    status, lines = work.process.poll(), _tail(work.output)
+    if status is None:
+        return html.note(f"{work.title} is going on.") + html.log("\n".join(lines) or "...")
+    if status == 0:
+        return html.note(f"{work.title} is done.", "good") + html.log("\n".join(lines))
+    error = next((line.removeprefix("Error: ") for line in reversed(lines) if line.startswith("Error: ")), "")
+    return html.note(error or f"{work.title} failed.", "bad") + ("" if error else html.log("\n".join(lines)))
+
+
+def _tail(output: IO[bytes]) -> list[str]:
+    """The last lines of what was printed; of a bar that draws itself anew, its last state."""
+    size = os.fstat(output.fileno()).st_size
+    # Not seek and read: the process writes on from where this file stands.
+    text = os.pread(output.fileno(), 20_000, max(0, size - 20_000)).decode("utf-8", "replace")
+    return [line for line in _ENDS.split(text) if line.strip()][-_LINES:]
+
+
+def _checked(tag: str | None) -> Run:
+    if not tag:
+        raise ValueError("No run is chosen. Choose one above.")
+    return Run.open(tag)

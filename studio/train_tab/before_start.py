@@ -1,0 +1,118 @@
+"""What the Train tab's handlers do, as plain functions: no gradio in here."""
+
+from pathlib import Path
+from typing import Any
+
+from nanochat_core.config import FinetuneConfig
+from studio.datasets.files import list_datasets
+from studio.parts import html
+from studio.runs import commands, live
+from studio.runs import queue as run_queue
+from studio.runs.estimate import Estimate, estimate
+from studio.runs.hardware import Hardware
+from studio.train_tab.choices import bases
+
+_LARGE_BYTES = 2_000_000
+
+
+def before_start(config: FinetuneConfig) -> str:
+    """The counts of a run before it starts, or the sentence that says why it cannot."""
+    counts = estimate(config)
+    notes = "".join(html.note(sentence, "warn") for sentence in counts.warnings)
+    return html.facts(_counts(counts)) + notes
+
+
+def _counts(counts: Estimate) -> dict[str, str]:
+    return {
+        "Conversations": f"{counts.conversations:,}",
+        "Train / validate": f"{counts.train:,} / {counts.validation:,}",
+        "Replayed an epoch": f"{counts.replayed:,}",
+        "Tokens an epoch": f"{counts.tokens_per_epoch:,}",
+        "Of them trained on": f"{counts.trained_per_epoch:,}",
+        "Rows cut": f"{counts.cut:,}",
+        "Steps": f"{counts.steps:,}",
+        "Disk, at most": f"{html.size(counts.disk_needed)} of {html.size(counts.disk_free)}",
+    }
+
+
+def probe_result(values: dict[str, Any], nproc: int) -> str:
+    """What a probe measured: the fields of nanochat_core.training.probe.Probe."""
+    share = values["peak_bytes"] / values["device_bytes"] if values.get("device_bytes") else 0
+    shown = {
+        "Time, all steps": html.duration(values["total_seconds"] / nproc),
+        "A step": f"{values['seconds_per_step'] / nproc:.2f} s",
+        "Tokens a second": f"{values['tokens_per_s'] * nproc:,.0f}",
+        "Peak memory": f"{html.size(values['peak_bytes'])} of {html.size(values['device_bytes'])}",
+        "Device": f"{values['device']}, {values['dtype']}",
+        "Parameters": f"{values['parameters']:,}",
+    }
+    if share > 0.9:
+        text = "Memory is nearly full: halve device_batch_size (the result stays the same) before the start."
+        return html.facts(shown) + html.note(text, "warn")
+    counted = f"Measured on {values['measured_steps']} real steps"
+    text = f"{counted}; the time is divided by {nproc} processes." if nproc > 1 else f"{counted}."
+    return html.facts(shown) + html.note(text, "good")
+
+
+def codes(config: FinetuneConfig, nproc: int, devices: str) -> tuple[str, str]:
+    """(shell command, notebook cell)."""
+    return commands.shell_command(config, nproc, devices), commands.notebook_cell(config, nproc, devices)
+
+
+def processes(hardware: Hardware, gpus: list[str], count: float | None) -> tuple[int, str]:
+    """(number of processes, numbers of the GPUs as CUDA_VISIBLE_DEVICES has them) of what was ticked."""
+    if not hardware.gpus:
+        return max(1, int(count or 1)), ""
+    chosen = sorted(int(name.split(":")[0].removeprefix("GPU ")) for name in gpus)
+    if not chosen:
+        raise ValueError("No GPU is ticked. Tick at least one, or set device_type to cpu in More settings.")
+    every = [gpu.index for gpu in hardware.gpus]
+    return len(chosen), "" if chosen == every else ",".join(map(str, chosen))
+
+
+def gpu_names(hardware: Hardware) -> list[str]:
+    """One choice for each GPU."""
+    return [f"GPU {gpu.index}: {gpu.name}, {gpu.memory / 1e9:.0f} GB" for gpu in hardware.gpus]
+
+
+def queue_html() -> str:
+    """The waiting runs, "" when none waits."""
+    entries = run_queue.waiting()
+    if not entries:
+        return ""
+    shown = [f"{number}. {one.tag}" + (f": {one.error}" if one.error else "") for number, one in enumerate(entries, 1)]
+    kind = "bad" if any(one.error for one in entries) else ""
+    return html.note("  ".join(shown), kind, "Waiting:")
+
+
+def watch_code(tag: str) -> str:
+    """The calls behind the live view, Stop and Resume."""
+    return (
+        "from nanochat_core import Run, start_run\n\n"
+        f"run = Run.open({tag!r})\n"
+        "run.status()      # state, step, time left, error and remedy\n"
+        "run.metrics()     # a pandas DataFrame, one row a step\n"
+        "run.stop(wait=60) # save and stop\n"
+        "start_run(run.settings(), resume=True)"
+    )
+
+
+def dataset_choices() -> list[tuple[str, str]]:
+    """(label, path) of every dataset."""
+    return [(dataset.label, str(dataset.path)) for dataset in list_datasets()]
+
+
+def base_choices() -> list[tuple[str, str]]:
+    """(label, value) of every base model."""
+    return [(base.label, base.value) for base in bases()]
+
+
+def run_choices() -> list[tuple[str, str]]:
+    """(label, tag) of every run, after the choice that follows whichever trains."""
+    return [("The one that trains, else the newest", ""), *((tag, tag) for tag in live.run_tags())]
+
+
+def takes_long(config: FinetuneConfig) -> bool:
+    """Whether counting takes so long that a person should be told."""
+    path = Path(config.data_path)
+    return path.is_file() and path.stat().st_size > _LARGE_BYTES

@@ -1,0 +1,45 @@
+"""The form of settings, made from FinetuneConfig: a field for each setting, its sentence as help."""
+
+from typing import Any
+
+import gradio as gr
+
+from nanochat_core.config import Setting
+from studio.train_tab.choices import CHOICES, form_names, form_settings
+
+_LABELS = {
+    "num_epochs": "Epochs",
+    "target_examples_per_step": "Conversations a step",
+    "device_batch_size": "Batch on a device",
+    "init_lr_frac": "Learning rate factor",
+    "matrix_lr": "Matrix rate",
+    "embedding_lr": "Embedding rate",
+    "unembedding_lr": "Output head rate",
+}
+
+
+def essential_fields(values: dict[str, Any]) -> list[gr.components.Component]:
+    """The fields that everybody looks at."""
+    return [_field(setting, values[setting.name]) for setting in form_settings()[0]]
+
+
+def other_fields(values: dict[str, Any]) -> list[gr.components.Component]:
+    """All the others. Essential and others together are in the order of `form_names`."""
+    return [_field(setting, values[setting.name]) for setting in form_settings()[1]]
+
+
+def by_name(values: tuple[Any, ...] | list[Any]) -> dict[str, Any]:
+    """The fields' values by the settings' names."""
+    return dict(zip(form_names(), values, strict=True))
+
+
+def _field(setting: Setting, value: Any) -> gr.components.Component:
+    label = _LABELS.get(setting.name, setting.name)
+    info = setting.help if label == setting.name else f"{setting.name}: {setting.help}"
+    shared = {"label": label, "info": info, "elem_id": f"set_{setting.name}", "min_width": 200, "interactive": True}
+    if setting.name in CHOICES:
+        return gr.Dropdown(list(CHOICES[setting.name]), value=value, **shared)
+    if setting.type in ("int", "float"):  # a number field shows 0 for "not given", so optional numbers are text
+        return gr.Number(value, precision=0 if setting.type == "int" else None, **shared)
+    empty = "not given" if "None" in setting.type else None
+    return gr.Textbox(value, max_lines=1, placeholder=empty, **shared)

@@ -1,0 +1,225 @@
+"""What happens in the upper half of the Train tab: choices fill the form, the form fills the preview, Start starts."""
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from nanochat_core.config import FinetuneConfig
+from studio.context import Context
+from studio.parts import html
+from studio.parts.working import Working
+from studio.runs import launching
+from studio.runs import queue as run_queue
+from studio.runs.hardware import Hardware
+from studio.train_tab import before_start
+from studio.train_tab.choices import (
+    base_value,
+    form_names,
+    make_config,
+    preset_values,
+    questions_beside,
+    read_settings,
+    settings_json,
+    suggest_tag,
+)
+from studio.train_tab.form import by_name
+
+PRIVATE = {"api_visibility": "private", "show_progress": "hidden"}
+
+
+@dataclass
+class TrainFields:
+    """The components of the upper half."""
+
+    base: Any = None
+    data: Any = None
+    tag: Any = None
+    preset: Any = None
+    form: list[Any] = field(default_factory=list)
+    gpus: Any = None
+    count: Any = None
+    save: Any = None
+    load: Any = None
+    saved: Any = None
+    counts: Any = None
+    probe: Any = None
+    probed: Any = None
+    start: Any = None
+    queue: Any = None
+    clear: Any = None
+    said: Any = None
+    waiting: Any = None
+    cell: Any = None
+    command: Any = None
+
+
+def chosen_fields(fields: TrainFields) -> list[Any]:
+    """What `Handlers.read` takes, in its order."""
+    return [fields.base, fields.data, fields.tag, fields.gpus, fields.count, *fields.form]
+
+
+def wire(fields: TrainFields, panel: Any, context: Context, handlers: "Handlers") -> None:
+    """Connect everything; `panel` is the watch panel, whose picker follows what is started."""
+    chosen = chosen_fields(fields)
+    lists = [fields.base, fields.data]
+    begin = [fields.base, fields.data, fields.preset]
+    for event in (fields.base.input, fields.preset.input):
+        event(handlers.fill, begin, fields.form, **PRIVATE)
+    tag_and_questions = [fields.tag, fields.form[form_names().index("questions_path")]]
+    fields.data.input(handlers.name_run, fields.data, tag_and_questions, **PRIVATE)
+    refresh = {"fn": handlers.lists, "inputs": lists, "outputs": lists, **PRIVATE}
+    context.page.load(**refresh)
+    preview = {
+        "fn": handlers.preview,
+        "inputs": chosen,
+        "outputs": [fields.counts, fields.command, fields.cell, fields.probed],
+        "trigger_mode": "always_last",
+        "concurrency_limit": 4,
+        **PRIVATE,
+    }
+    context.page.load(**preview)
+    # What is set while the tab is not open does not fire its change.
+    context.tab.select(**refresh).then(**preview)
+    context.dataset.change(handlers.take_dataset, context.dataset, [fields.data, *tag_and_questions], **PRIVATE).then(
+        **preview
+    )
+    gr.on([component.change for component in chosen], **preview)
+    fields.start.click(handlers.start, chosen, [fields.said, panel.picker, fields.tag], **PRIVATE).then(
+        None, None, None, js=_SCROLL
+    )
+    fields.queue.click(handlers.queue, chosen, [fields.said, fields.waiting, fields.clear, fields.tag], **PRIVATE)
+    fields.clear.click(handlers.empty_queue, None, [fields.said, fields.waiting, fields.clear], **PRIVATE)
+    fields.save.click(handlers.save, chosen, [fields.saved, fields.said], **PRIVATE).then(
+        None, None, None, js="() => document.querySelector('#train_saved').click()"
+    )
+    fields.load.upload(
+        handlers.load, fields.load, [fields.base, fields.data, fields.tag, *fields.form, fields.said], **PRIVATE
+    )
+    # Gradio takes a function for a generator only when it is one itself, which no lambda is.
+    probe = partial(handlers.probe, context.models)
+    fields.probe.click(probe, chosen, [fields.probed, fields.probe], **PRIVATE)
+
+
+_SCROLL = """() => { if (!document.querySelector('#train_said .bad'))
+    document.querySelector('#watch_title').scrollIntoView({behavior: 'smooth'}) }"""
+
+
+class Handlers:
+    """The events' functions: values in, values out. They hold the hardware that was found, and nothing else."""
+
+    def __init__(self, hardware: Hardware):
+        self.hardware = hardware
+
+    def read(
+        self, base: str, data: str, tag: str, gpus: list[str], count: float | None, *form: Any
+    ) -> tuple[FinetuneConfig, int, str]:
+        """(config, processes, GPUs) of what is chosen. ValueError in a sentence."""
+        config = make_config(base, data or "", tag, by_name(form))
+        if config.device_type == "cpu":
+            return config, max(1, int(count or 1)), ""
+        return config, *before_start.processes(self.hardware, gpus, count)
+
+    def config(self, *chosen: Any) -> FinetuneConfig:
+        """The config of what is chosen, for a machine that is not this one. ValueError in a sentence."""
+        base, data, tag, _, _, *form = chosen
+        return make_config(base, data or "", tag, by_name(form))
+
+    def fill(self, base: str, data: str, preset: str) -> list[Any]:
+        """The form's values under a preset."""
+        values = preset_values(preset, base, data or "")
+        return [values[name] for name in form_names()]
+
+    def name_run(self, data: str) -> tuple[str, str | None]:
+        """(name of the run, file of questions) that go with a dataset."""
+        return suggest_tag(data or ""), questions_beside(data or "")
+
+    def take_dataset(self, data: str) -> tuple[Any, Any, Any]:
+        """The dataset chosen in Data, here too."""
+        if not data:
+            return gr.skip(), gr.skip(), gr.skip()
+        tag, questions = self.name_run(data)
+        return gr.update(choices=before_start.dataset_choices(), value=data), tag, questions
+
+    def lists(self, base: str, data: str) -> tuple[Any, Any]:
+        """Fresh choices; what is gone is no longer chosen."""
+        bases, datasets = before_start.base_choices(), before_start.dataset_choices()
+        base = base if base in [value for _, value in bases] else bases[0][1]
+        paths = [path for _, path in datasets]
+        data = data if data in paths else (paths[0] if paths else None)
+        return gr.update(choices=bases, value=base), gr.Dropdown(choices=datasets, value=data)
+
+    def preview(self, *chosen: Any) -> Iterator[tuple[Any, Any, Any, Any]]:
+        """Counts, command and cell of what is chosen; a sentence in place of the counts where it cannot work."""
+        try:
+            config, nproc, devices = self.read(*chosen)
+            command, cell = before_start.codes(config, nproc, devices)
+            if before_start.takes_long(config):
+                yield html.note("Counting the tokens of every conversation ..."), command, cell, ""
+            yield before_start.before_start(config), command, cell, ""
+        except ValueError as error:
+            yield html.note(str(error), "bad"), "", "", ""
+
+    def start(self, *chosen: Any) -> tuple[Any, Any, Any]:
+        """Start the run and follow it."""
+        try:
+            run = launching.start(*self.read(*chosen))
+        except ValueError as error:
+            return html.note(str(error), "bad"), gr.skip(), gr.skip()
+        said = html.note(f"Run {run.tag} has been started.", "good")
+        return said, gr.update(choices=before_start.run_choices(), value=""), suggest_tag(chosen[1])
+
+    def queue(self, *chosen: Any) -> tuple[Any, Any, Any, Any]:
+        """Put the run at the end of the queue."""
+        try:
+            config, nproc, devices = self.read(*chosen)
+            run_queue.add(config, nproc, devices)
+        except ValueError as error:
+            return html.note(str(error), "bad"), gr.skip(), gr.skip(), gr.skip()
+        said = html.note(f"Run {config.output_tag} starts when no other one trains, while the app is open.", "good")
+        return said, before_start.queue_html(), gr.Button(visible=True), f"{config.output_tag}-next"
+
+    def empty_queue(self) -> tuple[str, str, Any]:
+        """Take all waiting runs out."""
+        for one in run_queue.waiting():
+            run_queue.remove(one.tag)
+        return html.note("The queue is empty."), before_start.queue_html(), gr.Button(visible=False)
+
+    def save(self, *chosen: Any) -> tuple[Any, Any]:
+        """The settings as a file to download."""
+        try:
+            config, _, _ = self.read(*chosen)
+        except ValueError as error:
+            raise gr.Error(str(error)) from error
+        path = Path(tempfile.mkdtemp()) / f"{config.output_tag}-settings.json"
+        path.write_text(settings_json(config), encoding="utf-8")
+        return gr.DownloadButton(value=str(path)), ""
+
+    def load(self, path: str) -> list[Any]:
+        """Fill everything from a file of settings. The dataset is taken over when it is there."""
+        try:
+            config = read_settings(path)
+        except ValueError as error:
+            return [gr.skip()] * (3 + len(form_names())) + [html.note(str(error), "bad")]
+        values, datasets = config.to_dict(), before_start.dataset_choices()
+        is_known = config.data_path in [known for _, known in datasets]
+        data = gr.update(choices=datasets, value=config.data_path) if is_known else gr.skip()
+        what = "Settings loaded." if is_known else f"Settings loaded; their dataset {config.data_path} is not here."
+        form = [values[name] for name in form_names()]
+        return [base_value(config), data, config.output_tag, *form, html.note(what, "good" if is_known else "warn")]
+
+    def probe(self, models: Any, *chosen: Any) -> Iterator[tuple[str, Any]]:
+        """Measure some steps in a process of their own."""
+        try:
+            config, nproc, _ = self.read(*chosen)
+            measuring = Working(lambda report: models.probe(config, report, measuring.left))
+            for progress in measuring:
+                yield progress, gr.Button("Measuring ...", interactive=False)
+            shown = before_start.probe_result(measuring.result(), nproc)
+        except ValueError as error:
+            shown = html.note(str(error), "bad")
+        yield shown, gr.Button("Measure time and memory", interactive=True)

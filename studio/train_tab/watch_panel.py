@@ -1,0 +1,115 @@
+"""The lower half of the Train tab: one run live, read from its directory alone, so that any browser can join."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from nanochat_core.runs.run import Run
+from studio.context import Context
+from studio.parts import html
+from studio.parts.showcode import show_code
+from studio.runs import launching, live, stops
+from studio.train_tab import before_start
+from studio.train_tab.handlers import PRIVATE, TrainFields
+
+POLL_SECONDS = 1.0
+
+
+@dataclass
+class WatchPanel:
+    """The components of the lower half."""
+
+    picker: gr.Dropdown
+
+
+def build(context: Context, fields: TrainFields) -> WatchPanel:
+    """Lay it out and wire it."""
+    picker = gr.Dropdown(before_start.run_choices(), value="", label="Run", elem_id="watch_run")
+    status = gr.HTML(live.NOTHING.status, elem_id="watch_status", padding=False)
+    with gr.Row(elem_classes="buttons"):
+        stop = gr.Button("Stop and save", variant="stop", visible=False, elem_id="watch_stop", scale=0, min_width=150)
+        resume = gr.Button("Resume", variant="primary", visible=False, elem_id="watch_resume", scale=0, min_width=130)
+        retry = gr.Button("Retry", visible=False, elem_id="watch_retry", scale=0, min_width=290)
+    with gr.Row(visible=False, elem_classes="buttons", elem_id="watch_sure") as sure:
+        gr.HTML(html.note("Finish the step, save a checkpoint and stop? It can be resumed.", "warn"), padding=False)
+        yes = gr.Button("Yes, stop and save", variant="stop", elem_id="watch_stop_yes", scale=0, min_width=160)
+        no = gr.Button("Keep training", elem_id="watch_stop_no", scale=0, min_width=130)
+    said = gr.HTML(elem_id="watch_said", padding=False)
+    with gr.Row(elem_classes="watch"):
+        chart = gr.HTML(elem_id="watch_chart", padding=False, min_height=0)
+        log = gr.HTML(elem_id="watch_log", padding=False)
+    code = show_code("watch_code")
+    seen = gr.State([])
+    timer = gr.Timer(POLL_SECONDS)
+
+    shown = [status, chart, log, stop, resume, retry, code, fields.waiting, fields.clear, picker, seen]
+    polled = {"fn": poll, "inputs": [picker, seen], "outputs": shown, "queue": False, **PRIVATE}
+    timer.tick(**polled)
+    context.page.load(**polled)
+    picker.input(**polled)
+    ask = {"queue": False, **PRIVATE}
+    stop.click(lambda: gr.Row(visible=True), None, sure, **ask)
+    no.click(lambda: gr.Row(visible=False), None, sure, **ask)
+    yes.click(stop_run, picker, [sure, said], **ask)
+    resume.click(resume_run, picker, said, **PRIVATE)
+    retry.click(retry_run, picker, [said, picker], **PRIVATE)
+    return WatchPanel(picker)
+
+
+def poll(tag: str, seen: list[Any]) -> list[Any]:
+    """Everything that changed since this browser last asked; nothing is sent of what did not."""
+    try:
+        view = live.look(live.followed(tag or ""))
+        waiting = before_start.queue_html()
+    except ValueError as error:
+        return [html.note(str(error), "bad"), *[gr.skip()] * 9, []]
+    now = [hash(view.signature), waiting, live.tags_signature()]
+    was = seen if len(seen) == len(now) else [None] * len(now)
+    changes: list[Any] = [gr.skip()] * 10
+    if now[0] != was[0]:
+        changes[:7] = _shown(view)
+    if now[1] != was[1]:
+        changes[7:9] = [waiting, gr.Button(visible=bool(waiting))]
+    if now[2] != was[2]:
+        changes[9] = gr.update(choices=before_start.run_choices())
+    return [*changes, gr.skip() if now == seen else now]
+
+
+def _shown(view: live.View) -> list[Any]:
+    return [
+        view.status,
+        view.chart,
+        view.log,
+        gr.Button(visible=view.can_stop),
+        gr.Button(visible=view.can_resume),
+        gr.Button(view.retry or "Retry", visible=bool(view.retry)),
+        before_start.watch_code(view.tag) if view.tag else "",
+    ]
+
+
+def stop_run(tag: str) -> tuple[Any, str]:
+    """Ask the shown run to save and stop; what it does then is shown by the poll."""
+    shown = live.followed(tag or "")
+    if shown:
+        stops.stop(Run.open(shown))
+    return gr.Row(visible=False), ""
+
+
+def resume_run(tag: str) -> str:
+    """Go on with the shown run."""
+    try:
+        run = launching.resume(live.followed(tag or ""))
+    except ValueError as error:
+        return html.note(str(error), "bad")
+    return html.note(f"Run {run.tag} goes on from its last checkpoint.", "good")
+
+
+def retry_run(tag: str) -> tuple[str, Any]:
+    """Start the failed run again with the change that its remedy names."""
+    try:
+        run = launching.retry(live.followed(tag or ""))
+    except ValueError as error:
+        return html.note(str(error), "bad"), gr.skip()
+    said = html.note(f"Started again as {run.tag}.", "good")
+    return said, gr.update(choices=before_start.run_choices(), value="")

@@ -1,0 +1,55 @@
+"""Of all processes that would train a run one has it."""
+
+import subprocess
+import sys
+
+import pytest
+
+from nanochat_core.system import processes
+from tests.support.recorded_run import supervised
+
+
+def test_a_second_process_cannot_claim_a_running_run(run, sleeper):
+    process = sleeper()
+    supervised(run, process)
+    with pytest.raises(ValueError, match=rf"already running \(pid {process.pid}\).*runs stop mine"):
+        run.claim(["train"])
+    process.kill()
+    process.wait()
+    run.claim(["train"])
+    assert run.launcher() == processes.identity()
+    assert run.read_launch()["command"] == ["train"]
+    run.claim(["again"])  # by the same process
+
+
+def test_an_orphan_of_the_run_keeps_it_claimed(run, sleeper):
+    orphan = sleeper({processes.RUN_VARIABLE: str(run.path)})
+    assert [who.pid for who in run.processes()] == [orphan.pid]
+    with pytest.raises(ValueError, match=f"pid {orphan.pid}"):
+        run.claim(["train"])
+
+
+def test_a_run_that_is_over_gets_a_moment_to_leave(run, sleeper):
+    process = sleeper()
+    supervised(run, process, "stopped")
+    leaving = subprocess.Popen([sys.executable, "-c", f"import os, time; time.sleep(0.5); os.kill({process.pid}, 9)"])
+    run.claim(["train"])
+    leaving.wait()
+    assert run.launcher() == processes.identity()
+
+
+def test_of_two_claims_at_once_one_wins(run):
+    code = (
+        "import sys, time\nfrom nanochat_core.runs.run import Run\nsys.stdin.readline()\n"
+        "try:\n    Run.open('mine').claim(['x'])\n    print('won', flush=True)\n"
+        "except ValueError:\n    print('lost', flush=True)\nsys.stdin.readline()"
+    )
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    rivals = [subprocess.Popen([sys.executable, "-c", code], **pipes) for _ in range(3)]
+    for rival in rivals:
+        rival.stdin.write("go\n")
+        rival.stdin.flush()
+    answers = sorted(rival.stdout.readline().strip() for rival in rivals)
+    for rival in rivals:
+        rival.communicate("end\n")
+    assert answers == ["lost", "lost", "won"]

@@ -1,0 +1,111 @@
+"""The charts draw what was measured: every line's values, the axis that was asked for, the best point."""
+
+import pytest
+
+from nanochat_core import Run, plot_runs
+from nanochat_core.config import FinetuneConfig
+from tests.support.tiny import write_conversations
+
+
+@pytest.fixture
+def make_run(home):
+    data = write_conversations(home / "mine.jsonl", 5)
+
+    def make(tag="mine", validations=((0, 3.0), (2, 1.5), (4, 2.0)), steps=4):
+        run = Run.create(FinetuneConfig(str(data), output_tag=tag))
+        for step, loss in validations:
+            if step == 0:
+                run.append_metrics({"step": 0, "epoch": 0.0, "val_loss": loss, "time": 60.0})
+        for step in range(1, steps + 1):
+            line = {"step": step, "epoch": step / 2, "time": 60.0 + 30 * step}
+            run.append_metrics({**line, "tokens": 100 * step, "train_loss": 4.0 / step})
+            for place, loss in validations:
+                if place == step:
+                    run.append_metrics({**line, "val_loss": loss})
+        return run
+
+    return make
+
+
+def lines_of(chart):
+    return {line.get_label(): (list(line.get_xdata()), list(line.get_ydata())) for line in chart.axes[0].lines}
+
+
+@pytest.mark.parametrize(
+    ("x", "train", "validation"),
+    [
+        ("step", [1, 2, 3, 4], [0, 2, 4]),
+        ("epoch", [0.5, 1, 1.5, 2], [0, 1, 2]),
+        ("tokens", [100, 200, 300, 400], [0, 200, 400]),
+        ("minutes", [0.5, 1, 1.5, 2], [0, 1, 2]),
+    ],
+)
+def test_the_lines_and_their_axis(make_run, x, train, validation):
+    chart = make_run().plot(x=x, smoothing=0.5)
+    lines = lines_of(chart)
+    assert lines["training"] == (train, pytest.approx([4, 2, 4 / 3, 1]))
+    assert lines["validation"] == (validation, [3.0, 1.5, 2.0])
+    assert lines["best, 1.50 at step 2"] == ([validation[1]], [1.5])
+    weights = [0.125, 0.25, 0.5, 1.0]
+    smooth = sum(weight * 4 / step for weight, step in zip(weights, range(1, 5))) / sum(weights)
+    assert lines["training, smoothed"][1][-1] == pytest.approx(smooth)
+    assert chart.axes[0].get_xlabel().lower() == x
+    assert "nats" in chart.axes[0].get_ylabel()
+
+
+def test_without_smoothing_there_is_one_training_line(make_run):
+    assert set(lines_of(make_run().plot(smoothing=0))) == {"training", "validation", "best, 1.50 at step 2"}
+
+
+def test_several_runs_are_told_apart(make_run):
+    first, second = make_run("first"), make_run("second", ((0, 3.0), (4, 1.0)))
+    chart = plot_runs(first, second, smoothing=0, log=True)
+    names = [f"{tag}: {what}" for tag in ("first", "second") for what in ("training", "validation")]
+    assert set(names) <= set(lines_of(chart))
+    assert "second: best, 1.00 at step 4" in lines_of(chart)
+    colours = {line.get_label(): line.get_color() for line in chart.axes[0].lines}
+    assert colours["first: training"] != colours["second: training"]
+    assert chart.axes[0].get_yscale() == "log"
+
+
+def test_a_notebook_gets_a_picture_and_a_file_can_be_saved(make_run, tmp_path):
+    chart = make_run().plot()
+    assert chart._repr_png_().startswith(b"\x89PNG")
+    chart.savefig(tmp_path / "loss.svg")
+    assert (tmp_path / "loss.svg").stat().st_size > 1000
+
+
+def test_a_run_that_has_not_begun(make_run):
+    chart = make_run(validations=(), steps=0).plot(x="minutes")
+    assert [text.get_text() for text in chart.axes[0].texts] == ["No losses yet"]
+    assert chart._repr_png_()
+
+
+def test_lost_values_are_left_out(make_run):
+    run = make_run()
+    run.append_metrics({"step": 5, "train_loss": float("nan"), "val_loss": None})
+    assert len(lines_of(run.plot())["training"][0]) == 4
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"x": "weeks"}, "epoch, tokens, minutes"),
+        ({"smoothing": 1.0}, "below 1"),
+        ({"smoothing": -0.1}, "from 0"),
+    ],
+)
+def test_wrong_options(make_run, options, said):
+    with pytest.raises(ValueError, match=said):
+        make_run().plot(**options)
+
+
+def test_no_run_at_all():
+    with pytest.raises(ValueError, match="at least one"):
+        plot_runs()
+
+
+@pytest.mark.parametrize("wrong", ["mine", []])
+def test_what_is_no_run(wrong):
+    with pytest.raises(ValueError, match="Give runs one by one"):
+        plot_runs(wrong)

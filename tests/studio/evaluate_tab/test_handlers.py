@@ -1,0 +1,146 @@
+"""What the Evaluate tab does, without a browser: facts, rename, delete, curves, comparison."""
+
+import csv
+import io
+
+import gradio as gr
+import pytest
+
+from nanochat_core.runs import curves
+from nanochat_core.runs.presets import original_base
+from nanochat_core.runs.run import Run
+from nanochat_core.system import processes
+from studio.evaluate_tab import charts, comparison, handlers
+from studio.runs import facts as run_facts
+from tests.e2e.invented import invent_run
+
+
+def test_a_run_in_one_row(home):
+    invent_run("mine", "stopped", 40, 20)
+    facts = run_facts.facts_of(Run.open("mine"))
+    assert (facts.tag, facts.state, facts.base, facts.data) == ("mine", "stopped", "starter", "example_data.jsonl")
+    assert (facts.steps, facts.planned, facts.device) == (20, 40, "cpu")
+    assert len(facts.version) == 8
+    assert facts.seconds == pytest.approx(20 * 1650 / 1270, rel=0.05)
+    assert len(facts.row()) == len(run_facts.COLUMNS)
+
+
+def test_runs_are_sorted_and_shown_as_text(home):
+    invent_run("slow", steps=60, init_lr_frac=0.4)
+    invent_run("best", steps=30, init_lr_frac=0.05).write_status(best_val_loss=0.1)
+    run_facts.set_note("slow", "<script>alert(1)</script>")
+    orders = {by: [one.tag for one in run_facts.sorted_facts(run_facts.all_facts(), by)] for by in run_facts.SORTS}
+    assert orders["Newest first"] == orders["Best validation first"] == orders["By name"] == ["best", "slow"]
+    assert orders["Longest first"] == ["slow", "best"]
+    assert "<script" not in handlers.show_table("By name", "slow")
+
+
+def test_a_note_stays_with_the_run(home):
+    invent_run("mine")
+    run_facts.set_note("mine", " lower rates ")
+    assert run_facts.facts_of(Run.open("mine")).note == "lower rates"
+    run_facts.rename("mine", "other", [])
+    assert run_facts.note_of(Run.open("other")) == "lower rates"
+
+
+def test_a_renamed_run_can_still_be_resumed_and_built_on(home):
+    invent_run("mine", "stopped", 40, 20)
+    invent_run("child", from_finetuned="mine")
+    run_facts.rename("mine", "renamed", [])
+    assert Run.open("renamed").settings().output_tag == "renamed"
+    assert Run.open("child").settings().from_finetuned == "renamed"
+    assert original_base("finetuned/child") == "starter"
+    with pytest.raises(ValueError, match="already a run 'child'"):
+        run_facts.rename("renamed", "child", [])
+    with pytest.raises(ValueError, match="output_tag"):
+        run_facts.rename("renamed", "../out", [])
+
+
+@pytest.mark.parametrize("act", [run_facts.delete, lambda tag, loaded: run_facts.rename(tag, "other", loaded)])
+def test_a_run_in_use_is_left_alone(home, act):
+    run = invent_run("mine", "running", 40, 20)
+    run.write_launch(**processes.identity().to_dict())  # this very process stands for the run
+    with pytest.raises(ValueError, match="is training"):
+        act("mine", [])
+    run.launch_file.unlink()
+    with pytest.raises(ValueError, match="Unload it"):
+        act("mine", ["finetuned/mine"])
+
+
+def test_a_run_is_deleted_unless_others_are_built_on_it(home):
+    invent_run("mine")
+    invent_run("child", from_finetuned="mine")
+    with pytest.raises(ValueError, match="'child' was trained from 'mine'"):
+        run_facts.delete("mine", [])
+    run_facts.delete("child", [])
+    run_facts.delete("mine", [])
+    assert Run.list() == []
+
+
+@pytest.mark.parametrize("x_axis", ["step", "epoch", "tokens", "minutes"])
+def test_curves_of_several_runs(home, x_axis):
+    invent_run("one", steps=20)
+    invent_run("two", steps=40)
+    series = charts.curves(["one", "two", "gone"], x_axis)
+    assert [one.name for one in series] == ["one, training", "one, validation", "two, training", "two, validation"]
+    ends = [one.points[-1][0] for one in series]
+    assert ends[0] == ends[1] < ends[2] == ends[3]
+    picture = charts.chart(series, x_axis, log=True)
+    assert picture.count("<polyline") == 2 * 4  # a wide and a narrow shape
+    assert picture.count("best ") >= 2
+    assert len(charts.curves(["one"], x_axis, "Training")) == len(charts.curves(["one"], x_axis, "Validation")) == 1
+
+
+def test_downloads(home):
+    invent_run("one", steps=20)
+    assert charts.png(charts.curves(["one"]), "step", log=True).startswith(b"\x89PNG")
+    assert charts.png([], "step", log=False).startswith(b"\x89PNG")
+    rows = list(csv.DictReader(io.StringIO(charts.csv_text(["one", "gone"]))))
+    assert {row["run"] for row in rows} == {"one"}
+    assert sum(bool(row["train_loss"]) for row in rows) == 20
+
+
+def test_only_what_differs_is_compared(home):
+    invent_run("one", init_lr_frac=0.4)
+    invent_run("two", init_lr_frac=0.1, seed=7)
+    assert comparison.differences("one", "two") == [("init_lr_frac", "0.4", "0.1"), ("seed", "42", "7")]
+    shown = comparison.comparison_html("one", "two")
+    assert shown.count("version ") == 2
+    assert "num_epochs" not in shown
+    assert "same run" in comparison.comparison_html("one", "one")
+
+
+def test_scores_and_replies_before_and_after(home):
+    invent_run("one")
+    shown = comparison.scores_html(["one", "one"])
+    assert "0 of 30 (0%)" in shown
+    assert "26 of 30 (87%)" in shown
+    assert shown.count("An invented reply") == 2
+    (Run.open("one").evals_dir / "before.json").write_text("[broken")
+    (Run.open("one").evals_dir / "after.json").unlink()
+    assert "No questions were asked" in comparison.scores_html(["one"])
+
+
+def test_the_lists_follow_what_there_is(home):
+    newest = run_facts.SORTS[0]
+    assert "No run yet" in handlers.refresh(newest, "gone", ["gone"], "gone", "gone")[0]
+    invent_run("one")
+    table, run, shown, *_ = handlers.refresh(newest, None, ["gone"], None, None)
+    assert "<td>one</td>" in table
+    assert (run["value"], shown["value"]) == ("one", ["one"])
+
+
+def test_the_watch_sends_nothing_while_nothing_changes(home):
+    invent_run("one", "stopped", 40, 20)
+    look, pickers = (["one"], "Both", "step", 0.6, False), (run_facts.SORTS[0], "one", ["one"], None, None)
+    seen = handlers.watch([], *look, *pickers)[0]
+    assert handlers.watch(seen, *look, *pickers) == [gr.skip()] * 7
+    Run.open("one").write_status(step=21)
+    assert "<svg" in handlers.watch(seen, *look, *pickers)[1]
+    assert "deleted" in handlers.delete_run("one", [])[1]
+
+
+def test_over_tokens_a_validation_stands_at_those_of_the_step_before():
+    rows = [{"step": 0, "val_loss": 3.0}, {"step": 1, "tokens": 50, "train_loss": 2.0}, {"step": 1, "val_loss": 2.5}]
+    assert curves.points(rows, "val_loss", "tokens") == [(0.0, 3.0), (50.0, 2.5)]
+    assert curves.points(rows, "train_loss", "tokens") == [(50.0, 2.0)]

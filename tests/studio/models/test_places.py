@@ -1,0 +1,126 @@
+"""Which models are held, and how two of them, or two who want them in different precisions, share the places."""
+
+import pytest
+
+from studio.models.processes import AS_IT_IS, ModelProcesses
+from studio.models.process import Loaded
+
+HI = [{"role": "user", "content": "Hello, which word?"}]
+
+
+class FakeProcess:
+    """Loads in no time; counts."""
+
+    ended = 0
+
+    def __init__(self):
+        self.loaded, self.is_alive = None, True
+
+    def load(self, name, step, dtype=None, report=None):
+        dtype, self.dtypes = dtype or "float32", [*getattr(self, "dtypes", []), dtype]
+        self.loaded = Loaded(name, step, 1, "cpu", dtype, "float32", 512, 0.0, 0)
+
+    def generate(self, messages, stop, **settings):
+        yield {"event": "text", "text": "a"}
+        yield {"event": "done"}
+
+    def unload(self):
+        FakeProcess.ended += 1
+        self.loaded = None
+        return 5
+
+
+@pytest.fixture
+def three_models(home, monkeypatch):
+    for tag in ("one", "two", "three"):
+        folder = home / "models" / "pretrained" / "chatsft_checkpoints" / tag
+        folder.mkdir(parents=True)
+        (folder / "model_000007.pt").write_bytes(b"x")
+        (folder / "meta_000007.json").write_bytes(b"{}")
+    monkeypatch.setattr("studio.models.processes.ModelProcess", FakeProcess)
+    FakeProcess.ended = 0
+    return ModelProcesses()
+
+
+def keys(models) -> set[str]:
+    return {name.removeprefix("pretrained/") for name, _ in (loaded.key for loaded in models.loaded())}
+
+
+def test_a_third_model_takes_the_place_of_the_one_used_longest_ago(three_models):
+    three_models.load("pretrained/one")
+    three_models.load("pretrained/two")
+    list(three_models.generate("pretrained/one", 7, HI))
+    three_models.load("pretrained/three")
+    assert keys(three_models) == {"one", "three"}
+    assert FakeProcess.ended == 1
+
+
+def test_a_model_at_work_is_not_taken_away(three_models):
+    three_models.load("pretrained/one")
+    three_models.load("pretrained/two")
+    replies = [three_models.generate(f"pretrained/{tag}", 7, HI) for tag in ("one", "two")]
+    for reply in replies:
+        next(reply)
+    with pytest.raises(ValueError, match="2 other models are at work"):
+        three_models.load("pretrained/three")
+    replies[0].close()
+    three_models.load("pretrained/three")
+    assert keys(three_models) == {"two", "three"}
+
+
+def test_a_checkpoint_that_was_written_anew_is_loaded_anew(three_models, home):
+    three_models.load("pretrained/one")
+    former = three_models.load("pretrained/one")
+    assert former.key == ("pretrained/one", 7)
+    assert three_models.load("pretrained/one") is former
+    [weights] = home.rglob("one/model_*.pt")
+    with three_models.held("pretrained/one"):
+        weights.write_bytes(b"other")
+        with pytest.raises(ValueError, match=r"was written anew, and the former model is still writing.* Wait"):
+            three_models.load("pretrained/one")
+    assert three_models.load("pretrained/one") is not former
+
+
+def test_another_precision_loads_anew_but_not_under_a_reply(three_models):
+    three_models.load("pretrained/one")
+    process = three_models._places["pretrained/one", 7].process
+    for dtype in ("int8", "int8", None):
+        three_models.load("pretrained/one", dtype=dtype)
+    assert process.dtypes == [None, "int8", None]
+    reply = three_models.generate("pretrained/one", 7, HI)
+    next(reply)
+    three_models.load("pretrained/one")
+    with pytest.raises(ValueError, match=r"writing another reply in another precision\. Wait .* or choose"):
+        three_models.load("pretrained/one", dtype="int8")
+    reply.close()
+    three_models.load("pretrained/one", dtype="int8")
+    assert process.dtypes == [None, "int8", None, "int8"]
+
+
+def test_nobody_puts_another_precision_between_a_load_and_its_reply(three_models):
+    with three_models.held("pretrained/one", dtype="int8") as loaded:
+        assert loaded.dtype == "int8"
+        with pytest.raises(ValueError, match="in another precision"):
+            three_models.load("pretrained/one")
+        reply = three_models.generate("pretrained/one", 7, HI)
+        next(reply)
+    with pytest.raises(ValueError, match="in another precision"):
+        three_models.load("pretrained/one")
+    reply.close()
+    assert three_models.load("pretrained/one").dtype == "float32"
+
+
+def test_the_same_precision_by_another_name_is_shared(three_models):
+    first = three_models.load("pretrained/one")
+    with three_models.held("pretrained/one", dtype="float32") as loaded:
+        assert loaded is first
+    three_models.load("pretrained/two", dtype="float32")
+    with three_models.held("pretrained/two"):
+        assert three_models.load("pretrained/two", dtype="float32").dtype == "float32"
+    assert three_models._places["pretrained/two", 7].process.dtypes == ["float32"]
+
+
+def test_who_takes_the_model_as_it_is_changes_no_precision_and_is_never_refused(three_models):
+    assert three_models.load("pretrained/one", dtype=AS_IT_IS).dtype == "float32"
+    with three_models.held("pretrained/two", dtype="int8") as loaded:
+        assert three_models.load("pretrained/two", dtype=AS_IT_IS) is loaded

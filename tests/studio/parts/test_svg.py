@@ -1,0 +1,99 @@
+"""The chart: what is drawn, what is left out, and that nothing in it can be run."""
+
+import itertools
+import math
+import re
+import xml.etree.ElementTree as ET
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from nanochat_core.runs.curves import smooth
+from studio.parts.svg import MOST_POINTS, Series, line_chart, thin, ticks
+
+FALLING = [(float(step), 3.0 / step) for step in range(1, 51)]
+
+
+def svg_of(html: str) -> ET.Element:
+    return ET.fromstring(html[html.index("<svg") : html.index("</svg>") + 6])
+
+
+def test_nothing_to_draw_is_nothing():
+    assert line_chart([], "step", "loss") == ""
+    assert line_chart([Series("a", [])], "step", "loss") == ""
+    assert line_chart([Series("a", [(1.0, math.nan), (2.0, math.inf)])], "step", "loss") == ""
+
+
+def test_a_line_falls_on_the_page_when_the_loss_falls():
+    points = svg_of(line_chart([Series("train", FALLING)], "step", "loss")).find("polyline").get("points").split()
+    places = [tuple(map(float, point.split(","))) for point in points]
+    assert len(places) == len(FALLING)
+    assert places == sorted(places)  # to the right
+    assert all(a[1] <= b[1] for a, b in itertools.pairwise(places))  # down: y grows downwards
+
+
+def test_every_place_lies_inside_the_picture():
+    root = svg_of(line_chart([Series("train", FALLING), Series("val", [(25.0, 9.0)], 1)], "step", "loss"))
+    _, _, width, height = map(float, root.get("viewBox").split())
+    for point in root.find("polyline").get("points").split():
+        x, y = map(float, point.split(","))
+        assert 0 <= x <= width
+        assert 0 <= y <= height
+
+
+def test_the_best_point_is_the_lowest():
+    chart = line_chart([Series("val", [(0.0, 3.0), (10.0, 1.25), (20.0, 2.0)], mark_best=True)], "step", "loss")
+    assert "best 1.2500 at 10" in chart
+
+
+def test_the_pointer_finds_the_values_of_every_line():
+    series = [Series("train", [(0.0, 4.0), (1.0, 2.0)]), Series("val", [(0.0, 5.0)], 1)]
+    titles = re.findall(r"<title>(.*?)</title>", line_chart(series, "step", "loss", width=600), re.DOTALL)
+    assert titles == ["step 0\ntrain: 4.0000\nval: 5.0000", "step 1\ntrain: 2.0000\nval: 5.0000 (at 0)"]
+
+
+def test_a_logarithmic_scale_leaves_out_what_it_cannot_show():
+    chart = line_chart([Series("a", [(0.0, 0.0), (1.0, 10.0), (2.0, 0.001)])], "step", "loss", log=True)
+    assert len(svg_of(chart).find("polyline").get("points").split()) == 2
+    assert "log scale" in chart
+
+
+def test_names_are_shown_as_text():
+    chart = line_chart([Series("<img src=x onerror=alert(1)>", FALLING)], "<b>", '"&')
+    assert "<img" not in chart
+    assert "<b>" not in chart
+    svg_of(chart)
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=3000))
+def test_thinning_keeps_ends_and_extremes(values):
+    points = [(float(i), value) for i, value in enumerate(values)]
+    kept = thin(points)
+    assert len(kept) <= MOST_POINTS + 2
+    assert (kept[0], kept[-1]) == (points[0], points[-1])
+    assert max(y for _, y in kept) == max(values)
+    assert min(y for _, y in kept) == min(values)
+
+
+@given(st.lists(st.floats(0, 100), min_size=1, max_size=50), st.floats(0, 0.99))
+def test_smoothing_stays_within_what_it_smooths(values, weight):
+    smoothed = smooth([(float(i), value) for i, value in enumerate(values)], weight)
+    assert smoothed[0][1] == pytest.approx(values[0])
+    assert all(min(values) - 1e-9 <= y <= max(values) + 1e-9 for _, y in smoothed)
+
+
+@given(st.floats(-1e5, 1e5), st.floats(1e-4, 1e6))
+def test_ticks_are_few_and_inside(low, span):
+    found = ticks(low, low + span)
+    assert len(found) <= 7
+    assert all(low - span * 0.01 <= value <= low + span * 1.01 for value in found)
+
+
+@given(st.lists(st.tuples(st.floats(0, 1e9), st.floats(-1e3, 1e3)), min_size=1, max_size=300), st.booleans())
+@example([(0.0, 5e-324)], True)
+@example([(0.0, 0.0), (1.0, 1e-322)], False)
+def test_any_points_make_a_whole_picture(points, log):
+    chart = line_chart([Series("a", sorted(points), mark_best=True)], "tokens", "loss", log)
+    if chart:
+        svg_of(chart)

@@ -1,0 +1,102 @@
+"""What the Train tab says before the start: counts, refusals, room on the disk and in memory, measured steps."""
+
+import dataclasses
+import json
+
+import pytest
+
+from studio.runs import estimate, hardware
+from studio.train_tab import before_start, choices
+from studio.train_tab.handlers import Handlers
+from tests.support.training_form import ROWS, form, write_form_data
+
+
+@pytest.fixture
+def data(home):
+    return write_form_data(home)
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"val_split": 0.5, "num_iterations": 9}, {"max_seq_len": 30}, {"num_epochs": 2}]
+)
+def test_the_counts_are_those_of_the_training(data, changes):
+    from nanochat_core.data.tokens.plan import Plan
+    from nanochat_core.data.training_data import load_training_data
+    from nanochat_core.paths import starter_dir
+    from nanochat_core.tokenizer.tokenizer import Tokenizer
+
+    config = choices.make_config("starter", data, "mine", form(**changes))
+    found = estimate.estimate(config)
+    real = load_training_data(config, Tokenizer.from_directory(starter_dir()))
+    plan = Plan(real.train, real.replay, config.replay_ratio, config.target_examples_per_step, config.seed)
+    assert (found.train, found.validation) == (len(real.train), len(real.validation))
+    assert (found.replayed, found.steps_per_epoch) == (plan.replayed_per_epoch, plan.steps_per_epoch)
+    expected = config.num_iterations if config.num_iterations > 0 else config.num_epochs * plan.steps_per_epoch
+    assert found.steps == expected
+    if not config.replay_ratio:
+        assert found.tokens_per_epoch == sum(example.inputs for example in real.train)
+        assert found.trained_per_epoch == sum(example.supervised for example in real.train)
+    said = [note for note in real.notes if "longer than" in note]
+    assert bool(found.cut) == bool(said) == ("max_seq_len" in changes)
+    assert not said or said[0].startswith(f"{found.cut} ")
+
+
+def test_a_changed_file_is_counted_anew(data):
+    config = choices.make_config("starter", data, "mine", form())
+    assert estimate.estimate(config).conversations == 40
+    with open(data, "a") as file:
+        file.write(json.dumps(ROWS[0] | {"messages": ROWS[0]["messages"] * 2}) + "\n")
+    assert estimate.estimate(config).conversations == 41
+
+
+def test_what_the_training_would_refuse_is_said_before(data):
+    config = choices.make_config("starter", data, "mine", form())
+    with open(data, "a") as file:
+        file.write("{broken\n")
+    with pytest.raises(ValueError, match="41"):
+        before_start.before_start(config)
+    with pytest.raises(ValueError, match="cannot be read"):
+        estimate.estimate(dataclasses.replace(config, data_path="gone.jsonl"))
+
+
+def test_a_full_disk_is_said(data, monkeypatch):
+    monkeypatch.setattr(estimate, "_free_space", lambda: 1000)
+    assert "Free some space" in before_start.before_start(choices.make_config("starter", data, "mine", form()))
+
+
+def test_memory_that_is_nearly_full_is_said():
+    measured = {
+        "peak_bytes": 95, "device_bytes": 100, "total_seconds": 60.0, "seconds_per_step": 1.0, "tokens_per_s": 10.0,
+        "device": "cuda", "dtype": "bfloat16", "parameters": 5, "measured_steps": 4,
+    }  # fmt: skip
+    assert "device_batch_size" in before_start.probe_result(measured, 1)
+    assert "device_batch_size" not in before_start.probe_result({**measured, "peak_bytes": 50}, 2)
+
+
+class _Measuring:
+    """Stands for the models' processes: reports once, then fails or answers."""
+
+    def __init__(self, error: str = ""):
+        self.error = error
+
+    def probe(self, config, report, stop):
+        report(0.5, "Measured step 2 of 4")
+        if self.error:
+            raise ValueError(self.error)
+        return {
+            "peak_bytes": 50, "device_bytes": 100, "total_seconds": 60.0, "seconds_per_step": 1.0,
+            "tokens_per_s": 10.0, "device": "cpu", "dtype": "float32", "parameters": 5, "measured_steps": 4,
+        }  # fmt: skip
+
+
+def test_measuring_shows_how_far_it_is_and_gives_the_button_back(data):
+    handlers = Handlers(hardware.find_hardware())
+    chosen = ["starter", data, "mine", [], 1, *form().values()]
+    (progress, busy), (shown, button) = handlers.probe(_Measuring(), *chosen)
+    assert 'aria-valuenow="50"' in progress
+    assert "Measured step 2 of 4" in progress
+    assert (busy.interactive, button.interactive) == (False, True)
+    assert "4 real steps" in shown
+    *_, (failed, button) = handlers.probe(_Measuring("out of memory"), *chosen)
+    assert "out of memory" in failed
+    assert button.interactive

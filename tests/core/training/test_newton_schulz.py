@@ -1,4 +1,8 @@
-"""Newton-Schulz by compiled code, against fp64. Elsewhere torch's way is tested."""
+"""Newton-Schulz against fp64 and torch.optim.Muon: compiled where the processor can, elsewhere by torch's operators.
+
+The two ways differ in what bf16 loses, and torch's operators from processor to processor. So errors are compared with
+torch.optim.Muon's on the same matrix and the same processor, which lie between 1.1% and 1.7%.
+"""
 
 import pytest
 import torch
@@ -37,6 +41,14 @@ def _orthogonalized(x: torch.Tensor, norm: float = 1.0, kept: Buffers | None = N
     return orthogonalize((x / norm).bfloat16(), kept).float()
 
 
+def _torchs(x: torch.Tensor) -> torch.Tensor:
+    parameter = torch.nn.Parameter(torch.zeros_like(x))
+    parameter.grad = x
+    plain = {"momentum": 0.0, "nesterov": False, "weight_decay": 0.0, "adjust_lr_fn": "original"}
+    torch.optim.Muon([parameter], lr=1.0, **plain).step()
+    return -parameter.detach() / max(1.0, x.shape[0] / x.shape[1]) ** 0.5
+
+
 def _exact(x: torch.Tensor) -> torch.Tensor:
     x = x.double()
     for _ in range(5):
@@ -45,21 +57,29 @@ def _exact(x: torch.Tensor) -> torch.Tensor:
     return x
 
 
+def _errors(x: torch.Tensor) -> tuple[float, float]:
+    """(ours, torch.optim.Muon's), relative to the exact result."""
+    exact = _exact(x)
+    return tuple(((found - exact).norm() / exact.norm()).item() for found in (_orthogonalized(x), _torchs(x)))
+
+
 @pytest.mark.parametrize(("rows", "columns"), SHAPES)
 def test_it_is_near_to_the_exact_one(rows, columns):
-    x = _matrix(rows, columns)
-    exact = _exact(x)
-    assert (_orthogonalized(x) - exact).norm() < 0.02 * exact.norm()
+    ours, theirs = _errors(_matrix(rows, columns))
+    assert ours < 0.02
+    assert ours <= (0.75 if can_orthogonalize(CPU) else 1.05) * theirs
 
 
 @pytest.mark.parametrize("passes", [(1, 1, 1, 1, 1), (2, 1, 2), (3, 2), (5,)])
 @pytest.mark.parametrize(("rows", "columns"), [(64, 400), (400, 64)])
 def test_steps_may_share_a_pass(monkeypatch, rows, columns, passes):
-    """Random matrices have no small singular values of which a long pass would lose much."""
+    """Random matrices have no small singular values of which a long pass would lose much.
+
+    Torch's operators take no such passes: there each case is their own, and the bound lets them lose more.
+    """
     monkeypatch.setattr(newton_schulz, "passes_over", lambda rows, columns: passes)
-    x = _matrix(rows, columns)
-    exact = _exact(x)
-    assert (_orthogonalized(x) - exact).norm() < 0.01 * exact.norm()
+    ours, theirs = _errors(_matrix(rows, columns))
+    assert ours <= (0.4 if can_orthogonalize(CPU) else 0.95) * theirs
 
 
 def test_only_large_and_wide_ones_share_passes():

@@ -60,21 +60,21 @@ def test_a_job_has_the_models_data_and_settings_at_its_own_paths(home, config, h
 
 def test_what_training_imports_is_installed_in_the_job():
     """Packages imported at the top of any module that a job loads, beside torch, which the image has."""
-    waiting, seen, packages = ["remote_job", "supervisor", "worker"], set(), set()
+    waiting, seen, packages = ["remote.job", "runs.supervisor", "training.worker"], set(), set()
     while waiting:
         name = waiting.pop()
         if name in seen:
             continue
         seen.add(name)
-        for node in ast.parse((CORE / f"{name}.py").read_text(encoding="utf-8")).body:
+        for node in ast.parse((CORE / f"{name.replace('.', '/')}.py").read_text(encoding="utf-8")).body:
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             if isinstance(node, ast.ImportFrom):
                 names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
             for found in names:
                 top, _, rest = found.partition(".")
                 packages.add(top)
-                if top == "nanochat_core" and rest and (CORE / f"{rest.split('.')[0]}.py").is_file():
-                    waiting.append(rest.split(".")[0])
+                if top == "nanochat_core" and (CORE / f"{rest.replace('.', '/')}.py").is_file():
+                    waiting.append(rest)
     ours = {re.split("[<>=]", requirement)[0] for requirement in REQUIREMENTS}
     assert packages - set(sys.stdlib_module_names) - {"nanochat_core", "torch"} <= ours
 

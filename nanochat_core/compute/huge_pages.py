@@ -1,4 +1,4 @@
-"""Memory for weights in pages of 2 MB: decoding streams them all for every token, from 4 KB pages at half the speed."""
+"""Memory for weights in pages of 2 MB: decoding streams them all for every token, from 4 KB pages slower."""
 
 import contextlib
 import ctypes

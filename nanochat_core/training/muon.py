@@ -120,16 +120,21 @@ class _Pass:
     def add(self, x: Tensor, out: Tensor) -> None:
         """A step as aX + (bG + cG^2) X: closest while the singular values are small and Q is near to aI."""
         gram(x, self._gram)
+        # Without its aI the factor is small and loses little in bf16; aX is added to sums that are not rounded yet.
         self._times_x(polynomial(self._gram, 0.0, B, C, self._factor), x, out, A)
 
     def once(self, x: Tensor, out: Tensor) -> None:
         """A step as QX: closest for singular values about 1, where aI and bG nearly cancel."""
         gram(x, self._gram)
+        # For a singular value of 1 the terms are 3.4 - 4.8 + 2.0. Summed in Q first, what is rounded is 0.7. In `add`
+        # it would be -2.7, with four times the error.
         self._times_x(polynomial(self._gram, A, B, C, self._factor), x, out)
 
     def twice(self, x: Tensor, out: Tensor) -> None:
         """Two steps, as (Q2 Q1) X."""
         first = polynomial(gram(x, self._gram), A, B, C, self._factor)
+        # The Gram matrix that Q1 X would have, G Q1^2, without that pass over X. G commutes with Q1, a polynomial of
+        # it, so that both products are symmetric and half of each is enough.
         commuting(commuting(self._gram, first, self._product), first, self._gram)
         second = polynomial(self._gram, A, B, C, self._product)
         # In this order and not mirrored: what Q2 lost in rounding then acts on Q1 X, which is small where Q1 was large.
@@ -142,7 +147,11 @@ class _Pass:
         multiply(left, right, out, x if beta else None, beta)
 
 
+# With `add` alone the result is as far from the exact one as torch.optim.Muon's, which steps so: 1.0% to 1.5% for
+# singular values that fall slowly. The last two steps as `once` make it 0.7% to 1.2%, at the same cost.
 _SQUARE = (_Pass.add, _Pass.add, _Pass.add, _Pass.once, _Pass.once)
+# Five steps in three passes, in the order that was never a tenth farther than torch.optim.Muon. With both double steps
+# first, some of the same matrices were a third farther than its result; with both last, three quarters.
 _WIDE = (_Pass.twice, _Pass.add, _Pass.twice)
 
 

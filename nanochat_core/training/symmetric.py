@@ -14,7 +14,7 @@ MIRRORED_FROM = 384
 
 
 class Buffers:
-    """Memory by name, kept for the next matrix and the next step: on a CPU fresh memory costs ten times its use."""
+    """Memory by name, kept for the next matrix and the next step: on a CPU fresh memory may cost ten times its use."""
 
     def __init__(self):
         self._flat: dict[tuple, Tensor] = {}

@@ -1,10 +1,33 @@
-// Muon's Newton-Schulz steps on one matrix in bf16, where no product is packed again for the next one.
+// Muon's Newton-Schulz steps on one matrix, all in one call, for processors with AVX512-BF16. panels.h says how a
+// matrix lies in memory and is multiplied, centred.h multiplies symmetric ones, team.h has the threads; the steps are here.
 //
-// A tall matrix is treated as its transpose: W is wide, (small, large). A step is W <- QW with Q = a + bG + cG^2, G = WW'.
-// Several make one pass over W: the next one's G is G Q^2, for all of these are polynomials of one matrix.
+// What is computed. Five steps W <- QW, Q = a + bG + cG^2, G = WW', for W = X / norm, (small, large); a tall X is treated as
+// its transpose. muon.py computes the same by torch's operators, and asks this instead where can_orthogonalize
+// (newton_schulz.py) allows it: on a CPU with AVX512-BF16 and without AMX, with which torch's products are faster. Built for
+// another processor, this file says that it has nothing. newton_schulz.py mirrors `request`.
 //
-// Sizes are filled up with zeros, which stay zeros, to multiples of 16. Sums are fp32. Needs AVX512-BF16. Called by
-// newton_schulz.py, whose structure mirrors `request`.
+// In which layout. vdpbf16ps multiplies pairs: a panel is 16 columns, and a row of it the pairs (2k, 2k + 1) of each. A
+// product leaves its 16 x 16 sums in 16 registers, in fp32, and writes them as the products that follow read them: `w`
+// upright for QW, `turned` (W') for G. So nothing is packed again between two products, as it is by torch's operators.
+// Sizes are filled up to multiples of 16 with zeros, which stay zeros.
+//
+// Why it is more exact. A symmetric matrix is kept as the mean of its diagonal and a rest (centred.h): the means multiply
+// in fp32, and the 8 bits of bf16 are those of the rest alone, which is small. Where the rest is added it is read in fp32.
+//
+// Why two passes. Two steps need W once: the second one's G is G Q^2, since all of these are polynomials of one matrix, and
+// small^3 costs less than small^2 large. But what bf16 lost of G's smallest values grows by a^2 = 12 with each step, until
+// G is made from W again. So wide matrices take the five steps as 3 + 2 (passes_over), the others one by one.
+//
+// Distance from fp64, in % of the result, of 512 x 2048 with singular values i^-decay; and time on one core of a Zen 4:
+//
+//     decay                     0.3    0.5    1.0    1.5   | 512 x 512   512 x 2048
+//     torch.optim.Muon          0.93   0.97   3.02   9.26  |   20 ms        63 ms
+//     muon.py                   0.67   0.70   2.92   8.60  |   20           45
+//     here, 1 + 1 + 1 + 1 + 1   0.45   0.54   3.01   9.25  |   13           41
+//     here, 3 + 2               0.31   0.39   2.58   8.37  |   13           25
+//     here, 5                   0.22   0.45    29    389   |
+//
+// There it makes a d8 step of 32 conversations 4% to 5% shorter than muon.py would, and 6% to 7% than torch.optim.Muon.
 #include <stdint.h>
 
 #define MOST_STEPS 5
@@ -46,14 +69,14 @@ static void swap(centred *one, centred *other) {
     *other = kept;
 }
 
-// The product of the Qs of so many steps.
+// The product of the Qs of so many steps. Each further step costs four products of small^3, halved, and no look at W.
 static void make_factor(worker *w, int64_t steps) {
     const double *coefficients = w->request->coefficients;
     gram(&w->place, w->turned, &w->gram);
     polynomial(&w->place, &w->gram, coefficients, &w->factor);
     for (int64_t step = 1; step < steps; step++) {
         const centred *last = step == 1 ? &w->factor : &w->last;
-        commuting(&w->place, &w->gram, last, &w->half);
+        commuting(&w->place, &w->gram, last, &w->half); // G Q, then G Q^2: the G of what the last step made of W
         commuting(&w->place, &w->half, last, &w->gram);
         polynomial(&w->place, &w->gram, coefficients, &w->last);
         commuting(&w->place, &w->last, &w->factor, &w->product);

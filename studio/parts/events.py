@@ -1,0 +1,71 @@
+"""How a tab's handlers are wired, and how their errors are shown: told here once for every tab.
+
+A handler raises ValueError with a sentence for the person, and the wiring says where it is read: `noted` writes it into
+a line of the page and leaves the other outputs as they are, `alerted` shows it over the page for a moment.
+
+    button.click(noted(handlers.start, fields.said), inputs, [fields.said, fields.tag], **QUIET)
+"""
+
+import inspect
+from collections.abc import Callable, Iterator
+from functools import wraps
+from typing import Any
+
+import gradio as gr
+from gradio.components import Component
+
+from studio.parts import html
+
+ALERT_SECONDS = 12
+
+Handler = Callable[..., Any]
+
+QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+"""Options of every event: no endpoint for programs, and no veil over what is about to change."""
+
+LATEST: dict[str, Any] = {**QUIET, "trigger_mode": "always_last"}
+"""Of many changes in a row, such as those of a slider, the last one counts."""
+
+AT_ONCE: dict[str, Any] = {**QUIET, "queue": False}
+"""Never behind the events of others: a look at the clock, Stop. What it sets in a gr.State fires no change."""
+
+UNLIMITED: dict[str, Any] = {**QUIET, "concurrency_limit": None}
+"""For what takes long: gradio lets one at a time of each handler run, whoever asks."""
+
+
+def noted(handler: Handler, said: Component) -> Handler:
+    """The handler, whose ValueError becomes a note in `said`, one of its outputs; the others stay as they are."""
+    return _guarded(handler, lambda error: {said: html.note(str(error), "bad")})
+
+
+def alerted(handler: Handler) -> Handler:
+    """The handler, whose ValueError is shown over the page for a moment; all its outputs stay as they are."""
+
+    def alert(error: ValueError) -> Any:
+        raise gr.Error(str(error), duration=ALERT_SECONDS, print_exception=False) from error
+
+    return _guarded(handler, alert)
+
+
+def _guarded(handler: Handler, shown: Callable[[ValueError], Any]) -> Handler:
+    # Gradio takes a function for a generator only when it is one itself, and `wraps` keeps the signature, in which it
+    # looks for gr.SelectData, and the mark of what visitors of a Space may call.
+    if inspect.isgeneratorfunction(handler):
+
+        @wraps(handler)
+        def generating(*arguments: Any) -> Iterator[Any]:
+            try:
+                yield from handler(*arguments)
+            except ValueError as error:
+                yield shown(error)
+
+        return generating
+
+    @wraps(handler)
+    def guarded(*arguments: Any) -> Any:
+        try:
+            return handler(*arguments)
+        except ValueError as error:
+            return shown(error)
+
+    return guarded

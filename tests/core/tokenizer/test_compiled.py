@@ -232,7 +232,7 @@ def test_tiktoken_where_the_pattern_is_another_and_for_the_first_texts():
 
 def test_the_compiled_code_has_the_room_that_it_asks_for(monkeypatch):
     """It reads and writes a little beyond the end of a text and of its ids."""
-    source = (ROOT / "nanochat_core" / "c" / "tokenize.c").read_text("utf-8")
+    source = (ROOT / "nanochat_core" / "native" / "c" / "tokenize.c").read_text("utf-8")
     ours, rooms = encodings("tiny", NANOCHAT_PATTERN)[1], []
     bytes_after, ids_after = (
         int(re.search(f"#define {name} (.*)", source)[1]) for name in ("KNOWN_BYTES", "KNOWN_IDS")

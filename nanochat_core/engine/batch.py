@@ -4,23 +4,22 @@ A newcomer's prompt is read by itself, in pieces, into a cache of its own, and t
 row joins theirs. So a reply that is alone takes the very path of `Engine`, and one among others differs by rounding.
 """
 
-import random
-import time
 from collections import deque
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from nanochat_core.engine.reply import Done, Reply, Text, ToolCall
-from nanochat_core.engine.row_cache import RowCache
+from nanochat_core.engine.reply import Done, Text, ToolCall
+from nanochat_core.engine.row import Row
 from nanochat_core.engine.sampling import Sampling
-from nanochat_core.engine.stop_strings import StopStrings
 from nanochat_core.model.gpt import GPT
 from nanochat_core.model.kv_cache import KVCache
 from nanochat_core.tokenizer.tokenizer import Tokenizer
 
+CACHE_STEP = 256
+"""Tokens by which the rows of the cache grow, so that they are copied once in so many decode steps."""
 PROMPT_TOKENS = 256
 """Tokens of prompts read between two decode steps: the longest that the others are kept waiting."""
 
@@ -35,49 +34,24 @@ class Failed:
 RowEvent = Text | ToolCall | Done | Failed
 
 
-@dataclass(eq=False)
-class Row:
-    """One prompt and how far its reply is."""
-
-    prompt: list[int]
-    limit: int
-    """Tokens of the reply at most."""
-    limited_by_context: bool
-    sampling: Sampling
-    stops: StopStrings
-    reply: Reply
-    source: random.Random
-    cache: KVCache | None = None
-    """The prompt's keys and values while it is being read."""
-    finished: bool = False
-    started: float = field(default_factory=time.perf_counter)
-
-
 class Batch:
     """Generates for up to `max_rows` requests at once; more of them wait. Not to be called from several threads."""
 
     def __init__(self, model: GPT, tokenizer: Tokenizer, max_rows: int):
         self.model, self.tokenizer, self.max_rows = model, tokenizer, max_rows
-        self._ends = {tokenizer.bos, tokenizer.special("<|assistant_end|>")}
         self._waiting: deque[Row] = deque()
         self._reading: Row | None = None
+        self._prompt: KVCache | None = None
+        """Keys and values of the prompt that is being read."""
         self._live: list[Row] = []  # in the order of the cache's rows
         self._cache = RowCache(model.new_cache, max_rows)
 
     def new_row(self, prompt: list[int], max_tokens: int, sampling: Sampling, stops: tuple[str, ...] = ()) -> Row:
         """A request for `add`. `prompt` (ids as of `render_prompt`) must leave room for a token in the context."""
-        room = self.model.config.sequence_len - len(prompt)
-        assert 0 < len(prompt) < self.model.config.sequence_len
+        context = self.model.config.sequence_len
+        assert 0 < len(prompt) < context
         assert max_tokens >= 1
-        return Row(
-            prompt,
-            min(max_tokens, room),
-            room < max_tokens,
-            sampling,
-            StopStrings(stops),
-            Reply(self.tokenizer),
-            sampling.source(),
-        )
+        return Row(self.tokenizer, context, prompt, max_tokens, sampling, stops)
 
     @property
     def idle(self) -> bool:
@@ -93,7 +67,7 @@ class Batch:
         if row in self._live:
             self._leave(self._live.index(row))
         elif row is self._reading:
-            self._reading = None
+            self._reading = self._prompt = None
         elif row in self._waiting:
             self._waiting.remove(row)
 
@@ -101,7 +75,7 @@ class Batch:
         """Drop every request."""
         self._waiting.clear()
         self._live.clear()
-        self._reading = None
+        self._reading = self._prompt = None
         self._cache.clear()
 
     def step(self) -> list[tuple[Row, RowEvent]]:
@@ -112,21 +86,22 @@ class Batch:
         return events
 
     def _read_prompts(self) -> list[tuple[Row, RowEvent]]:
-        events, budget = [], PROMPT_TOKENS
+        events: list[tuple[Row, RowEvent]] = []
+        budget = PROMPT_TOKENS
         while budget > 0 and (row := self._newcomer()) is not None:
             try:
-                logits, taken = self._read(row, budget)
+                cache, logits, taken = self._read(row, budget)
                 budget -= taken
-                if row.cache.lengths[0] < len(row.prompt):
+                if cache.lengths[0] < len(row.prompt):
                     break
                 events += self._advance(row, logits)
                 if not row.finished:
-                    self._cache.join(row.cache)
+                    self._cache.join(cache)
                     self._live.append(row)
             except (RuntimeError, MemoryError) as error:  # no memory for this one; the others have theirs
                 row.finished = True
                 events.append((row, Failed(error)))
-            self._reading = row.cache = None
+            self._reading = self._prompt = cache = None
         return events
 
     def _newcomer(self) -> Row | None:
@@ -134,18 +109,20 @@ class Batch:
             self._reading = self._waiting.popleft()
         return self._reading
 
-    def _read(self, row: Row, budget: int) -> tuple[Tensor, int]:
-        """Read up to `budget` tokens of the prompt: the logits (V,) after the last, and how many there were."""
-        row.cache = row.cache or self._cache.new_row(len(row.prompt) + 1)
-        begin = row.cache.lengths[0]
+    def _read(self, row: Row, budget: int) -> tuple[KVCache, Tensor, int]:
+        """Read up to `budget` tokens of the prompt: its cache, the last logits (1, V), the count read."""
+        self._prompt = cache = self._prompt or self._cache.new_row(len(row.prompt) + 1)
+        begin = cache.lengths[0]
         piece = row.prompt[begin : begin + budget]
-        return self.model(self._tensor([piece]), cache=row.cache)[0, -1], len(piece)
+        return cache, self.model(self._tensor([piece]), cache=cache)[:, -1], len(piece)
 
     def _write_tokens(self) -> list[tuple[Row, RowEvent]]:
         self._cache.make_room()
         last = self._tensor([[row.reply.tokens[-1]] for row in self._live])
         logits = self.model(last, cache=self._cache.live)[:, -1].cpu()  # each row chooses by itself: copied once
-        events = [event for row, its_logits in zip(self._live, logits) for event in self._advance(row, its_logits)]
+        events = [
+            event for row, its_logits in zip(self._live, logits) for event in self._advance(row, its_logits[None])
+        ]
         for index in reversed(range(len(self._live))):  # from the end, because the last row takes a leaving one's place
             if self._live[index].finished:
                 self._leave(index)
@@ -157,39 +134,76 @@ class Batch:
         self._live.pop()
 
     def _advance(self, row: Row, logits: Tensor) -> list[tuple[Row, RowEvent]]:
-        """Give a row its next token, one that the tool forces or a choice from its logits (V,); what comes of it."""
-        reply = row.reply
-        if not reply.pending:
-            try:
-                [token] = row.sampling.choose(logits[None], [row.source])
-            except ValueError as error:  # the model gives NaN
-                row.finished = True
-                return [(row, Failed(error))]
-            if token in self._ends:
-                return self._finish(row, "stop")
-            reply.pending.append(token)
-        events = self._visible(row, reply.add(reply.pending.popleft()))
-        if row.stops.found:
-            return events + self._finish(row, "stop")
-        if len(reply.tokens) == row.limit:
-            return events + self._finish(row, "context" if row.limited_by_context else "length")
-        return events
-
-    def _finish(self, row: Row, reason: Literal["stop", "length", "context"]) -> list[tuple[Row, RowEvent]]:
-        row.finished = True
-        rest = self._visible(row, row.reply.finish())
-        if held := row.stops.finish():
-            rest.append((row, Text(held)))
-        return [*rest, (row, Done(reason, len(row.reply.tokens), 0, time.perf_counter() - row.started))]
-
-    def _visible(self, row: Row, events: list[Text | ToolCall]) -> list[tuple[Row, RowEvent]]:
-        shown = []
-        for event in events:
-            if isinstance(event, ToolCall):
-                shown.append((row, event))
-            elif text := row.stops.take(event.text):
-                shown.append((row, Text(text)))
-        return shown
+        """Let a row go one token on, with its logits (1, V); what comes of it."""
+        try:
+            events: list[RowEvent] = [*row.take(None if row.forced else row.choose(logits))]
+        except ValueError as error:  # the model gives NaN
+            row.finished = True
+            return [(row, Failed(error))]
+        if row.finished:
+            events += row.end()
+        return [(row, event) for event in events]
 
     def _tensor(self, ids: list[list[int]]) -> Tensor:
         return torch.tensor(ids, dtype=torch.long, device=self.model.device)
+
+
+class RowCache:
+    """Rows of a cache that join and leave. `live` is the cache of those that are there, None when there are none.
+
+    Nothing is reserved for a reply's greatest length: a short reply costs a short row. An empty one holds no memory.
+    """
+
+    def __init__(self, new_cache: Callable[[int, int], KVCache], max_rows: int):
+        """`new_cache` makes a cache of (rows, capacity in tokens)."""
+        self._new_cache, self._max_rows = new_cache, max_rows
+        self._whole: KVCache | None = None
+        self.live: KVCache | None = None
+
+    def new_row(self, tokens: int) -> KVCache:
+        """A cache of one row with room for `tokens`, to be filled and then given to `join`."""
+        return self._new_cache(1, _rounded(tokens))
+
+    def join(self, row: KVCache) -> None:
+        """Add a row at the end. The row's own cache is not to be used afterwards."""
+        if self.live is None:
+            self._whole = row
+        else:
+            lengths = [*self.live.lengths, 0]
+            self._reserve(len(lengths), max(*lengths, row.lengths[0]))
+            self._whole.copy_row(len(lengths) - 1, row)
+        lengths = [*(self.live.lengths if self.live else []), row.lengths[0]]
+        self.live = self._whole.view(lengths)
+
+    def leave(self, row: int) -> None:
+        """Remove a row; the last one takes its place."""
+        lengths = list(self.live.lengths)
+        last = len(lengths) - 1
+        if last == 0:
+            self._whole = self.live = None
+            return
+        if row != last:
+            self.live.copy_row(row, self.live, last)
+            lengths[row] = lengths[last]
+        self.live = self._whole.view(lengths[:-1])
+
+    def make_room(self) -> None:
+        """See to it that each row can take one more token."""
+        self._reserve(len(self.live.lengths), max(self.live.lengths) + 1)
+
+    def clear(self) -> None:
+        """Remove every row."""
+        self._whole = self.live = None
+
+    def _reserve(self, rows: int, tokens: int) -> None:
+        present, capacity = len(self._whole.lengths), self._whole.capacity
+        if rows <= present and tokens <= capacity:
+            return
+        lengths, self.live = self.live.lengths, None  # the view would keep the old memory alive
+        rows = max(present, min(self._max_rows, 1 << (rows - 1).bit_length()))
+        self._whole.grow(rows, max(capacity, _rounded(tokens)))
+        self.live = self._whole.view(lengths)
+
+
+def _rounded(tokens: int) -> int:
+    return -(-tokens // CACHE_STEP) * CACHE_STEP

@@ -1,15 +1,13 @@
 """Letting a model talk: streamed replies with a cache of the turns before, and many prompts at once."""
 
-import random
-import time
-from collections.abc import Generator, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
 from nanochat_core.engine.fitting import Prompt, fit_prompt
-from nanochat_core.engine.reply import Done, Event, Notice, Reply, Text
+from nanochat_core.engine.reply import Event, Notice, Text, ToolCall
+from nanochat_core.engine.row import Row
 from nanochat_core.engine.sampling import Sampling
 from nanochat_core.model.gpt import GPT
 from nanochat_core.model.kv_cache import KVCache
@@ -34,7 +32,6 @@ class Engine:
         self.model = model
         self.tokenizer = tokenizer
         self.context = model.config.sequence_len
-        self._stops = {tokenizer.bos, tokenizer.special("<|assistant_end|>")}
         self._kept: KVCache | None = None
 
     def stream(
@@ -109,33 +106,23 @@ class Engine:
         return replies
 
     def _events(self, prompt: Prompt, max_tokens: int, sampling: Sampling) -> Iterator[Event]:
-        started = time.perf_counter()
+        row = self._row(prompt.ids, max_tokens, sampling)
         if prompt.cut_tokens:
-            yield Notice(_cut_sentence(prompt, self.context))
-        reply = Reply(self.tokenizer)
-        limit = min(max_tokens, self.context - len(prompt.ids))
-        stopped = yield from self._write(prompt.ids, reply, limit, sampling)
-        yield from reply.finish()
-        reason = "stop" if stopped else "length" if limit == max_tokens else "context"
-        yield Done(reason, len(reply.tokens), prompt.cut_tokens, time.perf_counter() - started)
+            yield Notice(prompt.notice(self.context))
+        yield from self._write(row)
+        yield from row.end(prompt.cut_tokens)
 
-    def _write(self, prompt: list[int], reply: Reply, limit: int, sampling: Sampling) -> Generator[Event, None, bool]:
-        """Generate up to `limit` tokens into `reply`; returns whether the model ended the reply itself."""
-        cache = self._cache_for(prompt, len(prompt) + limit)
-        source = sampling.source()
-        fed = prompt[cache.lengths[0] :]
+    def _write(self, row: Row) -> Iterator[Text | ToolCall]:
+        """Generate a reply to its end. What the tool forces is read with the token after it, all at once."""
+        cache = self._cache_for(row.prompt, len(row.prompt) + row.limit)
+        fed = row.prompt[cache.lengths[0] :]
         try:
-            while len(reply.tokens) < limit:
-                logits = self.model(self._tensor([fed]), cache=cache)
-                [token] = sampling.choose(logits, [source])
-                if token in self._stops:
-                    return True
-                reply.pending.append(token)
-                fed = []
-                while reply.pending and len(reply.tokens) < limit:
-                    fed.append(reply.pending.popleft())
-                    yield from reply.add(fed[-1])
-            return False
+            while not row.finished:
+                written = len(row.reply.tokens)
+                yield from row.take(row.choose(self.model(self._tensor([fed]), cache=cache)))
+                while row.forced:
+                    yield from row.take()
+                fed = row.reply.tokens[written:]
         finally:
             self._kept = cache
 
@@ -151,9 +138,8 @@ class Engine:
             cache.grow(1, capacity)
         return cache
 
-    def _row(self, prompt: list[int], max_tokens: int, sampling: Sampling) -> "_Row":
-        limit = min(max_tokens, self.context - len(prompt))
-        return _Row(prompt, limit, Reply(self.tokenizer), sampling.source())
+    def _row(self, prompt: list[int], max_tokens: int, sampling: Sampling) -> Row:
+        return Row(self.tokenizer, self.context, prompt, max_tokens, sampling)
 
     def _chunks(self, prompts: list[list[int]], max_tokens: int) -> Iterator[list[int]]:
         """Indices of prompts to run together: of like length, as many as fit into MAX_CACHE_BYTES."""
@@ -166,7 +152,7 @@ class Engine:
             yield order[:size]
             order = order[size:]
 
-    def _run_rows(self, rows: list["_Row"], sampling: Sampling) -> None:
+    def _run_rows(self, rows: list[Row], sampling: Sampling) -> None:
         """Generate all rows to their ends; finished ones leave the batch a quarter at a time."""
         longest = max(len(row.prompt) for row in rows)
         cache = self.model.new_cache(len(rows), longest + max(row.limit for row in rows))
@@ -184,33 +170,17 @@ class Engine:
             padded = [[row.reply.tokens[-1] if row.reply.tokens else 0] for row in rows]
             counts = [0 if row.finished else 1 for row in rows]  # a finished row stays where it is
 
-    def _advance(self, rows: list["_Row"], logits: Tensor, sampling: Sampling) -> None:
-        """Give each unfinished row its next token: one that the tool forces, or a choice from its logits."""
-        choosing = [index for index, row in enumerate(rows) if not row.finished and not row.reply.pending]
+    def _advance(self, rows: list[Row], logits: Tensor, sampling: Sampling) -> None:
+        """Let each unfinished row go one token on; all that choose do so at once."""
+        choosing = [index for index, row in enumerate(rows) if not row.finished and not row.forced]
         chosen = sampling.choose(logits[choosing], [rows[index].source for index in choosing]) if choosing else []
-        for index, token in zip(choosing, chosen):
-            if token in self._stops:
-                rows[index].finished = True
-            else:
-                rows[index].reply.pending.append(token)
-        for row in rows:
+        tokens = dict(zip(choosing, chosen, strict=True))
+        for index, row in enumerate(rows):
             if not row.finished:
-                row.reply.add(row.reply.pending.popleft())
-                row.finished = len(row.reply.tokens) == row.limit
+                row.take(tokens.get(index))
 
     def _tensor(self, ids: list[list[int]]) -> Tensor:
         return torch.tensor(ids, dtype=torch.long, device=self.model.device)
-
-
-@dataclass
-class _Row:
-    """One prompt of a batch and how far its reply is."""
-
-    prompt: list[int]
-    limit: int
-    reply: Reply
-    source: random.Random
-    finished: bool = False
 
 
 def _check_max_tokens(max_tokens: int) -> None:
@@ -223,16 +193,3 @@ def _common_length(one: list[int], other: list[int]) -> int:
         if left != right:
             return index
     return min(len(one), len(other))
-
-
-def _cut_sentence(prompt: Prompt, context: int) -> str:
-    parts = []
-    if prompt.dropped_messages:
-        parts.append(f"its {prompt.dropped_messages} oldest messages")
-    if prompt.question_cut:
-        parts.append("the beginning of the last one")
-    left_out = " and ".join(parts)
-    return (
-        f"The conversation does not fit into the model's context of {context:,} tokens. "
-        f"Left out: {left_out} ({prompt.cut_tokens:,} tokens)."
-    )

@@ -17,6 +17,19 @@ class Prompt:
     cut_tokens: int = 0
     """Tokens of the whole prompt that are not in `ids`, for either reason."""
 
+    def notice(self, context: int) -> str:
+        """What a person is told of a prompt that was cut to fit into `context` tokens."""
+        parts = []
+        if self.dropped_messages:
+            parts.append(f"its {self.dropped_messages} oldest messages")
+        if self.question_cut:
+            parts.append("the beginning of the last one")
+        left_out = " and ".join(parts)
+        return (
+            f"The conversation does not fit into the model's context of {context:,} tokens. "
+            f"Left out: {left_out} ({self.cut_tokens:,} tokens)."
+        )
+
 
 def fit_prompt(tokenizer: Tokenizer, messages: list[dict] | dict, room: int) -> Prompt:
     """The prompt for the next reply in at most `room` tokens.

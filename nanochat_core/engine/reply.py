@@ -72,12 +72,12 @@ class Reply:
             return []
         return _as_text(self._decoder.decode(self.tokenizer.decode_bytes([token])))
 
-    def finish(self) -> list[Text]:
+    def finish(self) -> list[Text | ToolCall]:
         """What is left of a character that never came to its end, as U+FFFD."""
         return _as_text(self._decoder.decode(b"", final=True))
 
     def _add_special(self, name: str) -> list[Text | ToolCall]:
-        events: list[Text | ToolCall] = [*self.finish()]  # a character does not go on behind a special token
+        events = self.finish()  # a character does not go on behind a special token
         if name == "<|python_end|>" and self._expression is not None:
             events.append(self._call(self.tokenizer.decode(self._expression)))
         self._expression = [] if name == "<|python_start|>" else None
@@ -94,5 +94,5 @@ class Reply:
         return ToolCall(expression, output)
 
 
-def _as_text(text: str) -> list[Text]:
+def _as_text(text: str) -> list[Text | ToolCall]:
     return [Text(text)] if text else []

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from nanochat_core.engine import batch as batching
-from nanochat_core.engine import row_cache
 from nanochat_core.engine.batch import Batch, Failed
 from nanochat_core.engine.engine import Engine
 from nanochat_core.engine.reply import Done, Text, ToolCall
@@ -22,7 +21,7 @@ HI = TOKENIZER.render_prompt([{"role": "user", "content": "Hi"}])
 @pytest.fixture(autouse=True)
 def _small_steps(monkeypatch):
     """Caches that grow and prompts that are read in pieces, also with models as small as these."""
-    monkeypatch.setattr(row_cache, "STEP", 16)
+    monkeypatch.setattr(batching, "CACHE_STEP", 16)
     monkeypatch.setattr(batching, "PROMPT_TOKENS", 32)
 
 

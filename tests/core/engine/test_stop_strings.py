@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nanochat_core.engine.stop_strings import StopStrings
+from nanochat_core.engine.row import StopStrings
 
 
 def shown(pieces, stops):

@@ -61,6 +61,8 @@ chat-web: install
 test: chromium
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/lint-imports --no-logo
+	-$(VENV)/bin/mypy
 	$(VENV)/bin/python -m pytest -n 2 --ignore=tests/e2e $(PYTEST)
 	$(VENV)/bin/python -m pytest tests/e2e
 
@@ -94,7 +96,7 @@ starter: $(VENV)/.installed-tests
 	$(VENV)/bin/python -m starter.build
 
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/bin/python:

@@ -12,9 +12,9 @@ from nanochat_core.runs.run import Run
 from studio.context import Context
 from studio.evaluate_tab import charts, comparison
 from studio.parts import html
+from studio.parts.events import QUIET
 from studio.runs import facts as run_facts
 from studio.runs import live
-from studio.train_tab.handlers import PRIVATE
 
 LOOK_EVERY_SECONDS = 3.0
 _DOWNLOAD = "() => document.querySelector('#eval_file').click()"
@@ -60,24 +60,24 @@ class EvaluateFields:
 def wire(fields: EvaluateFields, context: Context) -> None:
     """Connect everything."""
     pickers = [fields.sort, fields.run, fields.shown, fields.first, fields.second]
-    lists = {"fn": refresh, "inputs": pickers, "outputs": [fields.table, *pickers[1:]], **PRIVATE}
-    of_run = {"fn": about_run, "inputs": fields.run, "outputs": [fields.note, fields.name], **PRIVATE}
+    lists = {"fn": refresh, "inputs": pickers, "outputs": [fields.table, *pickers[1:]], **QUIET}
+    of_run = {"fn": about_run, "inputs": fields.run, "outputs": [fields.note, fields.name], **QUIET}
     look = [fields.shown, fields.which, fields.x_axis, fields.smoothing, fields.log]
     drawn = [fields.chart, fields.chart_code]
     pair = {
         "fn": compare,
         "inputs": [fields.first, fields.second, *look[1:]],
         "outputs": [fields.compared, fields.pair, fields.scores, fields.pair_code],
-        **PRIVATE,
+        **QUIET,
     }
     context.page.load(**lists)
     # What the page's load sets while the tab is not open yet fires no change, so what follows from it is drawn here.
     opened = context.tab.select(**lists)
     opened.then(**pair)
-    opened.then(draw, look, drawn, **PRIVATE)
+    opened.then(draw, look, drawn, **QUIET)
     fields.run.change(**of_run)
-    gr.on([fields.sort.input, fields.run.input], show_table, pickers[:2], fields.table, **PRIVATE)
-    gr.on([one.change for one in look], draw, look, drawn, trigger_mode="always_last", **PRIVATE)
+    gr.on([fields.sort.input, fields.run.input], show_table, pickers[:2], fields.table, **QUIET)
+    gr.on([one.change for one in look], draw, look, drawn, trigger_mode="always_last", **QUIET)
     gr.on([one.change for one in (fields.first, fields.second, *look[1:])], trigger_mode="always_last", **pair)
     _wire_actions(fields, context, lists)
     seen = gr.State([])
@@ -86,27 +86,27 @@ def wire(fields: EvaluateFields, context: Context) -> None:
         [seen, *look, *pickers],
         [seen, fields.chart, fields.table, *pickers[1:]],
         queue=False,
-        **PRIVATE,
+        **QUIET,
     )
     for button, make in ((fields.png, png_file), (fields.csv, csv_file)):
-        button.click(make, look, fields.file, **PRIVATE).then(None, None, None, js=_DOWNLOAD)
-    fields.notebook.click(notebook_file, fields.run, fields.file, **PRIVATE).success(None, None, None, js=_DOWNLOAD)
+        button.click(make, look, fields.file, **QUIET).then(None, None, None, js=_DOWNLOAD)
+    fields.notebook.click(notebook_file, fields.run, fields.file, **QUIET).success(None, None, None, js=_DOWNLOAD)
 
 
 def _wire_actions(fields: EvaluateFields, context: Context, lists: dict[str, Any]) -> None:
     def loaded() -> list[str]:
         return [one.name for one in context.models.loaded()] if context.models is not None else []
 
-    keep = fields.keep.click(keep_note, [fields.run, fields.note], fields.said, **PRIVATE)
+    keep = fields.keep.click(keep_note, [fields.run, fields.note], fields.said, **QUIET)
     rename = fields.rename.click(
         lambda run, name: rename_run(run, name, loaded()),
         [fields.run, fields.name],
         [fields.said, fields.run],
-        **PRIVATE,
+        **QUIET,
     )
-    fields.delete.click(ask_delete, fields.run, [fields.sure, fields.question, fields.said], **PRIVATE)
-    fields.no.click(lambda: gr.Row(visible=False), None, fields.sure, **PRIVATE)
-    delete = fields.yes.click(lambda run: delete_run(run, loaded()), fields.run, [fields.sure, fields.said], **PRIVATE)
+    fields.delete.click(ask_delete, fields.run, [fields.sure, fields.question, fields.said], **QUIET)
+    fields.no.click(lambda: gr.Row(visible=False), None, fields.sure, **QUIET)
+    delete = fields.yes.click(lambda run: delete_run(run, loaded()), fields.run, [fields.sure, fields.said], **QUIET)
     for event in (keep, rename, delete):
         event.then(**lists)
 

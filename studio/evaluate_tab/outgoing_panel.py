@@ -6,9 +6,9 @@ import gradio as gr
 
 from studio.context import Context
 from studio.parts import html
+from studio.parts.events import QUIET
 from studio.parts.showcode import show_code
 from studio.runs import outgoing
-from studio.train_tab.handlers import PRIVATE
 
 
 def build(context: Context, run: gr.Dropdown) -> None:
@@ -33,12 +33,12 @@ def build(context: Context, run: gr.Dropdown) -> None:
         said = gr.HTML(elem_id="out_said", padding=False)
         code = show_code("out_code", label="Show the shell commands", language="shell")
     timer = gr.Timer(1, active=False)
-    chosen, watched = [run, repo, public, data, follow], {"outputs": [said, timer], **PRIVATE}
+    chosen, watched = [run, repo, public, data, follow], {"outputs": [said, timer], **QUIET}
     export.click(begin_export, run, **watched)
     publish.click(begin_publish, chosen, **watched)
     timer.tick(watch, queue=False, **watched)
     context.page.load(watch, **watched)
-    gr.on([one.change for one in chosen], codes, chosen, code, trigger_mode="always_last", **PRIVATE)
+    gr.on([one.change for one in chosen], codes, chosen, code, trigger_mode="always_last", **QUIET)
 
 
 def begin_export(tag: str) -> tuple[str, Any]:

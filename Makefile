@@ -22,7 +22,7 @@ QUESTIONS ?= $(if $(filter %_data.jsonl,$(DATA)),$(wildcard $(DATA:_data.jsonl=_
 SETTINGS = --data_path "$(DATA)" --model_tag $(MODEL) --output_tag $(TAG) \
            $(if $(QUESTIONS),--questions_path "$(QUESTIONS)") $(ARGS)
 
-.PHONY: help install download finetune finetune-multi chat app chat-web test test-browser chromium screenshots bench starter notebook notebooks clean
+.PHONY: help install download finetune finetune-multi chat app chat-web test lint format types layers test-browser chromium screenshots bench starter notebook notebooks clean
 
 help:
 	@echo "make app                                   open the app: edit data, train, compare, chat"
@@ -58,13 +58,26 @@ chat-web: install
 	$(VENV)/bin/python app.py --tab chat
 
 # The browser comes first: where it cannot be installed, that is said before anything else is waited for.
-test: chromium
-	$(VENV)/bin/ruff check .
-	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/lint-imports --no-logo
+test: chromium lint layers
 	-$(VENV)/bin/mypy
 	$(VENV)/bin/python -m pytest -n 2 --ignore=tests/e2e $(PYTEST)
 	$(VENV)/bin/python -m pytest tests/e2e
+
+# Style, by the rules in pyproject.toml; `make format` changes what it can.
+lint: $(VENV)/.installed-tests
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+format: $(VENV)/.installed-tests
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+types: $(VENV)/.installed-tests
+	$(VENV)/bin/mypy
+
+# Which package may import which.
+layers: $(VENV)/.installed-tests
+	$(VENV)/bin/lint-imports --no-logo
 
 # The app in a real browser, one test after the other.
 test-browser: chromium

@@ -1,4 +1,4 @@
-"""Every benchmark runs, in its small form; no figure is asserted. (The app's is in e2e/: it needs the browser.)"""
+"""Every benchmark runs, in its small form; no figure is asserted. The app's is in e2e/: it needs the browser."""
 
 import subprocess
 import sys

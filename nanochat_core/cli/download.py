@@ -20,6 +20,7 @@ class DownloadCommand:
 
 
 def run(arguments: list[str]) -> int:
+    """Fetch a model. Returns the exit status."""
     options = tyro.cli(DownloadCommand, args=arguments, prog="python -m nanochat_core download")
     folder = download(options.repo, options.tag, options.source)
     print(f"{options.repo} is in {folder}.")

@@ -33,6 +33,7 @@ class EvalCommand:
 
 
 def run(arguments: list[str]) -> int:
+    """Measure a model, beside another one where asked. Returns the exit status."""
     options = tyro.cli(EvalCommand, args=arguments, prog="python -m nanochat_core eval")
     from nanochat_core.evaluation.measuring import keep, measure  # here, because `eval --help` must not wait for torch
 

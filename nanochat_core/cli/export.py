@@ -25,6 +25,7 @@ class ExportCommand:
 
 
 def run(arguments: list[str]) -> int:
+    """Write a model in another format. Returns the exit status."""
     options = tyro.cli(ExportCommand, args=arguments, prog="python -m nanochat_core export")
     from nanochat_core.export.export import export  # here, because `export --help` must not wait for torch
 

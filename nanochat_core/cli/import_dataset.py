@@ -11,7 +11,8 @@ from nanochat_core.hub.datasets import import_dataset
 class ImportDatasetCommand:
     """Write the conversations of a dataset on the Hugging Face Hub to a new JSONL file, checked.
 
-    Parquet or JSONL, with messages, ShareGPT, Alpaca, or prompt and completion."""
+    Parquet or JSONL, with messages, ShareGPT, Alpaca, or prompt and completion.
+    """
 
     repo: tyro.conf.Positional[str]
     """The dataset on the hub, such as HuggingFaceH4/no_robots."""
@@ -26,6 +27,7 @@ class ImportDatasetCommand:
 
 
 def run(arguments: list[str]) -> int:
+    """Import a dataset. Returns the exit status."""
     options = tyro.cli(ImportDatasetCommand, args=arguments, prog="python -m nanochat_core import-dataset")
     print(import_dataset(options.repo, options.out, options.split, options.config, options.limit).summary())
     return 0

@@ -12,7 +12,8 @@ from nanochat_core.publish.publishing import publish
 class PublishCommand:
     """Put a model on the Hugging Face Hub, in a private repository unless you say --public.
 
-    Log in first, with `hf auth login`. The training data stays here unless you say --with-data."""
+    Log in first, with `hf auth login`. The training data stays here unless you say --with-data.
+    """
 
     repo: tyro.conf.Positional[str]
     """The repository, such as your-name/my-model; it is made when there is none."""
@@ -33,6 +34,7 @@ class PublishCommand:
 
 
 def run(arguments: list[str]) -> int:
+    """Publish a model, or each new checkpoint of a run. Returns the exit status."""
     options = tyro.cli(PublishCommand, args=arguments, prog="python -m nanochat_core publish")
     if not options.follow:
         published = publish(

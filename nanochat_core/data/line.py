@@ -117,10 +117,10 @@ def _is_conversation(item: Any) -> bool:
 
 
 def _is_suspicious(text: str, value: Any, contents: list[str]) -> bool:
-    """Whether an ordinary conversation's JSON may hide repeated keys or half characters, which parsing has swallowed.
+    r"""Whether an ordinary conversation's JSON may hide repeated keys or half characters, which parsing has swallowed.
 
     A key occurs in quotes as often as there are messages, unless it is repeated, or is itself somebody's text, or is
-    written with escapes: those go the slow way, which decides. Half characters are written as \\ud800 to \\udfff.
+    written with escapes: those go the slow way, which decides. Half characters are written as \ud800 to \udfff.
     """
     count = len(contents)
     # No quotes but those around "messages", "role", "content" and what they hold: no other keys.

@@ -97,6 +97,7 @@ class Problems:
         self._first_unlisted: dict[str, Problem] = {}
 
     def add(self, line: int, fault: Fault) -> None:
+        """Count a fault, and list it while there are few of its kind."""
         self.has_errors |= fault.level == "error"
         self.counts[fault.kind] += 1
         problem = Problem(line, fault.level, fault.message, fault.fix, fault.kind)
@@ -114,6 +115,7 @@ class Problems:
         return tuple(sorted(self._kept + more, key=lambda problem: problem.line))
 
     def report(self, path: str, conversations: int, notes: Iterable[str] = ()) -> Report:
+        """The report on everything that was added."""
         verdict = "reject" if self.has_errors else "accept_with_warning" if self.counts else "accept"
         return Report(path, verdict, conversations, self.listed(), dict(self.counts), tuple(notes))
 

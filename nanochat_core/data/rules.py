@@ -77,7 +77,7 @@ def texts(messages: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def surrogate_faults(messages: list[dict[str, Any]]) -> list[Fault]:
-    """An error when a text holds half of a surrogate pair (\\ud800 to \\udfff), which is no character."""
+    r"""An error when a text holds half of a surrogate pair (\ud800 to \udfff), which is no character."""
     numbers = [n for n, message in enumerate(messages, 1) if not all(map(_is_encodable, texts([message])))]
     if not numbers:
         return []

@@ -55,6 +55,7 @@ class Reading:
         self._last_said = self._last_noted = time.monotonic()
 
     def __call__(self, done: int, size: int) -> None:
+        """Note, and say now and then, that `done` bytes of `size` are read."""
         now = time.monotonic()
         text = f"Checking and tokenizing the data: {done / size:.0%} of {size / 1e6:,.0f} MB."
         if now - self._last_noted > _NOTE_SECONDS:

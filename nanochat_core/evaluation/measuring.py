@@ -33,6 +33,7 @@ class Measured:
     """Loss for each file of conversations, by the file's name."""
 
     def to_dict(self) -> dict[str, Any]:
+        """As JSON keeps it."""
         return asdict(self)
 
 

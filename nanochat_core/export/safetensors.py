@@ -20,8 +20,9 @@ _DTYPE_NAMES = {torch.float32: "F32", torch.bfloat16: "BF16"}
 
 
 def write_shards(folder: Path, tensors: Mapping[str, Tensor], dtype: torch.dtype) -> None:
-    """Write `tensors` as `dtype` into model.safetensors; or, when they are more than MAX_SHARD_BYTES, into several
-    files model-00001-of-0000n.safetensors and model.safetensors.index.json, which says what lies where.
+    """Write `tensors` as `dtype` into model.safetensors, or into several files when they are more than MAX_SHARD_BYTES.
+
+    Those are model-00001-of-0000n.safetensors and model.safetensors.index.json, which says what lies where.
     """
     shards = _shards(tensors, dtype)
     if len(shards) == 1:

@@ -164,8 +164,10 @@ def _is_here(file: RemoteFile, target: Path) -> bool:
 
 
 def _digests(file: RemoteFile, path: Path) -> list[str]:
-    """What the hub may state of the content: SHA-256 of large files; git's name of small ones, or, as some mirrors
-    have it, their plain SHA-1."""
+    """What the hub may state of the content: SHA-256 of large files, git's name of small ones.
+
+    Some mirrors state the plain SHA-1 of small files instead.
+    """
     if file.sha256:
         return [sha256_of(path)]
     content = path.read_bytes()

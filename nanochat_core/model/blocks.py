@@ -20,6 +20,7 @@ class Linear(nn.Linear):
         """A cast that is used instead, while the weight stays as it is (`GPT.casts_kept`)."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """x times the transposed matrix, in the type of x."""
         if torch.is_grad_enabled():
             return product(x, self.weight, self.cast(x.dtype))
         return F.linear(x, self.cast(x.dtype))
@@ -33,6 +34,7 @@ class Embedding(nn.Embedding):
     """A table of which a token looks up one row."""
 
     def reset_parameters(self) -> None:
+        """Fill the matrix at random, unless it has no memory yet."""
         if not self.weight.is_meta:  # for nothing to fill torch would import its compiler: 1 to 2 s
             super().reset_parameters()
 
@@ -53,6 +55,7 @@ class Attention(nn.Module):
             self.ve_gate = Linear(self.generation.value_gate_width, kv_heads)
 
     def forward(self, x: Tensor, value_embedding: Tensor | None, context: "Context") -> Tensor:
+        """x (B, T, C) -> the heads' answers (B, T, C), before c_proj."""
         B, T, _ = x.shape
         q = self.c_q(x).view(B, T, self.config.n_head, -1)
         k = self.c_k(x).view(B, T, self.config.n_kv_head, -1)
@@ -86,6 +89,7 @@ class MLP(nn.Module):
         self.c_proj = Linear(4 * config.n_embd, config.n_embd)
 
     def forward(self, x: Tensor) -> Tensor:
+        """x (B, T, C) -> (B, T, C)."""
         up, down = self.c_fc, self.c_proj
         if not (torch.is_grad_enabled() and up.weight.requires_grad):  # the matrices may be of another kind
             return down(F.relu(up(x)).square())

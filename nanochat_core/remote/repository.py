@@ -47,9 +47,11 @@ class RemoteRepo:
     """owner/name."""
 
     def create(self) -> None:
+        """Make the repository, private. It must not exist yet."""
         self.api.create_repo(self.name, private=True, exist_ok=False)
 
     def delete(self) -> None:
+        """Delete the repository with everything in it."""
         self.api.delete_repo(self.name)
 
     def commit(self, files: dict[str, Path | bytes], message: str, removed: Iterable[str] = ()) -> None:

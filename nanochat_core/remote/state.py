@@ -46,6 +46,7 @@ class RemoteLaunch:
             raise ValueError(f"launch.json is not that of a run on the hub ({error}). Put its content back.") from error
 
     def to_dict(self) -> dict[str, Any]:
+        """As JSON keeps it."""
         return asdict(self)
 
 
@@ -76,4 +77,5 @@ class RemoteState:
         return cls(**{key: value for key, value in read_json(path).items() if key in known})
 
     def write(self, path: Path) -> None:
+        """Replace the file at `path`."""
         write_json(path, asdict(self))

@@ -26,6 +26,7 @@ class StopRequests(threading.Thread):
         """The run was asked to stop because of the deadline."""
 
     def run(self) -> None:
+        """Ask until the run is to stop."""
         asked = time.monotonic()
         while not self.run_.stop_requested():
             time.sleep(_LOOK_SECONDS)

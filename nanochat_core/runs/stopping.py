@@ -17,6 +17,7 @@ class StopFlag:
         self.is_set = False
 
     def set(self, *_: object) -> None:
+        """Take note of a signal; its arguments do not matter."""
         self.is_set = True
 
 

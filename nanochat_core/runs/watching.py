@@ -21,9 +21,11 @@ LOOK_EVERY_SECONDS = 0.5
 class Watched(Protocol):
     """A run, as far as it is watched."""
 
-    def status(self) -> RunStatus: ...
+    def status(self) -> RunStatus:
+        """How the run is now."""
 
-    def wait(self, timeout: float | None = None) -> RunStatus: ...
+    def wait(self, timeout: float | None = None) -> RunStatus:
+        """Wait until the run is over, at most `timeout` seconds. Returns how it is then."""
 
     def _repr_html_(self) -> str: ...
 

@@ -34,6 +34,7 @@ class ChatAnswer:
         self.asked, self.response, self.events, self.let_go = asked, response, events, let_go
 
     async def __call__(self, scope: dict[str, Any], receive: Callable, send: Callable) -> None:
+        """Send the answer as an ASGI application, and let go of the model when the other side hangs up."""
         watcher = asyncio.create_task(self._watch(receive))
         try:
             await (self._send_stream(send) if self.asked.stream else self._send_whole(send))

@@ -20,7 +20,8 @@ class Measured(Protocol):
 
     tag: str
 
-    def metrics(self) -> pandas.DataFrame: ...
+    def metrics(self) -> pandas.DataFrame:
+        """A row for each line of metrics.jsonl."""
 
 
 class Chart(Figure):

@@ -64,6 +64,7 @@ class RefuseForeign:
         self.app, self.any_host, self.answer, self.own_names = app, any_host, answer, own_names
 
     async def __call__(self, scope: Message, receive: Callable, send: Callable) -> None:
+        """Answer 403 to a request from another page; pass on all others."""
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return

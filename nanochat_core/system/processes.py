@@ -27,6 +27,7 @@ class ProcessIdentity:
     boot_id: str
 
     def to_dict(self) -> dict[str, Any]:
+        """As JSON keeps it."""
         return asdict(self)
 
     @classmethod

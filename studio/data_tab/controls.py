@@ -35,6 +35,7 @@ class Files:
 
 
 def files() -> Files:
+    """Step 1: which file is edited."""
     gr.HTML(step(1, "Pick your data", _LEAD), padding=False)
     with gr.Row(equal_height=True):
         with gr.Column(scale=3, min_width=300):
@@ -74,6 +75,7 @@ class Saving:
 
 
 def saving() -> Saving:
+    """The bar with Save and Undo, and what a draft offers."""
     with gr.Row(elem_id="data-bar"):
         status = gr.HTML(view.NOTHING_OPEN, elem_id="data-status", padding=False)
         save = gr.Button(
@@ -109,6 +111,7 @@ class Listing:
 
 
 def listing() -> Listing:
+    """The list of conversations with search, filter and order."""
     search = gr.Textbox(label="Search", placeholder="Words in any message", elem_id="data-search", max_lines=1)
     with gr.Row():
         show = gr.Dropdown(_flip(SHOW), value="all", label="Show", elem_id="data-show", min_width=120)
@@ -130,6 +133,7 @@ class Measures:
 
 
 def measures() -> Measures:
+    """By whose tokens lengths are measured, and how many a conversation may have."""
     names = tokenizer_names()
     value = names[0] if names else None
     with gr.Row():
@@ -160,6 +164,7 @@ class Mending:
 
 
 def mending() -> Mending:
+    """Step 3: the problems, and what fixes them."""
     gr.HTML(step(3, "Mend problems", "A file with one error is not trained on."), padding=False)
     with gr.Row(equal_height=False):
         with gr.Column(scale=2, min_width=300, visible=False) as tools:
@@ -182,6 +187,7 @@ class History:
 
 
 def history() -> History:
+    """Step 4: the dataset as a whole, and its earlier versions."""
     gr.HTML(step(4, "The whole dataset", "What an epoch trains on, and what is kept to validate with."), padding=False)
     overview = gr.HTML(elem_id="data-overview", padding=False)
     with gr.Accordion("Earlier versions", open=False, elem_id="data-versions-fold"):

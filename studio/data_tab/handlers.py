@@ -79,6 +79,7 @@ def pick(at: At, value: str) -> At:
 
 
 def open_file(at: At, value: str) -> At:
+    """Open one of the listed datasets."""
     dataset = files.find_dataset(value)
     return opened(at, data_sessions.open_dataset(dataset), str(dataset.path))
 
@@ -106,10 +107,12 @@ def drafts(at: At) -> list[Found]:
 
 
 def upload(at: At, path: str, file_name: str = "") -> At:
+    """Open a file that the browser sent, under the name that it has there."""
     return opened(at, data_sessions.open_upload(Path(path), file_name or Path(path).name), "")
 
 
 def create(at: At, name: str) -> At:
+    """Open a new dataset that has no conversation yet."""
     return opened(at, data_sessions.create(name), "")
 
 
@@ -133,6 +136,7 @@ def duplicate(at: At) -> At:
 
 
 def rename(at: At, name: str) -> At:
+    """Rename the file that is open."""
     target = files.rename(_file_of(at), name)
     session_of(at).moved_to(target)
     return moved(at, source=str(target))
@@ -173,6 +177,7 @@ def save(at: At) -> At:
 
 
 def save_as(at: At, name: str) -> At:
+    """Save under another name, and edit that file from now on."""
     session = session_of(at)
     return moved(at, source=str(session.save_as(name)))
 
@@ -212,23 +217,27 @@ def choose(at: At, row: int | None) -> At:
 
 
 def undo(at: At) -> tuple[At, str]:
+    """(where one is after undoing the last change, what it was)."""
     session = session_of(at)
     what = session.undo()
     return moved(at, row=at["row"] if session.has(at["row"]) else _first(session)), what
 
 
 def add_conversation(at: At) -> At:
+    """A blank conversation after the present one."""
     session = session_of(at)
     after = at["row"] if session.has(at["row"]) else None
     return moved(at, row=session.insert(edit.blank_conversation(), after, "adding a conversation"))
 
 
 def duplicate_conversation(at: At) -> At:
+    """A copy of the present conversation, after it."""
     session, row = row_of(at)
     return moved(at, row=session.insert(session.rows.data[row], row, "duplicating a conversation"))
 
 
 def delete_conversation(at: At) -> At:
+    """Delete the present conversation; the next one takes its place."""
     session, row = row_of(at)
     place = session.rows.order.index(row)
     session.remove([row], "deleting a conversation")
@@ -288,4 +297,5 @@ def fix_all(at: At, kind: str) -> tuple[At, str]:
 
 
 def query_of(text: str, show: str, sort: str) -> Query:
+    """What the list is asked for; a component that was never set asks for everything."""
     return Query(text or "", show or "all", sort or "file")

@@ -82,6 +82,7 @@ class State:
 
 
 def drafts_dir() -> Path:
+    """The folder of the drafts; hidden, so that nobody takes them for datasets."""
     return data_dir() / ".drafts"
 
 
@@ -216,6 +217,7 @@ def read(draft: Found) -> State:
 
 
 def base_ids(draft: Found, base: list[bytes]) -> list[int]:
+    """The row that each line of the base has."""
     return list(range(len(base))) if draft.meta.ids is None else list(draft.meta.ids)
 
 

@@ -49,6 +49,7 @@ def _is_turn(message: Any) -> bool:
 
 
 def messages_of(value: Value) -> list[dict[str, Any]]:
+    """The messages, whichever of the two forms a line has."""
     return value if isinstance(value, list) else value["messages"]
 
 
@@ -64,6 +65,7 @@ def set_text(data: bytes, turn: int, part: int | None, text: str) -> bytes:
 
 
 def set_role(data: bytes, turn: int, role: str) -> bytes:
+    """The line with another role in a turn."""
     assert role in ROLES
     value = json.loads(data)
     messages_of(value)[turn]["role"] = role
@@ -98,6 +100,7 @@ def add_system(data: bytes) -> bytes:
 
 
 def delete_turn(data: bytes, turn: int) -> bytes:
+    """The line without a turn."""
     value = json.loads(data)
     del messages_of(value)[turn]
     return line_of(value)

@@ -194,6 +194,7 @@ _VERSION = re.compile(r"(\d{8}T\d{12})-([0-9a-f]{16})\.jsonl")
 
 
 def versions_dir(path: Path) -> Path:
+    """The folder of a dataset's kept versions."""
     return data_dir() / ".versions" / path.name
 
 

@@ -64,6 +64,7 @@ def find_problems(rows: Rows, kind: str = "") -> Iterator[RowProblem]:
 
 
 def first_problems(rows: Rows, kind: str = "") -> list[RowProblem]:
+    """The problems that the page lists."""
     return list(islice(find_problems(rows, kind), LISTED))
 
 

@@ -57,6 +57,7 @@ class Rows:
         return row
 
     def replace(self, row: int, data: bytes) -> None:
+        """Give a row other content, and judge that."""
         judged, faults, _ = judge_line(data)
         is_faulty = not judged or any(fault.level == "error" for fault in faults)
         self.data[row] = data
@@ -95,6 +96,7 @@ class Rows:
         return judge_line(self.data[row])[0][0]
 
     def is_faulty(self, row: int) -> bool:
+        """Whether a row has an error; warnings do not count."""
         return any(fault.level == "error" for fault in self.faults.get(row, ()))
 
     def faulty(self) -> np.ndarray:

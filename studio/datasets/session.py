@@ -87,6 +87,7 @@ class Session:
             return self._found[1]
 
     def has(self, row: int | None) -> bool:
+        """Whether this row is there and was not deleted."""
         return (
             row is not None and 0 <= row < len(self.rows.data) and bool(self.rows.data[row]) and row in self.rows.order
         )
@@ -115,6 +116,7 @@ class Session:
 
     @journalled
     def remove(self, rows: Sequence[int], what: str) -> None:
+        """Delete rows."""
         with self.lock:
             gone = set(rows)
             self._push(_Step(what, {}, list(self.rows.order)))

@@ -57,6 +57,7 @@ def close(session: Session) -> None:
 
 
 def is_open(session_id: str) -> bool:
+    """Whether this session is still held in memory."""
     with _lock:
         return session_id in _sessions
 

@@ -15,8 +15,10 @@ _COLOURS = ("#4f46e5", "#d97706", "#059669", "#db2777", "#0284c7", "#7c3aed", "#
 
 
 def curves(tags: Sequence[str], x_axis: str = "step", which: str = "Both", smoothing: float = 0.0) -> list[Series]:
-    """The lines of these runs; training dashed and smoothed, validation with its best point. A run that is gone has
-    none."""
+    """The lines of these runs; training dashed and smoothed, validation with its best point.
+
+    A run that is gone has none.
+    """
     found = []
     present = {run.tag: run for run in Run.list()}
     for colour, tag in enumerate(tags):

@@ -50,6 +50,7 @@ def start(repo: str) -> None:
 
 
 def is_active() -> bool:
+    """Whether a download is going on."""
     return _last is not None and not _last.is_over
 
 

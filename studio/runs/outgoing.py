@@ -71,6 +71,7 @@ def start(title: str, words: list[str]) -> None:
 
 
 def is_active() -> bool:
+    """Whether an export or a publication is going on."""
     return _last is not None and _last.process.poll() is None
 
 

@@ -38,6 +38,7 @@ class OwnersDoors:
         self.app = app
 
     async def __call__(self, scope: Message, receive: Callable, send: Callable) -> None:
+        """Pass on what is open to everybody, and all requests of the owner; answer 403 to the rest."""
         kind = scope["type"]
         is_welcome = kind == "http" and is_open(scope["method"], scope["path"])
         if kind == "lifespan" or is_welcome or sender(scope).is_owner:

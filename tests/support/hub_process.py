@@ -1,5 +1,7 @@
-"""Running the real client against the hub on loopback: in a process of its own, as it reads the hub's address when it
-is imported."""
+"""Running the real client against the hub on loopback.
+
+In a process of its own, as the client reads the hub's address when it is imported.
+"""
 
 import json
 import os

@@ -12,7 +12,7 @@ from tests.support.chatting import ID, A, a_chat, chosen, run
 
 @pytest.fixture
 def machine(monkeypatch):
-    """Sets what this machine has: machine(gpus=..., apple=...)."""
+    """A function that sets what this machine has."""
 
     def set_to(gpus=(), apple=False):
         monkeypatch.setattr(precision, "find_hardware", lambda: Hardware(tuple(gpus), apple, 2, 8 << 30))

@@ -13,10 +13,10 @@ from tests.support.published_run import EXPORTED, REPO, TOKEN, make_run, save
 
 FOLLOW = """
 import sys
-from nanochat_core import publish_following
-publish_following.LOOK_EVERY_SECONDS = 0.1
-publish_following.publish_following("mine", sys.argv[1], every_minutes=0.0, first_wait=0.2,
-                                    say=lambda text: print(text, flush=True))
+from nanochat_core.publish import following
+following.LOOK_EVERY_SECONDS = 0.1
+following.publish_following("mine", sys.argv[1], every_minutes=0.0, first_wait=0.2,
+                            say=lambda text: print(text, flush=True))
 """
 
 
@@ -37,9 +37,11 @@ def follower(hub, home):
         process.communicate()
 
 
-def wait_for(condition, seconds=120):
+def wait_for(condition, process, seconds=120):
+    """Until `condition` holds; a follower that has ended is told at once, with what it said."""
     limit = time.monotonic() + seconds
     while not condition():
+        assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < limit, "it did not come to pass"
         time.sleep(0.05)
 
@@ -49,11 +51,11 @@ def test_each_new_checkpoint_is_pushed_until_the_run_is_over(home, hub, follower
     run.write_launch(**trainer_identity())
     hub.refused_commits = [500, 503]
     process = follower()
-    wait_for(lambda: "model_000010.pt" in hub.files)
+    wait_for(lambda: "model_000010.pt" in hub.files, process)
     assert not EXPORTED & set(hub.files)
     assert "is still going on: this is step 10 of 40" in hub.files["README.md"].decode()
     save(run, 20)
-    wait_for(lambda: "model_000020.pt" in hub.files)
+    wait_for(lambda: "model_000020.pt" in hub.files, process)
     assert "model_000010.pt" not in hub.files
     save(run, 40)
     run.write_status(state="finished", step=40)

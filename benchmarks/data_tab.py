@@ -16,7 +16,7 @@ from typing import Any
 
 from nanochat_core.data.conversations import check, save_conversations
 from nanochat_core.data.length import default_tokenizer
-from nanochat_core.system.peak_memory import peak_bytes
+from nanochat_core.system.processes import peak_bytes
 from studio.data_tab import draw, handlers
 from studio.data_tab.view import Measure
 from studio.datasets.counting import counter_of, tokenizer_names

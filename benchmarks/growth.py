@@ -37,7 +37,7 @@ from nanochat_core.config import FinetuneConfig
 from nanochat_core.data.chunk import FACTS
 from nanochat_core.model.gpt import GPTConfig
 from nanochat_core.model.loss import CHUNK_ELEMENTS
-from nanochat_core.system.peak_memory import peak_bytes
+from nanochat_core.system.processes import peak_bytes
 from nanochat_core.tokenizer.rendering import Example
 from nanochat_core.training.optimizers import build_optimizers
 from nanochat_core.training.step import TrainingStep

@@ -28,7 +28,7 @@ from nanochat_core.model.generations import is_table
 from nanochat_core.model.gpt import GPT, GPTConfig
 from nanochat_core.paths import meta_path, weights_path
 from nanochat_core.system.files import write_json
-from nanochat_core.system.peak_memory import peak_bytes
+from nanochat_core.system.processes import peak_bytes
 from nanochat_core.tokenizer.tokenizer import Tokenizer
 
 D32 = GPTConfig()

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from nanochat_core.system.peak_memory import peak_bytes
+from nanochat_core.system.processes import peak_bytes
 
 
 def forget_peak() -> float:

@@ -35,7 +35,7 @@ from benchmarks.pairs import ratio, table, take_turns
 from nanochat_core.data import workers as data_workers
 from nanochat_core.data.tokens import cache as token_cache
 from nanochat_core.data.tokens.cache import tokenized
-from nanochat_core.system.peak_memory import peak_bytes
+from nanochat_core.system.processes import peak_bytes
 from nanochat_core.tokenizer.compiled import NANOCHAT_PATTERN
 from nanochat_core.tokenizer.pickle_file import SPECIAL_TOKENS
 from nanochat_core.tokenizer.rendering import Rendering

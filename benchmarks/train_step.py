@@ -20,7 +20,7 @@ from nanochat_core.compute.devices import choose_compute_dtype, choose_device
 from nanochat_core.compute.ranks import Ranks
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.model.gpt import GPT, GPTConfig
-from nanochat_core.system.peak_memory import peak_bytes
+from nanochat_core.system.processes import peak_bytes
 from nanochat_core.tokenizer.rendering import Example
 from nanochat_core.training.optimizers import build_optimizers
 from nanochat_core.training.step import TrainingStep

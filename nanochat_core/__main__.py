@@ -15,7 +15,7 @@ from nanochat_core import paths
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.runs.presets import describe_preset, preset_of
 from nanochat_core.runs.run import Run
-from nanochat_core.system.threads import share_cores
+from nanochat_core.system.spawn import share_cores
 
 # What needs torch is imported where it is used: `runs list` must not wait two seconds for it.
 

@@ -129,7 +129,7 @@ def test_the_memory_of_workers_is_theirs(tmp_path, monkeypatch):
 def test_the_memory_of_a_peak_before_does_not_count():
     code = """
 from benchmarks.memory import forget_peak
-from nanochat_core.system.peak_memory import peak_bytes
+from nanochat_core.system.processes import peak_bytes
 before, size = forget_peak(), 200 << 20
 ballast = b"x" * size
 print((peak_bytes() - before) / size)

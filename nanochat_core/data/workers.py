@@ -17,7 +17,7 @@ from queue import SimpleQueue
 from nanochat_core.data.chunk import Block, Wanted
 from nanochat_core.data.reader import LineBlock
 from nanochat_core.native.build import library
-from nanochat_core.system.spawn import independent_environment
+from nanochat_core.system.spawn import spawn
 
 BYTES_A_WORKER = 16 << 20
 """So much of a file is worth a process: it takes half a second to read, and the process a third of one to start."""
@@ -61,20 +61,17 @@ class _Worker:
     """One process, spoken to through its standard input and output."""
 
     def __init__(self, wanted: Wanted):
-        environment = {
-            **independent_environment(),
+        variables = {
             "PYTHONHASHSEED": "0",  # equal conversations must have the same hash in all workers
             "OMP_NUM_THREADS": "1",
             "OPENBLAS_NUM_THREADS": "1",
         }
-        self._process = subprocess.Popen(
+        self._process = spawn(
             [sys.executable, "-m", "nanochat_core.data.worker"],
+            variables,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=environment,
-            # Ctrl-C is for the parent, which then ends its workers.
-            start_new_session=True,
-            creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+            stderr=None,
         )
         self._greeting: Wanted | None = wanted
 

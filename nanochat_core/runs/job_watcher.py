@@ -2,13 +2,12 @@
 
 import subprocess
 import sys
-import threading
 from pathlib import Path
 from typing import Protocol
 
 from nanochat_core.runs.status import RunStatus, StopReport
 from nanochat_core.system.processes import RUN_VARIABLE
-from nanochat_core.system.spawn import independent_environment
+from nanochat_core.system.spawn import collect, spawn
 
 CANCEL = "cancel"
 """In the stop file: end the job now."""
@@ -35,21 +34,14 @@ def start_watcher(tag: str, log_file: Path, token: str | None = None) -> int:
     It outlives this process. token: for the hub, handed over through a pipe and never to be seen in a list of
     processes; without one the watcher uses this machine's login.
     """
-    environment = independent_environment()
-    environment.pop(RUN_VARIABLE, None)  # else it counts as a trainer
+    command = [sys.executable, "-m", _WATCHER, tag]
+    variables = {RUN_VARIABLE: None}  # with it the watcher would count as a trainer
     with open(log_file, "ab") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", _WATCHER, tag],
-            stdin=subprocess.PIPE,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            cwd=log_file.parent,
-            env=environment,
-            start_new_session=True,
-        )
+        process = spawn(command, variables, folder=log_file.parent, stdin=subprocess.PIPE, stdout=log)
+    assert process.stdin is not None
     process.stdin.write((token or "").encode())
     process.stdin.close()
-    threading.Thread(target=process.wait, name=f"collect-{process.pid}", daemon=True).start()  # leaves no zombie
+    collect(process)
     return process.pid
 
 

@@ -1,9 +1,7 @@
 """Start a run in processes of its own, which outlive whoever started them: an app, a terminal, a notebook."""
 
 import os
-import subprocess
 import sys
-import threading
 
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.paths import find_model
@@ -11,8 +9,7 @@ from nanochat_core.runs.presets import original_base
 from nanochat_core.runs.run import Run
 from nanochat_core.system import processes
 from nanochat_core.system.files import now
-from nanochat_core.system.spawn import independent_environment
-from nanochat_core.system.threads import share_cores
+from nanochat_core.system.spawn import collect, spawn
 
 _WORKER = "nanochat_core.training.worker"
 
@@ -40,10 +37,11 @@ def start_run(config: FinetuneConfig, nproc: int = 1, resume: bool = False, work
         run.write_status(state="queued", error=None, remedy=None, eta_seconds=None, is_mistake=None, rank=None)
         command = [sys.executable, "-u", "-m", "nanochat_core.runs.supervisor", run.tag, f"--nproc={nproc}"]
         command += [f"--worker={worker}"] if worker != _WORKER else []
-        process = _detach(run, command, _environment(run, nproc))
+        with open(run.log_file, "ab") as log:
+            process = spawn(command, _variables(run, nproc), folder=run.path, stdout=log)
         who = processes.identity(process.pid)
         run.write_launch(**who.to_dict(), command=command, nproc=nproc, detached=True, started=now())
-    threading.Thread(target=process.wait, name=f"collect-{process.pid}", daemon=True).start()  # leaves no zombie
+    collect(process)
     return run
 
 
@@ -67,30 +65,12 @@ def check_resumable(run: Run) -> None:
         )
 
 
-def _detach(run: Run, command: list[str], environment: dict[str, str]) -> subprocess.Popen:
-    """Start `command` in a session of its own, its output straight in the run's log (a pipe would end it with us)."""
-    with open(run.log_file, "ab") as log:
-        return subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            cwd=run.path,
-            env=environment,
-            start_new_session=True,
-        )
-
-
-def _environment(run: Run, nproc: int) -> dict[str, str]:
-    """What the processes of a run need, and by which they are found."""
-    environment = {
-        **independent_environment(),
-        processes.RUN_VARIABLE: str(run.path),
-        "PYTHONUNBUFFERED": "1",
-    }
+def _variables(run: Run, nproc: int) -> dict[str, str]:
+    """What the processes of a run need in their environment, and by which they are found."""
+    defaults: dict[str, str] = {}
     if sys.platform == "linux":  # all ranks are here: no look-up of the host's name, nothing offered to the network
-        environment.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    share_cores(environment)
+        defaults["GLOO_SOCKET_IFNAME"] = "lo"
     if nproc > 1:  # each would take every core
-        environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // nproc)))
-    return environment
+        defaults["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // nproc))
+    missing = {name: value for name, value in defaults.items() if name not in os.environ}
+    return {**missing, processes.RUN_VARIABLE: str(run.path), "PYTHONUNBUFFERED": "1"}

@@ -21,9 +21,8 @@ from nanochat_core.runs.job_watcher import stop_job
 from nanochat_core.runs.record import run_record
 from nanochat_core.runs.status import STATES, RunStatus, StopReport, derive
 from nanochat_core.system import processes
-from nanochat_core.system.files import now, read_json, write_json
+from nanochat_core.system.files import last_lines, now, read_json, write_json
 from nanochat_core.system.folder_names import check_tag, next_free_tag
-from nanochat_core.system.logs import last_lines
 from nanochat_core.system.processes import ProcessIdentity
 
 if TYPE_CHECKING:

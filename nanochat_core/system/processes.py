@@ -1,7 +1,9 @@
 """Which process is meant: a pid alone is reused, so it is joined with its start time and the boot it belongs to."""
 
 import contextlib
+import math
 import os
+import sys
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -144,3 +146,20 @@ def wait_gone(processes: Iterable[ProcessIdentity], seconds: float) -> list[Proc
         time.sleep(0.05)
         alive = [who for who in alive if is_alive(who)]
     return alive
+
+
+def peak_bytes(pid: int | None = None) -> float:
+    """The most memory that a process (default: this one) had; NaN for another one where there is no /proc.
+
+    It is Linux's VmHWM, mapped file pages included. getrusage's ru_maxrss would not do there: after a fork and exec
+    it still holds the size of the process that forked, such as the app that starts a run.
+    """
+    status = Path(f"/proc/{pid or 'self'}/status")
+    if Path("/proc/self/status").exists():
+        return int(status.read_text().split("VmHWM:")[1].split()[0]) * 1024
+    if pid is not None:
+        return math.nan
+    import resource  # not on Windows
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # kilobytes everywhere but on macOS

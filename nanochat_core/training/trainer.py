@@ -23,7 +23,7 @@ from nanochat_core.evaluation.validation import Validation, validate
 from nanochat_core.model.gpt import GPT
 from nanochat_core.runs.run import Run
 from nanochat_core.runs.stopping import StopFlag, StoppedEarly
-from nanochat_core.system.peak_memory import peak_bytes
+from nanochat_core.system.processes import peak_bytes
 from nanochat_core.tokenizer.rendering import Example
 from nanochat_core.tokenizer.tokenizer import Tokenizer
 from nanochat_core.training.optimizers import build_optimizers, learning_rate_multiplier, set_learning_rates

@@ -21,7 +21,7 @@ import psutil
 
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.paths import PROJECT_ROOT, home
-from nanochat_core.system.threads import share_cores
+from nanochat_core.system.spawn import spawn
 from studio.parts.working import Report
 
 SERVER = "nanochat_core.serve.pipe"
@@ -138,23 +138,11 @@ class ModelProcess:
         self.loaded = None
 
     def _start(self) -> None:
-        paths = [str(PROJECT_ROOT), os.environ.get("PYTHONPATH", "")]
-        environment = {
-            **os.environ,
-            "NANOCHAT_STUDIO_HOME": str(home()),
-            "PYTHONPATH": os.pathsep.join(path for path in paths if path),
-        }
         # A file, because a pipe that nobody empties would block the process; it goes when it is forgotten.
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115
-        share_cores(environment)
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", SERVER],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            env=environment,
-            start_new_session=True,  # Ctrl-C in the terminal is meant for the app, which ends us by closing stdin
-        )
+        # Ctrl-C in the terminal is meant for the app, which ends the process by closing its input.
+        command = [sys.executable, "-m", SERVER]
+        self._process = spawn(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors)
         thread = threading.Thread(target=self._dispatch, args=(self._process,), name="model-answers", daemon=True)
         thread.start()
 

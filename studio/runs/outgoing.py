@@ -9,8 +9,9 @@ import threading
 from dataclasses import dataclass
 from typing import IO
 
-from nanochat_core.paths import PROJECT_ROOT, home
+from nanochat_core.paths import home
 from nanochat_core.runs.run import Run
+from nanochat_core.system.spawn import spawn
 from studio.parts import html
 from studio.runs import commands
 
@@ -59,14 +60,7 @@ def start(title: str, words: list[str]) -> None:
         if is_active():
             raise ValueError(f"{_last.title} is going on. Wait until it has ended.")
         output = tempfile.TemporaryFile()  # noqa: SIM115 - it is read until the next one begins
-        process = subprocess.Popen(
-            [sys.executable, "-m", "nanochat_core", *words],
-            cwd=PROJECT_ROOT,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+        process = spawn([sys.executable, "-m", "nanochat_core", *words], stdout=output)
         _last = _Work(title, process, output)
 
 

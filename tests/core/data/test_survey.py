@@ -100,14 +100,14 @@ def test_a_killed_worker_is_a_sentence_and_none_is_left(tmp_path, in_small_block
     path = write_conversations(tmp_path / "data.jsonl", 400)
     monkeypatch.setattr(data_survey, "useful_workers", lambda size: 2)
     started = []
-    popen = subprocess.Popen
+    start = workers.spawn
 
     def noted(*arguments, **named):
-        started.append(popen(*arguments, **named))
+        started.append(start(*arguments, **named))
         return started[-1]
 
     monkeypatch.setattr(workers, "library", lambda name: None)  # which starts a compiler
-    monkeypatch.setattr(workers.subprocess, "Popen", noted)
+    monkeypatch.setattr(workers, "spawn", noted)
     with pytest.raises(ValueError, match="ended too early, exit status -9"):
         survey(path, Wanted(tiny_tokenizer(), 64), lambda block: started[0].kill())
     with pytest.raises(KeyboardInterrupt):
@@ -125,12 +125,12 @@ from nanochat_core.data.chunk import Wanted
 from tests.support.tiny import tiny_tokenizer
 reader.BLOCK_BYTES = 200
 survey.useful_workers = lambda size: 1
-start = workers.subprocess.Popen
+start = workers.spawn
 def noted(*arguments, **named):
     process = start(*arguments, **named)
     print(process.pid, flush=True)
     return process
-workers.subprocess.Popen = noted
+workers.spawn = noted
 survey.survey({str(path)!r}, Wanted(tiny_tokenizer(), 64), lambda block: time.sleep(60))
 """
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}

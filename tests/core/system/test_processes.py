@@ -7,10 +7,10 @@ import sys
 import numpy as np
 
 from nanochat_core.paths import PROJECT_ROOT
-from nanochat_core.system import peak_memory
-from nanochat_core.system.peak_memory import peak_bytes
+from nanochat_core.system import processes
+from nanochat_core.system.processes import peak_bytes
 
-REPORT = "from nanochat_core.system.peak_memory import peak_bytes; print(peak_bytes())"
+REPORT = "from nanochat_core.system.processes import peak_bytes; print(peak_bytes())"
 
 
 def of_a_child() -> float:
@@ -32,8 +32,8 @@ def test_it_is_the_peak_and_not_the_present():
 
 def test_without_proc_it_is_getrusages_and_unknown_for_others(monkeypatch):
     there = peak_bytes()
-    monkeypatch.setattr(peak_memory.Path, "exists", lambda path: False)
+    monkeypatch.setattr(processes.Path, "exists", lambda path: False)
     assert peak_bytes() > 0.99 * there  # Linux counts the two at different moments
     assert math.isnan(peak_bytes(1))
-    monkeypatch.setattr(peak_memory.sys, "platform", "darwin")
+    monkeypatch.setattr(processes.sys, "platform", "darwin")
     assert peak_bytes() < there / 100  # these would be bytes already

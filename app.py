@@ -24,7 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
     os.environ["NO_PROXY"] = ",".join(filter(None, (os.environ.get("NO_PROXY"), "127.0.0.1", "localhost", "::1")))
     signal.signal(signal.SIGTERM, _leave)
     try:
-        from studio.serve import serve
+        from studio.serve import serve  # noqa: PLC0415  gradio reads the lines above when it is imported
 
         return serve(options.host, options.port, options.tab, options.share, login)
     except KeyboardInterrupt:  # before there was anything to close

@@ -76,7 +76,7 @@ def our_models(config: GPTConfig) -> dict[str, GPT]:
     """The same random weights in fp32, bf16 and int8, where load_model puts them: in huge pages."""
     models = {}
     for name, dtype in MODES.items():
-        model = random_model(config).eval().requires_grad_(False)
+        model = random_model(config).eval().requires_grad_(requires_grad=False)
         if dtype == torch.int8:
             quantize_int8(model)
         else:

@@ -210,7 +210,7 @@ def _examples(config: GPTConfig, length: int | None, tokens: int) -> list[Exampl
 
 def _decoding(model: torch.nn.Module, tokens: int = 32) -> float:
     """Seconds of processor time for each token of a reply."""
-    model.eval().requires_grad_(False)
+    model.eval().requires_grad_(requires_grad=False)
     cache, last = model.new_cache(1, 256), torch.tensor([[1]])
     model(last, cache=cache)
 

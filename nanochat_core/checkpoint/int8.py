@@ -52,7 +52,7 @@ def quantize_int8(model: GPT, mapped: bool = False) -> GPT:
                 elif isinstance(module, nn.Embedding):
                     module.weight = nn.Parameter(module.weight.detach().bfloat16(), requires_grad=False)
     model.decoder = None  # it knows the former modules
-    return model.requires_grad_(False)
+    return model.requires_grad_(requires_grad=False)
 
 
 class _Request(ctypes.Structure):

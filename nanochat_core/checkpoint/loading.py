@@ -118,7 +118,7 @@ def build_for_inference(
         model = quantize_int8(build_model(config, weights, device, None, best, mapped=True), mapped=True)
     else:
         raise ValueError(f"Weights in int8 are for a CPU, and this is {device.type}. Take bfloat16.")
-    return model.eval().requires_grad_(False)
+    return model.eval().requires_grad_(requires_grad=False)
 
 
 def dtype_named(name: str | None) -> torch.dtype | None:

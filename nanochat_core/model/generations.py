@@ -10,20 +10,20 @@ class Generation:
     """What differs between the generations in the forward pass (nanochat-format: generations of the architecture)."""
 
     letter: str
-    has_lambdas: bool
-    """Learned scalars mix the residual stream and the embedding before each block; sliding windows exist."""
     value_gate_width: int
     """Channels that the value embeddings' gate reads; 0 when there are no value embeddings."""
     value_gate_scale: float
-    has_smear: bool
-    """The previous token's embedding is mixed in, and the middle layer's output subtracted at the end."""
     rope_base: float
-    rounds_rotary: bool
-    """cos and sin were rounded to bf16 whatever the precision of the rest."""
     qk_scale: float
     """Factor on q and on k after their norm."""
     short_window: Callable[[int], int]
     """From sequence_len to the sliding window of an "S" layer: a key is kept iff query - key <= window."""
+    has_lambdas: bool = False
+    """Learned scalars mix the residual stream and the embedding before each block; sliding windows exist."""
+    has_smear: bool = False
+    """The previous token's embedding is mixed in, and the middle layer's output subtracted at the end."""
+    rounds_rotary: bool = False
+    """cos and sin were rounded to bf16 whatever the precision of the rest."""
 
 
 def _part_rounded_up(part: int) -> Callable[[int], int]:
@@ -31,11 +31,11 @@ def _part_rounded_up(part: int) -> Callable[[int], int]:
 
 
 GENERATIONS = {
-    "A": Generation("A", False, 0, 0.0, False, 10_000.0, True, 1.0, lambda sequence_len: sequence_len),
-    "B": Generation("B", True, 0, 0.0, False, 10_000.0, True, 1.0, lambda sequence_len: sequence_len // 2),
-    "C": Generation("C", True, 32, 2.0, False, 10_000.0, True, 1.0, lambda sequence_len: sequence_len // 2),
-    "D": Generation("D", True, 12, 3.0, False, 100_000.0, False, 1.15, _part_rounded_up(3)),
-    "E": Generation("E", True, 12, 3.0, True, 100_000.0, False, 1.2, _part_rounded_up(4)),
+    "A": Generation("A", 0, 0.0, 10_000.0, 1.0, lambda length: length, rounds_rotary=True),
+    "B": Generation("B", 0, 0.0, 10_000.0, 1.0, lambda length: length // 2, has_lambdas=True, rounds_rotary=True),
+    "C": Generation("C", 32, 2.0, 10_000.0, 1.0, lambda length: length // 2, has_lambdas=True, rounds_rotary=True),
+    "D": Generation("D", 12, 3.0, 100_000.0, 1.15, _part_rounded_up(3), has_lambdas=True),
+    "E": Generation("E", 12, 3.0, 100_000.0, 1.2, _part_rounded_up(4), has_lambdas=True, has_smear=True),
 }
 
 _UNKNOWN_PARTS = re.compile(r"bigram_|v0_lambdas|value_embed_[AB]")

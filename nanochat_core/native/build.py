@@ -109,7 +109,7 @@ def _folder() -> Path:
 @contextlib.contextmanager
 def _locked(file: Path) -> Iterator[None]:
     """Only one process at a time: a second one waits for the first one's library instead of building its own."""
-    import fcntl  # not on Windows, where nothing is built
+    import fcntl  # noqa: PLC0415  not on Windows, where nothing is built
 
     with open(file, "wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -11,6 +11,6 @@ __all__ = ["publish"]
 def __getattr__(name: str) -> Any:
     if name != "publish":
         raise AttributeError(f"module 'nanochat_core.publish' has no attribute '{name}'")
-    from nanochat_core.publish.publishing import publish  # loads torch, which the other modules here do without
+    from nanochat_core.publish.publishing import publish  # noqa: PLC0415  loads torch, which the other modules here do without
 
     return publish

@@ -69,7 +69,7 @@ def lines(path: Path) -> Iterator[dict[str, Any]]:
 
 def table(path: Path) -> "pandas.DataFrame":
     """All lines as a table: the contract's columns first, even when empty; missing values are NaN."""
-    import pandas  # half a second that most readers of a run do not need
+    import pandas  # noqa: PLC0415  half a second that most readers of a run do not need
 
     rows = list(lines(path))
     more = dict.fromkeys(key for row in rows for key in row if key not in COLUMNS)

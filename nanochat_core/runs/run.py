@@ -151,12 +151,18 @@ class Run:
     def status(self) -> RunStatus:
         """Where the run is now; `interrupted` when its process is gone without a last word."""
         if self.is_remote():  # whoever keeps in touch with the job writes here when it is gone
-            return derive(read_json(self.status_file), True, True, self.stop_requested(), self.tag)
+            return derive(
+                read_json(self.status_file),
+                launched=True,
+                alive=True,
+                stop_requested=self.stop_requested(),
+                tag=self.tag,
+            )
         launcher = self.launcher()
         written = read_json(self.status_file)
         if launcher is not None and not processes.is_alive(launcher):
             written = read_json(self.status_file)  # it may have written its last word just before it went
-            return derive(written, True, False, self.stop_requested(), self.tag)
+            return derive(written, launched=True, alive=False, stop_requested=self.stop_requested(), tag=self.tag)
         return derive(written, launcher is not None, launcher is not None, self.stop_requested(), self.tag)
 
     def is_remote(self) -> bool:
@@ -173,7 +179,7 @@ class Run:
 
     def plot(self, x: str = "step", **options: Any) -> Figure:
         """The chart of the losses by x: step, epoch, tokens or minutes. Options as of `plot_runs`."""
-        from nanochat_core.show.charts import plot_runs  # a second that only charts need
+        from nanochat_core.show.charts import plot_runs  # noqa: PLC0415  a second that only charts need
 
         return plot_runs(self, x=x, **options)
 

@@ -76,7 +76,7 @@ class _Card:
     """The run's HTML in the cell's output, replaced when it has changed."""
 
     def __init__(self, run: Watched):
-        from IPython.display import display  # there, since this is a notebook
+        from IPython.display import display  # noqa: PLC0415  there, since this is a notebook
 
         self.run = run
         self._handle = display(_Still(run._repr_html_(), run_line(run.status())), display_id=True)

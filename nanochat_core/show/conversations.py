@@ -117,8 +117,8 @@ def _piece(piece: Piece) -> str:
 
 
 def _legend() -> str:
-    words = [_stretch(Stretch(kind, (Piece((), "abc", False),))) + " " + escape(KINDS[kind]) for kind in KINDS]
-    words.append(_piece(Piece((), "bos", True)) + " Special token")
+    words = [_stretch(Stretch(kind, (Piece((), "abc", special=False),))) + " " + escape(KINDS[kind]) for kind in KINDS]
+    words.append(_piece(Piece((), "bos", special=True)) + " Special token")
     style = "margin-right:1.4em;white-space:nowrap"
     return "<div><small>" + " ".join(f'<span style="{style}">{word}</span>' for word in words) + "</small></div>"
 

@@ -159,7 +159,7 @@ def peak_bytes(pid: int | None = None) -> float:
         return int(status.read_text().split("VmHWM:")[1].split()[0]) * 1024
     if pid is not None:
         return math.nan
-    import resource  # not on Windows
+    import resource  # noqa: PLC0415  not on Windows
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024  # kilobytes everywhere but on macOS

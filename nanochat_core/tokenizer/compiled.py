@@ -39,9 +39,11 @@ NANOCHAT_PATTERN = (
 )
 STARTER_PATTERN = r" ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 PATTERNS = {
-    NANOCHAT_PATTERN: _Pattern(True, True, 2, True),
-    NANOCHAT_PATTERN.replace("{1,2}", "{1,3}"): _Pattern(True, True, 3, True),
-    STARTER_PATTERN: _Pattern(False, False, 1, False),
+    NANOCHAT_PATTERN: _Pattern(digits=2, has_contractions=True, takes_any_before=True, takes_newlines=True),
+    NANOCHAT_PATTERN.replace("{1,2}", "{1,3}"): _Pattern(
+        digits=3, has_contractions=True, takes_any_before=True, takes_newlines=True
+    ),
+    STARTER_PATTERN: _Pattern(digits=1, has_contractions=False, takes_any_before=False, takes_newlines=False),
 }
 """nanochat's, the same with up to three digits together as in other vocabularies, and the starter's."""
 

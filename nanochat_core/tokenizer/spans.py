@@ -73,7 +73,7 @@ def _pieces(ids: list[int], tokenizer: Tokenizer) -> Iterator[Piece]:
             if waiting:
                 yield _joined(waiting, tokenizer)
                 waiting = []
-            yield Piece((token,), tokenizer.decode([token]).strip("<|>"), True)
+            yield Piece((token,), tokenizer.decode([token]).strip("<|>"), special=True)
             continue
         waiting.append(token)
         if len(waiting) > _MOST_JOINED or _is_text(tokenizer.decode_bytes(waiting)):
@@ -84,7 +84,7 @@ def _pieces(ids: list[int], tokenizer: Tokenizer) -> Iterator[Piece]:
 
 
 def _joined(ids: list[int], tokenizer: Tokenizer) -> Piece:
-    return Piece(tuple(ids), tokenizer.decode(ids), False)
+    return Piece(tuple(ids), tokenizer.decode(ids), special=False)
 
 
 def _is_text(data: bytes) -> bool:

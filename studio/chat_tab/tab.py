@@ -50,7 +50,7 @@ def build(context: Context) -> None:
     fields.chat_id = gr.Textbox(visible=False, elem_id="chat_id")
     fields.editing, fields.picked, fields.which = gr.State(None), gr.State(None), gr.State([0, 0])
     fields.both = gr.Checkbox(
-        False, label="Two models side by side", elem_id="chat_both", container=False, elem_classes=FOR_OWNER
+        value=False, label="Two models side by side", elem_id="chat_both", container=False, elem_classes=FOR_OWNER
     )
     with gr.Row(equal_height=False, elem_id="chat_sides"):
         for side, value in zip(SIDES, defaults()):
@@ -146,7 +146,7 @@ def _build_correction(fields: SimpleNamespace) -> None:
         fields.corrected = gr.Textbox(label="Corrected reply", lines=3, max_lines=16, elem_id="chat_corrected")
         fields.dataset = gr.Dropdown(label="Add to", elem_id="chat_dataset")
         fields.earlier = gr.Checkbox(
-            True,
+            value=True,
             label="With the messages before it",
             info="Earlier replies are then trained on, too.",
             container=False,

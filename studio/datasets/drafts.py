@@ -172,7 +172,7 @@ def splice_of(old: list[int], new: list[int]) -> Splice | None:
 
 def _common(is_equal: Any, limit: int) -> int:
     """The greatest count up to `limit` for which the pieces are equal."""
-    return bisect_left(range(1, limit + 1), True, key=lambda count: not is_equal(count))
+    return bisect_left(range(1, limit + 1), 1, key=lambda count: not is_equal(count))
 
 
 # Finding and reading

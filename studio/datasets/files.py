@@ -52,8 +52,8 @@ def list_datasets() -> list[Dataset]:
     """The person's own files by name, then the shipped examples. Files of questions are no datasets."""
     shipped = [PROJECT_ROOT / "data" / name for name in SHIPPED]
     own = sorted(data_dir().glob("*.jsonl"), key=lambda path: path.name.lower()) if data_dir().is_dir() else []
-    found = [Dataset(path, False) for path in own if path.is_file() and _is_own(path, shipped)]
-    return found + [Dataset(path, True) for path in shipped if path.is_file()]
+    found = [Dataset(path, is_shipped=False) for path in own if path.is_file() and _is_own(path, shipped)]
+    return found + [Dataset(path, is_shipped=True) for path in shipped if path.is_file()]
 
 
 def _is_own(path: Path, shipped: list[Path]) -> bool:

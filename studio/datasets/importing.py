@@ -127,7 +127,9 @@ def _read_table(path: Path) -> Imported:
             text.detach()
     if not lines:
         raise ValueError(f"{path.name} has no rows below its header. Add some, or choose another file.")
-    return Imported(lines, [*done, f"{plural(len(lines), 'row')} of the table became conversations."], True)
+    return Imported(
+        lines, [*done, f"{plural(len(lines), 'row')} of the table became conversations."], is_converted=True
+    )
 
 
 def _table_lines(path: Path, text: io.TextIOWrapper) -> Iterator[Line]:

@@ -88,7 +88,7 @@ def create(name: str) -> Session:
     target = files.data_dir() / files.checked_name(name)
     if files.free_path(name) != target:
         raise ValueError(f"There is already a dataset {target.name}. Choose another name.")
-    session = Session(target.name, Imported([(1, blank_conversation())], [], False))
+    session = Session(target.name, Imported([(1, blank_conversation())], [], is_converted=False))
     session.mark_new()
     session.rows.line[0] = 0
     return keep(session)
@@ -125,7 +125,9 @@ def _restored(draft: Found) -> Session:
     lines = [(0, b"")] * (max(ids, default=-1) + 1)
     for place, (row, data) in enumerate(zip(ids, state.base, strict=True)):
         lines[row] = (meta.lines[place] if meta.lines else place + 1, data)
-    session = Session(meta.name, Imported(lines, [*meta.notes, _note(draft)], False), draft.path, meta.sha, draft.id)
+    session = Session(
+        meta.name, Imported(lines, [*meta.notes, _note(draft)], is_converted=False), draft.path, meta.sha, draft.id
+    )
     session.rows.order = ids
     if meta.is_new:
         session.mark_new()

@@ -42,7 +42,7 @@ def chart(series: Sequence[Series], x_axis: str, log: bool) -> str:
 
 def png(series: Sequence[Series], x_axis: str, log: bool) -> bytes:
     """The same as a picture of 1600 x 900 points, on white."""
-    from matplotlib.figure import Figure  # a second that only this download needs
+    from matplotlib.figure import Figure  # noqa: PLC0415  a second that only this download needs
 
     figure = Figure(figsize=(10, 5.625), dpi=160, layout="constrained")
     axes = figure.add_subplot()

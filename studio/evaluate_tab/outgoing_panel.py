@@ -24,9 +24,9 @@ def build(context: Context, run: gr.Dropdown) -> None:
         )
         with gr.Row(elem_classes="fields"):
             repo = gr.Textbox(label="Repository", placeholder="me/my-bakery", max_lines=1, elem_id="out_repo")
-            public = gr.Checkbox(False, label="Everybody may see it", elem_id="out_public")
-            data = gr.Checkbox(False, label="With the training data", elem_id="out_data")
-            follow = gr.Checkbox(False, label="Each new checkpoint until the run is over", elem_id="out_follow")
+            public = gr.Checkbox(value=False, label="Everybody may see it", elem_id="out_public")
+            data = gr.Checkbox(value=False, label="With the training data", elem_id="out_data")
+            follow = gr.Checkbox(value=False, label="Each new checkpoint until the run is over", elem_id="out_follow")
         with gr.Row(elem_classes="buttons"):
             export = gr.Button("Export", size="sm", elem_id="out_export", scale=0, min_width=120)
             publish = gr.Button("Publish", size="sm", variant="primary", elem_id="out_publish", scale=0, min_width=120)

@@ -55,7 +55,7 @@ def _curves(fields: EvaluateFields) -> None:
         x_axes = [(charts.X_LABELS[name], name) for name in curves.X_AXES]
         fields.x_axis = gr.Dropdown(x_axes, value="step", label="Across", elem_id="eval_x")
         fields.smoothing = gr.Slider(0, 0.98, 0.6, step=0.02, label="Smoothing of training", elem_id="eval_smoothing")
-        fields.log = gr.Checkbox(False, label="Logarithmic scale", elem_id="eval_log")
+        fields.log = gr.Checkbox(value=False, label="Logarithmic scale", elem_id="eval_log")
     fields.chart = gr.HTML(elem_id="eval_chart", padding=False)
     with gr.Row(elem_classes="buttons"):
         fields.png = gr.Button("Download PNG", size="sm", elem_id="eval_png", scale=0, min_width=140)

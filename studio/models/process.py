@@ -13,14 +13,13 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import psutil
 
 from nanochat_core.config import FinetuneConfig
-from nanochat_core.paths import PROJECT_ROOT, home
 from nanochat_core.system.spawn import spawn
 from studio.parts.working import Report
 

@@ -17,8 +17,8 @@ import gradio as gr
 
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.paths import find_model
-from studio.models.processes import AS_IT_IS
 from studio.models.process import Event, Loaded
+from studio.models.processes import AS_IT_IS
 from studio.parts.working import Report
 
 MOST = 2
@@ -144,9 +144,9 @@ def answer(name: str, step: int, messages: list[dict], settings: dict[str, Any])
 
     A failure is its last event, "error" with a sentence: of an exception `spaces` would bring back the kind only.
     """
+    from nanochat_core.compute.devices import choose_device
     from nanochat_core.engine.engine import Engine
     from nanochat_core.serve.pipe import sentence_of
-    from nanochat_core.compute.devices import choose_device
 
     try:
         kept = _engine(name, step)

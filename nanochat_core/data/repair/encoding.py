@@ -91,7 +91,7 @@ def _look_through(file: BinaryIO) -> _Survey:
         lone += chunk.count(b"\r") - chunk.count(b"\r\n") - (tail[-1:] == b"\r" and chunk[:1] == b"\n")
         feeds += chunk.count(b"\n")
         tail = window[-3:]
-    return _Survey(is_utf8 and _decodes(decoder, b"", True), is_western, example, lone > feeds)
+    return _Survey(is_utf8 and _decodes(decoder, b"", final=True), is_western, example, lone > feeds)
 
 
 def _decodes(decoder: codecs.IncrementalDecoder, chunk: bytes, final: bool = False) -> bool:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from studio.models.processes import AS_IT_IS, ModelProcesses
 from studio.models.process import Loaded
+from studio.models.processes import AS_IT_IS, ModelProcesses
 
 HI = [{"role": "user", "content": "Hello, which word?"}]
 

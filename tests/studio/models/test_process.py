@@ -12,8 +12,8 @@ import pytest
 
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.paths import PROJECT_ROOT
-from studio.models.processes import ModelProcesses
 from studio.models.process import ModelProcess
+from studio.models.processes import ModelProcesses
 from tests.support.tiny import install_tiny_model, write_conversations
 
 HI = [{"role": "user", "content": "Hello, which word?"}]

@@ -222,7 +222,7 @@ class Run:
     # Its processes
 
     def read_launch(self) -> dict[str, Any]:
-        """launch.json, empty when the run was never launched: pid, create_time, boot_id, command, detached, ..."""
+        """launch.json, empty when the run was never launched: pid, start, boot_id, command, detached, ..."""
         return read_json(self.launch_file)
 
     def write_launch(self, **values: Any) -> None:

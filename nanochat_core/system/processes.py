@@ -1,4 +1,7 @@
-"""Which process is meant: a pid alone is reused, so it is joined with its start time and the boot it belongs to."""
+"""Which process is meant: a pid alone is reused, so it is joined with its start and the boot it belongs to.
+
+None of the three depends on the wall clock, which is set, corrected and stepped while a run trains for days.
+"""
 
 import contextlib
 import math
@@ -16,7 +19,6 @@ RUN_VARIABLE = "NANOCHAT_STUDIO_RUN"
 """Environment variable with the run's folder, in every process of a run: it finds those whose parent is gone."""
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-_CLOCK_TOLERANCE_SECONDS = 2.0  # start times are computed from the wall clock, which is corrected now and then
 
 
 @dataclass(frozen=True)
@@ -24,8 +26,9 @@ class ProcessIdentity:
     """One process for all time: a second one with all three values does not exist."""
 
     pid: int
-    create_time: float
-    """Seconds since 1970, as psutil gives it."""
+    start: float
+    """Linux: clock ticks from the boot to the process's start (proc(5), starttime). Elsewhere: seconds since 1970 as
+    the kernel noted them at the start, which a later change of the clock leaves alone."""
     boot_id: str
 
     def to_dict(self) -> dict[str, Any]:
@@ -36,23 +39,32 @@ class ProcessIdentity:
     def from_dict(cls, values: dict[str, Any]) -> "ProcessIdentity | None":
         """The identity in a launch record; None when the record holds none."""
         try:
-            return cls(int(values["pid"]), float(values["create_time"]), str(values["boot_id"]))
+            return cls(int(values["pid"]), float(values["start"]), str(values["boot_id"]))
         except (KeyError, TypeError, ValueError):
             return None
 
 
 def boot_id() -> str:
-    """What is the same until the machine starts anew."""
-    if _BOOT_ID.is_file():
-        return _BOOT_ID.read_text().strip()
-    return str(int(psutil.boot_time()))
+    """What is the same until the machine is started again; "" where a process's start is enough to tell it."""
+    return _BOOT_ID.read_text().strip() if _BOOT_ID.is_file() else ""
+
+
+def _start_of(process: psutil.Process) -> float:
+    """ProcessIdentity.start. Linux's psutil would compute it from the wall clock as it is now."""
+    if not _BOOT_ID.is_file():
+        return process.create_time()
+    try:
+        line = Path(f"/proc/{process.pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, ProcessLookupError) as error:
+        raise psutil.NoSuchProcess(process.pid) from error
+    return float(line.rpartition(")")[2].split()[19])  # the name before it may hold blanks and parentheses
 
 
 def identity(pid: int | None = None) -> ProcessIdentity:
     """Identity of a living process (default: this one). Raises ProcessLookupError when there is none."""
     try:
         process = psutil.Process(pid)
-        return ProcessIdentity(process.pid, process.create_time(), boot_id())
+        return ProcessIdentity(process.pid, _start_of(process), boot_id())
     except psutil.NoSuchProcess as error:
         raise ProcessLookupError(f"There is no process {pid}.") from error
 
@@ -63,22 +75,15 @@ def is_alive(who: ProcessIdentity | None) -> bool:
 
 
 def _find(who: ProcessIdentity | None) -> psutil.Process | None:
-    if who is None or not _same_boot(who.boot_id):
+    if who is None or who.boot_id != boot_id():
         return None
     try:
         process = psutil.Process(who.pid)
-        if abs(process.create_time() - who.create_time) > _CLOCK_TOLERANCE_SECONDS:
+        if _start_of(process) != who.start:
             return None
         return process if process.status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD) else None
     except (psutil.NoSuchProcess, ValueError):  # ValueError: a pid below 0 in an edited file
         return None
-
-
-def _same_boot(recorded: str) -> bool:
-    present = boot_id()
-    if recorded.isdigit() and present.isdigit():  # start times in seconds, moved a little when the clock is corrected
-        return abs(int(recorded) - int(present)) <= 60
-    return recorded == present
 
 
 def tree(root: ProcessIdentity | None) -> list[ProcessIdentity]:
@@ -108,7 +113,7 @@ def _identities(processes: Iterable[psutil.Process]) -> list[ProcessIdentity]:
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
             if process.status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
-                found.append(ProcessIdentity(process.pid, process.create_time(), boot_id()))
+                found.append(ProcessIdentity(process.pid, _start_of(process), boot_id()))
     return found
 
 

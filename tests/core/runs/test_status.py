@@ -3,6 +3,7 @@
 import math
 import time
 
+import psutil
 import pytest
 
 from nanochat_core.system import processes
@@ -35,12 +36,24 @@ def test_a_live_state_without_its_process_is_interrupted(run, sleeper):
 
 
 @pytest.mark.parametrize(
-    "change", [{"create_time": 1.0}, {"boot_id": "another boot"}, {"pid": -5}, {"pid": "x"}, {"create_time": None}]
+    "change", [{"start": 1.0}, {"boot_id": "another boot"}, {"pid": -5}, {"pid": "x"}, {"start": None}]
 )
 def test_a_reused_pid_is_not_the_run(run, sleeper, change):
     supervised(run, sleeper())
     run.write_launch(**change)
     assert run.status().state == "interrupted"
+
+
+@pytest.mark.parametrize("seconds", [-3600.0, -5.0, 5.0, 86400.0])
+def test_a_step_of_the_clock_ends_no_run(run, sleeper, monkeypatch, seconds):
+    """Linux computes a process's start time from the boot's, which moves when the clock is set."""
+    supervised(run, sleeper())
+    create_time, boot_time = psutil.Process.create_time, psutil.boot_time
+    monkeypatch.setattr(psutil.Process, "create_time", lambda process: create_time(process) + seconds)
+    monkeypatch.setattr(psutil, "boot_time", lambda: boot_time() + seconds)
+    assert run.status().state == "running"
+    with pytest.raises(ValueError, match="already running"), run.claimed():
+        pass
 
 
 def test_a_stop_request_shows_before_the_trainer_has_seen_it(run, sleeper):

@@ -1,14 +1,31 @@
-"""The peak memory that is reported is the process's own, whoever started it."""
+"""A process is told from all others, and the peak memory that is reported is its own."""
 
 import math
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 
 from nanochat_core.paths import PROJECT_ROOT
 from nanochat_core.system import processes
 from nanochat_core.system.processes import peak_bytes
+
+
+def test_a_process_of_any_name_is_told_by_its_start(tmp_path):
+    program = shutil.copy(shutil.which("sleep"), tmp_path / "a) 1 (b")
+    started = subprocess.Popen([program, "60"])
+    try:
+        who = processes.identity(started.pid)
+        assert processes.is_alive(who)
+        assert not processes.is_alive(replace(who, start=who.start - 1))
+        assert who.start > processes.identity(1).start
+    finally:
+        started.kill()
+    started.wait()
+    assert not processes.is_alive(who)
+
 
 REPORT = "from nanochat_core.system.processes import peak_bytes; print(peak_bytes())"
 

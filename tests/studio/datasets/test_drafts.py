@@ -194,7 +194,7 @@ def test_a_draft_that_another_living_app_writes_is_left_alone(home):
     values = json.loads(meta.read_text())
     meta.write_text(json.dumps({**values, "owner": identity(os.getppid()).to_dict()}))
     assert handlers.drafts(pick(path)) == []
-    meta.write_text(json.dumps({**values, "owner": {**identity(os.getppid()).to_dict(), "create_time": 1.0}}))
+    meta.write_text(json.dumps({**values, "owner": {**identity(os.getppid()).to_dict(), "start": 1.0}}))
     assert len(handlers.drafts(pick(path))) == 1
 
 

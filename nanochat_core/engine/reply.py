@@ -8,6 +8,9 @@ from typing import Literal
 from nanochat_core.calculator import calculate, format_result
 from nanochat_core.tokenizer.tokenizer import Tokenizer
 
+Reason = Literal["stop", "length", "context", "stopped"]
+"""Why a reply is over: the model ended it, max_tokens are written, the context is full, or it was asked to stop."""
+
 
 @dataclass(frozen=True)
 class Text:
@@ -33,9 +36,9 @@ class Notice:
 
 @dataclass(frozen=True)
 class Done:
-    """The end of a reply: "stop" (the model ended it), "length" (max_tokens) or "context" (no room is left)."""
+    """The end of a reply."""
 
-    reason: Literal["stop", "length", "context"]
+    reason: Reason
     tokens: int
     """Tokens of the reply, tool calls and their results included, the stop token not."""
     cut_tokens: int
@@ -44,6 +47,9 @@ class Done:
 
 
 Event = Text | ToolCall | Notice | Done
+
+EVENTS: dict[str, type[Event]] = {"text": Text, "tool": ToolCall, "notice": Notice, "done": Done}
+"""The names that they have outside this process; see nanochat_core.serve.messages."""
 
 
 class Reply:

@@ -1,11 +1,10 @@
 """One reply being written, whichever loop feeds the model: its next token, what becomes visible, when it is over."""
 
 import time
-from typing import Literal
 
 from torch import Tensor
 
-from nanochat_core.engine.reply import Done, Reply, Text, ToolCall
+from nanochat_core.engine.reply import Done, Reason, Reply, Text, ToolCall
 from nanochat_core.engine.sampling import Sampling
 from nanochat_core.tokenizer.tokenizer import Tokenizer
 
@@ -34,9 +33,9 @@ class Row:
         self.reply = Reply(tokenizer)
         self.finished = False
         """Whether it takes no more tokens."""
-        self.reason: Literal["stop", "length", "context"] | None = None
+        self.reason: Reason | None = None
         """Why it came to its end; None while it has not, and where it failed."""
-        self._limited_by: Literal["length", "context"] = "context" if room < max_tokens else "length"
+        self._limited_by: Reason = "context" if room < max_tokens else "length"
         self._ends = {tokenizer.bos, tokenizer.special("<|assistant_end|>")}
         self._stops = StopStrings(stops)
         self._started = time.perf_counter()
@@ -75,7 +74,7 @@ class Row:
             rest.append(Text(held))
         return [*rest, Done(self.reason, len(self.reply.tokens), cut_tokens, time.perf_counter() - self._started)]
 
-    def _finish(self, reason: Literal["stop", "length", "context"]) -> None:
+    def _finish(self, reason: Reason) -> None:
         self.finished, self.reason = True, reason
 
     def _visible(self, events: list[Text | ToolCall]) -> list[Text | ToolCall]:

@@ -1,9 +1,7 @@
-"""A process that holds one model and does what it is told by lines of JSON: load it, generate, probe a training.
+"""A process that holds one model and does what it is told by lines of JSON: load it, generate, measure a training.
 
-Requests come on stdin, one object a line: {"id": 1, "do": "load" | "generate" | "probe" | "memory", ...}, or
-{"id": 1, "do": "stop"}, which ends the request of that id. Answers go to stdout with the same id and an "event": any
-number of "progress", "text", "tool" and "notice", then one last "loaded", "done", "probed", "memory", or "error" with a
-sentence. Nothing else is ever written to stdout. The process ends when stdin does, so it never outlives its parent.
+Requests come on stdin and answers go to stdout: see nanochat_core.serve.messages. An answer has the `id` of its
+request, and nothing else is ever written to stdout. The process ends when stdin does, so it never outlives its parent.
 """
 
 import contextlib
@@ -17,9 +15,8 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
-import psutil
 import torch
 
 from nanochat_core.checkpoint.loading import build_for_inference, dtype_named, inference_dtype
@@ -27,16 +24,28 @@ from nanochat_core.checkpoint.reading import model_config, read_meta, read_weigh
 from nanochat_core.compute.devices import choose_device
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.engine.engine import Engine
-from nanochat_core.engine.reply import Done, Event, Notice, Text, ToolCall
+from nanochat_core.engine.reply import Done, Text
 from nanochat_core.paths import find_model
+from nanochat_core.serve.messages import (
+    Answer,
+    Failure,
+    Generate,
+    Load,
+    Loaded,
+    Measure,
+    Progress,
+    Request,
+    Stop,
+    from_json,
+    to_json,
+)
 from nanochat_core.tokenizer.tokenizer import Tokenizer
 from nanochat_core.training.probe import probe
 
 PROGRESS_SECONDS = 0.2
-SETTINGS = ("max_tokens", "temperature", "top_k", "seed")
 _OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|Cannot allocate|bad_alloc|MemoryError", re.IGNORECASE)
 
-Say = Callable[..., None]
+Say = Callable[[Answer], None]
 
 
 class Stopped(Exception):
@@ -48,7 +57,7 @@ class ModelServer:
 
     def __init__(self, requests: IO[bytes], answers: IO[str]):
         self._input, self._output = requests, answers
-        self._waiting: queue.Queue[dict[str, Any]] = queue.Queue()
+        self._waiting: queue.Queue[tuple[int, Request]] = queue.Queue()
         self._stops: set[int] = set()
         self._present = -1
         self._engine: Engine | None = None
@@ -56,60 +65,65 @@ class ModelServer:
     def serve(self) -> None:
         """Never returns: the process ends when its input does."""
         threading.Thread(target=self._read, name="requests", daemon=True).start()
-        self._say(0, "ready")
         while True:
-            self._answer(self._waiting.get())
+            self._answer(*self._waiting.get())
 
     def _read(self) -> None:
         for line in self._input:
-            request = json.loads(line)
-            if request["do"] == "stop":
-                self._stops.add(request["id"])
+            values = json.loads(line)
+            number, request = values.pop("id"), from_json(values)
+            if isinstance(request, Stop):
+                self._stops.add(number)
             else:
-                self._waiting.put(request)
+                self._waiting.put((number, request))
         os._exit(0)  # the parent is gone or has let go; the main thread may be deep in a computation
 
-    def _say(self, request: int, event: str, **values: Any) -> None:
-        self._output.write(json.dumps({"id": request, "event": event, **values}) + "\n")
-        self._output.flush()
+    def _answer(self, number: int, request: Request) -> None:
+        def say(answer: Answer) -> None:
+            self._output.write(json.dumps({"id": number, **to_json(answer)}) + "\n")
+            self._output.flush()
 
-    def _answer(self, request: dict[str, Any]) -> None:
-        self._present = request["id"]
-        act = {"load": self._load, "generate": self._generate, "probe": self._probe, "memory": self._memory}
+        self._present = number
         try:
             self._check_stop()
-            act[request["do"]](request, lambda event, **values: self._say(request["id"], event, **values))
+            match request:
+                case Load():
+                    self._load(request, say)
+                case Generate():
+                    self._generate(request, say)
+                case Measure():
+                    self._measure(request, say)
         except Stopped:
-            self._say(request["id"], "done", reason="stopped", tokens=0, seconds=0.0)
+            say(Done("stopped", 0, 0, 0.0))
         except Exception as error:  # noqa: BLE001  whatever it is, the parent is told, and this process goes on
             traceback.print_exc()
             if torch.cuda.is_initialized():
                 torch.cuda.empty_cache()
-            self._say(request["id"], "error", text=sentence_of(error))
+            say(Failure(sentence_of(error)))
         finally:
-            self._stops.discard(self._present)
+            self._stops.discard(number)
 
-    def _check_stop(self, *_: Any) -> None:
+    def _check_stop(self, *_: object) -> None:
         if self._present in self._stops:
             raise Stopped
 
-    def _load(self, request: dict[str, Any], say: Say) -> None:
+    def _load(self, request: Load, say: Say) -> None:
         started = time.perf_counter()
         self._engine = None
-        files = find_model(request["name"], request.get("step"))
-        device = choose_device(request.get("device") or "auto")
-        say("progress", fraction=0.0, text=f"Reading {files.weights.name}")
+        files = find_model(request.name, request.step)
+        device = choose_device(request.device)
+        say(Progress(0.0, f"Reading {files.weights.name}"))
         meta, weights = read_meta(files.meta), read_weights(files.weights)
         tokenizer = Tokenizer.from_directory(files.tokenizer_dir)
         total, automatic = len(weights), inference_dtype(device, weights)
         with _reported(lambda: 1 - len(weights) / total, f"Loading {files.weights.name}", say):
-            dtype = dtype_named(request.get("dtype"))
+            dtype = dtype_named(request.dtype)
             model = build_for_inference(model_config(meta, weights), weights, device, dtype)
         self._engine = Engine(model, tokenizer)
         for block in model.transformer.h:  # so that a stop is heeded within a layer's time, also in a long prompt
             block.register_forward_pre_hook(self._check_stop)
-        say(
-            "loaded",
+        loaded = Loaded(
+            name=request.name,
             step=files.step,
             parameters=sum(parameter.numel() for parameter in model.parameters()),
             device=device.type,
@@ -117,43 +131,34 @@ class ModelServer:
             automatic=_name(automatic),
             context=model.config.sequence_len,
             seconds=time.perf_counter() - started,
-            **memory(),
+            device_bytes=torch.cuda.memory_reserved() if torch.cuda.is_initialized() else 0,
         )
+        say(loaded)
 
-    def _generate(self, request: dict[str, Any], say: Say) -> None:
+    def _generate(self, request: Generate, say: Say) -> None:
         if self._engine is None:
             raise ValueError("No model is loaded. Load one first.")
-        settings = {name: request[name] for name in SETTINGS if name in request}
         started, pieces = time.perf_counter(), []
         try:
-            for event in self._engine.events(request["messages"], **settings):
+            for event in self._engine.events(request.messages, **request.settings):
                 self._check_stop()
                 if isinstance(event, Text):
                     pieces.append(event.text)
-                say(**_as_answer(event))
+                say(event)
         except Stopped:
             tokens = len(self._engine.tokenizer.encode("".join(pieces)))
-            say("done", reason="stopped", tokens=tokens, seconds=time.perf_counter() - started)
+            say(Done("stopped", tokens, 0, time.perf_counter() - started))
 
-    def _probe(self, request: dict[str, Any], say: Say) -> None:
+    def _measure(self, request: Measure, say: Say) -> None:
         def report(fraction: float, text: str) -> None:
             self._check_stop()
-            say("progress", fraction=fraction, text=text)
+            say(Progress(fraction, text))
 
-        say("probed", **vars(probe(FinetuneConfig.from_dict(request["config"]), report)))
-
-    def _memory(self, request: dict[str, Any], say: Say) -> None:
-        say("memory", **memory())
+        say(probe(FinetuneConfig.from_dict(request.config), report))
 
 
 def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
-
-
-def memory() -> dict[str, int]:
-    """Bytes that this process holds: of the machine's memory, and of the GPU's."""
-    on_device = torch.cuda.memory_reserved() if torch.cuda.is_initialized() else 0
-    return {"rss_bytes": psutil.Process().memory_info().rss, "device_bytes": on_device}
 
 
 def sentence_of(error: Exception) -> str:
@@ -169,18 +174,6 @@ def sentence_of(error: Exception) -> str:
     return f"The model's process failed ({said[:300]}). Load the model again; if it stays so, take another checkpoint."
 
 
-def _as_answer(event: Event) -> dict[str, Any]:
-    match event:
-        case Text(text):
-            return {"event": "text", "text": text}
-        case ToolCall(expression, output):
-            return {"event": "tool", "expression": expression, "output": output}
-        case Notice(text):
-            return {"event": "notice", "text": text}
-        case Done():
-            return {"event": "done", **vars(event)}
-
-
 @contextlib.contextmanager
 def _reported(fraction: Callable[[], float], text: str, say: Say) -> Iterator[None]:
     """Say how far the block is, a few times a second, from a thread beside it."""
@@ -188,7 +181,7 @@ def _reported(fraction: Callable[[], float], text: str, say: Say) -> Iterator[No
 
     def watch() -> None:
         while not over.wait(PROGRESS_SECONDS):
-            say("progress", fraction=fraction(), text=text)
+            say(Progress(fraction(), text))
 
     watcher = threading.Thread(target=watch, name="progress")
     watcher.start()

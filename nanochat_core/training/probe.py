@@ -14,41 +14,12 @@ from nanochat_core.compute.ranks import Ranks
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.evaluation.validation import validate
 from nanochat_core.runs.stopping import StopFlag
+from nanochat_core.training.needs import Needs
 from nanochat_core.training.trainer import Trainer
 
 STEPS = 4
 ENOUGH_SECONDS = 10.0
 """No further step is begun after so much measured time."""
-
-
-@dataclass(frozen=True)
-class Probe:
-    """What one process on one device will need. Times in seconds, memory in bytes."""
-
-    seconds_per_step: float
-    tokens_per_s: float
-    peak_bytes: int
-    """Peak memory of the process on its device, at a step of the longest conversations."""
-    device_bytes: int
-    """All the memory of that device."""
-    device: str
-    dtype: str
-    parameters: int
-    steps: int
-    steps_per_epoch: int
-    examples_train: int
-    examples_validation: int
-    tokens_per_epoch: int
-    """Tokens through the model in an epoch, replayed ones included."""
-    trained_tokens_per_epoch: int
-    """Those of them that are learned."""
-    validations: int
-    seconds_per_validation: float
-    total_seconds: float
-    """Of all steps and validations, without loading and saving."""
-    measured_steps: int
-    notes: list[str]
-    """What a person should know of the data, as sentences."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +46,7 @@ class _UnwrittenRun:
         return self.config
 
 
-def probe(config: FinetuneConfig, report: Callable[[float, str], None]) -> Probe:
+def probe(config: FinetuneConfig, report: Callable[[float, str], None]) -> Needs:
     """Train some steps of `config` in memory, with the run's own trainer, and measure them.
 
     The first step takes the longest conversations: it warms up, and it needs the most memory. report(fraction, text)
@@ -105,7 +76,7 @@ def probe(config: FinetuneConfig, report: Callable[[float, str], None]) -> Probe
     seconds_per_step = seconds / tokens * epoch_tokens / trainer.plan.steps_per_epoch
     validations = 2 + (trainer.steps - 1) // config.eval_every
     seconds_per_validation = _validation_seconds(trainer, ranks)
-    return Probe(
+    return Needs(
         seconds_per_step=seconds_per_step,
         tokens_per_s=tokens / seconds,
         peak_bytes=trainer._memory_bytes(),

@@ -6,6 +6,7 @@ import threading
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from nanochat_core.engine.reply import Done, Event, Notice, Reason, Text, ToolCall
 from studio.chat_tab.markdown import as_markdown, code_block
 from studio.chat_tab.shelf import InMemory, OnDisk, shelf
 
@@ -27,6 +28,8 @@ class Reply:
     """Where it is, or how it went: tokens and their rate."""
     failed: str = ""
     """Why there is no more of it, as a sentence."""
+    is_written: bool = False
+    """Whether the model came to its end, or was stopped."""
 
     @property
     def text(self) -> str:
@@ -38,30 +41,34 @@ class Reply:
         """As nanochat's conversations have it: a text, or parts when the calculator was used."""
         return self.text if all(part["type"] == "text" for part in self.parts) else self.parts
 
-    def add(self, event: dict[str, Any]) -> None:
-        """Take in one event of the model's process."""
-        if event["event"] == "text":
-            if not self.parts or self.parts[-1]["type"] != "text":
-                self.parts.append({"type": "text", "text": ""})
-            self.parts[-1]["text"] += event["text"]
-        elif event["event"] == "tool":
-            self.parts.append({"type": "python", "text": event["expression"]})
-            if event["output"] is not None:
-                self.parts.append({"type": "python_output", "text": event["output"]})
-        elif event["event"] == "notice":
-            self.notice = event["text"]
-        elif event["event"] == "done":
-            self.facts = _facts(event)
+    def add(self, event: Event) -> None:
+        """Take in what the model did next."""
+        match event:
+            case Text(text):
+                if not self.parts or self.parts[-1]["type"] != "text":
+                    self.parts.append({"type": "text", "text": ""})
+                self.parts[-1]["text"] += text
+            case ToolCall(expression, output):
+                self.parts.append({"type": "python", "text": expression})
+                if output is not None:
+                    self.parts.append({"type": "python_output", "text": output})
+            case Notice(text):
+                self.notice = text
+            case Done():
+                self.facts, self.is_written = _facts(event), True
 
 
-def _facts(done: dict[str, Any]) -> str:
-    rate = f" · {done['tokens'] / done['seconds']:,.1f} tokens/s" if done["tokens"] and done["seconds"] else ""
-    why = {
-        "length": " · cut off at the longest reply allowed",
-        "context": " · the model's context is full",
-        "stopped": " · stopped",
-    }
-    return f"{done['tokens']:,} token{'' if done['tokens'] == 1 else 's'}{rate}{why.get(done['reason'], '')}"
+_WHY: dict[Reason, str] = {
+    "stop": "",
+    "length": " · cut off at the longest reply allowed",
+    "context": " · the model's context is full",
+    "stopped": " · stopped",
+}
+
+
+def _facts(done: Done) -> str:
+    rate = f" · {done.tokens / done.seconds:,.1f} tokens/s" if done.tokens and done.seconds else ""
+    return f"{done.tokens:,} token{'' if done.tokens == 1 else 's'}{rate}{_WHY[done.reason]}"
 
 
 @dataclass
@@ -182,5 +189,5 @@ def _reply_messages(reply: Reply) -> list[dict[str, Any]]:
     if reply.failed:
         found.append({"role": "assistant", "content": "**" + as_markdown(reply.failed.strip()) + "**"})
     elif not found:
-        found.append({"role": "assistant", "content": "…" if " ..." in reply.facts else "*(no text)*"})
+        found.append({"role": "assistant", "content": "*(no text)*" if reply.is_written else "…"})
     return found

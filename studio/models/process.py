@@ -14,44 +14,33 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import psutil
 
 from nanochat_core.config import FinetuneConfig
+from nanochat_core.engine.reply import Event
+from nanochat_core.serve.messages import (
+    LAST,
+    Answer,
+    Failure,
+    Generate,
+    Load,
+    Loaded,
+    Measure,
+    Progress,
+    Request,
+    Stop,
+    from_json,
+    to_json,
+)
 from nanochat_core.system.spawn import spawn
+from nanochat_core.training.needs import Needs
 from studio.parts.working import Report
 
 SERVER = "nanochat_core.serve.pipe"
 _END_SECONDS = 5.0
 _LOOK_SECONDS = 0.05  # how often a waiting request looks whether it was asked to stop
-_LAST_EVENTS = ("loaded", "done", "probed", "memory", "error")
-
-Event = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """A model that is in memory."""
-
-    name: str
-    step: int
-    parameters: int
-    device: str
-    dtype: str
-    automatic: str
-    """The dtype that it is in when none is asked for."""
-    context: int
-    """Tokens."""
-    seconds: float
-    """How long the loading took."""
-    device_bytes: int
-    """Memory of the GPU, 0 without one."""
-
-    @property
-    def key(self) -> tuple[str, int]:
-        return self.name, self.step
 
 
 class ModelProcess:
@@ -62,7 +51,7 @@ class ModelProcess:
         self._process: subprocess.Popen | None = None
         self._errors: Any = None
         self._ids = itertools.count(1)
-        self._waiting: dict[int, queue.Queue[Event | None]] = {}
+        self._waiting: dict[int, queue.Queue[Answer | None]] = {}
         self._lock = threading.Lock()
 
     @property
@@ -86,13 +75,13 @@ class ModelProcess:
         report(0.0, "Starting the model's process")
         self.unload()
         self._start()
-        last = self._finish({"do": "load", "name": name, "step": step, "device": device, "dtype": dtype}, report)
-        facts = {key: last[key] for key in Loaded.__dataclass_fields__ if key in last}
-        self.loaded = Loaded(name=name, **facts)
-        return self.loaded
+        loaded = self._finish(Load(name, step, device, dtype), report)
+        assert isinstance(loaded, Loaded)
+        self.loaded = loaded
+        return loaded
 
     def generate(self, messages: list[dict], stop: threading.Event | None = None, **settings: Any) -> Iterator[Event]:
-        """Events of one reply, the last is "done": see nanochat_core.serve.pipe.
+        """Events of one reply, the last is Done.
 
         settings: max_tokens, temperature, top_k, seed. Setting `stop`, or closing the iterator, stops the model itself.
         ValueError in a sentence when the process fails or is gone.
@@ -100,17 +89,19 @@ class ModelProcess:
         if self.loaded is None or not self.is_alive:
             self._forget()
             raise ValueError("No model is loaded here. Load one first.")
-        yield from self._ask({"do": "generate", "messages": messages, **settings}, stop)
+        for answer in self._ask(Generate(messages, settings), stop):
+            assert isinstance(answer, Event)
+            yield answer
 
-    def probe(self, config: FinetuneConfig, report: Report | None = None, stop: threading.Event | None = None) -> Event:
-        """Measure a few training steps of `config`: the fields of nanochat_core.training.probe.Probe."""
+    def probe(self, config: FinetuneConfig, report: Report | None = None, stop: threading.Event | None = None) -> Needs:
+        """Measure a few training steps of `config`."""
         report = report or _silence
         report(0.0, "Starting the measuring process")
         self._start()
-        last = self._finish({"do": "probe", "config": config.to_dict()}, report, stop)
-        if last["event"] == "done":
+        needs = self._finish(Measure(config.to_dict()), report, stop)
+        if not isinstance(needs, Needs):
             raise ValueError("The measurement was stopped.")
-        return {key: value for key, value in last.items() if key not in ("id", "event")}
+        return needs
 
     def rss_bytes(self) -> int:
         """Memory of the process, 0 when there is none."""
@@ -148,11 +139,11 @@ class ModelProcess:
     def _dispatch(self, process: subprocess.Popen) -> None:
         """Hand each answer to who waits for it, and the end of the process to all."""
         for line in process.stdout:
-            event = json.loads(line)
+            values = json.loads(line)
             with self._lock:
-                waiting = self._waiting.get(event["id"])
+                waiting = self._waiting.get(values.pop("id"))
             if waiting is not None:
-                waiting.put(event)
+                waiting.put(from_json(values))
         process.wait()
         if process is self._process:
             self._forget()
@@ -160,48 +151,49 @@ class ModelProcess:
             for waiting in self._waiting.values():
                 waiting.put(None)
 
-    def _finish(self, request: dict[str, Any], report: Report, stop: threading.Event | None = None) -> Event:
-        """The last event of a request; a process whose request failed is not kept."""
+    def _finish(self, request: Request, report: Report, stop: threading.Event | None = None) -> Answer:
+        """The last answer to a request; a process whose request failed is not kept."""
         try:
-            for event in self._ask(request, stop):
-                if event["event"] == "progress":
-                    report(event["fraction"], event["text"])
+            for answer in self._ask(request, stop):
+                if isinstance(answer, Progress):
+                    report(answer.fraction, answer.text)
         except ValueError:
             self.unload()
             raise
-        return event
+        return answer
 
-    def _ask(self, request: dict[str, Any], stop: threading.Event | None = None) -> Iterator[Event]:
-        """Send a request and give its events as they come. Being closed early stops the request."""
-        process, number, answers = self._process, next(self._ids), queue.Queue()
+    def _ask(self, request: Request, stop: threading.Event | None = None) -> Iterator[Answer]:
+        """Send a request and give its answers as they come. Being closed early stops the request."""
+        process, number = self._process, next(self._ids)
+        answers: queue.Queue[Answer | None] = queue.Queue()
         with self._lock:
             self._waiting[number] = answers
         over = asked_to_stop = False
         try:
-            self._send(process, {**request, "id": number})
+            self._send(process, number, request)
             while not over:
                 if stop is not None and stop.is_set() and not asked_to_stop:
-                    self._send(process, {"do": "stop", "id": number})
+                    self._send(process, number, Stop())
                     asked_to_stop = True
                 try:
-                    event = answers.get(timeout=_LOOK_SECONDS)
+                    answer = answers.get(timeout=_LOOK_SECONDS)
                 except queue.Empty:
                     continue
-                over = event is None or event["event"] in _LAST_EVENTS
-                if event is None:
+                over = answer is None or isinstance(answer, LAST)
+                if answer is None:
                     raise ValueError(self._last_words(process))
-                if event["event"] == "error":
-                    raise ValueError(event["text"])
-                yield event
+                if isinstance(answer, Failure):
+                    raise ValueError(answer.text)
+                yield answer
         finally:
             with self._lock:
                 del self._waiting[number]
             if not over and process.poll() is None:
                 with contextlib.suppress(ValueError):
-                    self._send(process, {"do": "stop", "id": number})
+                    self._send(process, number, Stop())
 
-    def _send(self, process: subprocess.Popen, message: dict[str, Any]) -> None:
-        line = json.dumps(message).encode() + b"\n"
+    def _send(self, process: subprocess.Popen, number: int, request: Request) -> None:
+        line = json.dumps({"id": number, **to_json(request)}).encode() + b"\n"
         try:
             with self._lock:
                 process.stdin.write(line)

@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from nanochat_core.config import FinetuneConfig
+from nanochat_core.engine.reply import Event
 from nanochat_core.paths import ModelFiles, find_model
-from studio.models.process import Event, Loaded, ModelProcess
+from nanochat_core.serve.messages import Loaded
+from nanochat_core.training.needs import Needs
+from studio.models.process import ModelProcess
 from studio.parts.working import Report
 
 MOST = 2
@@ -110,8 +113,8 @@ class ModelProcesses:
             place = self._places.pop((name, step), None)
         return place.process.unload() if place else 0
 
-    def probe(self, config: FinetuneConfig, report: Report | None = None, stop: threading.Event | None = None) -> Event:
-        """Measure a few training steps in a process of their own: the fields of nanochat_core.training.probe.Probe.
+    def probe(self, config: FinetuneConfig, report: Report | None = None, stop: threading.Event | None = None) -> Needs:
+        """Measure a few training steps in a process of their own.
 
         report is called from this thread. ValueError in a sentence, also when the process was killed, ran out of
         memory or was stopped.

@@ -16,8 +16,10 @@ from typing import Any
 import gradio as gr
 
 from nanochat_core.config import FinetuneConfig
+from nanochat_core.engine.reply import Done, Event, Text
 from nanochat_core.paths import find_model
-from studio.models.process import Event, Loaded
+from nanochat_core.serve.messages import Failure, Loaded, from_json, to_json
+from nanochat_core.training.needs import Needs
 from studio.models.processes import AS_IT_IS
 from studio.parts.working import Report
 
@@ -93,26 +95,25 @@ class ZeroGpuModels:
     def generate(
         self, name: str, step: int | None, messages: list[dict], stop: threading.Event | None = None, **settings: Any
     ) -> Iterator[Event]:
-        """Events of one reply, the last is "done". ValueError in a sentence, also when no GPU is to be had."""
+        """Events of one reply, the last is Done. ValueError in a sentence, also when no GPU is to be had."""
         key = (name, find_model(name, step).step)
         if key not in self._loaded:
             raise ValueError("No model is loaded here. Load one first.")
         started, pieces = time.perf_counter(), 0
-        events = self._answer(*key, messages, settings)
+        answers = self._answer(*key, messages, settings)
         try:
-            for event in events:
+            for event in map(from_json, answers):
                 if stop is not None and stop.is_set():
-                    seconds = time.perf_counter() - started
-                    yield {"event": "done", "reason": "stopped", "tokens": pieces, "seconds": seconds}
+                    yield Done("stopped", pieces, 0, time.perf_counter() - started)
                     return
-                if event["event"] == "error":
-                    raise ValueError(event["text"])
-                pieces += event["event"] == "text"
+                if isinstance(event, Failure):
+                    raise ValueError(event.text)
+                pieces += isinstance(event, Text)
                 yield event
         except gr.Error as error:  # how `spaces` says that a quota is used up, or that its process is gone
             raise ValueError(f"ZeroGPU lends no GPU now: {error.message} Sign in, or try again later.") from error
         finally:
-            events.close()  # stops the model, too
+            answers.close()  # stops the model, too
 
     def loaded(self) -> list[Loaded]:
         """The models in memory."""
@@ -129,7 +130,7 @@ class ZeroGpuModels:
         engine = _engines.pop((name, step), None)
         return _bytes(engine) if engine is not None else 0
 
-    def probe(self, config: FinetuneConfig, report: Report | None = None, stop: threading.Event | None = None) -> Event:
+    def probe(self, config: FinetuneConfig, report: Report | None = None, stop: threading.Event | None = None) -> Needs:
         """Always refused, in a sentence."""
         raise ValueError(NO_PROBE)
 
@@ -139,10 +140,10 @@ class ZeroGpuModels:
             self.unload(*key)
 
 
-def answer(name: str, step: int, messages: list[dict], settings: dict[str, Any]) -> Iterator[Event]:
+def answer(name: str, step: int, messages: list[dict], settings: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """One reply, where the GPU is: plain values come in and go out, for it runs in another process.
 
-    A failure is its last event, "error" with a sentence: of an exception `spaces` would bring back the kind only.
+    A failure is its last message: of an exception `spaces` would bring back the kind only.
     """
     from nanochat_core.compute.devices import choose_device
     from nanochat_core.engine.engine import Engine
@@ -153,12 +154,9 @@ def answer(name: str, step: int, messages: list[dict], settings: dict[str, Any])
         model = kept.model.to(choose_device("auto"))
         # An engine of its own: the kept one's cache may be on another device, or another visitor's at this moment.
         for event in Engine(model, kept.tokenizer).events(messages, **settings):
-            yield {"event": _KINDS[type(event).__name__], **vars(event)}
+            yield to_json(event)
     except (ValueError, RuntimeError, OSError, MemoryError) as error:
-        yield {"event": "error", "text": sentence_of(error)}
-
-
-_KINDS = {"Text": "text", "ToolCall": "tool", "Notice": "notice", "Done": "done"}
+        yield to_json(Failure(sentence_of(error)))
 
 
 def _engine(name: str, step: int) -> Any:

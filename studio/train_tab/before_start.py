@@ -1,9 +1,9 @@
 """What the Train tab's handlers do, as plain functions: no gradio in here."""
 
 from pathlib import Path
-from typing import Any
 
 from nanochat_core.config import FinetuneConfig
+from nanochat_core.training.needs import Needs
 from studio.datasets.files import list_datasets
 from studio.parts import html
 from studio.runs import commands, live
@@ -35,21 +35,21 @@ def _counts(counts: Estimate) -> dict[str, str]:
     }
 
 
-def probe_result(values: dict[str, Any], nproc: int) -> str:
-    """What a probe measured: the fields of nanochat_core.training.probe.Probe."""
-    share = values["peak_bytes"] / values["device_bytes"] if values.get("device_bytes") else 0
+def probe_result(needs: Needs, nproc: int) -> str:
+    """What was measured on one process, for `nproc` of them."""
+    share = needs.peak_bytes / needs.device_bytes if needs.device_bytes else 0
     shown = {
-        "Time, all steps": html.duration(values["total_seconds"] / nproc),
-        "A step": f"{values['seconds_per_step'] / nproc:.2f} s",
-        "Tokens a second": f"{values['tokens_per_s'] * nproc:,.0f}",
-        "Peak memory": f"{html.size(values['peak_bytes'])} of {html.size(values['device_bytes'])}",
-        "Device": f"{values['device']}, {values['dtype']}",
-        "Parameters": f"{values['parameters']:,}",
+        "Time, all steps": html.duration(needs.total_seconds / nproc),
+        "A step": f"{needs.seconds_per_step / nproc:.2f} s",
+        "Tokens a second": f"{needs.tokens_per_s * nproc:,.0f}",
+        "Peak memory": f"{html.size(needs.peak_bytes)} of {html.size(needs.device_bytes)}",
+        "Device": f"{needs.device}, {needs.dtype}",
+        "Parameters": f"{needs.parameters:,}",
     }
     if share > 0.9:
         text = "Memory is nearly full: halve device_batch_size (the result stays the same) before the start."
         return html.facts(shown) + html.note(text, "warn")
-    counted = f"Measured on {values['measured_steps']} real steps"
+    counted = f"Measured on {needs.measured_steps} real steps"
     text = f"{counted}; the time is divided by {nproc} processes." if nproc > 1 else f"{counted}."
     return html.facts(shown) + html.note(text, "good")
 

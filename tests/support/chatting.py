@@ -3,6 +3,7 @@
 import contextlib
 import time
 
+from nanochat_core.engine.reply import Done, Text
 from studio.chat_tab.handlers import SETTINGS, STREAM
 from studio.chat_tab.state import Chat, Reply, Turn
 
@@ -36,10 +37,10 @@ class FakeModels:
         for word in self.words:
             if stop.wait(self.wait):
                 self.stopped += 1
-                yield {"event": "done", "reason": "stopped", "tokens": 1, "seconds": 0.5}
+                yield Done("stopped", 1, 0, 0.5)
                 return
-            yield {"event": "text", "text": f"{word}"}
-        yield {"event": "done", "reason": "stop", "tokens": 30, "seconds": 0.5}
+            yield Text(word)
+        yield Done("stop", 30, 0, 0.5)
 
     def loaded(self):
         return []

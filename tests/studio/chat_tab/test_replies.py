@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from nanochat_core.engine.reply import Notice, ToolCall
 from studio.chat_tab.handlers import ChatHandlers
 from studio.chat_tab.state import Chat
 from tests.support.chatting import ID, chosen, run, said
@@ -140,9 +141,9 @@ def test_an_edited_message_takes_the_place_of_all_that_came_after(models):
 
 
 def test_a_tool_call_is_a_fold_and_part_of_what_the_model_sees_next(models):
-    call = {"event": "tool", "expression": "2*3", "output": "6"}
-    refused = {"event": "tool", "expression": "import os", "output": None}
-    models.extra = [{"event": "notice", "text": "Left out: <b>."}, call, refused]
+    call = ToolCall("2*3", "6")
+    refused = ToolCall("import os", None)
+    models.extra = [Notice("Left out: <b>."), call, refused]
     handlers = ChatHandlers(models)
     updates = run(handlers.send(ID, "Sum?", None, *chosen()))
     shown = Chat.load(ID).shown(0)

@@ -2,7 +2,8 @@
 
 import pytest
 
-from studio.models.process import Loaded
+from nanochat_core.engine.reply import Done, Text
+from nanochat_core.serve.messages import Loaded
 from studio.models.processes import AS_IT_IS, ModelProcesses
 
 HI = [{"role": "user", "content": "Hello, which word?"}]
@@ -21,8 +22,8 @@ class FakeProcess:
         self.loaded = Loaded(name, step, 1, "cpu", dtype, "float32", 512, 0.0, 0)
 
     def generate(self, messages, stop, **settings):
-        yield {"event": "text", "text": "a"}
-        yield {"event": "done"}
+        yield Text("a")
+        yield Done("stop", 1, 0, 0.5)
 
     def unload(self):
         FakeProcess.ended += 1

@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from nanochat_core.config import FinetuneConfig
+from nanochat_core.engine.reply import Done, Text
 from nanochat_core.paths import PROJECT_ROOT
 from studio.models.process import ModelProcess
 from studio.models.processes import ModelProcesses
@@ -35,7 +36,7 @@ def shared(tmp_path_factory):
 
 
 def text_of(events) -> str:
-    return "".join(event["text"] for event in events if event["event"] == "text")
+    return "".join(event.text for event in events if isinstance(event, Text))
 
 
 def test_a_reply_is_the_engines_own(shared):
@@ -46,8 +47,8 @@ def test_a_reply_is_the_engines_own(shared):
     events = list(shared.generate(HI, max_tokens=20, temperature=0.9, top_k=40, seed=4))
     expected = Engine(model, tokenizer).reply(HI, max_tokens=20, temperature=0.9, top_k=40, seed=4)
     assert text_of(events) == expected
-    assert events[-1]["event"] == "done"
-    assert events[-1]["tokens"] <= 20
+    assert isinstance(events[-1], Done)
+    assert events[-1].tokens <= 20
 
 
 def test_what_is_loaded_is_said(shared):
@@ -63,8 +64,8 @@ def test_a_stop_reaches_the_model_itself(shared):
     next(replies)
     stop.set()
     last = list(replies)[-1]
-    assert last["reason"] == "stopped"
-    assert last["tokens"] < 4000
+    assert last.reason == "stopped"
+    assert last.tokens < 4000
 
 
 def test_closing_a_reply_stops_the_model_too(shared, monkeypatch):
@@ -78,10 +79,10 @@ def test_closing_a_reply_stops_the_model_too(shared, monkeypatch):
     replies = shared.generate(HI, **LONG)
     next(replies)
     replies.close()
-    assert list(shared.generate(HI, max_tokens=1))[-1]["event"] == "done"  # answered once the other is over
+    assert isinstance(list(shared.generate(HI, max_tokens=1))[-1], Done)  # answered once the other is over
     *_, last = answers[min(answers)].queue
-    assert (last["event"], last["reason"]) == ("done", "stopped")
-    assert last["tokens"] < 4000
+    assert last.reason == "stopped"
+    assert last.tokens < 4000
 
 
 def test_a_request_that_was_stopped_while_it_waited_is_not_begun(shared):
@@ -96,8 +97,8 @@ def test_a_request_that_was_stopped_while_it_waited_is_not_begun(shared):
     time.sleep(0.3)
     first.close()
     thread.join(30)
-    assert [event["event"] for event in results] == ["done"]
-    assert results[0]["tokens"] == 0
+    assert [event.reason for event in results] == ["stopped"]
+    assert results[0].tokens == 0
 
 
 @pytest.mark.parametrize(
@@ -111,7 +112,7 @@ def test_a_request_that_was_stopped_while_it_waited_is_not_begun(shared):
 def test_a_mistake_is_a_sentence_and_the_model_stays(shared, messages, settings, said):
     with pytest.raises(ValueError, match=said):
         list(shared.generate(messages, **settings))
-    assert list(shared.generate(HI, max_tokens=2))[-1]["event"] == "done"
+    assert isinstance(list(shared.generate(HI, max_tokens=2))[-1], Done)
 
 
 def test_killed_in_mid_reply_it_is_one_sentence_and_the_next_load_works(home):
@@ -129,7 +130,7 @@ def test_killed_in_mid_reply_it_is_one_sentence_and_the_next_load_works(home):
         list(replies)
     assert models.loaded() == []
     models.load("pretrained/tiny")
-    assert list(models.generate("pretrained/tiny", 7, HI, max_tokens=2))[-1]["event"] == "done"
+    assert isinstance(list(models.generate("pretrained/tiny", 7, HI, max_tokens=2))[-1], Done)
     pid = psutil.Process(models._places["pretrained/tiny", 7].process.pid)
     held = pid.memory_info().rss
     assert models.unload("pretrained/tiny", 7) == pytest.approx(held, rel=0.3)
@@ -158,7 +159,7 @@ def test_the_process_of_the_former_precision_ends(home):
     former = models._places["pretrained/tiny", 7].process.pid
     assert models.load("pretrained/tiny", dtype="int8").dtype == "int8"
     assert not psutil.pid_exists(former)
-    assert list(models.generate("pretrained/tiny", 7, HI, max_tokens=2))[-1]["event"] == "done"
+    assert isinstance(list(models.generate("pretrained/tiny", 7, HI, max_tokens=2))[-1], Done)
     models.close()
 
 
@@ -168,14 +169,14 @@ def test_a_probe_measures_the_real_training_and_writes_nothing(home, tmp_path):
     config = FinetuneConfig(data_path=str(data), model_tag="tiny", num_epochs=3, device_type="cpu", eval_every=2)
     before = {path: path.stat().st_mtime_ns for path in home.rglob("*")}
     said = []
-    probe = ModelProcesses().probe(config, lambda fraction, text: said.append(fraction))
-    assert (probe["examples_train"], probe["examples_validation"], probe["steps"]) == (18, 2, 6)
-    assert probe["validations"] == 4  # before, after 2, 4 and the last
-    assert probe["seconds_per_step"] > 0
-    assert probe["peak_bytes"] > 50 << 20
-    whole = 6 * probe["seconds_per_step"] + 4 * probe["seconds_per_validation"]
-    assert probe["total_seconds"] == pytest.approx(whole)
-    assert "18 to train on" in probe["notes"][0]
+    needs = ModelProcesses().probe(config, lambda fraction, text: said.append(fraction))
+    assert (needs.examples_train, needs.examples_validation, needs.steps) == (18, 2, 6)
+    assert needs.validations == 4  # before, after 2, 4 and the last
+    assert needs.seconds_per_step > 0
+    assert needs.peak_bytes > 50 << 20
+    whole = 6 * needs.seconds_per_step + 4 * needs.seconds_per_validation
+    assert needs.total_seconds == pytest.approx(whole)
+    assert "18 to train on" in needs.notes[0]
     assert said == sorted(said)
     assert {path: path.stat().st_mtime_ns for path in home.rglob("*")} == before
 

@@ -8,7 +8,9 @@ import threading
 import pytest
 
 from nanochat_core.config import FinetuneConfig
+from nanochat_core.engine.reply import Done, Text
 from nanochat_core.paths import PROJECT_ROOT
+from nanochat_core.serve.messages import Failure, from_json
 from tests.support.tiny import install_tiny_model
 
 FAKE = """
@@ -57,9 +59,10 @@ def test_a_reply_is_the_engines_own(models):
     assert (loaded.key, loaded.device, loaded.context) == (("pretrained/one", 7), "ZeroGPU", 256)
     *pieces, done = models.generate("pretrained/one", 7, HI, **SAMPLED)
     model, tokenizer, _ = load_model("pretrained/one")
-    said = "".join(piece["text"] for piece in pieces if piece["event"] == "text")
+    said = "".join(piece.text for piece in pieces if isinstance(piece, Text))
     assert said == Engine(model, tokenizer).reply(HI, **SAMPLED)
-    assert (done["event"], done["tokens"] <= 20) == ("done", True)
+    assert isinstance(done, Done)
+    assert done.tokens <= 20
 
 
 def test_a_stop_ends_the_reply(models):
@@ -68,7 +71,7 @@ def test_a_stop_ends_the_reply(models):
     events = models.generate("pretrained/one", 7, HI, stop, **{**SAMPLED, "max_tokens": 200})
     next(events)
     stop.set()
-    assert [event["reason"] for event in events] == ["stopped"]
+    assert [event.reason for event in events] == ["stopped"]
 
 
 def test_two_models_are_held_and_given_back(models):
@@ -107,7 +110,7 @@ def test_what_cannot_be_is_a_sentence(models, monkeypatch):
         raise RuntimeError("CUDA out of memory")
 
     monkeypatch.setattr(zero_gpu, "_engine", out_of_memory)
-    assert [event["event"] for event in zero_gpu.answer("pretrained/one", 7, HI, {})] == ["error"]
+    assert [type(from_json(values)) for values in zero_gpu.answer("pretrained/one", 7, HI, {})] == [Failure]
     assert zero_gpu.is_zero_gpu()
 
 

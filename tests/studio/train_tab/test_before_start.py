@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from nanochat_core.training.needs import Needs
 from studio.runs import estimate, hardware
 from studio.train_tab import before_start, choices
 from studio.train_tab.handlers import Handlers
@@ -64,13 +65,20 @@ def test_a_full_disk_is_said(data, monkeypatch):
     assert "Free some space" in before_start.before_start(choices.make_config("starter", data, "mine", form()))
 
 
-def test_memory_that_is_nearly_full_is_said():
-    measured = {
-        "peak_bytes": 95, "device_bytes": 100, "total_seconds": 60.0, "seconds_per_step": 1.0, "tokens_per_s": 10.0,
-        "device": "cuda", "dtype": "bfloat16", "parameters": 5, "measured_steps": 4,
+def needs(**changes) -> Needs:
+    """What a measurement found, with changes."""
+    found = {
+        "seconds_per_step": 1.0, "tokens_per_s": 10.0, "peak_bytes": 50, "device_bytes": 100, "device": "cpu",
+        "dtype": "float32", "parameters": 5, "steps": 60, "steps_per_epoch": 60, "examples_train": 18,
+        "examples_validation": 2, "tokens_per_epoch": 600, "trained_tokens_per_epoch": 300, "validations": 2,
+        "seconds_per_validation": 0.0, "total_seconds": 60.0, "measured_steps": 4, "notes": [],
     }  # fmt: skip
-    assert "device_batch_size" in before_start.probe_result(measured, 1)
-    assert "device_batch_size" not in before_start.probe_result({**measured, "peak_bytes": 50}, 2)
+    return Needs(**{**found, **changes})
+
+
+def test_memory_that_is_nearly_full_is_said():
+    assert "device_batch_size" in before_start.probe_result(needs(peak_bytes=95), 1)
+    assert "device_batch_size" not in before_start.probe_result(needs(), 2)
 
 
 class _Measuring:
@@ -83,10 +91,7 @@ class _Measuring:
         report(0.5, "Measured step 2 of 4")
         if self.error:
             raise ValueError(self.error)
-        return {
-            "peak_bytes": 50, "device_bytes": 100, "total_seconds": 60.0, "seconds_per_step": 1.0,
-            "tokens_per_s": 10.0, "device": "cpu", "dtype": "float32", "parameters": 5, "measured_steps": 4,
-        }  # fmt: skip
+        return needs()
 
 
 def test_measuring_shows_how_far_it_is_and_gives_the_button_back(data):

@@ -16,11 +16,10 @@ import time
 import numpy as np
 import torch
 
-from nanochat_core.compute.devices import choose_compute_dtype, choose_device
+from nanochat_core.compute.devices import choose_compute_dtype, choose_device, peak_memory
 from nanochat_core.compute.ranks import Ranks
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.model.gpt import GPT, GPTConfig
-from nanochat_core.system.processes import peak_bytes
 from nanochat_core.tokenizer.rendering import Example
 from nanochat_core.training.optimizers import build_optimizers
 from nanochat_core.training.step import TrainingStep
@@ -47,7 +46,7 @@ def main() -> None:
     print(f"step: median {median:.2f} s of {len(seconds)} (from {min(seconds):.2f} to {max(seconds):.2f})")
     share = f"{flops / peak:.1%}" if peak else "unknown"
     print(f"tokens/s: {tokens / median:,.0f}; {flops / 1e12:.2f} TFLOP/s; MFU {share}")
-    print(f"peak memory: {_peak_bytes(device) / 1e9:.1f} GB; loss {losses[0]:.3f} -> {losses[-1]:.3f}")
+    print(f"peak memory: {peak_memory(device) / 1e9:.1f} GB; loss {losses[0]:.3f} -> {losses[-1]:.3f}")
 
 
 def measure(config: GPTConfig, device: torch.device, steps: int) -> tuple[list[float], list[float]]:
@@ -83,12 +82,6 @@ def flops_per_token(config: GPTConfig) -> float:
 def _wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize()
-
-
-def _peak_bytes(device: torch.device) -> float:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated()
-    return peak_bytes()
 
 
 if __name__ == "__main__":

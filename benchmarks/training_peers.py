@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from benchmarks.plain_model import PlainGPT
 from benchmarks.workload import random_model
-from nanochat_core.compute.cpu import prepare_computing
+from nanochat_core.compute.devices import prepare_cpu
 from nanochat_core.compute.ranks import Ranks
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.export.transformers import renamed_weights
@@ -63,7 +63,7 @@ Tell = Callable[[Step], object]
 
 def ours(task: Task, tell: Tell) -> None:
     """The trainer's own step."""
-    prepare_computing()
+    prepare_cpu()
     model = random_model(task.config, task.dtype)
     step = TrainingStep(model, build_optimizers(model, RATES), Ranks(0, 1, torch.device("cpu")), BATCH)
     clock, update = Clock(), step.update

@@ -73,7 +73,7 @@ def _finetune(arguments: list[str]) -> int:
     if nproc is not None:
         return _finetune_detached(config, nproc)
     from nanochat_core.training.finetune import finetune
-    from nanochat_core.training.trainer import Diverged
+    from nanochat_core.training.setup import Diverged
 
     try:
         finetune(config)

@@ -1,4 +1,4 @@
-"""Training a run from its first to its last word in this process: the loop, the questions around it, the ending."""
+"""Training a run in this process, from its start to its end: the loop, the questions around it, the ending."""
 
 import contextlib
 import sys
@@ -16,6 +16,9 @@ from nanochat_core.runs.run import Run
 from nanochat_core.runs.stopping import StopFlag, StoppedEarly, stop_signals
 from nanochat_core.runs.watching import in_notebook, shown_meanwhile
 from nanochat_core.system.files import sha256_of
+from nanochat_core.training.recorder import Recorder
+from nanochat_core.training.saving import Progress
+from nanochat_core.training.setup import Setup
 from nanochat_core.training.trainer import Outcome, Trainer
 
 SAVING_SECONDS = 600.0
@@ -25,7 +28,7 @@ SAVING_SECONDS = 600.0
 def finetune(config: FinetuneConfig) -> Run:
     """Train in this process (under torchrun: in these processes) and return the run.
 
-    Everything is written to models/finetuned/<output_tag>/. With config.resume the run goes on with the settings
+    Everything is written to models/finetuned/<output_tag>/. With config.resume the run resumes with the settings
     that it was made with. Ctrl-C, in a notebook "interrupt the kernel", saves and stops. A notebook shows a progress
     bar instead of the log's lines (`run.log_tail()` has them).
     Raises ValueError for a person's mistake and Diverged when the loss is no number.
@@ -70,27 +73,27 @@ def _train(run: Run, ranks: Ranks, stop: StopFlag) -> Outcome:
         if ranks.is_first:
             run.write_status(state="starting", error=None, remedy=None, is_mistake=None, rank=None)
         _check_data_unchanged(run)
-        trainer = Trainer(run, ranks, stop, say)
+        recorder = Recorder(run, ranks, stop, say)
+        setup, progress = recorder.set_up()
         if ranks.is_first:
-            run.rewind_metrics(-1 if trainer.resumed_step is None else trainer.resumed_step)
-        trainer.describe()
-        summary = Summary(run, trainer.config, _samples(trainer), say) if ranks.is_first else None
-        if summary and (trainer.resumed_step is None or not summary.earlier("before")):
-            summary.take("before", trainer.model, trainer.tokenizer)
+            run.rewind_metrics(-1 if recorder.resumed_step is None else recorder.resumed_step)
+        recorder.describe(setup)
+        summary = Summary(run, setup.config, _samples(setup), say) if ranks.is_first else None
+        if summary and (recorder.resumed_step is None or not summary.earlier("before")):
+            summary.take("before", setup.model, setup.tokenizer)
         ranks.wait()
-        outcome = trainer.train()
+        outcome = Trainer(setup, progress, recorder).train()
         if summary and outcome.state == "finished":
-            summary.take("after", trainer.model, trainer.tokenizer)
+            summary.take("after", setup.model, setup.tokenizer)
             summary.print()
         if ranks.is_first:
-            _say_outcome(run, trainer, outcome, say)
-            run.write_status(
-                state=outcome.state, step=outcome.step, eta_seconds=0.0 if outcome.state == "finished" else None
-            )
+            _say_outcome(run, setup.steps, progress, outcome, say)
+            eta = 0.0 if outcome.state == "finished" else None
+            run.write_status(state=outcome.state, step=outcome.step, eta_seconds=eta)
         return outcome
     except StoppedEarly:
         if ranks.is_first:
-            say(f"Stopped before the training began. Go on: python -m nanochat_core runs resume {run.tag}")
+            say(f"Stopped before the training began. Resume it: python -m nanochat_core runs resume {run.tag}")
             run.write_status(state="stopped", doing=None, eta_seconds=None)
         return Outcome("stopped", run.status().step, None, None)
     except KeyboardInterrupt:
@@ -109,23 +112,23 @@ def _train(run: Run, ranks: Ranks, stop: StopFlag) -> Outcome:
         raise
 
 
-def _say_outcome(run: Run, trainer: Trainer, outcome: Outcome, say: Callable[[str], None]) -> None:
+def _say_outcome(run: Run, steps: int, progress: Progress, outcome: Outcome, say: Callable[[str], None]) -> None:
     name = f"finetuned/{run.tag}"
     if outcome.state == "stopped":
-        say(f"Stopped after step {outcome.step} of {trainer.steps}.")
-        say(f"Go on: python -m nanochat_core runs resume {run.tag}")
+        say(f"Stopped after step {outcome.step} of {steps}.")
+        say(f"Resume it: python -m nanochat_core runs resume {run.tag}")
         return
     if outcome.first_validation is not None and outcome.last_validation is not None:
         say(f"Validation loss: {outcome.first_validation:.4f} before, {outcome.last_validation:.4f} after.")
-    best = trainer.progress.best_step
+    best = progress.best_step
     if best is not None and best != outcome.step:
-        say(f"It was lowest at step {best} ({trainer.progress.best_val_loss:.4f}): {weights_path(run.path, best)}.")
+        say(f"It was lowest at step {best} ({progress.best_val_loss:.4f}): {weights_path(run.path, best)}.")
     say(f"The model: {weights_path(run.path, outcome.step)}")
     say(f"Talk to it: python -m nanochat_core chat --model {name}")
 
 
-def _samples(trainer: Trainer) -> list[dict]:
-    return [trainer.data.conversations[example.index] for example in trainer.data.validation[:SAMPLES]]
+def _samples(setup: Setup) -> list[dict]:
+    return [setup.data.conversations[example.index] for example in setup.data.validation[:SAMPLES]]
 
 
 def _check_data_unchanged(run: Run) -> None:

@@ -23,11 +23,11 @@ class Needs:
     tokens_per_epoch: int
     """Tokens through the model in an epoch, replayed ones included."""
     trained_tokens_per_epoch: int
-    """Those of them that are learned."""
+    """Trained tokens of an epoch: those that the loss counts."""
     validations: int
     seconds_per_validation: float
     total_seconds: float
-    """Of all steps and validations, without loading and saving."""
+    """All steps and validations take so long, without loading and saving."""
     measured_steps: int
     notes: list[str]
     """What a person should know of the data, as sentences."""

@@ -1,4 +1,4 @@
-"""Which checkpoints a run keeps, and the state beside the newest from which it can go on bit for bit."""
+"""Which checkpoints a run keeps, and the state beside the newest from which it resumes bit for bit."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,7 +60,7 @@ class Saver:
         return is_regular or step in (progress.step, progress.best_step)
 
     def newest(self) -> int | None:
-        """The newest step from which the run can go on; None when there is none yet."""
+        """The newest step from which the run can be resumed; None when there is none yet."""
         complete = set(steps(self.run.path))
         resumable = [step for path in self._state_paths() if (step := int(path.stem.split("_")[1])) in complete]
         return max(resumable, default=None)

@@ -11,7 +11,8 @@ import torch
 
 from nanochat_core import Run, finetune, load_model
 from nanochat_core.checkpoint.reading import read_weights
-from nanochat_core.training.trainer import Diverged, Trainer
+from nanochat_core.training.setup import Diverged
+from nanochat_core.training.trainer import Trainer
 from tests.support.short_training import changed, short_training
 from tests.support.tiny import tiny_tokenizer
 from tests.support.transformers_twin import transformers_twin
@@ -49,8 +50,8 @@ def test_a_run_writes_all_that_is_promised(config):
 
 def test_every_conversation_once_an_epoch_in_a_new_order(config, monkeypatch):
     seen = []
-    step = Trainer._step
-    monkeypatch.setattr(Trainer, "_step", lambda self, e: (seen.append([x.index for x in e]), step(self, e)))
+    step = Trainer.step
+    monkeypatch.setattr(Trainer, "step", lambda self, e: (seen.append([x.index for x in e]), step(self, e)))
     finetune(config)
     epochs = [[index for batch in seen[start : start + 4] for index in batch] for start in range(0, 20, 4)]
     assert all(sorted(epoch) == list(range(31)) for epoch in epochs)  # 35 less the 4 of the validation
@@ -61,7 +62,7 @@ def test_only_the_best_and_the_last_are_kept_by_default(config, monkeypatch):
     from nanochat_core.evaluation.validation import Validation
 
     losses = iter([5.0, 4.0, 3.0, 3.5, 3.6])
-    monkeypatch.setattr("nanochat_core.training.trainer.validate", lambda *args: Validation(next(losses), 1.0))
+    monkeypatch.setattr("nanochat_core.training.setup.validate", lambda *args: Validation(next(losses), 1.0))
     run = finetune(changed(config, save_every=-1))
     assert sorted(path.name for path in run.path.glob("model_*.pt")) == ["model_000012.pt", "model_000020.pt"]
     assert (run.status().best_step, run.status().best_val_loss) == (12, 3.0)
@@ -69,15 +70,15 @@ def test_only_the_best_and_the_last_are_kept_by_default(config, monkeypatch):
 
 
 def test_a_loss_that_is_no_number_keeps_the_last_good_checkpoint(config, monkeypatch):
-    step = Trainer._step
+    step = Trainer.step
 
     def poisoned(self, examples):
         if self.progress.step == 7:
             with torch.no_grad():
-                next(self.model.parameters()).fill_(float("nan"))
+                next(self.setup.model.parameters()).fill_(float("nan"))
         step(self, examples)
 
-    monkeypatch.setattr(Trainer, "_step", poisoned)
+    monkeypatch.setattr(Trainer, "step", poisoned)
     with pytest.raises(Diverged):
         finetune(config)
     run = Run.open("straight")

@@ -71,8 +71,8 @@ def test_nothing_to_learn_at_all_is_refused(config, home):
 def test_replay_mixes_general_conversations_in(config, home, monkeypatch):
     replay = write_conversations(home / "general.jsonl", 50)
     seen = []
-    step = Trainer._step
-    monkeypatch.setattr(Trainer, "_step", lambda self, e: (seen.append(len(e)), step(self, e)))
+    step = Trainer.step
+    monkeypatch.setattr(Trainer, "step", lambda self, e: (seen.append(len(e)), step(self, e)))
     run = finetune(changed(config, replay_path=str(replay), replay_ratio=1.0, num_epochs=2))
     assert sum(seen) == 2 * 62
     assert "Replay: 31 of 50" in run.log_tail(100)

@@ -74,13 +74,13 @@ def test_kill_and_resume_equals_straight_on(config):
     straight = finetune(config)
     killed = changed(config, output_tag="killed")
     script = (
-        "import os, signal, sys, json; from nanochat_core.training.trainer import Trainer\n"
+        "import os, signal, sys, json; from nanochat_core.training.recorder import Recorder\n"
         "from nanochat_core import FinetuneConfig, finetune\n"
-        "note = Trainer._note_step\n"
-        "def kill(self, *args):\n"
-        "    note(self, *args)\n"
-        "    if self.progress.step == 12: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "Trainer._note_step = kill\n"
+        "note = Recorder.note_step\n"
+        "def kill(self, setup, progress, *args):\n"
+        "    note(self, setup, progress, *args)\n"
+        "    if progress.step == 12: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "Recorder.note_step = kill\n"
         "finetune(FinetuneConfig.from_dict(json.loads(sys.argv[1])))\n"
     )
     process = subprocess.run([sys.executable, "-c", script, json.dumps(killed.to_dict())], cwd=ROOT, check=False)
@@ -96,7 +96,7 @@ def test_killed_before_any_checkpoint_begins_anew(config, monkeypatch):
     straight = finetune(config)
     other = changed(config, output_tag="early")
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_save_is_due", lambda self, validation: 1 / 0 if self.progress.step == 3 else False)
+        patch.setattr(Trainer, "save_is_due", lambda self, is_validated: 1 / 0 if self.progress.step == 3 else False)
         with pytest.raises(ZeroDivisionError):
             finetune(other)
     assert Run.open("early").status().state == "failed"
@@ -108,11 +108,11 @@ def test_sigterm_saves_and_stops(config):
     script = (
         "import os, signal, sys, json; from nanochat_core.training.trainer import Trainer\n"
         "from nanochat_core.__main__ import main\n"
-        "step = Trainer._step\n"
+        "step = Trainer.step\n"
         "def term(self, examples):\n"
         "    step(self, examples)\n"
         "    if self.progress.step == 7: os.kill(os.getpid(), signal.SIGTERM)\n"
-        "Trainer._step = term\n"
+        "Trainer.step = term\n"
         "sys.exit(main(sys.argv[1:]))\n"
     )
     flags = [f"--{name}={value}" for name, value in config.to_dict().items() if value not in (None, False)]

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from nanochat_core.compute.cpu import prepare_computing
+from nanochat_core.compute.devices import prepare_cpu
 
 
 @pytest.fixture(autouse=True)
@@ -14,7 +14,7 @@ def _precision_as_before():
 
 
 def test_products_stay_exact():
-    prepare_computing()
+    prepare_cpu()
     a, b = (torch.randn(300, 700, generator=torch.Generator().manual_seed(1)) for _ in range(2))
     exact = a.double() @ b.double().T
     assert (a @ b.T - exact).norm() < 1e-6 * exact.norm()
@@ -25,5 +25,5 @@ def test_a_processor_that_rounds_keeps_the_usual_library(monkeypatch):
         return torch.matmul(a.bfloat16(), b.bfloat16()).to(a.dtype) if a.dtype == torch.float32 else torch.matmul(a, b)
 
     monkeypatch.setattr(torch.Tensor, "__matmul__", rounding)
-    prepare_computing()
+    prepare_cpu()
     assert torch.get_float32_matmul_precision() == "highest"

@@ -1,0 +1,125 @@
+"""What a training computes with: model, data, plan and optimizers from a FinetuneConfig. Nothing here knows a run."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch.optim import Optimizer
+
+from nanochat_core.checkpoint.loading import build_model
+from nanochat_core.checkpoint.reading import model_config, read_meta, read_weights
+from nanochat_core.compute.devices import choose_compute_dtype, prepare_cpu
+from nanochat_core.compute.ranks import Ranks
+from nanochat_core.config import FinetuneConfig
+from nanochat_core.data.tokens.plan import Plan
+from nanochat_core.data.training_data import TrainingData
+from nanochat_core.evaluation.validation import Validation, validate
+from nanochat_core.model.gpt import GPT
+from nanochat_core.paths import ModelFiles, find_model
+from nanochat_core.tokenizer.rendering import Example
+from nanochat_core.tokenizer.tokenizer import Tokenizer
+from nanochat_core.training.optimizers import build_optimizers, learning_rate_multiplier, set_learning_rates
+from nanochat_core.training.step import TrainingStep
+
+
+class Diverged(RuntimeError):
+    """The loss is no longer a number; training on would only make it worse."""
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """Figures of one optimizer step, the same on every rank."""
+
+    train_loss: float
+    """Mean nats over the step's supervised tokens, before its update."""
+    grad_norm: float
+    multiplier: float
+    """Factor on every learning rate."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """One rank's model, data and optimizers, and the two things that are done with them: a step and a validation."""
+
+    config: FinetuneConfig
+    ranks: Ranks
+    model: GPT
+    tokenizer: Tokenizer
+    data: TrainingData
+    plan: Plan
+    steps: int
+    """Optimizer steps of the whole training."""
+    validation_set: Sequence[Example]
+    token_bytes: torch.Tensor
+    """(vocab_size,): bytes of each token, 0 for special ones."""
+    optimizers: list[Optimizer]
+    training_step: TrainingStep
+
+    def train_step(self, step: int, examples: Sequence[Example]) -> StepResult:
+        """The `step`-th optimizer step (from 0), over `examples`, this rank computing its share.
+
+        Raises Diverged when the loss or its gradient is no number; the weights are then of no use.
+        """
+        multiplier = learning_rate_multiplier(step, self.steps, self.config.init_lr_frac)
+        set_learning_rates(self.optimizers, multiplier)
+        train_loss, grad_norm = self.training_step(examples)
+        if not (math.isfinite(train_loss) and math.isfinite(grad_norm)):
+            raise Diverged(f"The training diverged at step {step + 1}: the loss is no longer a number.")
+        return StepResult(train_loss, grad_norm, multiplier)
+
+    def validate(self, examples: Sequence[Example] | None = None) -> Validation:
+        """The validation of the model as it is, on `examples` instead of the whole validation set if given."""
+        self.model.eval()
+        examples = self.validation_set if examples is None else examples
+        return validate(self.model, examples, self.token_bytes, self.ranks, self.config.device_batch_size)
+
+    @property
+    def parameter_count(self) -> int:
+        return sum(parameter.numel() for parameter in self.training_step.parameters)
+
+    @property
+    def precision(self) -> str:
+        """The number format of the computation, as `dtype` names it."""
+        return str(self.model.compute_dtype).removeprefix("torch.")
+
+
+def set_up(
+    config: FinetuneConfig, ranks: Ranks, files: ModelFiles, load_data: Callable[[Tokenizer], TrainingData]
+) -> Setup:
+    """Everything for the training of the model in `files`, which is loaded in fp32.
+
+    load_data: gives the training data in the model's tokens. ValueError when the model or the data cannot be used.
+    """
+    if ranks.device.type == "cpu":
+        prepare_cpu()
+    model, tokenizer = _load(config, ranks, files)
+    data = load_data(tokenizer)
+    plan = Plan(data.train, data.replay, config.replay_ratio, config.target_examples_per_step, config.seed)
+    optimizers = build_optimizers(model, config)
+    return Setup(
+        config=config,
+        ranks=ranks,
+        model=model,
+        tokenizer=tokenizer,
+        data=data,
+        plan=plan,
+        steps=config.num_iterations if config.num_iterations > 0 else config.num_epochs * plan.steps_per_epoch,
+        validation_set=data.validation[: config.eval_steps * config.target_examples_per_step],
+        token_bytes=torch.tensor(tokenizer.token_bytes()),
+        optimizers=optimizers,
+        training_step=TrainingStep(model, optimizers, ranks, config.device_batch_size),
+    )
+
+
+def base_files(config: FinetuneConfig) -> ModelFiles:
+    """The files of the model that a new run of `config` begins with. ValueError when there is no such model."""
+    return find_model(config.base_name, config.model_step, config.base_source)
+
+
+def _load(config: FinetuneConfig, ranks: Ranks, files: ModelFiles) -> tuple[GPT, Tokenizer]:
+    weights, meta = read_weights(files.weights), read_meta(files.meta)
+    tokenizer = Tokenizer.from_directory(files.tokenizer_dir)
+    compute_dtype = choose_compute_dtype(config.dtype, ranks.device)
+    shape = model_config(meta, weights)
+    return build_model(shape, weights, ranks.device, torch.float32, compute_dtype), tokenizer

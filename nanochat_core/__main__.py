@@ -15,12 +15,10 @@ from nanochat_core import paths
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.runs.presets import describe_preset, preset_of
 from nanochat_core.runs.run import Run
+from nanochat_core.runs.stopping import SAVE_SECONDS, wait_while_alive
 from nanochat_core.system.spawn import share_cores
 
 # What needs torch is imported where it is used: `runs list` must not wait two seconds for it.
-
-STOP_SECONDS = 600
-"""Saving d32 with its optimizer state writes 16 GB."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -250,14 +248,15 @@ def _stop_run(run: Run) -> int:
     if run.status().is_over:
         print(f"Run '{run.tag}' is not running ({run.status().state}).")
         return 0
-    minutes = STOP_SECONDS // 60
-    print(f"Asked run '{run.tag}' to save and stop ... (after {minutes} minutes it is ended by force)", flush=True)
+    minutes = f"{SAVE_SECONDS / 60:g} minutes"
+    print(f"Asked run '{run.tag}' to save and stop (ended by force after {minutes} without a sign of life)", flush=True)
     if not run.read_launch().get("detached"):  # it trains in somebody's terminal or notebook: that is not ours to end
         run.stop()
-        state = run.wait(STOP_SECONDS).state
+        wait_while_alive(run.path, lambda: run.status().is_over)
+        state = run.status().state
         print(f"Run '{run.tag}' is {state}.")
         return 0 if state in ("stopped", "finished") else 1
-    report = run.stop(wait=STOP_SECONDS, kill=True)
+    report = run.stop(wait=SAVE_SECONDS, kill=True)
     print(f"Run '{run.tag}' is {report.state}; {len(report.alive) or 'none'} of its processes left.")
     return 0 if not report.alive else 1
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from nanochat_core.paths import SOURCE_FOLDERS
+from nanochat_core.system.folder_names import check_tag
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,7 @@ class FinetuneConfig:
 
     def __post_init__(self) -> None:
         self._check_types()
+        check_tag(self.output_tag)
         _require(bool(self.data_path), "data_path is empty", "give the JSONL file to train on")
         _require(self.source in SOURCE_FOLDERS, f"source is '{self.source}'", f"use one of {', '.join(SOURCE_FOLDERS)}")
         _require(self.device_type in ("auto", "cuda", "mps", "cpu"), f"device_type is '{self.device_type}'", "use auto")

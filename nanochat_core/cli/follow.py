@@ -3,6 +3,7 @@
 import sys
 import time
 
+from nanochat_core.runs.claiming import run_processes
 from nanochat_core.runs.run import Run
 from nanochat_core.runs.status import RunStatus
 
@@ -20,7 +21,7 @@ def follow(run: Run, position: int = 0) -> RunStatus:
         try:
             over = run.wait(timeout=LOOK_EVERY_SECONDS).is_over
             position = _print_from(run, position)
-            if over and not run.processes():
+            if over and not run_processes(run):
                 _print_from(run, position)
                 return run.status()
         except KeyboardInterrupt:

@@ -9,7 +9,8 @@ import tyro
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.remote import jobs
 from nanochat_core.remote.start import resume_remote_run, start_remote_run
-from nanochat_core.remote.sync import STOP_SECONDS, WATCHER_LOG, sync_remote_run
+from nanochat_core.remote.state import STOP_SECONDS
+from nanochat_core.remote.sync import WATCHER_LOG, sync_remote_run
 from nanochat_core.runs.job_watcher import start_watcher
 from nanochat_core.runs.presets import describe_preset, preset_of
 from nanochat_core.runs.run import Run
@@ -129,5 +130,5 @@ def _stop(arguments: list[str]) -> int:
         raise ValueError(f"Run '{started.tag}' is trained here: `python -m nanochat_core runs stop {started.tag}`.")
     started.stop()
     minutes = int(STOP_SECONDS // 60)
-    print(f"The job is asked to save and stop; if it has not done so after {minutes} minutes it is cancelled.")
+    print(f"The job is asked to save and stop; after {minutes} minutes of silence it is cancelled.")
     return 0

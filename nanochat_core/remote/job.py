@@ -18,7 +18,9 @@ from nanochat_core.paths import finetuned_dir
 from nanochat_core.remote.inputs import PATH_SETTINGS, WORKER_MODULE
 from nanochat_core.remote.push import Pusher
 from nanochat_core.remote.repository import RemoteRepo
+from nanochat_core.remote.state import STOP_SECONDS
 from nanochat_core.remote.stop import ASK_SECONDS, StopRequests
+from nanochat_core.runs.claiming import run_processes
 from nanochat_core.runs.launcher import start_run
 from nanochat_core.runs.run import Run
 from nanochat_core.system.files import write_json
@@ -57,8 +59,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def saving_seconds(limit: float) -> float:
-    """How long before the job's time limit the run saves and stops by itself: a tenth, 15 minutes at most."""
-    return min(900.0, limit / 10)
+    """How long before the job's time limit the run saves and stops by itself: a tenth, or what that needs."""
+    return min(STOP_SECONDS, limit / 10)
 
 
 def prepare(repo: RemoteRepo, folder: Path) -> Run:
@@ -110,7 +112,7 @@ def _look_after(run: Run, pusher: Pusher, deadline: float, push_seconds: float) 
     requests = StopRequests(run, pusher.repo, pusher.attempt, deadline, min(ASK_SECONDS, push_seconds))
     requests.start()
     pushed, wait = 0.0, push_seconds  # the first push is at once: it says that the machine is there
-    while not (run.wait(_LOOK_SECONDS).is_over and not run.processes()):
+    while not (run.wait(_LOOK_SECONDS).is_over and not run_processes(run)):
         if time.monotonic() - pushed > wait:
             wait = push_seconds if pusher.push() else min(wait * 2, 600.0)
             pushed = time.monotonic()

@@ -20,7 +20,7 @@ from nanochat_core.remote.repository import RemoteRepo
 from nanochat_core.remote.state import RemoteLaunch, RemoteState
 from nanochat_core.remote.sync import REMOTE_FILE, WATCHER_LOG, alone, sync_remote_run
 from nanochat_core.runs.job_watcher import start_watcher
-from nanochat_core.runs.presets import original_base
+from nanochat_core.runs.launcher import create_run
 from nanochat_core.runs.run import Run
 
 PUSH_SECONDS = 60.0
@@ -59,7 +59,7 @@ def start_remote_run(
     api = jobs.connect(token)
     machine = jobs.find_hardware(flavor, api.token)
     namespace = namespace or _owner(api)
-    run = Run.create(config, {"original_base": original_base(config.base_name)})
+    run = create_run(config)
     repo = RemoteRepo(api, f"{namespace}/{_repo_name(run.tag)}")
     launch = RemoteLaunch(
         repo=repo.name,

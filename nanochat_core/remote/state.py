@@ -4,7 +4,11 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from nanochat_core.runs.stopping import SAVE_SECONDS
 from nanochat_core.system.files import read_json, write_json
+
+STOP_SECONDS = 1.5 * SAVE_SECONDS
+"""What a job needs from a stop to its end, and may be silent for: what it saves it must also send."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,8 @@ class RemoteState:
     """The job's last word, held back until its checkpoint is here."""
     stage: str | None = None
     """The job's stage as the hub last stated it."""
+    heard: float | None = None
+    """When an entry of the journal last came, in seconds since 1970."""
     looked: float | None = None
     """When the hub was last reached."""
 

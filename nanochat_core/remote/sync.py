@@ -24,7 +24,7 @@ from nanochat_core.remote.repository import (
     run_folder,
     stop_path,
 )
-from nanochat_core.remote.state import RemoteLaunch, RemoteState
+from nanochat_core.remote.state import STOP_SECONDS, RemoteLaunch, RemoteState
 from nanochat_core.runs import metrics
 from nanochat_core.runs.failures import last_exception
 from nanochat_core.runs.job_watcher import CANCEL
@@ -35,8 +35,6 @@ from nanochat_core.system.files import read_json, sha256_of, write_atomically, w
 REMOTE_FILE = "remote.json"
 WATCHER_LOG = "watcher.log"
 
-STOP_SECONDS = 900.0
-"""A job that was asked to stop has this long to save and push; then it is cancelled."""
 _NEVER_STARTED_SECONDS = 300.0
 _OVER = ("finished", "stopped", "failed", "interrupted")
 
@@ -134,7 +132,8 @@ class _Follower:
 
     def _pass_stop_on(self, job: jobs.Job) -> None:
         """Ask once; cancel a job that has nothing to save yet, that takes too long, or when a person wants it now."""
-        is_late = self.state.stop_sent is not None and time.time() - self.state.stop_sent > STOP_SECONDS
+        sent = self.state.stop_sent
+        is_late = sent is not None and time.time() - max(sent, self.state.heard or 0.0) > STOP_SECONDS
         wants_now = self.run.stop_file.read_text() == CANCEL
         if self.state.is_cancelled:
             return
@@ -190,7 +189,7 @@ class _Follower:
             self.state.last_status = status
         elif status["state"] not in _OVER:
             _write_status(self.run, status)
-        self._note(entries=self.state.entries + 1)
+        self._note(entries=self.state.entries + 1, heard=time.time())
 
     def _append_metrics(self, rows: list[dict[str, Any]], rewind: int | None) -> None:
         path = self.run.metrics_file

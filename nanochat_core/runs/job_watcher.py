@@ -1,31 +1,24 @@
 """Keeping in touch with a run that a job on the hub trains, through a small process of its own."""
 
+from __future__ import annotations
+
 import subprocess
 import sys
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
 
-from nanochat_core.runs.status import RunStatus, StopReport
+from nanochat_core.runs.status import StopReport
 from nanochat_core.system.processes import RUN_VARIABLE
 from nanochat_core.system.spawn import collect, spawn
+
+if TYPE_CHECKING:
+    from nanochat_core.runs.run import Run
 
 CANCEL = "cancel"
 """In the stop file: end the job now."""
 
 _WATCHER = "nanochat_core.remote.watcher"
 _CANCEL_SECONDS = 60.0
-
-
-class _RemoteRun(Protocol):
-    """What is needed here of a `Run`, whose module imports this one."""
-
-    tag: str
-    path: Path
-    stop_file: Path
-
-    def status(self) -> RunStatus: ...
-    def request_stop(self) -> None: ...
-    def wait(self, timeout: float | None = None) -> RunStatus: ...
 
 
 def start_watcher(tag: str, log_file: Path, token: str | None = None) -> int:
@@ -45,7 +38,7 @@ def start_watcher(tag: str, log_file: Path, token: str | None = None) -> int:
     return process.pid
 
 
-def stop_job(run: "_RemoteRun", wait: float | None, kill: bool) -> StopReport:
+def stop_job(run: Run, wait: float | None, kill: bool) -> StopReport:
     """Leave the request to stop where the watcher finds it, and make sure that there is one: it speaks to the hub.
 
     wait: seconds to wait for the end. kill: then have the job cancelled, without waiting for its checkpoint.

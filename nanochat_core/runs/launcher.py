@@ -5,7 +5,9 @@ import sys
 
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.paths import find_model
+from nanochat_core.runs.claiming import claimed
 from nanochat_core.runs.presets import original_base
+from nanochat_core.runs.record import run_record
 from nanochat_core.runs.run import Run
 from nanochat_core.system import processes
 from nanochat_core.system.files import now
@@ -29,7 +31,7 @@ def start_run(config: FinetuneConfig, nproc: int = 1, resume: bool = False, work
     else:
         find_model(config.base_name, config.model_step, config.base_source)
         run = create_run(config)
-    with run.claimed():
+    with claimed(run):
         run.clear_stop()
         run.launch_file.unlink(
             missing_ok=True
@@ -46,8 +48,13 @@ def start_run(config: FinetuneConfig, nproc: int = 1, resume: bool = False, work
 
 
 def create_run(config: FinetuneConfig) -> Run:
-    """Make the run's directory; which model it descends from is noted, since its ancestors may be deleted."""
-    return Run.create(config, {"original_base": original_base(config.base_name)})
+    """Make the run's directory with its record.
+
+    Which model it descends from is noted, since its ancestors may be deleted. ValueError when the tag is taken or the
+    data cannot be read.
+    """
+    record = {**run_record(config.with_absolute_paths()), "original_base": original_base(config.base_name)}
+    return Run.create(config.output_tag, record)
 
 
 def check_resumable(run: Run) -> None:

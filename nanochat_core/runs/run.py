@@ -2,35 +2,25 @@
 
 from __future__ import annotations  # `list` inside the class is a method
 
-import contextlib
-import os
 import shutil
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock
-
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.paths import finetuned_dir, steps
-from nanochat_core.runs import metrics, watching
+from nanochat_core.runs import metrics, stopping, watching
 from nanochat_core.runs.card import run_card
-from nanochat_core.runs.job_watcher import stop_job
-from nanochat_core.runs.record import run_record
 from nanochat_core.runs.status import STATES, RunStatus, StopReport, derive
 from nanochat_core.system import processes
-from nanochat_core.system.files import last_lines, now, read_json, write_json
+from nanochat_core.system.files import last_lines, read_json, write_json
 from nanochat_core.system.folder_names import check_tag, next_free_tag
 from nanochat_core.system.processes import ProcessIdentity
 
 if TYPE_CHECKING:
     import pandas
     from matplotlib.figure import Figure
-
-_LEAVING_SECONDS = 20.0  # a run that has said "stopped" still needs a moment until its processes are gone
-_TERM_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -77,20 +67,16 @@ class Run:
     # Making and finding runs
 
     @classmethod
-    def create(cls, config: FinetuneConfig, record: dict[str, Any] | None = None) -> Run:
-        """Make the directory and its config.json; the run is then queued.
+    def create(cls, tag: str, record: dict[str, Any]) -> Run:
+        """Make the directory of run `tag` with its config.json; the run is then queued.
 
-        record: more to write there, merged into the entries of the same name. ValueError when the tag cannot be a
-        folder, is taken, or the data file cannot be read.
+        record: what is remembered of how the run was made, as `record.run_record` gives it. ValueError when the tag
+        cannot be a folder or is taken.
         """
-        run = cls(check_tag(config.output_tag), finetuned_dir() / config.output_tag)
-        content = run_record(config.with_absolute_paths())
-        for key, value in (record or {}).items():
-            both_are_tables = isinstance(value, dict) and isinstance(content.get(key), dict)
-            content[key] = {**content[key], **value} if both_are_tables else value
+        run = cls(check_tag(tag), finetuned_dir() / tag)
         run._make_directory()
         run.write_status(state="queued")
-        write_json(run.config_file, metrics.plain(content))  # last: a directory with this file is a whole run
+        write_json(run.config_file, metrics.plain(record))  # last: a directory with this file is a whole run
         return run
 
     def _make_directory(self) -> None:
@@ -233,41 +219,6 @@ class Run:
         """The process that stands for the run: its supervisor, or the process that trains by itself."""
         return ProcessIdentity.from_dict(self.read_launch())
 
-    def processes(self) -> list[ProcessIdentity]:
-        """Living processes of the run, orphans included. A program that trains it by itself counts until it is over."""
-        launch = self.read_launch()
-        launcher = ProcessIdentity.from_dict(launch)
-        found = processes.marked(self.path)
-        if launch.get("detached"):
-            found = processes.tree(launcher) + found
-        elif launcher is not None and processes.is_alive(launcher) and not self.status().is_over:
-            found = [launcher, *found]
-        return list({who.pid: who for who in found}.values())
-
-    def claim(self, command: list[str], detached: bool = False) -> None:
-        """Make this process the run's only trainer. ValueError while another one lives.
-
-        A run that has just said it is over gets a moment to leave. detached: the process is a supervisor of its own,
-        which may be signalled; a notebook or a terminal's program that trains by itself may not.
-        """
-        with self.claimed():
-            me = processes.identity().to_dict()
-            write_json(self.launch_file, {**me, "command": command, "detached": detached, "started": now()})
-
-    @contextlib.contextmanager
-    def claimed(self) -> Iterator[None]:
-        """Within it, no other process can claim the run, and none is running. ValueError when one is."""
-        with FileLock(self.path / ".launch.lock", timeout=60):
-            others = [who for who in self.processes() if who.pid != os.getpid()]
-            if others and self.status().is_over:
-                others = processes.wait_gone(others, _LEAVING_SECONDS)
-            if others:
-                raise ValueError(
-                    f"Run '{self.tag}' is already running (pid {others[0].pid}). "
-                    f"Wait for it, or stop it first: `python -m nanochat_core runs stop {self.tag}`."
-                )
-            yield
-
     def wait(self, timeout: float | None = None) -> RunStatus:
         """Wait until the run is over and its launcher is gone, at most `timeout` seconds. Returns the status then.
 
@@ -290,51 +241,5 @@ class Run:
         return watching.watch(self)
 
     def stop(self, wait: float | None = None, kill: bool = False) -> StopReport:
-        """Ask the run to save and stop; one that has not begun to train is ended at once.
-
-        wait: seconds to wait for its processes to be gone; without it the request is all.
-        kill: what is left then gets SIGTERM and, after 10 s more, SIGKILL; the report says what remains.
-        """
-        if self.is_remote():
-            return stop_job(self, wait, kill)
-        if not self.status().is_over:
-            self.request_stop()
-            if not self.has_begun():
-                self._end_before_training()
-        if wait is None:
-            return StopReport(self.status().state)
-        alive = processes.wait_gone(self._stoppable(), wait)
-        killed: list[ProcessIdentity] = []
-        if alive and kill:
-            self._signal_supervisor()
-            killed = processes.wait_gone(alive, _TERM_SECONDS)
-            alive = processes.kill({who.pid: who for who in [*killed, *self._stoppable()]}.values())
-            if not alive and killed:
-                self._say_killed()
-        return StopReport(self.status().state, tuple(killed), tuple(alive))
-
-    def _end_before_training(self) -> None:
-        """Nothing can be saved yet, and loading a large model would only delay the look at the stop file."""
-        self._signal_supervisor()
-        processes.wait_gone(self._stoppable(), _TERM_SECONDS)
-        if not self.has_begun() and not processes.is_alive(self.launcher()):
-            self.write_status(state="stopped")
-
-    def _stoppable(self) -> list[ProcessIdentity]:
-        """Processes of the run that exist for it alone: never a notebook or an app that trains by itself."""
-        alone = self.read_launch().get("detached")
-        launcher = self.launcher()
-        return [who for who in self.processes() if alone or launcher is None or who.pid != launcher.pid]
-
-    def _signal_supervisor(self) -> None:
-        launcher = self.launcher()
-        if launcher is not None and self.read_launch().get("detached"):
-            processes.terminate(launcher)
-
-    def _say_killed(self) -> None:
-        if self.status().state == "interrupted":
-            self.write_status(
-                state="stopped",
-                error="The run did not stop by itself and was ended by force; its last checkpoint remains.",
-                remedy=f"Go on from the last checkpoint with `python -m nanochat_core runs resume {self.tag}`.",
-            )
+        """Ask the run to save and stop: see `stopping.stop`."""
+        return stopping.stop(self, wait, kill)

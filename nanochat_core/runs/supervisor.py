@@ -8,9 +8,10 @@ from dataclasses import replace
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from nanochat_core.runs.claiming import claimed
 from nanochat_core.runs.failures import CLOSING_SECONDS, Failure, explain, last_exception, root_cause
-from nanochat_core.runs.orphans import announce_launcher
 from nanochat_core.runs.run import Run
+from nanochat_core.runs.stopping import announce_launcher
 from nanochat_core.system import processes
 from nanochat_core.system.files import now
 from nanochat_core.system.workspaces import emptied
@@ -58,7 +59,7 @@ def supervise(run: Run, nproc: int, worker: str = WORKER_MODULE) -> int:
 
 def _stand_for(run: Run, nproc: int) -> None:
     """Make sure that launch.json names this process, also when the one that started it was killed before it did."""
-    with run.claimed():
+    with claimed(run):
         who = run.launcher()
         if who is None or who.pid != os.getpid():
             me = processes.identity().to_dict()

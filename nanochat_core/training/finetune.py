@@ -9,20 +9,17 @@ from nanochat_core.compute.ranks import Ranks, joined_ranks
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.evaluation.before_after import SAMPLES, Summary
 from nanochat_core.paths import weights_path
+from nanochat_core.runs.claiming import claim
 from nanochat_core.runs.failures import Failure, explain, is_lost_peer
 from nanochat_core.runs.launcher import check_resumable, create_run
-from nanochat_core.runs.orphans import launcher_from_environment, watch_launcher
 from nanochat_core.runs.run import Run
-from nanochat_core.runs.stopping import StopFlag, StoppedEarly, stop_signals
+from nanochat_core.runs.stopping import StopFlag, StoppedEarly, launcher_from_environment, stop_signals, watch_launcher
 from nanochat_core.runs.watching import in_notebook, shown_meanwhile
 from nanochat_core.system.files import sha256_of
 from nanochat_core.training.recorder import Recorder
 from nanochat_core.training.saving import Progress
 from nanochat_core.training.setup import Setup
 from nanochat_core.training.trainer import Outcome, Trainer
-
-SAVING_SECONDS = 600.0
-"""An orphan has this long to save and stop: d32's checkpoint and optimizer state are 16 GB."""
 
 
 def finetune(config: FinetuneConfig) -> Run:
@@ -55,7 +52,7 @@ def _prepare(config: FinetuneConfig, ranks: Ranks) -> None:
         check_resumable(run)
     else:
         run = create_run(config)
-    run.claim(sys.argv)
+    claim(run, sys.argv)
     run.write_launch(nproc=ranks.world)
     run.clear_stop()
 
@@ -63,7 +60,7 @@ def _prepare(config: FinetuneConfig, ranks: Ranks) -> None:
 def train_run(run: Run) -> Outcome:
     """Train a run that was made and claimed by its launcher, in this process as one of its ranks."""
     with stop_signals() as stop, joined_ranks(run.settings().device_type) as ranks:
-        watch_launcher(launcher_from_environment(), stop.set, SAVING_SECONDS)
+        watch_launcher(launcher_from_environment(), stop.set, run.path)
         return _train(run, ranks, stop)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from nanochat_core.paths import finetuned_dir
 from nanochat_core.runs import curves
+from nanochat_core.runs.claiming import run_processes
 from nanochat_core.runs.run import Run
 from nanochat_core.system.files import write_atomically, write_json
 from nanochat_core.system.folder_names import check_tag
@@ -178,7 +179,7 @@ def delete(tag: str, loaded: list[str]) -> None:
 
 
 def _refuse_in_use(run: Run, loaded: list[str], what: str) -> None:
-    if launching.is_active(run) or run.processes():
+    if launching.is_active(run) or run_processes(run):
         raise ValueError(f"Run '{run.tag}' is training and cannot be {what}. Stop it first, in the Train tab.")
     if f"finetuned/{run.tag}" in loaded:
         raise ValueError(

@@ -5,13 +5,11 @@ import time
 from dataclasses import dataclass
 
 from nanochat_core.paths import steps
-from nanochat_core.remote.sync import STOP_SECONDS
+from nanochat_core.remote.state import STOP_SECONDS
 from nanochat_core.runs.run import Run
 from nanochat_core.runs.status import LIVE_STATES, RunStatus, StopReport
+from nanochat_core.runs.stopping import SAVE_SECONDS
 from studio.parts.html import duration
-
-FORCE_AFTER_SECONDS = 180.0
-"""A step and the saving of a large model fit in this; what still runs then is ended by force."""
 
 
 @dataclass
@@ -27,7 +25,7 @@ _stops: dict[str, _Stop] = {}
 _lock = threading.Lock()
 
 
-def stop(run: Run, force_after: float = FORCE_AFTER_SECONDS) -> None:
+def stop(run: Run, force_after: float = SAVE_SECONDS) -> None:
     """Ask `run` to save and stop; a second call while that goes on changes nothing.
 
     A remote run is only asked: whoever keeps in touch with its job cancels that when it does not stop.
@@ -45,7 +43,7 @@ def stop(run: Run, force_after: float = FORCE_AFTER_SECONDS) -> None:
 
 
 def forget(tag: str) -> None:
-    """The run begins anew: what is known of its last stop no longer holds."""
+    """The run starts over: what is known of its last stop no longer holds."""
     with _lock:
         _stops.pop(tag, None)
 
@@ -71,7 +69,7 @@ def sentence(run: Run, status: RunStatus) -> tuple[str, str]:
         if status.state == "stopping":
             asked = "A stop was asked for: the step is being finished and a checkpoint saved."
             if run.is_remote():
-                asked += f" If the job has not ended after {duration(STOP_SECONDS)}, it is cancelled."
+                asked += f" If the job is silent for {duration(STOP_SECONDS)}, it is cancelled."
             return asked, "warn"
         return (_kept(run), "") if status.state == "stopped" else ("", "")
     if known.report is None:
@@ -91,7 +89,7 @@ def _under_way(known: _Stop, status: RunStatus) -> str:
     since = time.time() - known.started
     doing = "ending its processes" if status.is_over else "finishing the step and saving"
     return (
-        f"Stopping for {duration(since)}: {doing}. What still runs after {duration(FORCE_AFTER_SECONDS)} is ended "
+        f"Stopping for {duration(since)}: {doing}. After {duration(SAVE_SECONDS)} without a sign of life it is ended "
         "by force; the last checkpoint then remains."
     )
 

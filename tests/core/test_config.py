@@ -109,3 +109,9 @@ def test_the_base_models_name():
     assert FinetuneConfig("x", from_finetuned="mine").base_name == "finetuned/mine"
     assert FinetuneConfig("x", from_finetuned="mine").base_source is None
     assert FinetuneConfig("x", source="base").base_source == "base"
+
+
+@pytest.mark.parametrize("tag", ["", "../x"])
+def test_a_name_that_is_no_folder_is_refused_with_one_sentence(tag):
+    with pytest.raises(ValueError, match=r"^The output_tag '.*' (is empty|begins with).*Use letters.*my-bakery-2\.$"):
+        FinetuneConfig(data_path="a.jsonl", output_tag=tag)

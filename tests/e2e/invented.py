@@ -6,7 +6,8 @@ import time
 from typing import Any
 
 from nanochat_core.config import FinetuneConfig
-from nanochat_core.runs.presets import original_base, with_preset
+from nanochat_core.runs.launcher import create_run
+from nanochat_core.runs.presets import with_preset
 from nanochat_core.runs.run import Run
 from tests.e2e.real_app import ROOT
 
@@ -19,7 +20,7 @@ def invent_run(tag: str, state: str = "finished", steps: int = 120, done: int | 
     config: FinetuneConfig = with_preset(
         **{"data_path": str(EXAMPLE), "model_tag": "starter", "output_tag": tag, **settings}
     )
-    run = Run.create(config, {"original_base": original_base(config.base_name)})
+    run = create_run(config)
     began, best, best_step = time.time() - done * 1.3, math.inf, 0
     for step in range(done + 1):
         falling = 0.6 + 2.4 * math.exp(-step / (20 + 300 * config.init_lr_frac))

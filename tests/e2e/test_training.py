@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from nanochat_core.runs.claiming import run_processes
 from nanochat_core.runs.run import Run
 from tests.e2e.pages import step_of, wait_for_step
 from tests.support.tiny import install_tiny_model
@@ -54,7 +55,7 @@ def test_a_run_from_start_to_finish(app, mine, open_browser):
     again.locator("#watch_stop_yes").click()
     again.locator("#watch_status").get_by_text("All its processes are gone").wait_for()
     run = Run.open("mine")
-    assert run.processes() == []
+    assert run_processes(run) == []
     assert run.status().state == "stopped"
     other.locator("#watch_status .badge.stopped").wait_for()
 

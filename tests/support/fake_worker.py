@@ -15,8 +15,8 @@ import signal
 import sys
 import time
 
-from nanochat_core.runs.orphans import launcher_from_environment, watch_launcher
 from nanochat_core.runs.run import Run
+from nanochat_core.runs.stopping import launcher_from_environment, watch_launcher
 
 
 def main() -> None:
@@ -28,7 +28,7 @@ def main() -> None:
     if mode == "stubborn":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     gone = []
-    watch_launcher(launcher_from_environment(), lambda: gone.append(True), grace_seconds=0.5)
+    watch_launcher(launcher_from_environment(), lambda: gone.append(True), run.path, grace_seconds=0.5)
     (run.path / f"rank{rank}").write_text(json.dumps({"pid": os.getpid(), "cwd": os.getcwd(), **os.environ}))
     if rank == 0:
         run.write_status(state="running", step=0, steps=3)

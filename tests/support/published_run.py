@@ -3,7 +3,7 @@
 import json
 
 from nanochat_core.config import FinetuneConfig
-from nanochat_core.runs.run import Run
+from nanochat_core.runs.launcher import create_run
 from tests.support.tiny import tiny_model, tiny_tokenizer, write_conversations
 
 REPO = "me/mine"
@@ -16,9 +16,8 @@ EXPORTED = {"config.json", "generation_config.json", "model.safetensors", "token
 def make_run(home, tag="mine", state="finished", step=40, generation="A"):
     """A run as the trainer leaves it: record, metrics, one checkpoint, scores and replies."""
     data = write_conversations(home / "my secrets.jsonl")
-    run = Run.create(
-        FinetuneConfig(str(data), model_tag="starter", output_tag=tag, questions_path=str(data), matrix_lr=0.0125),
-        {"original_base": "starter"},
+    run = create_run(
+        FinetuneConfig(str(data), model_tag="starter", output_tag=tag, questions_path=str(data), matrix_lr=0.0125)
     )
     for number in (0, 20, 40):
         run.append_metrics({"step": number, "val_loss": 3.0 - number / 40, "val_bpb": 1.0})

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from nanochat_core.config import FinetuneConfig
+from nanochat_core.runs.launcher import create_run
 from nanochat_core.runs.run import Run
 from nanochat_core.system import processes
 
@@ -21,7 +22,7 @@ def write_data(folder: Path) -> Path:
 
 def record(folder: Path) -> Run:
     """The run `mine` of a data file in `folder`."""
-    return Run.create(FinetuneConfig(data_path=str(write_data(folder)), output_tag="mine"))
+    return create_run(FinetuneConfig(data_path=str(write_data(folder)), output_tag="mine"))
 
 
 @contextlib.contextmanager

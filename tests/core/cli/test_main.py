@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from nanochat_core import FinetuneConfig, Run
+from nanochat_core import FinetuneConfig
 from nanochat_core.__main__ import _base_name, _parse, main
+from nanochat_core.runs.launcher import create_run
 from tests.support.tiny import install_tiny_model, write_conversations
 
 ROOT = Path(__file__).parents[3]
@@ -60,7 +61,7 @@ def test_one_question_is_answered_and_nothing_else_is_printed(home):
 def test_models_and_runs_are_listed(home, capsys):
     install_tiny_model(home)
     data = write_conversations(home / "data.jsonl")
-    Run.create(FinetuneConfig(str(data), output_tag="mine"))
+    create_run(FinetuneConfig(str(data), output_tag="mine"))
     assert main(["models"]) == 0
     assert "pretrained/tiny" in capsys.readouterr().out
     assert main(["runs", "list"]) == 0

@@ -16,6 +16,7 @@ from nanochat_core.remote import job
 from nanochat_core.remote.inputs import REQUIREMENTS, base_model, code_files, inputs
 from nanochat_core.remote.repository import RemoteRepo
 from nanochat_core.remote.start import keep_following
+from nanochat_core.runs.launcher import create_run
 from nanochat_core.runs.run import Run
 from tests.support.fake_jobs import TOKEN, Repo
 
@@ -42,7 +43,7 @@ def test_a_job_has_the_models_data_and_settings_at_its_own_paths(home, config, h
     tiny = home / "models" / "pretrained" / "chatsft_checkpoints" / "tiny"
     files = {path.name: path.read_bytes() for path in tiny.iterdir()}
     hub.repos["karpathy/nanochat-d32"] = Repo(False, [{}, files])
-    run = Run.create(
+    run = create_run(
         replace(config, model_tag="d32", output_tag="mine ü", replay_path=config.data_path, replay_ratio=0.5)
     )
     repo = RemoteRepo(HfApi(token=TOKEN), "me/nanochat-run-x")

@@ -10,6 +10,7 @@ from nanochat_core.remote.push import Pusher
 from nanochat_core.remote.repository import RemoteRepo
 from nanochat_core.remote.state import RemoteState
 from nanochat_core.remote.sync import sync_remote_run
+from nanochat_core.runs.claiming import claim
 from nanochat_core.runs.run import Run
 from tests.support.fake_jobs import TOKEN
 
@@ -22,7 +23,7 @@ def pushing(stuck_run, hub, home, tmp_path, monkeypatch):
         patch.setenv("NANOCHAT_STUDIO_HOME", str(tmp_path / "jobs-home"))
         there = Run("mine", tmp_path / "jobs-home" / "models" / "finetuned" / "mine")
         there.path.mkdir(parents=True)
-        there.claim(["a job"])
+        claim(there, ["a job"])
     repo = RemoteRepo(HfApi(token=TOKEN), hub.repo_name)
     pusher = Pusher(there, repo, 1, tmp_path / "sending", TOKEN)
     pusher.begin()

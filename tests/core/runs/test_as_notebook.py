@@ -68,7 +68,7 @@ def test_other_data_is_refused_before_anything_starts(config):
 def test_a_config_gives_the_notebook_of_a_run_to_come(config):
     code = "\n".join(code_of(read(notebook_of(config, nproc=2))))
     assert "start_run(config, nproc=2)" in code
-    made = Run.create(config)
+    made = create_run(config)
     assert made.record()["data"]["sha256"] in code
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from nanochat_core.config import FinetuneConfig
-from nanochat_core.runs.launcher import start_run
+from nanochat_core.runs.claiming import run_processes
+from nanochat_core.runs.launcher import create_run, start_run
 from nanochat_core.runs.run import Run
 from nanochat_core.system import processes
 from nanochat_core.system.processes import ProcessIdentity
@@ -33,7 +34,7 @@ def config(home, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(SUPPORT))
     yield FinetuneConfig(data_path=str(data), model_tag="tiny", output_tag="mine")
     for run in Run.list():
-        assert processes.kill(run.processes()) == []
+        assert processes.kill(run_processes(run)) == []
 
 
 @pytest.fixture
@@ -74,7 +75,7 @@ def test_a_run_trains_detached_to_its_end_and_leaves_no_process(start, tmp_path,
     assert run.status().step == 3
     assert run.metrics()["step"].tolist() == [1, 2, 3]
     assert "counted" in run.log_tail()
-    assert processes.wait_gone(run.processes(), 5) == []
+    assert processes.wait_gone(run_processes(run), 5) == []
     assert not (run.path / ".ranks").exists()
     worker = json.loads((run.path / "rank0").read_text())
     assert worker["cwd"] == str(run.path)
@@ -88,7 +89,7 @@ def test_a_run_trains_detached_to_its_end_and_leaves_no_process(start, tmp_path,
 def test_stop_then_resume_with_two_ranks_and_no_second_launch_meanwhile(start):
     run = start("wait", nproc=2)
     workers = ranks(run, 2)
-    assert {who.pid for who in workers} | {run.launcher().pid} <= {who.pid for who in run.processes()}
+    assert {who.pid for who in workers} | {run.launcher().pid} <= {who.pid for who in run_processes(run)}
     with pytest.raises(ValueError, match=f"already running \\(pid {run.launcher().pid}\\)"):
         start("wait", resume=True)
     report = run.stop(wait=30)
@@ -109,7 +110,7 @@ def test_sigterm_to_the_supervisor_saves_and_stops(start):
 
 def test_stop_before_training_ends_the_run_at_once(start):
     run = start("slow")
-    until(lambda: len(run.processes()) == 2 and run.status().state == "starting")
+    until(lambda: len(run_processes(run)) == 2 and run.status().state == "starting")
     report = run.stop(wait=30)
     assert (report.state, report.alive) == ("stopped", ())
     again = start("slow", resume=True)  # and right after the start, before any handler is in place
@@ -184,7 +185,7 @@ def test_a_run_outlives_the_program_that_started_it(start, config, tmp_path):
 
 def test_a_supervisor_whose_starter_was_killed_too_early_names_itself(config, monkeypatch):
     monkeypatch.setenv("FAKE_WORKER", "count")
-    run = Run.create(config)
+    run = create_run(config)
     command = [sys.executable, "-m", "nanochat_core.runs.supervisor", "mine", "--worker=fake_worker"]
     paths = f"{ROOT}:{SUPPORT}"
     process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": paths}, stdout=subprocess.DEVNULL)
@@ -205,5 +206,5 @@ def test_a_missing_base_model_or_nonsense_is_refused_before_anything_is_made(con
 
 
 def test_starting_a_run_does_not_load_torch():
-    code = "import sys, nanochat_core.runs.launcher, nanochat_core.runs.orphans; assert 'torch' not in sys.modules"
+    code = "import sys, nanochat_core.runs.launcher, nanochat_core.runs.stopping; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from nanochat_core.config import FinetuneConfig
+from nanochat_core.runs.launcher import create_run
 from nanochat_core.runs.run import Run
 from tests.support.recorded_run import write_data
 
@@ -18,7 +19,7 @@ def data(tmp_path):
 
 @pytest.fixture
 def run(home, data):
-    return Run.create(FinetuneConfig(data_path=str(data), output_tag="mine"))
+    return create_run(FinetuneConfig(data_path=str(data), output_tag="mine"))
 
 
 def test_create_records_settings_data_versions_and_base(run, data):
@@ -33,25 +34,30 @@ def test_create_records_settings_data_versions_and_base(run, data):
 
 def test_paths_are_kept_absolute_for_a_resume_from_elsewhere(home, data, monkeypatch):
     monkeypatch.chdir(data.parent)
-    run = Run.create(FinetuneConfig(data_path=data.name, replay_path="other.jsonl"))
+    run = create_run(FinetuneConfig(data_path=data.name, replay_path="other.jsonl"))
     assert run.settings().data_path == str(data)
     assert run.settings().replay_path == str(data.parent / "other.jsonl")
     assert run.settings().questions_path is None
 
 
-def test_create_merges_the_record_given(home, data):
-    record = {"data": {"rows": 7, "validation": 1}, "world_size": 2, "loss": math.nan}
-    run = Run.create(FinetuneConfig(data_path=str(data)), record)
-    assert run.record()["data"]["rows"] == 7
-    assert len(run.record()["data"]["sha256"]) == 64
+def test_create_keeps_the_record_given(home, data):
+    settings = FinetuneConfig(data_path=str(data)).to_dict()
+    run = Run.create("mine", {"settings": settings, "data": {"rows": 7}, "world_size": 2, "loss": math.nan})
+    assert run.record()["data"] == {"rows": 7}
     assert run.record()["world_size"] == 2
     assert run.record()["loss"] is None
+    assert run.settings().data_path == str(data)
+
+
+def test_the_model_a_run_descends_from_is_noted(run, data):
+    settings = FinetuneConfig(data_path=str(data), from_finetuned="mine", output_tag="second")
+    assert create_run(settings).record()["original_base"] == "pretrained/d32"
 
 
 def test_create_refuses_an_existing_run_and_names_a_free_tag(run, data):
     (run.path.parent / "mine-2").mkdir()
     with pytest.raises(ValueError, match=r"already a run 'mine'.*--output_tag mine-3.*--resume"):
-        Run.create(run.settings())
+        create_run(run.settings())
 
 
 def test_create_refuses_a_folder_with_files_of_others_but_takes_an_empty_one(home, data):
@@ -59,14 +65,14 @@ def test_create_refuses_a_folder_with_files_of_others_but_takes_an_empty_one(hom
     folder.mkdir(parents=True)
     (folder / "model_000010.pt").touch()
     with pytest.raises(ValueError, match="--output_tag mine-2"):
-        Run.create(FinetuneConfig(data_path=str(data), output_tag="mine"))
+        create_run(FinetuneConfig(data_path=str(data), output_tag="mine"))
     (folder / "model_000010.pt").unlink()
-    assert Run.create(FinetuneConfig(data_path=str(data), output_tag="mine")).path == folder
+    assert create_run(FinetuneConfig(data_path=str(data), output_tag="mine")).path == folder
 
 
 def test_create_says_when_the_data_is_missing_and_leaves_nothing(home, tmp_path):
     with pytest.raises(ValueError, match=r"gone\.jsonl cannot be read.*data_path"):
-        Run.create(FinetuneConfig(data_path=str(tmp_path / "gone.jsonl")))
+        create_run(FinetuneConfig(data_path=str(tmp_path / "gone.jsonl")))
     assert Run.list() == []
     assert not (home / "models").exists()
 
@@ -78,14 +84,16 @@ BAD_TAGS += ["a:b", "a\nb", "a\x00b", "end.", "end ", "\ud800", "a*b"]
 @pytest.mark.parametrize("tag", BAD_TAGS)
 def test_a_tag_that_is_no_folder_name_is_refused(home, data, tag):
     with pytest.raises(ValueError, match=r"output_tag .*Use letters"):
-        Run.create(FinetuneConfig(data_path=str(data), output_tag=tag))
+        FinetuneConfig(data_path=str(data), output_tag=tag)
+    with pytest.raises(ValueError, match="output_tag"):
+        Run.create(tag, {})
     with pytest.raises(ValueError, match="output_tag"):
         Run.open(tag)
 
 
 @pytest.mark.parametrize("tag", ["my-bakery-2", "Bäckerei", "v1.0", "with space", "console", "a" * 100])
 def test_ordinary_tags_are_taken(home, data, tag):
-    assert Run.create(FinetuneConfig(data_path=str(data), output_tag=tag)).tag == tag
+    assert create_run(FinetuneConfig(data_path=str(data), output_tag=tag)).tag == tag
     assert Run.open(tag).tag == tag
 
 
@@ -95,7 +103,7 @@ def test_open_names_the_runs_there_are(run):
 
 
 def test_list_is_newest_first_and_passes_over_other_folders(run, data):
-    newer = Run.create(FinetuneConfig(data_path=str(data), output_tag="a-newer"))
+    newer = create_run(FinetuneConfig(data_path=str(data), output_tag="a-newer"))
     folder = run.path.parent
     (folder / "file").touch()
     (folder / "empty").mkdir()

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from nanochat_core import FinetuneConfig, Run
+from nanochat_core.runs.claiming import claim, run_processes
+from nanochat_core.runs.launcher import create_run
 from nanochat_core.runs.watching import LOOK_EVERY_SECONDS
 from nanochat_core.system import processes
 from tests.support.kernels import Kernel, run_cells
@@ -31,7 +33,7 @@ def config(home):
 
 @pytest.fixture
 def run(config):
-    return Run.create(config)
+    return create_run(config)
 
 
 def config_cell(config, names="FinetuneConfig, finetune", **changes):
@@ -61,7 +63,7 @@ def test_a_run_beside_the_notebook_is_watched(config, home):
     assert '<progress max="10" value="10"' in card.data["text/html"]
     assert said.text == "finished\n"
     assert "finished" in shown.data["text/html"]
-    assert Run.open("mine").processes() == []
+    assert run_processes(Run.open("mine")) == []
 
 
 def test_interrupting_the_kernel_saves_and_stops_and_others_can_go_on(config, home):
@@ -87,9 +89,9 @@ def test_interrupting_the_kernel_saves_and_stops_and_others_can_go_on(config, ho
         assert (run.path / f"model_{status.step:06d}.pt").is_file()
         # The kernel lives on; that must keep nobody from waiting for the run or from going on with it.
         assert processes.is_alive(run.launcher())
-        assert run.processes() == []
+        assert run_processes(run) == []
         assert run.wait(0.5).state == "stopped"
-        run.claim(["resumed elsewhere"])
+        claim(run, ["resumed elsewhere"])
     finally:
         kernel.close()
 
@@ -97,7 +99,8 @@ def test_interrupting_the_kernel_saves_and_stops_and_others_can_go_on(config, ho
 def test_a_failure_is_shown_on_the_card(config, home):
     wrong = (
         config_cell(config, "FinetuneConfig, Run")
-        + "\nrun = Run.create(config)\nrun.write_status(state='failed', error='Bad <b>.')"
+        + "\nfrom nanochat_core.runs.launcher import create_run"
+        + "\nrun = create_run(config)\nrun.write_status(state='failed', error='Bad <b>.')"
     )
     _, [card] = run_cells([wrong, "run.watch();"], home)
     assert "Bad &lt;b&gt;." in card.data["text/html"]
@@ -135,8 +138,8 @@ def test_on_a_terminal_the_line_is_rewritten_in_place(run):
 
 def test_interrupting_a_watched_run_leaves_it_running(config, home):
     """The tests' own process plays the run's."""
-    run = Run.create(config)
-    run.claim(["train"])
+    run = create_run(config)
+    claim(run, ["train"])
     run.write_status(state="running", step=1, steps=10)
     kernel = Kernel(home)
     try:
@@ -159,11 +162,11 @@ def test_wait_does_not_wait_for_the_notebook_that_trained_the_run(run):
         run.write_launch(**processes.identity(notebook.pid).to_dict(), detached=False)
         run.write_status(state="running")
         with pytest.raises(ValueError, match="already running"):
-            run.claim(["train"])
+            claim(run, ["train"])
         assert run.wait(0.2).state == "running"
         run.write_status(state="finished")
         assert run.wait(60).state == "finished"
-        run.claim(["train"])
+        claim(run, ["train"])
         assert json.loads(run.launch_file.read_text())["command"] == ["train"]
     finally:
         notebook.kill()

@@ -2,8 +2,9 @@
 
 import pytest
 
-from nanochat_core import Run, plot_runs
+from nanochat_core import plot_runs
 from nanochat_core.config import FinetuneConfig
+from nanochat_core.runs.launcher import create_run
 from tests.support.tiny import write_conversations
 
 
@@ -12,7 +13,7 @@ def make_run(home):
     data = write_conversations(home / "mine.jsonl", 5)
 
     def make(tag="mine", validations=((0, 3.0), (2, 1.5), (4, 2.0)), steps=4):
-        run = Run.create(FinetuneConfig(str(data), output_tag=tag))
+        run = create_run(FinetuneConfig(str(data), output_tag=tag))
         for step, loss in validations:
             if step == 0:
                 run.append_metrics({"step": 0, "epoch": 0.0, "val_loss": loss, "time": 60.0})

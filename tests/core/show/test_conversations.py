@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from nanochat_core import Run, check, show_conversation, show_tokens
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.evaluation.answers import Answer, EvalResult, Score
+from nanochat_core.runs.launcher import create_run
 from tests.support.samples import assistant, system, user
 from tests.support.tiny import tiny_tokenizer, write_conversations
 
@@ -146,7 +147,7 @@ def test_an_evaluation():
 
 @pytest.fixture
 def run(home):
-    return Run.create(FinetuneConfig(str(write_conversations(home / "mine.jsonl", 5)), output_tag="mine"))
+    return create_run(FinetuneConfig(str(write_conversations(home / "mine.jsonl", 5)), output_tag="mine"))
 
 
 def test_a_run_at_a_glance(run):

@@ -9,6 +9,7 @@ import pytest
 
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.paths import steps
+from nanochat_core.runs.claiming import run_processes
 from nanochat_core.runs.launcher import start_run
 from nanochat_core.runs.run import Run
 from nanochat_core.system import processes
@@ -24,7 +25,7 @@ def config(home, tmp_path):
         str(data), model_tag=install_tiny_model(home), output_tag="mine", device_type="cpu", dtype="float32", **settings
     )
     for run in Run.list():
-        assert processes.kill(run.processes()) == []
+        assert processes.kill(run_processes(run)) == []
 
 
 def until(condition, seconds=120):
@@ -60,13 +61,13 @@ def test_two_ranks_stop_resume_and_fail_with_the_rank_and_cause_when_one_is_kill
     assert status.state == "failed"
     assert "rank 1" in status.error
     assert "memory" in status.error
-    assert again.processes() == []
+    assert run_processes(again) == []
 
 
 def test_a_worker_whose_supervisor_is_killed_saves_and_leaves(config):
     run = start_run(config)
     train_for_a_while(run)
     os.kill(run.launcher().pid, signal.SIGKILL)
-    until(lambda: run.processes() == [])
+    until(lambda: run_processes(run) == [])
     assert run.status().state in ("stopped", "interrupted")
     assert run.status().step in steps(run.path)

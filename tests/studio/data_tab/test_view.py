@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from nanochat_core.config import FinetuneConfig
-from nanochat_core.runs.run import Run
+from nanochat_core.runs.launcher import create_run
 from nanochat_core.system.files import sha256_of
 from nanochat_core.tokenizer.rendering import Rendering
 from studio.data_tab import draw, handlers, view
@@ -200,7 +200,7 @@ def test_many_bytes_are_counted_in_the_background(monkeypatch):
 
 def test_a_version_is_named_by_the_run_that_it_trained(home):
     at, session, path = opened(home, GOOD, GOOD)
-    run = Run.create(FinetuneConfig(data_path=str(path), output_tag="first", model_tag="starter"))
+    run = create_run(FinetuneConfig(data_path=str(path), output_tag="first", model_tag="starter"))
     assert run.record()["data"]["sha256"] == sha256_of(path)
     handlers.type_text(session.id, 0, 1, None, "changed")
     handlers.save(at)

@@ -5,6 +5,7 @@ import os
 import pytest
 
 from nanochat_core.config import FinetuneConfig
+from nanochat_core.runs.claiming import run_processes
 from nanochat_core.runs.presets import with_preset
 from nanochat_core.runs.run import Run
 from nanochat_core.runs.status import RunStatus
@@ -67,7 +68,7 @@ def test_one_run_at_a_time_stopped_and_the_queue_goes_on(data, fake_training):
     stops.wait("mine", 60)
     view = live.look("mine")
     assert "All its processes are gone" in view.status
-    assert run.processes() == []
+    assert run_processes(run) == []
     assert view.can_resume
     fake_training("count")
     assert run_queue.start_next() == "second"

@@ -6,6 +6,7 @@ import time
 import psutil
 import pytest
 
+from nanochat_core.runs.claiming import claimed
 from nanochat_core.system import processes
 from tests.support.recorded_run import supervised
 
@@ -52,7 +53,7 @@ def test_a_step_of_the_clock_ends_no_run(run, sleeper, monkeypatch, seconds):
     monkeypatch.setattr(psutil.Process, "create_time", lambda process: create_time(process) + seconds)
     monkeypatch.setattr(psutil, "boot_time", lambda: boot_time() + seconds)
     assert run.status().state == "running"
-    with pytest.raises(ValueError, match="already running"), run.claimed():
+    with pytest.raises(ValueError, match="already running"), claimed(run):
         pass
 
 

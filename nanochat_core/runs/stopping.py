@@ -58,7 +58,8 @@ def stop(run: Run, wait: float | None = None, kill: bool = False) -> StopReport:
         return StopReport(run.status().state)
     members = _stoppable(run)
     if not kill:
-        return StopReport(run.status().state, (), tuple(processes.wait_gone(members, wait)))
+        alive = processes.wait_gone(members, wait)
+        return StopReport(run.status().state, alive=tuple(alive))
     if wait_while_alive(run.path, lambda: not any(map(is_alive, members)), wait):
         return StopReport(run.status().state)
     killed, alive = _end_by_force(run)

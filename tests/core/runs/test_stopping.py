@@ -4,6 +4,7 @@ import contextlib
 import re
 import subprocess
 import sys
+import threading
 
 from nanochat_core.paths import PROJECT_ROOT
 from nanochat_core.runs import stopping
@@ -38,6 +39,13 @@ def test_stop_asks_only_and_reports_what_still_runs(run, sleeper):
     assert run.stop_requested()
     assert [who.pid for who in report.alive] == [process.pid]
     assert report.state == "stopping"
+
+
+def test_the_state_of_a_report_is_that_after_the_waiting(run, sleeper):
+    process = sleeper()
+    supervised(run, process)
+    threading.Timer(0.5, process.kill).start()
+    assert run.stop(wait=10).state == "interrupted"
 
 
 def test_stop_with_kill_ends_even_stubborn_processes_and_orphans(run, sleeper, monkeypatch):

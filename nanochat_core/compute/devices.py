@@ -43,7 +43,9 @@ def _computes_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type == "cpu":  # without one of these, bf16 products are emulated and slower than fp32
-        return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        is_limited = torch.backends.cpu.get_cpu_capability() in ("DEFAULT", "AVX2")  # maybe by ATEN_CPU_CAPABILITY
+        has_products = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        return has_products and not is_limited
     return True
 
 

@@ -5,6 +5,7 @@ A job's command runs as a process of its own with its own home folder; `python3 
 
 import contextlib
 import json
+import os
 import re
 import stat
 import subprocess
@@ -50,6 +51,7 @@ HARDWARE = [
         "unitLabel": "minute",
     },
 ]
+_PROCESSOR = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "NANOCHAT_MARCH")
 _MARK = "FAKE_JOB"
 
 
@@ -137,6 +139,8 @@ class FakeJobs:
             "HF_HUB_DISABLE_XET": "1",
             "OMP_NUM_THREADS": "1",
             _MARK: str(job.folder),  # other tests have a job of this id too
+            # The job computes as the test does, bit for bit, also where the processor is made to look like another.
+            **{name: os.environ[name] for name in _PROCESSOR if name in os.environ},
             **self.environment,
             **spec["environment"],
             **spec.get("secrets", {}),

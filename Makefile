@@ -22,7 +22,7 @@ QUESTIONS ?= $(if $(filter %_data.jsonl,$(DATA)),$(wildcard $(DATA:_data.jsonl=_
 SETTINGS = --data_path "$(DATA)" --model_tag $(MODEL) --output_tag $(TAG) \
            $(if $(QUESTIONS),--questions_path "$(QUESTIONS)") $(ARGS)
 
-.PHONY: help install download finetune finetune-multi chat app chat-web test lint format types layers test-browser chromium screenshots bench starter notebook notebooks clean
+.PHONY: help install download finetune finetune-multi chat app chat-web test lint format types layers sanitize test-browser chromium screenshots bench starter notebook notebooks clean
 
 help:
 	@echo "make app                                   open the app: edit data, train, compare, chat"
@@ -78,6 +78,10 @@ types: $(VENV)/.installed-tests
 # Which package may import which.
 layers: $(VENV)/.installed-tests
 	$(VENV)/bin/lint-imports --no-logo
+
+# The compiled code under gcc's sanitizers of addresses and undefined behaviour; a quarter of an hour.
+sanitize: $(VENV)/.installed-tests
+	$(VENV)/bin/python -m tests.support.sanitized
 
 # The app in a real browser, one test after the other.
 test-browser: chromium

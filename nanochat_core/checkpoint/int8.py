@@ -73,7 +73,7 @@ class _Rounding:
 
     def __init__(self, memory: HugePages, reader: MappedReader | None):
         self._memory, self._reader = memory, reader
-        self._compiled = library("quantize")
+        self._compiled = library("quantize", request=_Request)
         # Kept: given back and asked for again, pieces of this size leave holes in malloc's heap, 650 MB of them at d32.
         self._floats = torch.empty(ROUNDED_BYTES // 4)
 

@@ -238,7 +238,7 @@ class DecodeStep:
 
 def decode_step(model: nn.Module) -> DecodeStep | None:
     """The step for a model on a CPU; None where there is no compiled code."""
-    compiled = library("decode") if model.device.type == "cpu" else None
+    compiled = library("decode", layer=_Layer, shape=_Shape, request=_Request) if model.device.type == "cpu" else None
     if compiled:
         compiled.most_tokens.argtypes, compiled.most_tokens.restype = [_count], _count
     return DecodeStep(model, compiled) if compiled else None

@@ -1,7 +1,7 @@
 """Compiled code of our own: C beside this file, built by the system's compiler when it is first needed, and kept.
 
 Plain C, loaded by ctypes, needs nothing but a compiler and two seconds. Where there is none, `library` gives None, and
-every caller has a way of the same results without.
+every caller has a way to the same results without it.
 """
 
 import contextlib
@@ -27,23 +27,49 @@ FOR_THIS_CPU = ("-march=native", "-mcpu=native", None)
 """What compilers call it, by processor; the first that is understood is taken. Another processor's instructions can be
 asked for by name: NANOCHAT_MARCH=x86-64-v3 builds what a processor without AVX-512 would run. With torch told the same
 (ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2), the tests show here whether they pass there."""
+SANITIZED = ("-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-g")
+"""Added with NANOCHAT_SANITIZE=1: a wild pointer or an undefined result ends the process. Python then needs the
+sanitizer's library from its start (tests/support/sanitized.py)."""
 BUILD_SECONDS = 120
 
 _log = logging.getLogger(__name__)
 
 
 @functools.cache
-def library(name: str) -> ctypes.CDLL | None:
-    """The library of c/<name>.c, built if need be. None, said once in the log with the reason, where that fails."""
+def library(name: str, **mirrored: type[ctypes.Structure]) -> ctypes.CDLL | None:
+    """The library of c/<name>.c, built if need be. None, said once in the log with the reason, where that fails.
+
+    mirrored: how ctypes describes the structures of the C file, each under its name there; the library is refused
+    where C has it otherwise.
+    """
     try:
-        return _load(_built(name))
-    except (OSError, subprocess.SubprocessError, _NoCompiler) as error:
+        compiled = _load(_built(name))
+        for structure, mirror in mirrored.items():
+            _check_layout(compiled, f"{structure} of {name}.c", structure, mirror)
+        return compiled
+    except (OSError, subprocess.SubprocessError, _NoCompiler, _OtherLayout) as error:
         _log.warning("Without compiled code, which is slower: %s", error)
         return None
 
 
 class _NoCompiler(Exception):
     """There is nothing to build with."""
+
+
+class _OtherLayout(Exception):
+    """C and ctypes describe a structure differently."""
+
+
+def _check_layout(compiled: ctypes.CDLL, title: str, structure: str, mirror: type[ctypes.Structure]) -> None:
+    """Compare a structure's size and the place of its last field with what C exports (c/layout.h)."""
+    last = mirror._fields_[-1][0]
+    ours = ctypes.sizeof(mirror), getattr(mirror, last).offset
+    theirs = tuple((ctypes.c_int64 * 2).in_dll(compiled, f"layout_{structure}"))
+    if ours != theirs:
+        raise _OtherLayout(
+            f"{title} has {theirs[0]} bytes, its last field at {theirs[1]}, but {mirror.__name__} of ctypes has "
+            f"{ours[0]} and {last} at {ours[1]}. Give both the same fields"
+        )
 
 
 def _built(name: str) -> Path:
@@ -73,12 +99,16 @@ def _compiler() -> str:
 
 def _key(compiler: str) -> str:
     """Changes with the source, the flags, the compiler and the processor."""
-    digest = hashlib.sha256(repr((FLAGS, _for_cpu(), platform.machine(), _processor())).encode())
+    digest = hashlib.sha256(repr((_flags(), _for_cpu(), platform.machine(), _processor())).encode())
     version = subprocess.run([compiler, "--version"], capture_output=True, check=True, timeout=BUILD_SECONDS)
     digest.update(version.stdout)
     for path in sorted(SOURCES.glob("*.[ch]")):
         digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()[:20]
+
+
+def _flags() -> tuple[str, ...]:
+    return FLAGS + SANITIZED if os.environ.get("NANOCHAT_SANITIZE") == "1" else FLAGS
 
 
 def _for_cpu() -> tuple[str | None, ...]:
@@ -98,7 +128,8 @@ def _processor() -> str:
 
 def _folder() -> Path:
     """Beside the compiled Python, where it is of the same kind; under the home folder where that may not be written."""
-    for folder in (SOURCES / "__pycache__", home() / "cache" / "compiled"):
+    kind = "sanitized" if _flags() != FLAGS else ""  # apart: of one name and kind only the newest build is kept
+    for folder in (SOURCES / "__pycache__" / kind, home() / "cache" / "compiled" / kind):
         with contextlib.suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True)
             if os.access(folder, os.W_OK):
@@ -127,7 +158,7 @@ def _build(compiler: str, source: Path, file: Path) -> None:
     with tempfile.TemporaryDirectory(dir=file.parent) as folder:
         made = Path(folder) / file.name
         for cpu in _for_cpu():
-            command = [compiler, *FLAGS, *([cpu] if cpu else []), str(source), "-o", str(made), "-lm"]
+            command = [compiler, *_flags(), *([cpu] if cpu else []), str(source), "-o", str(made), "-lm"]
             done = subprocess.run(command, capture_output=True, text=True, timeout=BUILD_SECONDS)
             if done.returncode == 0:
                 for old in file.parent.glob(f"{file.name.partition('-')[0]}-*"):

@@ -101,7 +101,7 @@ class CompiledEncoding:
         self._met += len(text)
         if self._cannot or self._met < WORTH:
             return None
-        compiled = library("tokenize")
+        compiled = library("tokenize", encoding=_Encoding)
         tables = _Tables(compiled, *self._arguments) if compiled is not None else None
         if tables is None or not tables.are_good:
             self._cannot = True

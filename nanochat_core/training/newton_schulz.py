@@ -34,11 +34,15 @@ class _Request(ctypes.Structure):
     ]
 
 
+def _compiled() -> ctypes.CDLL | None:
+    return library("newton_schulz", request=_Request)
+
+
 def can_orthogonalize(device: torch.device) -> bool:
     """Whether there is compiled code for it, and it is the fastest: with AMX torch multiplies faster still."""
     if device.type != "cpu" or not torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported():
         return False
-    compiled = library("newton_schulz")
+    compiled = _compiled()
     return compiled is not None and bool(compiled.newton_schulz_exists())
 
 
@@ -58,7 +62,8 @@ def orthogonalize_compiled(x: Tensor, norm: Tensor, coefficients: tuple[float, f
     x = x.float()
     assert x.is_contiguous()
     assert norm.dtype == torch.float32
-    compiled, (small, large) = library("newton_schulz"), sorted(x.shape)
+    compiled, (small, large) = _compiled(), sorted(x.shape)
+    assert compiled is not None, "not where can_orthogonalize says no"
     compiled.newton_schulz_words.restype = _count
     words = compiled.newton_schulz_words(_count(small), _count(large))
     request = _Request(

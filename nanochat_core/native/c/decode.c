@@ -1,11 +1,12 @@
 // The decode step: a few new tokens of each row of a cache, through the whole model to their logits, in one call.
 //
-// The formulae are those of model.py, generations A to E. Activations are fp32, rounded only as inputs of
-// a product (pack.h). Compiled by native.py; called by decoding.py, whose structures mirror the three below.
+// The formulae are those of gpt.py, generations A to E. Activations are fp32, rounded only as inputs of a product (pack.h).
+// Compiled by native/build.py; called by model/decode_step.py, whose structures mirror layer, shape and request.
 #include <stdlib.h>
 
 #include "attend.h"
 #include "choose.h"
+#include "layout.h"
 #include "pack.h"
 #include "products.h"
 #include "team.h"
@@ -44,6 +45,10 @@ typedef struct {
     int64_t row_apart, head_apart; // and between rows and heads of the cache
     float *logits;                 // (rows, vocabulary)
 } request;
+
+EXPORT_LAYOUT(layer, window);
+EXPORT_LAYOUT(shape, sines);
+EXPORT_LAYOUT(request, logits);
 
 typedef struct {
     const shape *shape;

@@ -28,7 +28,7 @@
 //     here, 5                   0.22   0.45    29    389   |
 //
 // There it makes a d8 step of 32 conversations 4% to 5% shorter than muon.py would, and 6% to 7% than torch.optim.Muon.
-#include <stdint.h>
+#include "layout.h"
 
 #define MOST_STEPS 5
 
@@ -42,6 +42,8 @@ typedef struct {
     int64_t passes[MOST_STEPS]; // steps in each pass, then zeros
     int64_t threads;
 } request;
+
+EXPORT_LAYOUT(request, threads);
 
 #ifdef __AVX512BF16__
 #include "centred.h"

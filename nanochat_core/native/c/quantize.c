@@ -1,6 +1,7 @@
-// Rounding weights to fewer bits: to eight as quantization.py says it, and fp32 to bf16. Torch's operators give the same.
+// Rounding weights to fewer bits: to eight as checkpoint/int8.py says it, and fp32 to bf16. Torch's operators give the same.
 #include <string.h>
 
+#include "layout.h"
 #include "team.h"
 
 #define ROWS 32 // that a thread takes at once: threads that others keep from their core take fewer
@@ -13,6 +14,8 @@ typedef struct {
     float *scales;    // (rows)
     int64_t rows, columns, is_bf16, threads;
 } request;
+
+EXPORT_LAYOUT(request, threads);
 
 typedef struct {
     const request *request;

@@ -1,7 +1,8 @@
 // Text to token ids: pieces (pieces.h) that were met before come from a table, others are merged (merges.h).
 //
-// Compiled by native.py; called by compiled_encoding.py, whose structure mirrors `encoding`. All memory but that for very
+// Compiled by native/build.py; called by tokenizer/compiled.py, whose structure mirrors `encoding`. All memory but that for very
 // long pieces is the caller's, and only `known` and `ids` are written to: threads may share the rest.
+#include "layout.h"
 #include "merges.h"
 #include "pieces.h"
 
@@ -14,6 +15,8 @@ typedef struct {
     vocabulary vocabulary;
     vocabulary marks; // special tokens; their ids follow those of the vocabulary. Each begins with <
 } encoding;
+
+EXPORT_LAYOUT(encoding, marks.longest);
 
 // One line of the processor's cache. A piece that falls upon another's place takes it.
 typedef struct {

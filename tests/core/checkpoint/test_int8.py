@@ -37,7 +37,7 @@ def threads(request):
 def test_compiled_and_torch_give_the_same_bits(monkeypatch, dtype, rows, columns):
     matrix = _matrix(rows, columns, dtype)
     compiled = _rounded(matrix)
-    monkeypatch.setattr(int8, "library", lambda name: None)
+    monkeypatch.setattr(int8, "library", lambda name, **mirrored: None)
     torchs = _rounded(matrix)
     assert torch.equal(compiled.weight, torchs.weight)
     assert torch.equal(compiled.scales, torchs.scales)
@@ -54,7 +54,7 @@ def test_a_nan_is_not_lost(monkeypatch, dtype, value):
     for _ in range(2):
         scales = _rounded(matrix).scales
         assert scales.isnan().nonzero().flatten().tolist() == [7]
-        monkeypatch.setattr(int8, "library", lambda name: None)
+        monkeypatch.setattr(int8, "library", lambda name, **mirrored: None)
 
 
 def test_narrowing_to_bf16_is_torchs_at_every_kind_of_number():

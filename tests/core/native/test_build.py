@@ -8,7 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from nanochat_core.checkpoint import int8
+from nanochat_core.model import decode_step
 from nanochat_core.native import build
+from nanochat_core.tokenizer import compiled
+from nanochat_core.training import newton_schulz
 from tests.support.tiny import tiny_model
 from tests.support.transformers_twin import relative
 
@@ -74,3 +78,38 @@ def test_another_processors_code_is_built_by_name_and_kept_apart(sources, monkey
     assert flags == (build.FOR_THIS_CPU, ("-march=x86-64-v3",), build.FOR_THIS_CPU, ("-march=armv8-a",))
     assert files[0] == files[2]
     assert len(set(files)) == 3
+
+
+MIRRORED = {
+    "decode": {"layer": decode_step._Layer, "shape": decode_step._Shape, "request": decode_step._Request},
+    "tokenize": {"encoding": compiled._Encoding},
+    "quantize": {"request": int8._Request},
+    "newton_schulz": {"request": newton_schulz._Request},
+}
+
+
+@pytest.mark.parametrize("name", MIRRORED)
+def test_structures_are_the_same_in_c_and_in_ctypes(name, caplog):
+    assert build.library(name, **MIRRORED[name])
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("structure", "known", "changed"),
+    [
+        ("layer", "double residual, start;", "double residual, middle, start;"),
+        ("request", "int64_t rows, added, threads;", "int64_t rows, added, wider, threads;"),
+        ("shape", "*smear_gate;", "*smear_gate, *other;"),
+    ],
+)
+def test_a_structure_that_only_one_side_changed_is_refused_once(sources, caplog, structure, known, changed):
+    text = (sources / "decode.c").read_text()
+    assert text.count(known) == 1
+    (sources / "decode.c").write_text(text.replace(known, changed))
+    models = [tiny_model(), tiny_model()]
+    ids = torch.randint(0, 512, (1, 9), generator=torch.Generator().manual_seed(0))
+    for model in models:
+        assert relative(model(ids, cache=model.new_cache(1, 9)), model(ids)[:, -1:]) < 1e-5
+        assert model.decoder is None
+    [record] = caplog.records
+    assert f"{structure} of decode.c has" in record.getMessage()

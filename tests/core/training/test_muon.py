@@ -71,7 +71,7 @@ def _distances(gradients: list[torch.Tensor]) -> tuple[float, float]:
 def compiled(request, monkeypatch) -> bool:
     """Where the processor cannot, both are torch's."""
     if not request.param:
-        monkeypatch.setattr(newton_schulz, "library", lambda name: None)
+        monkeypatch.setattr(newton_schulz, "library", lambda name, **mirrored: None)
     return request.param
 
 

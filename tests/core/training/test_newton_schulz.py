@@ -137,7 +137,7 @@ def test_threads_share_the_work_and_change_nothing():
 def test_torch_does_it_without_a_compiler_on_gpus_and_where_it_is_faster(monkeypatch):
     assert not can_orthogonalize(torch.device("meta"))
     with monkeypatch.context() as patched:
-        patched.setattr(newton_schulz, "library", lambda name: None)
+        patched.setattr(newton_schulz, "library", lambda name, **mirrored: None)
         assert not can_orthogonalize(CPU)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
     assert not can_orthogonalize(CPU)

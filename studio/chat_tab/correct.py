@@ -4,16 +4,24 @@ import re
 from pathlib import Path
 from typing import Any
 
+import gradio as gr
+
 from nanochat_core.data.line import to_line
 from nanochat_core.data.rules import judge
 from nanochat_core.system.files import sha256_of
 from studio.chat_tab.state import Chat
 from studio.datasets import files
+from studio.parts import html
 
 NEW = "new"
 """The dropdown's value for a dataset that is made for it."""
 
 NEW_NAME = "corrections.jsonl"
+
+_TOOL_INFO = (
+    "<|python_start|> and <|python_end|> frame what the calculator is asked, "
+    "<|output_start|> and <|output_end|> what it says."
+)
 
 _MARKS = {"python": ("<|python_start|>", "<|python_end|>"), "python_output": ("<|output_start|>", "<|output_end|>")}
 _TOOL = re.compile(r"<\|(python|output)_start\|>(.*?)<\|\1_end\|>", re.DOTALL)
@@ -45,7 +53,7 @@ def as_content(text: str) -> Content:
     return parts + ([{"type": "text", "text": text[done:]}] if text[done:] else [])
 
 
-def corrected(chat: Chat, side: int, turn: int, text: str, with_earlier: bool) -> dict[str, Any]:
+def corrected(chat: Chat, side: int, turn: int, text: str, *, with_earlier: bool) -> dict[str, Any]:
     """The conversation up to a turn, its reply replaced. ValueError when it would be no good training row."""
     if not text.strip():
         raise ValueError("The corrected reply is empty. Write what the model should have said.")
@@ -57,7 +65,7 @@ def corrected(chat: Chat, side: int, turn: int, text: str, with_earlier: bool) -
     messages.append({"role": "assistant", "content": as_content(text.strip())})
     conversation = {"messages": messages}
     _, faults = judge(conversation)
-    # An empty reply is only a warning in a file, but nobody wants it in a row that is made to mend something.
+    # An empty reply is only a warning in a file, but nobody wants it in a row that is made to fix something.
     if errors := [fault.message for fault in faults if fault.level == "error" or fault.kind == "empty_text"]:
         raise ValueError(f"This cannot be added: {' '.join(errors)} Correct it, or leave the earlier turns out.")
     return conversation
@@ -100,3 +108,42 @@ def add(value: str, conversation: dict[str, Any]) -> tuple[Path, int]:
     content += to_line(conversation)
     files.save(dataset.path, lambda file: file.write(content), sha)
     return dataset.path, content.count(b"\n")
+
+
+# The panel
+
+
+def begin(chat_id: str, side: int, picked: int | None, dataset: str) -> tuple[Any, ...]:
+    """(panel, title, text, which reply, datasets, earlier turns, said) for the picked or last reply of a side.
+
+    ValueError when there is none.
+    """
+    chat = Chat.load(chat_id)
+    turn = len(chat.turns) - 1 if picked is None or picked >= len(chat.turns) else picked
+    reply = chat.turns[turn].replies[side] if turn >= 0 else None
+    if reply is None:
+        raise ValueError("There is no reply to correct yet. Ask something first.")
+    title = html.lead(f"What {reply.model} should have said to: {_short(chat.turns[turn].user)}")
+    menu = gr.Dropdown(choices=dataset_choices(), value=default_dataset(dataset))
+    earlier = gr.Checkbox(visible=turn > 0, value=turn > 0)
+    text, info = as_text(reply.content), None if isinstance(reply.content, str) else _TOOL_INFO
+    box = gr.Textbox(value=text, info=info)
+    return gr.Column(visible=True), title, box, [side, turn], menu, earlier, ""
+
+
+def finish(chat_id: str, which: list[int], text: str, dataset: str, earlier: bool) -> tuple[Any, ...]:
+    """(panel, said, dataset): append the corrected conversation to a dataset.
+
+    ValueError when it is no good training row, or cannot be written there.
+    """
+    side, turn = which
+    path, line = add(dataset, corrected(Chat.load(chat_id), side, turn, text, with_earlier=earlier))
+    said = html.note(
+        f"Added to {path.name} as line {line:,}. Open it in Data to see it, or train on it in Train.", "good"
+    )
+    return gr.Column(visible=False), said, str(path)
+
+
+def _short(text: str, most: int = 100) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= most else text[: most - 1] + "…"

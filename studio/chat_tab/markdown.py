@@ -19,7 +19,9 @@ def as_markdown(text: str) -> str:
     """Markdown that shows `text`, with its headings, lists, emphasis, links and code, and no HTML or picture."""
     if _ODD_FENCE.search(text):  # in a list, a quotation or indented: where such code ends is another matter
         return "\n".join(_escape(line) for line in text.split("\n"))
-    lines, prose, fence = [], [], ""
+    lines: list[str] = []
+    prose: list[str] = []
+    fence = ""
     for line in text.split("\n"):
         mark = _FENCE.match(line)
         if fence:
@@ -45,7 +47,7 @@ def code_block(text: str) -> str:
 
 def _language(info: str) -> str:
     """The word after a fence, for colours; a diagram would be drawn from it, so that one is left out."""
-    word = re.match(r"\s*([\w+#-]*)", info)[1]
+    word = re.sub(r"^\s*([\w+#-]*).*", r"\1", info, flags=re.DOTALL)
     return "" if word.lower() == "mermaid" else word
 
 

@@ -8,7 +8,7 @@ from studio.runs.hardware import find_hardware
 from studio.space.access import is_visitor
 
 INFO = (
-    "Automatic is float32 for a small model on a CPU, else bfloat16. Another choice loads the model anew with your "
+    "Automatic is float32 for a small model on a CPU, else bfloat16. Another choice loads the model again with your "
     "next message."
 )
 INT8_INFO = (

@@ -4,12 +4,13 @@ import contextvars
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from studio.chat_tab.models import key_of, label_of
 from studio.chat_tab.shelf import shelf
 from studio.chat_tab.state import Chat, Reply, Turn
-from studio.models.processes import ModelProcesses
+from studio.models.zero_gpu import Models
 from studio.parts import html
 
 TICK_SECONDS = 1 / 14
@@ -21,7 +22,8 @@ class _Writer:
     """One side's reply in the making."""
 
     reply: Reply
-    thread: threading.Thread | None = None
+    thread: threading.Thread = field(default_factory=threading.Thread)
+    """Not alive before the chat is saved and it is replaced by the one that writes."""
     changes: int = 0
 
 
@@ -40,7 +42,7 @@ class _Answer:
 class Replies:
     """Answers chats, one at a time each, and knows how to stop them."""
 
-    models: ModelProcesses
+    models: Models
     _answers: dict[str, _Answer] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -84,17 +86,19 @@ class Replies:
         if replaced is not None:
             chat.cut(replaced)
         chat.turns.append(turn := Turn(text))
-        for side, value in models.items():
-            turn.replies[side] = Reply(label_of(value), facts="Waiting for the model ...")
-        answer = self._begin(chat, {side: _Writer(turn.replies[side]) for side in models})
+        replies = {side: Reply(label_of(value), facts="Waiting for the model ...") for side, value in models.items()}
+        for side, reply in replies.items():
+            turn.replies[side] = reply
+        answer = self._begin(chat, {side: _Writer(reply) for side, reply in replies.items()})
         try:
             chat.save()
             for side, writer in answer.writers.items():
-                arguments = (writer, models[side], chat.messages(side), dict(settings), dtype, answer.stop)
+                write = partial(
+                    self._write, writer, models[side], chat.messages(side), dict(settings), dtype, answer.stop
+                )
                 # With the context of the event: ZeroGPU finds there whose quota a reply is counted to.
-                run = contextvars.copy_context().run
-                arguments = (self._write, *arguments)
-                writer.thread = threading.Thread(target=run, args=arguments, name=f"reply-{side}", daemon=True)
+                run = partial(contextvars.copy_context().run, write)
+                writer.thread = threading.Thread(target=run, name=f"reply-{side}", daemon=True)
                 writer.thread.start()
             yield from _changed(answer.writers, lambda: _written(answer.writers))
             chat.save()
@@ -118,7 +122,7 @@ class Replies:
 
     def _end(self, answer: _Answer) -> None:
         """Free the chat once the writers have ended: at once for a stop, but a model may just be loading."""
-        threads = [writer.thread for writer in answer.writers.values() if writer.thread is not None]
+        threads = [writer.thread for writer in answer.writers.values() if writer.thread.ident is not None]
         is_abandoned = any(thread.is_alive() for thread in threads)
 
         def wait() -> None:
@@ -139,7 +143,7 @@ class Replies:
         self,
         writer: _Writer,
         value: str | None,
-        messages: list[dict],
+        messages: list[dict[str, Any]],
         settings: dict[str, Any],
         dtype: str | None,
         stop: threading.Event,

@@ -19,7 +19,7 @@ class OnDisk:
 
     def read(self, chat_id: str) -> dict[str, Any]:
         """ValueError or OSError when there is none that can be read."""
-        return json.loads(self._path(chat_id).read_text(encoding="utf-8"))
+        return _values(self._path(chat_id).read_text(encoding="utf-8"))
 
     def write(self, chat_id: str, values: dict[str, Any]) -> None:
         """Replace it, all or nothing."""
@@ -41,9 +41,9 @@ class InMemory:
         """ValueError when there is none."""
         with self._lock:
             if chat_id not in self._chats:
-                raise ValueError("This chat is not there any more. Begin a new one.")
+                raise ValueError("This chat is not there any more. Start a new one.")
             self._chats.move_to_end(chat_id)
-            return json.loads(self._chats[chat_id])
+            return _values(self._chats[chat_id])
 
     def write(self, chat_id: str, values: dict[str, Any]) -> None:
         """Replace it; the oldest makes room."""
@@ -52,6 +52,13 @@ class InMemory:
             self._chats.move_to_end(chat_id)
             while len(self._chats) > self._most:
                 self._chats.popitem(last=False)
+
+
+def _values(text: str) -> dict[str, Any]:
+    values = json.loads(text)
+    if not isinstance(values, dict):
+        raise ValueError("This is no chat.")
+    return values
 
 
 _DISK, _VISITORS = OnDisk(), InMemory(MOST_VISITORS_CHATS)

@@ -103,7 +103,7 @@ class Chat:
         """
         system = [{"role": "system", "content": self.system}] if self.system.strip() else []
         shown = self.turns[: len(self.turns) if turns is None else turns]
-        found = list(system)
+        found: list[dict[str, Any]] = list(system)
         for number, turn in enumerate(shown, 1):
             found.append({"role": "user", "content": turn.user})
             if number < len(shown):

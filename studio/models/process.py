@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from typing import Any
+from typing import IO, Any
 
 import psutil
 
@@ -43,12 +43,15 @@ _END_SECONDS = 5.0
 _LOOK_SECONDS = 0.05  # how often a waiting request looks whether it was asked to stop
 
 
+Popen = subprocess.Popen[bytes]
+
+
 class ModelProcess:
     """One worker process. Its methods may be called from any thread; requests are answered one after the other."""
 
     def __init__(self) -> None:
         self.loaded: Loaded | None = None
-        self._process: subprocess.Popen | None = None
+        self._process: Popen | None = None
         self._errors: Any = None
         self._ids = itertools.count(1)
         self._waiting: dict[int, queue.Queue[Answer | None]] = {}
@@ -60,7 +63,8 @@ class ModelProcess:
 
     @property
     def pid(self) -> int | None:
-        return self._process.pid if self.is_alive else None
+        process = self._process
+        return process.pid if process is not None and process.poll() is None else None
 
     def load(
         self,
@@ -80,7 +84,9 @@ class ModelProcess:
         self.loaded = loaded
         return loaded
 
-    def generate(self, messages: list[dict], stop: threading.Event | None = None, **settings: Any) -> Iterator[Event]:
+    def generate(
+        self, messages: list[dict[str, Any]], stop: threading.Event | None = None, **settings: Any
+    ) -> Iterator[Event]:
         """Events of one reply, the last is Done.
 
         settings: max_tokens, temperature, top_k, seed. Setting `stop`, or closing the iterator, stops the model itself.
@@ -105,8 +111,10 @@ class ModelProcess:
 
     def rss_bytes(self) -> int:
         """Memory of the process, 0 when there is none."""
-        with contextlib.suppress(psutil.Error, TypeError):
-            return psutil.Process(self._process.pid).memory_info().rss if self.is_alive else 0
+        pid = self.pid
+        if pid is not None:
+            with contextlib.suppress(psutil.Error):
+                return int(psutil.Process(pid).memory_info().rss)
         return 0
 
     def unload(self) -> int:
@@ -115,7 +123,7 @@ class ModelProcess:
         held += self.loaded.device_bytes if self.loaded and held else 0
         if process is not None:
             with contextlib.suppress(OSError):  # what was left to send to a process that is gone
-                process.stdin.close()
+                _pipe(process.stdin).close()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(_END_SECONDS)
             if process.poll() is None:
@@ -136,9 +144,9 @@ class ModelProcess:
         thread = threading.Thread(target=self._dispatch, args=(self._process,), name="model-answers", daemon=True)
         thread.start()
 
-    def _dispatch(self, process: subprocess.Popen) -> None:
+    def _dispatch(self, process: Popen) -> None:
         """Hand each answer to who waits for it, and the end of the process to all."""
-        for line in process.stdout:
+        for line in _pipe(process.stdout):
             values = json.loads(line)
             with self._lock:
                 waiting = self._waiting.get(values.pop("id"))
@@ -165,6 +173,7 @@ class ModelProcess:
     def _ask(self, request: Request, stop: threading.Event | None = None) -> Iterator[Answer]:
         """Send a request and give its answers as they come. Being closed early stops the request."""
         process, number = self._process, next(self._ids)
+        assert process is not None
         answers: queue.Queue[Answer | None] = queue.Queue()
         with self._lock:
             self._waiting[number] = answers
@@ -192,22 +201,22 @@ class ModelProcess:
                 with contextlib.suppress(ValueError):
                     self._send(process, number, Stop())
 
-    def _send(self, process: subprocess.Popen, number: int, request: Request) -> None:
+    def _send(self, process: Popen, number: int, request: Request) -> None:
         line = json.dumps({"id": number, **to_json(request)}).encode() + b"\n"
         try:
             with self._lock:
-                process.stdin.write(line)
-                process.stdin.flush()
+                _pipe(process.stdin).write(line)
+                _pipe(process.stdin).flush()
         except (OSError, ValueError) as error:  # ValueError: unload has closed it
             raise ValueError(self._last_words(process)) from error
 
-    def _last_words(self, process: subprocess.Popen) -> str:
+    def _last_words(self, process: Popen) -> str:
         """Why the process is gone, as a sentence with its remedy."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(_END_SECONDS)
         status = process.poll()
         if status == 0:
-            return "The model was unloaded. Load it again to go on."
+            return "The model was unloaded. Load it again to continue."
         if status is not None and status < 0:
             name = signal.Signals(-status).name
             why = ", most likely because memory ran out" if name == "SIGKILL" else ""
@@ -215,13 +224,18 @@ class ModelProcess:
                 f"The model's process was ended from outside ({name}){why}. The app goes on: load the model again, "
                 "or a smaller one, or unload the other model first."
             )
-        return f"The model's process ended by itself: {self._last_error_line()} Load the model again to go on."
+        return f"The model's process ended by itself: {self._last_error_line()} Load the model again to continue."
 
     def _last_error_line(self) -> str:
         self._errors.seek(0, os.SEEK_END)
         self._errors.seek(max(0, self._errors.tell() - 4000))
         lines = self._errors.read().decode("utf-8", errors="replace").strip().splitlines()
         return lines[-1][:300] if lines else "it left no message."
+
+
+def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
+    assert stream is not None, "_start asks for both pipes"
+    return stream
 
 
 def _silence(fraction: float, text: str) -> None:

@@ -19,14 +19,15 @@ from studio.parts.working import Report
 MOST = 2
 """Models in memory at a time: what side by side needs."""
 AS_IT_IS = "as it is"
-"""The dtype of whoever takes the one that a model is in, and None's where it is in none yet."""
+"""Asks for no dtype: the model stays in the one that it is in, and is loaded as for None where it is in none yet."""
 
 _REPLYING = (
     "The model {} is writing another reply in another precision. Wait until it is done, or choose the former "
     "precision in Settings."
 )
-_WRITTEN_ANEW = (
-    "The file of the model {} was written anew, and the former model is still writing a reply. Wait until it is done."
+_CHANGED = (
+    "The file of the model {} has changed, and the model from the earlier file is still writing a reply. Wait until it "
+    "is done."
 )
 
 
@@ -38,7 +39,7 @@ class _Place:
     lock: threading.Lock = field(default_factory=threading.Lock)
     """Held while it is being loaded."""
     mark: tuple[int, int] = (0, 0)
-    """Which file was loaded: a run of the same name may have been trained anew."""
+    """Which file was loaded: a run of the same name may have been trained again."""
     replies: int = 0
     """Being written, or about to be; while there are any, the model stays as it is."""
     users: int = 0
@@ -58,9 +59,9 @@ class ModelProcesses:
     ) -> Loaded:
         """Have the model in memory: at once when it is. The one used longest ago makes room for a third.
 
-        In another dtype (as load_model has them, or AS_IT_IS) it is loaded anew, and its former process ends.
+        In another dtype (as load_model has them, or AS_IT_IS) it is loaded again, and its former process ends.
         ValueError in a sentence when there is no such model, it cannot be loaded, two others are at work, or it would
-        have to be loaded anew under a reply.
+        have to be loaded again under a reply.
         """
         with self.held(name, step, report, dtype) as loaded:
             return loaded
@@ -73,22 +74,28 @@ class ModelProcesses:
         files = find_model(name, step)
         with self._used(files) as place, contextlib.ExitStack() as replying:
             with place.lock:
-                self._make_fit(place, files, report, dtype)
-                loaded = place.process.loaded
+                loaded = self._made_to_fit(place, files, report, dtype)
                 replying.enter_context(self._replying(place))
             yield loaded
 
-    def _make_fit(self, place: _Place, files: ModelFiles, report: Report | None, dtype: str | None) -> None:
+    def _made_to_fit(self, place: _Place, files: ModelFiles, report: Report | None, dtype: str | None) -> Loaded:
         mark, loaded = _mark(files.weights), place.process.loaded if place.process.is_alive else None
         if loaded and place.mark == mark and fits(loaded, dtype):
-            return
+            return loaded
         if loaded and place.replies:
-            raise ValueError(_REPLYING.format(files.name) if place.mark == mark else _WRITTEN_ANEW.format(files.name))
-        place.process.load(files.name, files.step, dtype=None if dtype == AS_IT_IS else dtype, report=report)
+            raise ValueError((_REPLYING if place.mark == mark else _CHANGED).format(files.name))
+        asked = None if dtype == AS_IT_IS else dtype
+        loaded = place.process.load(files.name, files.step, dtype=asked, report=report)
         place.mark = mark
+        return loaded
 
     def generate(
-        self, name: str, step: int | None, messages: list[dict], stop: threading.Event | None = None, **settings: Any
+        self,
+        name: str,
+        step: int | None,
+        messages: list[dict[str, Any]],
+        stop: threading.Event | None = None,
+        **settings: Any,
     ) -> Iterator[Event]:
         """Events of one reply of a loaded model; see ModelProcess.generate. ValueError when it is not loaded."""
         files = find_model(name, step)

@@ -20,7 +20,7 @@ from nanochat_core.engine.reply import Done, Event, Text
 from nanochat_core.paths import find_model
 from nanochat_core.serve.messages import Failure, Loaded, from_json, to_json
 from nanochat_core.training.needs import Needs
-from studio.models.processes import AS_IT_IS
+from studio.models.processes import AS_IT_IS, ModelProcesses
 from studio.parts.working import Report
 
 MOST = 2
@@ -93,7 +93,12 @@ class ZeroGpuModels:
         return loaded
 
     def generate(
-        self, name: str, step: int | None, messages: list[dict], stop: threading.Event | None = None, **settings: Any
+        self,
+        name: str,
+        step: int | None,
+        messages: list[dict[str, Any]],
+        stop: threading.Event | None = None,
+        **settings: Any,
     ) -> Iterator[Event]:
         """Events of one reply, the last is Done. ValueError in a sentence, also when no GPU is to be had."""
         key = (name, find_model(name, step).step)
@@ -140,7 +145,7 @@ class ZeroGpuModels:
             self.unload(*key)
 
 
-def answer(name: str, step: int, messages: list[dict], settings: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def answer(name: str, step: int, messages: list[dict[str, Any]], settings: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """One reply, where the GPU is: plain values come in and go out, for it runs in another process.
 
     A failure is its last message: of an exception `spaces` would bring back the kind only.
@@ -175,3 +180,7 @@ def _engine(name: str, step: int) -> Any:
 
 def _bytes(engine: Any) -> int:
     return sum(parameter.numel() * parameter.element_size() for parameter in engine.model.parameters())
+
+
+Models = ModelProcesses | ZeroGpuModels
+"""What holds the app's models, here and elsewhere."""

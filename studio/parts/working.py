@@ -28,7 +28,7 @@ class Working(Generic[T]):
         self.left = threading.Event()
         self._work = work
         self._reports: queue.Queue[tuple[float, str] | None] = queue.Queue()
-        self._result: T | None = None
+        self._result: list[T] = []  # one, or none while it is not there
         self._error: ValueError | None = None
 
     def __iter__(self) -> Iterator[str]:
@@ -52,11 +52,11 @@ class Working(Generic[T]):
         """What the work returned. ValueError when it raised one."""
         if self._error:
             raise self._error
-        return self._result
+        return self._result[0]
 
     def _do(self) -> None:
         try:
-            self._result = self._work(lambda fraction, text: self._reports.put((fraction, text)))
+            self._result.append(self._work(lambda fraction, text: self._reports.put((fraction, text))))
         except ValueError as error:
             self._error = error
         finally:

@@ -4,7 +4,8 @@ import contextlib
 import time
 
 from nanochat_core.engine.reply import Done, Text
-from studio.chat_tab.handlers import SETTINGS, STREAM
+from studio.chat_tab.handlers import STREAM
+from studio.chat_tab.settings import SETTINGS
 from studio.chat_tab.state import Chat, Reply, Turn
 
 A, B = "pretrained/one@7", "pretrained/two@7"

@@ -6,21 +6,20 @@ from hypothesis import strategies as st
 
 from nanochat_core.data.conversations import load_conversations
 from studio.chat_tab import correct
-from studio.chat_tab.handlers import ChatHandlers, pick
+from studio.chat_tab.handlers import pick
 from studio.chat_tab.state import Reply
 from studio.datasets import files
-from tests.support.chatting import ID, FakeModels, a_chat
+from tests.support.chatting import ID, a_chat
 
 
 def test_two_clicks_from_a_bad_reply_to_a_row(home):
     a_chat()
-    handlers = ChatHandlers(FakeModels())
-    panel, title, text, which, menu, earlier, _ = handlers.correct(ID, 0, None, "")
+    panel, title, text, which, menu, earlier, _ = correct.begin(ID, 0, None, "")
     assert panel.visible
     assert "2*3?" in title
     assert text.value == "<|python_start|>2*3<|python_end|><|output_start|>6<|output_end|>7"
     assert (which, menu.value, earlier.visible) == ([0, 1], correct.NEW, True)
-    _, note, path = handlers.add(ID, which, text.value[:-1] + "6", menu.value, True)
+    _, note, path = correct.finish(ID, which, text.value[:-1] + "6", menu.value, True)
     assert "Added to corrections.jsonl as line 1" in note
     [row] = load_conversations(path)
     assert [message["role"] for message in row["messages"]] == ["system", "user", "assistant", "user", "assistant"]
@@ -29,7 +28,7 @@ def test_two_clicks_from_a_bad_reply_to_a_row(home):
 
 
 def test_without_the_messages_before_it(home):
-    row = correct.corrected(a_chat(), 1, 1, "6", False)
+    row = correct.corrected(a_chat(), 1, 1, "6", with_earlier=False)
     assert [message["content"] for message in row["messages"]] == ["Be kind.", "2*3?", "6"]
 
 
@@ -37,7 +36,7 @@ def test_the_rest_of_the_file_stays_and_its_old_version_is_kept(home):
     path = files.data_dir() / "mine.jsonl"
     path.parent.mkdir(parents=True)
     path.write_bytes(b'{"broken\r\n{"messages": []}')
-    row = correct.corrected(a_chat(), 0, 0, "Eins", True)
+    row = correct.corrected(a_chat(), 0, 0, "Eins", with_earlier=True)
     assert correct.add(str(path), row) == (path, 3)
     assert path.read_bytes().startswith(b'{"broken\r\n{"messages": []}\n{"messages": [{"role": "system"')
     assert [version.path.read_bytes() for version in files.versions(path)] == [b'{"broken\r\n{"messages": []}']
@@ -49,7 +48,7 @@ def test_no_other_file_is_written_to(home, value):
     target = str(shipped.path) if value == "example" else value
     before = shipped.path.read_bytes()
     with pytest.raises(ValueError, match=r"There is no dataset|stays as it is"):
-        correct.add(target, correct.corrected(a_chat(), 0, 0, "Eins", True))
+        correct.add(target, correct.corrected(a_chat(), 0, 0, "Eins", with_earlier=True))
     assert shipped.path.read_bytes() == before
 
 
@@ -58,18 +57,18 @@ def test_a_file_that_is_one_array_is_refused(home):
     path.parent.mkdir(parents=True)
     path.write_text("[]")
     with pytest.raises(ValueError, match="one JSON array"):
-        correct.add(str(path), correct.corrected(a_chat(), 0, 0, "Eins", True))
+        correct.add(str(path), correct.corrected(a_chat(), 0, 0, "Eins", with_earlier=True))
 
 
 def test_what_cannot_be_a_row_is_a_sentence(home):
     chat = a_chat()
     chat.turns[0].replies = [Reply("m"), None]
     with pytest.raises(ValueError, match="leave the earlier turns out"):
-        correct.corrected(chat, 0, 1, "6", True)
+        correct.corrected(chat, 0, 1, "6", with_earlier=True)
     with pytest.raises(ValueError, match="is empty"):
-        correct.corrected(chat, 0, 1, "  ", True)
-    handlers = ChatHandlers(FakeModels())
-    assert "no reply to correct yet" in handlers.correct("f" * 16, 0, None, "")[-1]
+        correct.corrected(chat, 0, 1, "  ", with_earlier=True)
+    with pytest.raises(ValueError, match="no reply to correct yet"):
+        correct.begin("f" * 16, 0, None, "")
 
 
 def test_a_click_picks_the_turn_of_a_message(home):

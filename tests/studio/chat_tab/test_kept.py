@@ -3,7 +3,8 @@
 import pytest
 
 from nanochat_core.paths import home as home_folder
-from studio.chat_tab.handlers import SETTINGS, ChatHandlers
+from studio.chat_tab.handlers import ChatHandlers
+from studio.chat_tab.settings import SETTINGS
 from studio.chat_tab.state import Chat
 from tests.support.chatting import ID, A, B, chosen, run
 

@@ -5,24 +5,24 @@ import json
 import pytest
 
 from studio.chat_tab import models as chat_models
-from studio.chat_tab.code import chat_code
-from studio.chat_tab.handlers import ChatHandlers
+from studio.chat_tab.settings import SETTINGS, ChatSettings, chat_code
 from studio.chat_tab.state import Chat, Reply, Turn
-from tests.support.chatting import ID, A
+from tests.support.chatting import ID, A, chosen
 
 
 def test_loading_shows_how_far_it_is_and_unloading_what_it_gave_back(models):
     models.loading = 0.5
-    handlers = ChatHandlers(models)
+    handlers = chat_models.ModelHandlers(models)
     shown = list(handlers.load(A))
     assert 'aria-valuenow="50"' in shown[0]
     assert "Loading model_000007.pt" in shown[0]
-    assert "damaged" in list(handlers.load("pretrained/broken@7"))[-1]
+    with pytest.raises(ValueError, match="damaged"):
+        list(handlers.load("pretrained/broken@7"))
     assert "Unloaded: 123 MB given back" in handlers.unload(A)
 
 
 def test_a_choice_made_while_the_lists_are_fetched_is_kept_and_a_typed_name_counts(models):
-    handlers = ChatHandlers(models)
+    handlers = chat_models.ModelHandlers(models)
     first, second, *_ = handlers.lists("pretrained/one", "finetuned/gone@3")
     assert "value" not in first
     assert second["value"] not in (None, "finetuned/gone@3")
@@ -47,7 +47,8 @@ def test_a_run_has_its_best_and_its_last_checkpoint(home, monkeypatch):
 
 def test_the_code_is_python_that_names_the_models_and_the_settings():
     chat = Chat(ID, [Turn('It\'s a "test"', [Reply("one"), None])])
-    code = chat_code(chat, ["starter@800", "finetuned/mine@20"], {"max_tokens": 5, "seed": 2})
+    settings = dict(zip(SETTINGS, chosen(both=True, model_0="starter@800", model_1="finetuned/mine@20", max_tokens=5)))
+    code = chat_code(chat, ChatSettings(**settings))
     compile(code, "cell", "exec")
     assert "load_model('starter', step=800)" in code
-    assert "stream(messages, max_tokens=5, seed=2)" in code
+    assert "stream(messages, max_tokens=5, temperature=0.7, top_k=50, seed=1)" in code

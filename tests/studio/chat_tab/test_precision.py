@@ -3,7 +3,9 @@
 import pytest
 
 from studio.chat_tab import precision
-from studio.chat_tab.handlers import SETTINGS, ChatHandlers
+from studio.chat_tab.handlers import ChatHandlers
+from studio.chat_tab.models import ModelHandlers
+from studio.chat_tab.settings import SETTINGS
 from studio.models.processes import AS_IT_IS
 from studio.runs.hardware import Gpu, Hardware
 from studio.space.access import Person, acting
@@ -27,7 +29,7 @@ def test_a_reply_and_the_load_button_ask_for_the_chosen_one(models, machine):
     handlers = ChatHandlers(models)
     run(handlers.send(ID, "Hi", None, *chosen()))
     updates = run(handlers.send(ID, "Hi", None, *chosen(precision="int8", both=True)))
-    list(handlers.load(A, "bfloat16"))
+    list(ModelHandlers(models).load(A, "bfloat16"))
     assert models.dtypes == [None, "int8", "int8", "bfloat16"]
     code = updates[-1]["code"]
     compile(code, "cell", "exec")
@@ -42,10 +44,10 @@ def test_int8_is_offered_for_a_cpu_only(models, machine):
         machine(**found)
         assert precision.choices() == ["automatic", "float32", "bfloat16"]
         assert "int8" not in precision.info()
-    updates = run(ChatHandlers(models).send(ID, "Hi", None, *chosen(precision="int8")))
-    assert "The precision &#x27;int8&#x27; cannot be had here. Choose automatic," in updates[-1]["said"]
-    assert updates[-1]["box"] == "Hi"
-    assert "cannot be had here" in list(ChatHandlers(models).load(A, "int8"))[-1]
+    with pytest.raises(ValueError, match=r"The precision 'int8' cannot be had here\. Choose automatic,"):
+        run(ChatHandlers(models).send(ID, "Hi", None, *chosen(precision="int8")))
+    with pytest.raises(ValueError, match="cannot be had here"):
+        list(ModelHandlers(models).load(A, "int8"))
     assert models.dtypes == []
 
 
@@ -64,9 +66,9 @@ def test_on_zero_gpu_there_is_one_precision_for_all(models, machine, monkeypatch
 def test_the_load_button_asks_for_the_owner_s_choice_on_a_space_too(models, machine, monkeypatch):
     monkeypatch.setenv("SPACE_ID", "me/mine")
     with acting(Person("me", is_owner=True)):
-        list(ChatHandlers(models).load(A, "int8"))
+        list(ModelHandlers(models).load(A, "int8"))
     with acting(Person("you", is_owner=False)):
-        list(ChatHandlers(models).load(A, "int8"))
+        list(ModelHandlers(models).load(A, "int8"))
     assert models.dtypes == ["int8", AS_IT_IS]
 
 

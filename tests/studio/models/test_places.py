@@ -20,6 +20,7 @@ class FakeProcess:
     def load(self, name, step, dtype=None, report=None):
         dtype, self.dtypes = dtype or "float32", [*getattr(self, "dtypes", []), dtype]
         self.loaded = Loaded(name, step, 1, "cpu", dtype, "float32", 512, 0.0, 0)
+        return self.loaded
 
     def generate(self, messages, stop, **settings):
         yield Text("a")
@@ -69,7 +70,7 @@ def test_a_model_at_work_is_not_taken_away(three_models):
     assert keys(three_models) == {"two", "three"}
 
 
-def test_a_checkpoint_that_was_written_anew_is_loaded_anew(three_models, home):
+def test_a_checkpoint_that_has_changed_is_loaded_again(three_models, home):
     three_models.load("pretrained/one")
     former = three_models.load("pretrained/one")
     assert former.key == ("pretrained/one", 7)
@@ -77,12 +78,14 @@ def test_a_checkpoint_that_was_written_anew_is_loaded_anew(three_models, home):
     [weights] = home.rglob("one/model_*.pt")
     with three_models.held("pretrained/one"):
         weights.write_bytes(b"other")
-        with pytest.raises(ValueError, match=r"was written anew, and the former model is still writing.* Wait"):
+        with pytest.raises(
+            ValueError, match=r"has changed, and the model from the earlier file is still writing.* Wait"
+        ):
             three_models.load("pretrained/one")
     assert three_models.load("pretrained/one") is not former
 
 
-def test_another_precision_loads_anew_but_not_under_a_reply(three_models):
+def test_another_precision_loads_it_again_but_not_under_a_reply(three_models):
     three_models.load("pretrained/one")
     process = three_models._places["pretrained/one", 7].process
     for dtype in ("int8", "int8", None):

@@ -1,0 +1,116 @@
+"""Which event of the Chat tab calls which handler, and what it changes."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import gradio as gr
+
+from studio.chat_tab import correct
+from studio.chat_tab.fields import ChatFields
+from studio.chat_tab.handlers import ChatHandlers, pick
+from studio.chat_tab.models import ModelHandlers
+from studio.context import Context
+from studio.parts.events import AT_ONCE, LATEST, QUIET, UNLIMITED, noted
+from studio.space.access import for_visitors
+
+_OWN_ID = """(id, ...rest) => {
+    const key = 'nanochat-studio-chat'
+    const hex = (byte) => byte.toString(16).padStart(2, '0')
+    const make = () => Array.from(crypto.getRandomValues(new Uint8Array(8)), hex).join('')
+    try {
+        window.chatId ??= localStorage.getItem(key) || make()
+        localStorage.setItem(key, window.chatId)
+    } catch {  // a browser that keeps nothing for a page inside another site's
+        window.chatId ??= make()
+    }
+    return [window.chatId, ...rest]
+}"""
+"""The browser's chat, known before the server has answered: what is sent at once belongs to it, too."""
+
+_FOCUS_BOX = "() => document.querySelector('#chat_box textarea').focus()"
+_FOCUS_CORRECTION = "() => document.querySelector('#chat_corrected textarea')?.focus()"
+
+
+def wire(fields: ChatFields, context: Context) -> None:
+    """Connect everything."""
+    handlers, models = ChatHandlers(context.models), ModelHandlers(context.models)
+    _wire_page(fields, handlers, models, context)
+    _wire_writing(fields, handlers, models)
+    _wire_models(fields, models, context)
+    _wire_correction(fields, context)
+
+
+def _wire_page(fields: ChatFields, handlers: ChatHandlers, models: ModelHandlers, context: Context) -> None:
+    settings = fields.settings
+    restored = context.page.load(
+        handlers.restore, fields.known, [fields.chat_id, *fields.shown, *settings.all], js=_OWN_ID, **QUIET
+    )
+    restored.then(handlers.follow, fields.known, fields.stream, **UNLIMITED)
+    restored.then(handlers.code, fields.known, fields.code, **QUIET)
+    for side in fields.sides:
+        restored.then(noted(models.about, side.about), side.model, side.about, **QUIET)
+    second = fields.sides[1]
+    settings.both.change(lambda both: gr.Column(visible=both), settings.both, second.column, **QUIET)
+    gr.on([component.change for component in settings.all], handlers.code, fields.known, fields.code, **LATEST)
+
+
+def _wire_writing(fields: ChatFields, handlers: ChatHandlers, models: ModelHandlers) -> None:
+    writing, said = fields.writing, fields.said
+    stream: dict[str, Any] = {"outputs": fields.stream, "js": _OWN_ID, **UNLIMITED}
+    message = [fields.chat_id, writing.box, fields.editing, *fields.settings.all]
+    sent = gr.on([writing.send.click, writing.box.submit], noted(handlers.send, said), message, **stream)
+    for side in fields.sides:
+        sent = sent.then(noted(models.about, side.about), side.model, side.about, **QUIET)
+    writing.retry.click(noted(handlers.retry, said), fields.known, **stream)
+    writing.stop.click(handlers.stop, fields.chat_id, said, **AT_ONCE)
+    gr.on(
+        [writing.clear.click, *(side.bot.clear for side in fields.sides)],
+        noted(handlers.clear, said),
+        fields.chat_id,
+        [said, fields.editing, fields.picked, writing.box, *fields.shown],
+        **QUIET,
+    )
+    edited = [writing.box, fields.editing, said]
+    writing.edit.click(noted(handlers.edit, said), [fields.chat_id, fields.picked], edited, **QUIET).then(
+        None, None, None, js=_FOCUS_BOX
+    )
+    for number, side in enumerate(fields.sides):
+        side.bot.select(_picker(number), fields.chat_id, [fields.picked, said], **QUIET)
+
+
+def _picker(side: int) -> Callable[[str, gr.SelectData], tuple[int | None, str]]:
+    """A function of its own for each side: gradio looks at its signature for the click."""
+
+    @for_visitors
+    def picked(chat_id: str, event: gr.SelectData) -> tuple[int | None, str]:
+        return pick(chat_id, side, event.index)
+
+    return picked
+
+
+def _wire_models(fields: ChatFields, models: ModelHandlers, context: Context) -> None:
+    chosen, lines = [side.model for side in fields.sides], [side.about for side in fields.sides]
+    context.tab.select(models.lists, chosen, [*chosen, *lines], **QUIET)
+    for side in fields.sides:
+        line = side.about
+        side.model.change(noted(models.about, line), side.model, line, **QUIET)
+        side.load.click(noted(models.load, line), [side.model, fields.settings.precision], line, **UNLIMITED)
+        side.unload.click(noted(models.unload, line), side.model, line, **QUIET)
+
+
+def _wire_correction(fields: ChatFields, context: Context) -> None:
+    part = fields.correction
+    opened = [part.panel, part.title, part.text, part.which, part.dataset, part.earlier, part.added]
+    for number, side in enumerate(fields.sides):
+        inputs = [fields.chat_id, gr.State(number), fields.picked, context.dataset]
+        side.correct.click(noted(correct.begin, part.added), inputs, opened, **QUIET).then(
+            None, None, None, js=_FOCUS_CORRECTION
+        )
+    part.add.click(
+        noted(correct.finish, part.added),
+        [fields.chat_id, part.which, part.text, part.dataset, part.earlier],
+        [part.panel, part.added, context.dataset],
+        **QUIET,
+    )
+    part.cancel.click(partial(gr.Column, visible=False), None, part.panel, **QUIET)

@@ -1,15 +1,17 @@
-"""The devices that training can use, found without torch: NVIDIA's own tool is asked."""
+"""The devices that training can use, found without torch: NVIDIA's driver is asked."""
 
 import os
 import platform
-import shutil
-import subprocess
 from dataclasses import dataclass
 
 import psutil
 
-_QUERY = ["--query-gpu=index,name,memory.total,memory.used", "--format=csv,noheader,nounits"]
-_MIB = 1 << 20
+try:
+    import pynvml
+except ImportError:  # an installation from before it was asked for
+    pynvml = None
+
+_DOUBT = "There is an NVIDIA driver, but it gave no list of GPUs: training would run on the CPU."
 
 
 @dataclass(frozen=True)
@@ -55,20 +57,26 @@ def find_hardware() -> Hardware:
 
 
 def _nvidia() -> tuple[tuple[Gpu, ...], str]:
-    tool = shutil.which("nvidia-smi")
-    if tool is None:
-        return (), ""
+    if pynvml is None:
+        return (), "GPUs cannot be listed without the package nvidia-ml-py (`make install` brings it)."
     try:
-        answer = subprocess.run([tool, *_QUERY], capture_output=True, text=True, timeout=20, check=True).stdout
-        return tuple(_gpu(line) for line in answer.splitlines() if line.strip()), ""
-    except (OSError, subprocess.SubprocessError, ValueError):
-        return (), "nvidia-smi is here but gave no list of GPUs: training would run on the CPU."
+        pynvml.nvmlInit()
+    except pynvml.NVMLError_LibraryNotFound:  # no NVIDIA driver
+        return (), ""
+    except pynvml.NVMLError:
+        return (), _DOUBT
+    try:
+        return tuple(_gpu(index) for index in range(pynvml.nvmlDeviceGetCount())), ""
+    except pynvml.NVMLError:
+        return (), _DOUBT
+    finally:
+        pynvml.nvmlShutdown()
 
 
-def _gpu(line: str) -> Gpu:
-    index, name, total, used = (cell.strip() for cell in line.split(","))
-    return Gpu(int(index), name, _mib(total), _mib(used))
-
-
-def _mib(text: str) -> int:
-    return int(text) * _MIB if text.isdigit() else 0  # [N/A] where memory is shared with the CPU
+def _gpu(index: int) -> Gpu:
+    handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+    try:
+        memory = pynvml.nvmlDeviceGetMemoryInfo(handle, version=pynvml.nvmlMemory_v2)  # as nvidia-smi counts it
+    except pynvml.NVMLError_NotSupported:  # it has none of its own and shares the CPU's
+        return Gpu(index, pynvml.nvmlDeviceGetName(handle), 0, 0)
+    return Gpu(index, pynvml.nvmlDeviceGetName(handle), memory.total, memory.used)

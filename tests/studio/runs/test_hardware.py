@@ -1,23 +1,39 @@
 """The GPUs of a machine are found without torch, and said."""
 
-import os
-import stat
+from types import SimpleNamespace
 
+import pynvml
 import pytest
 
 from studio.runs import hardware
 from studio.train_tab import before_start
 
 
-def fake_nvidia(tmp_path, monkeypatch, script):
-    tool = tmp_path / "nvidia-smi"
-    tool.write_text(f"#!/bin/sh\n{script}\n")
-    tool.chmod(tool.stat().st_mode | stat.S_IXUSR)
-    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}/usr/bin{os.pathsep}/bin")
+@pytest.fixture
+def driver(monkeypatch):
+    """Stands for NVIDIA's driver: `.gpus` are (name, bytes of memory or None where it shares the CPU's)."""
+    known = SimpleNamespace(gpus=[], fault=None)
+
+    def start():
+        if known.fault:
+            raise known.fault
+
+    def memory(handle, version):
+        if handle[1] is None:
+            raise pynvml.NVMLError_NotSupported
+        return SimpleNamespace(total=handle[1], used=4 << 20)
+
+    monkeypatch.setattr(pynvml, "nvmlInit", start)
+    monkeypatch.setattr(pynvml, "nvmlShutdown", lambda: None)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetCount", lambda: len(known.gpus))
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByIndex", lambda index: known.gpus[index])
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetName", lambda handle: handle[0])
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetMemoryInfo", memory)
+    return known
 
 
-def test_gpus_are_found_without_torch(tmp_path, monkeypatch):
-    fake_nvidia(tmp_path, monkeypatch, "echo '0, NVIDIA H100 80GB HBM3, 81559, 4'; echo '1, NVIDIA GB10, [N/A], [N/A]'")
+def test_gpus_are_found_without_torch(driver):
+    driver.gpus = [("NVIDIA H100 80GB HBM3", 81559 << 20), ("NVIDIA GB10", None)]
     found = hardware.find_hardware()
     assert [(gpu.index, gpu.memory >> 30) for gpu in found.gpus] == [(0, 79), (1, 0)]
     assert "NVIDIA H100" in found.sentence()
@@ -28,8 +44,28 @@ def test_gpus_are_found_without_torch(tmp_path, monkeypatch):
         before_start.processes(found, [], 1)
 
 
-def test_no_gpu_is_said(tmp_path, monkeypatch):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert "No GPU was found" in hardware.find_hardware().sentence() or hardware.find_hardware().apple
-    fake_nvidia(tmp_path, monkeypatch, "exit 9")
-    assert "gave no list" in hardware.find_hardware().sentence() or hardware.find_hardware().apple
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (pynvml.NVMLError_LibraryNotFound, "No GPU was found"),
+        (pynvml.NVMLError_DriverNotLoaded, "gave no list"),
+        (pynvml.NVMLError_LibRmVersionMismatch, "gave no list"),
+    ],
+)
+def test_no_gpu_is_said(driver, fault, said):
+    driver.fault = fault()
+    found = hardware.find_hardware()
+    assert found.gpus == ()
+    assert said in found.sentence() or found.apple
+
+
+def test_a_gpu_that_is_lost_while_it_is_asked_leaves_a_doubt(driver, monkeypatch):
+    driver.gpus = [("NVIDIA H100 80GB HBM3", 81559 << 20)]
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetName", lambda handle: (_ for _ in ()).throw(pynvml.NVMLError_GpuIsLost()))
+    found = hardware.find_hardware()
+    assert (found.gpus, "gave no list" in found.doubt) == ((), True)
+
+
+def test_an_installation_without_the_package_says_so(monkeypatch):
+    monkeypatch.setattr(hardware, "pynvml", None)
+    assert "make install" in hardware.find_hardware().doubt

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from nanochat_core.checkpoint.mapped_files import MappedReader
 from nanochat_core.compute.huge_pages import HugePages
-from nanochat_core.model.gpt import GPT, Linear
+from nanochat_core.model.blocks import Linear
+from nanochat_core.model.gpt import GPT
 from nanochat_core.native.build import library
 
 PIECE_BYTES = 1 << 20
@@ -25,6 +26,8 @@ _COMPILED = (torch.float32, torch.bfloat16)
 
 class Int8Linear(nn.Module):
     """A matrix without bias, in eight bits: `weight` int8 (outputs, inputs) times `scales` fp32 (outputs,)."""
+
+    scales: Tensor
 
     def __init__(self, rounded: Tensor, scales: Tensor):
         super().__init__()
@@ -94,6 +97,7 @@ class _Rounding:
     def _round_compiled(self, matrix: Tensor, rounded: Tensor, scales: Tensor, threads: int) -> None:
         pointers = (tensor.data_ptr() for tensor in (matrix, rounded, scales))
         request = _Request(*pointers, *matrix.shape, matrix.dtype == torch.bfloat16, threads)
+        assert self._compiled is not None
         self._compiled.quantize(ctypes.byref(request))
 
     def _round(self, matrix: Tensor, rounded: Tensor, scales: Tensor) -> None:

@@ -123,9 +123,11 @@ def build_for_inference(
 
 def dtype_named(name: str | None) -> torch.dtype | None:
     """The dtype that a person calls `name`; None for None. ValueError for a name that is none of DTYPES."""
-    if name is not None and name not in DTYPES:
+    if name is None:
+        return None
+    if name not in DTYPES:
         raise ValueError(f"dtype is '{name}'; it must be one of {', '.join(DTYPES)}.")
-    return DTYPES.get(name)
+    return DTYPES[name]
 
 
 def inference_dtype(device: torch.device, weights: Mapping[str, Tensor]) -> torch.dtype:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -111,7 +112,7 @@ class MappedReader:
 
         self._do_all(self._threads.submit(do, rows) for rows in _slices(stored, SHARED_BYTES))
 
-    def _do_all(self, pieces: Iterable[Future]) -> None:
+    def _do_all(self, pieces: Iterable[Future[Any]]) -> None:
         pieces = list(pieces)
         wait(pieces)  # all of them, before the memory may be given back because one has failed
         for piece in pieces:

@@ -98,8 +98,8 @@ def _largest(logits: Tensor, count: int) -> tuple[Tensor, Tensor]:
     if count == logits.shape[-1] or not len(logits):
         values, places = logits.sort(descending=True, stable=True)
         return values[:, :count], places[:, :count]
-    values, places = zip(*[_largest_of(row, count) for row in logits])
-    return torch.stack(values), torch.stack(places)
+    rows = [_largest_of(row, count) for row in logits]
+    return torch.stack([values for values, _ in rows]), torch.stack([places for _, places in rows])
 
 
 def _largest_of(logits: Tensor, count: int) -> tuple[Tensor, Tensor]:

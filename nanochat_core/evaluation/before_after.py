@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.engine.engine import Engine
@@ -34,7 +35,7 @@ class Snapshot:
 class Summary:
     """Takes a snapshot before and one after the training, keeps both in the run's evals/, and prints the difference."""
 
-    def __init__(self, run: Run, config: FinetuneConfig, samples: list[dict], say: Callable[[str], None]):
+    def __init__(self, run: Run, config: FinetuneConfig, samples: list[dict[str, Any]], say: Callable[[str], None]):
         """samples: conversations whose first question is asked when there is no questions_path."""
         self.run, self.say = run, say
         self.new = load_questions(config.questions_path) if config.questions_path else []
@@ -58,7 +59,7 @@ class Summary:
         write_json(self._path(name), asdict(snapshot))
         return snapshot
 
-    def earlier(self, name: str) -> dict | None:
+    def earlier(self, name: str) -> dict[str, Any] | None:
         """A snapshot that was taken before, as plain values; None when there is none."""
         path = self._path(name)
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
@@ -85,7 +86,7 @@ def _score(model: GPT, tokenizer: Tokenizer, questions: list[Question]) -> EvalR
     return evaluate(model, tokenizer, questions, max_tokens=REPLY_TOKENS) if questions else None
 
 
-def _first_question(conversation: dict) -> list[dict]:
+def _first_question(conversation: dict[str, Any]) -> list[dict[str, Any]]:
     messages = conversation["messages"]
     count = next(i for i, message in enumerate(messages) if message["role"] == "user") + 1
     return messages[:count]

@@ -13,7 +13,7 @@ MATCHES = ("exact", "contains")
 class Question:
     """Messages that end with the user's, and what answers them."""
 
-    messages: list[dict]
+    messages: list[dict[str, Any]]
     expected: list[str]
     """Any one of these counts."""
     match: str = "contains"

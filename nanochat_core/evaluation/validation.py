@@ -34,5 +34,5 @@ def validate(
         nats, targets = (t.cpu() for t in model.token_nats(batch.ids, batch.targets, batch.lengths))
         nats, sizes = nats.double(), token_bytes[targets]
         totals += torch.stack([nats.sum(), torch.tensor(len(nats)), nats[sizes > 0].sum(), sizes.sum()]).double()
-    nats, tokens, nats_of_bytes, size = ranks.sum(totals.tolist())
-    return Validation(nats / tokens, nats_of_bytes / (math.log(2) * size) if size else math.nan)
+    total, tokens, nats_of_bytes, size = ranks.sum(totals.tolist())
+    return Validation(total / tokens, nats_of_bytes / (math.log(2) * size) if size else math.nan)

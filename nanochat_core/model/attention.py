@@ -8,8 +8,9 @@ call is exact and the fast kernels of every device apply.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,7 +40,7 @@ class Layout:
     """For each token the index of its cell, (B * T,)."""
 
     @staticmethod
-    def of(shape: tuple[int, int], lengths: list[int] | None) -> "Layout":
+    def of(shape: Sequence[int], lengths: list[int] | None) -> "Layout":
         """The layout, on the host, of (B, T) tokens: a conversation a row, or conversations of these lengths."""
         B, T = shape
         if lengths is None:
@@ -49,23 +50,21 @@ class Layout:
         longest = max(lengths)
         columns, sizes = np.arange(longest), np.array(lengths)[:, None]
         real = columns < sizes  # (conversations, longest)
-        rectangle = np.where(real, np.cumsum(sizes)[:, None] - sizes + columns, 0).reshape(-1)
-        cells = np.flatnonzero(real)
-        rectangle, cells, positions = (torch.from_numpy(a) for a in (rectangle, cells, cells % longest))
-        return Layout(positions.view(B, T), longest, lengths, rectangle, cells)
+        rectangle = torch.from_numpy(np.where(real, np.cumsum(sizes)[:, None] - sizes + columns, 0).reshape(-1))
+        cells = torch.from_numpy(np.flatnonzero(real))
+        return Layout((cells % longest).view(B, T), longest, lengths, rectangle, cells)
 
     def to(self, device: torch.device) -> "Layout":
         """The same on `device`, without waiting for it when the tensors are pinned."""
-        rectangle, cells = self.rectangle, self.cells
-        if rectangle is not None:
-            rectangle, cells = (t.to(device, non_blocking=True) for t in (rectangle, cells))
-        positions = self.positions.to(device, non_blocking=True)
-        return Layout(positions, self.longest, self.lengths, rectangle, cells)
+        return self._changed(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pinned(self) -> "Layout":
         """The same in memory from which a GPU copies by itself."""
-        rectangle, cells = (None if t is None else t.pin_memory() for t in (self.rectangle, self.cells))
-        return Layout(self.positions.pin_memory(), self.longest, self.lengths, rectangle, cells)
+        return self._changed(Tensor.pin_memory)
+
+    def _changed(self, change: Callable[[Tensor], Tensor]) -> "Layout":
+        rectangle, cells = (None if tensor is None else change(tensor) for tensor in (self.rectangle, self.cells))
+        return Layout(change(self.positions), self.longest, self.lengths, rectangle, cells)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, layout: Layout, window: int | None) -> Tensor:
@@ -78,8 +77,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, layout: Layout, window: int | None) 
     B, T = q.shape[:2]
     if q.device.type == "cpu" and q.shape[2] == k.shape[2]:
         return _BlockedAttention.apply(*(t.flatten(0, 1) for t in (q, k, v)), layout.lengths, window).view_as(q)
-    rows = [t.reshape(B * T, *t.shape[2:])[layout.rectangle].unflatten(0, (-1, layout.longest)) for t in (q, k, v)]
-    return _attend_rows(*rows, window).flatten(0, 1)[layout.cells].view(B, T, *q.shape[2:])
+    q, k, v = (t.reshape(B * T, *t.shape[2:])[layout.rectangle].unflatten(0, (-1, layout.longest)) for t in (q, k, v))
+    return _attend_rows(q, k, v, window).flatten(0, 1)[layout.cells].view(B, T, *q.shape[2:])
 
 
 def causal_mask(positions: Tensor, keys: int, window: int | None) -> Tensor:
@@ -94,7 +93,9 @@ def _attend_rows(q: Tensor, k: Tensor, v: Tensor, window: int | None) -> Tensor:
     if window is not None and window + 1 < T:
         mask = causal_mask(torch.arange(T, device=q.device)[None], T, window)
     y = F.scaled_dot_product_attention(
-        *(t.transpose(1, 2) for t in (q, k, v)),
+        q.transpose(1, 2),
+        k.transpose(1, 2),
+        v.transpose(1, 2),
         attn_mask=mask,
         is_causal=mask is None,
         enable_gqa=q.shape[2] != k.shape[2],
@@ -106,7 +107,7 @@ class _BlockedAttention(torch.autograd.Function):
     """Attention of q to k, v, all (N, H, D), within conversations of `lengths` laid end to end."""
 
     @staticmethod
-    def forward(ctx, q: Tensor, k: Tensor, v: Tensor, lengths: list[int], window: int | None) -> Tensor:
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, lengths: list[int], window: int | None) -> Tensor:
         out = torch.empty_like(q)
         q = q * q.shape[2] ** -0.5
         q_heads, k_heads, v_heads, out_heads = (t.transpose(0, 1) for t in (q, k, v, out))
@@ -121,7 +122,7 @@ class _BlockedAttention(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx, gradient: Tensor):
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, *weights = ctx.saved_tensors
         grad_q, grad_k, grad_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
         gradient, q, k, v = (t.transpose(0, 1) for t in (gradient, q, k, v))

@@ -30,7 +30,7 @@ class Batch:
         """The same on `device`. To a GPU it is sent from pinned memory, and nobody waits for it."""
         if device.type == "cpu":
             return self
-        tensors = (self.ids, self.targets, self.wanted, self.labels)
+        tensors: tuple[Tensor, ...] = (self.ids, self.targets, self.wanted, self.labels)
         layout = self.layout
         if device.type == "cuda":
             tensors, layout = tuple(tensor.pin_memory() for tensor in tensors), layout.pinned()

@@ -65,13 +65,14 @@ class Attention(nn.Module):
             v = v + gate[..., None] * value_embedding.view_as(v)
         q, k = (rotate_and_norm(t, context.cos, context.sin, self.generation.qk_scale) for t in (q, k))
         window = self.config.window(self.layer)
-        if context.cache is None:
+        if context.layout is not None:
             y = attend(q, k, v, context.layout, window)
         else:
             y = self._attend_cached(q, k, v, context, window)
         return y.reshape(B, T, -1)
 
     def _attend_cached(self, q: Tensor, k: Tensor, v: Tensor, context: "Context", window: int | None) -> Tensor:
+        assert context.cache is not None
         keys, values = context.cache.append(self.layer, k.transpose(1, 2), v.transpose(1, 2))
         grouped = self.config.n_kv_head != self.config.n_head
         y = F.scaled_dot_product_attention(
@@ -132,6 +133,7 @@ class Context:
     def mask(self, keys: int, window: int | None) -> Tensor | None:
         """Which of `keys` cached positions each new token sees, (B, 1, T, keys); None when all. Made once a window."""
         if window not in self._masks:
+            assert self.positions is not None
             one_row_one_token = self.positions.shape == (1, 1)
             sees_all = one_row_one_token and (window is None or keys <= window + 1)
             mask = None if sees_all else causal_mask(self.positions, keys, window)[:, None]

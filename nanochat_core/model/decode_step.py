@@ -9,13 +9,16 @@ import ctypes
 import threading
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from nanochat_core.model.kv_cache import KVCache
 from nanochat_core.native.build import library
+
+if TYPE_CHECKING:
+    from nanochat_core.model.gpt import GPT
 
 _TYPES = {torch.float32: 0, torch.bfloat16: 1, torch.int8: 2}
 _MATRICES = {
@@ -75,9 +78,9 @@ class DecodeStep:
     in its caches, so that each object it touches comes from memory. Hence so few.
     """
 
-    def __init__(self, model: nn.Module, compiled: ctypes.CDLL):
+    def __init__(self, model: "GPT", compiled: ctypes.CDLL):
         self._model, self._compiled, self._decode = model, compiled, compiled.decode
-        self._owners = [
+        self._owners: list[tuple[dict[str, Any], str]] = [
             (owner, name)
             for module in model.modules()
             for owner in (module._parameters, module._buffers)
@@ -85,7 +88,7 @@ class DecodeStep:
             if tensor is not None
         ]
         self._one_at_a_time = threading.Lock()
-        blocks = model.transformer.h
+        blocks = model.transformer.blocks
         self._hooks = [block._forward_hooks for block in blocks]
         self._pre_hooks = [(block, block._forward_pre_hooks) for block in blocks]
         self._places: list[tuple[int, torch.dtype]] = []
@@ -96,7 +99,7 @@ class DecodeStep:
         self._cache: Callable[[], KVCache | None] = _nothing
         self._cache_places = (0, 0)
 
-    def __reduce__(self) -> tuple:
+    def __reduce__(self) -> tuple[Callable[[], None], tuple[()]]:
         """A copy of the model, or one that was pickled, finds its own."""
         return _nothing, ()
 
@@ -210,8 +213,8 @@ class DecodeStep:
             setattr(layer, name, module.weight.data_ptr())
             setattr(layer, f"{name}_scales", _scales_of(module))
         if config.has_value_embedding(index):
-            layer.value_table = model.value_embeds[str(index)].weight.data_ptr()
-            layer.value_gate = model.transformer.h[index].attn.ve_gate.weight.data_ptr()
+            layer.value_table = model.value_embeds.get_parameter(f"{index}.weight").data_ptr()
+            layer.value_gate = model.transformer.blocks[index].attn.ve_gate.weight.data_ptr()
         window = config.window(index)
         layer.window = -1 if window is None else window
 
@@ -236,7 +239,7 @@ class DecodeStep:
         return getattr(getattr(self._model.transformer.h[layer], part), name)
 
 
-def decode_step(model: nn.Module) -> DecodeStep | None:
+def decode_step(model: "GPT") -> DecodeStep | None:
     """The step for a model on a CPU; None where there is no compiled code."""
     compiled = library("decode", layer=_Layer, shape=_Shape, request=_Request) if model.device.type == "cpu" else None
     if compiled:

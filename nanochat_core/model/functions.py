@@ -6,6 +6,8 @@ straight into a `.grad` that is there already (the training keeps them for good)
 there is none.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -57,12 +59,12 @@ def _is_training_on_cpu(x: Tensor) -> bool:
 
 class _Product(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x: Tensor, weight: Tensor, cast: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, cast: Tensor) -> Tensor:
         ctx.save_for_backward(x, weight, cast)
         return F.linear(x, cast)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor):
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, cast = ctx.saved_tensors
         inputs = gradient @ cast if ctx.needs_input_grad[0] else None
         if not ctx.needs_input_grad[1]:
@@ -83,12 +85,12 @@ def add_product(weight: Tensor, a: Tensor, b: Tensor) -> Tensor | None:
 
 class _Lookup(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, ids: Tensor, table: Tensor) -> Tensor:
+    def forward(ctx: Any, ids: Tensor, table: Tensor) -> Tensor:
         ctx.save_for_backward(ids, table)
         return F.embedding(ids, table)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor):
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         ids, table = ctx.saved_tensors
         table.grad.index_add_(0, ids.reshape(-1), gradient.reshape(-1, gradient.shape[-1]))
         return None, None
@@ -96,20 +98,20 @@ class _Lookup(torch.autograd.Function):
 
 class _Norm(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor) -> Tensor:
         scale = _norm_scale(x)
         y = x * scale
         ctx.save_for_backward(y, scale)
         return y
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> Tensor:
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         return _norm_backward(gradient, *ctx.saved_tensors)
 
 
 class _RotateAndNorm(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x: Tensor, cos: Tensor, sin: Tensor, gain: float) -> Tensor:
+    def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor, gain: float) -> Tensor:
         y = torch.empty_like(x)
         _rotate(x, cos, sin, y)
         scale = _norm_scale(y)
@@ -119,7 +121,7 @@ class _RotateAndNorm(torch.autograd.Function):
         return y if gain == 1.0 else y * gain
 
     @staticmethod
-    def backward(ctx, gradient: Tensor):
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         y, scale, cos, sin = ctx.saved_tensors
         if ctx.gain != 1.0:
             gradient = gradient * ctx.gain
@@ -131,14 +133,14 @@ class _RotateAndNorm(torch.autograd.Function):
 
 class _SquaredReluMlp(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x: Tensor, up: Tensor, up_cast: Tensor, down: Tensor, down_cast: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, up: Tensor, up_cast: Tensor, down: Tensor, down_cast: Tensor) -> Tensor:
         relu = F.linear(x, up_cast).relu_()
         squared = relu.square()
         ctx.save_for_backward(x, relu, squared, up, up_cast, down, down_cast)
         return F.linear(squared, down_cast)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor):
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, relu, squared, up, up_cast, down, down_cast = ctx.saved_tensors
         grad_down = add_product(down, gradient.flatten(0, -2).T, squared.flatten(0, -2))
         inner = (gradient * 2) @ down_cast  # the factor of the square's derivative, where it is cheapest

@@ -7,6 +7,7 @@ cast where they are used to `model.compute_dtype`, and there is no autocast.
 
 import contextlib
 from collections.abc import Callable, Iterator
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -26,6 +27,19 @@ from nanochat_core.model.shape import GPTConfig
 __all__ = ["GPT", "NORM_EPSILON", "GPTConfig"]
 
 
+class Transformer(nn.Module):
+    """The table of the tokens and the blocks, under the names of nanochat's checkpoints."""
+
+    def __init__(self, config: GPTConfig):
+        super().__init__()
+        self.wte = Embedding(config.vocab_rows, config.n_embd)
+        self.h = nn.ModuleList(Block(config, layer) for layer in range(config.n_layer))
+
+    @property
+    def blocks(self) -> list[Block]:
+        return cast("list[Block]", list(self.h))
+
+
 class GPT(nn.Module):
     """The whole model. `compute_dtype` is the precision of activations and matrix products."""
 
@@ -34,12 +48,7 @@ class GPT(nn.Module):
         self.config = config
         self.generation = GENERATIONS[config.generation]
         self.compute_dtype = compute_dtype
-        self.transformer = nn.ModuleDict(
-            {
-                "wte": Embedding(config.vocab_rows, config.n_embd),
-                "h": nn.ModuleList(Block(config, layer) for layer in range(config.n_layer)),
-            }
-        )
+        self.transformer = Transformer(config)
         self.lm_head = Linear(config.n_embd, config.vocab_rows)
         if self.generation.has_lambdas:
             self.resid_lambdas = nn.Parameter(torch.ones(config.n_layer))
@@ -103,6 +112,7 @@ class GPT(nn.Module):
         """
         hidden = self.hidden(batch.ids, batch.layout, batch.wanted)[0]
         rows, head = self.config.vocab_size, self.lm_head
+        assert head.weight.grad is not None
         loss, gradient = cross_entropy_gradient(
             hidden.detach(), head.cast(hidden.dtype)[:rows], batch.labels, scale, head.weight.grad[:rows]
         )
@@ -184,14 +194,15 @@ class GPT(nn.Module):
         x = self._embed(ids)
         if self.generation.has_smear:
             gate = self.smear_lambda.to(x.dtype) * torch.sigmoid(self.smear_gate(x[..., :24]))
+            assert before is not None
             x = x + gate * before
         start = x
-        for layer, block in enumerate(self.transformer.h):
+        for layer, block in enumerate(self.transformer.blocks):
             if self.generation.has_lambdas:
                 x = self.resid_lambdas[layer].to(x.dtype) * x + self.x0_lambdas[layer].to(x.dtype) * start
             value_embedding = None
             if self.config.has_value_embedding(layer):
-                value_embedding = lookup(ids, self.value_embeds[str(layer)].weight).to(x.dtype)
+                value_embedding = lookup(ids, self.value_embeds.get_parameter(f"{layer}.weight")).to(x.dtype)
             is_last = layer == self.config.n_layer - 1
             x = block(x, value_embedding, context, wanted if is_last else None)
             if self.generation.has_smear and layer == self.config.n_layer // 2:

@@ -8,6 +8,7 @@ constant a softmax does not see, and d loss/dz = (softmax - onehot) * (1 - tanh(
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -66,7 +67,7 @@ def token_nats(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
 
 class _CrossEntropySum(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
         if not any(ctx.needs_input_grad):
             return token_nats(hidden, weight, targets).sum()
         grad_weight = torch.zeros_like(weight)
@@ -75,7 +76,7 @@ class _CrossEntropySum(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(ctx, upstream: Tensor):
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         grad_hidden, grad_weight = ctx.saved_tensors
         return grad_hidden * upstream.to(grad_hidden.dtype), grad_weight * upstream, None
 

@@ -1,6 +1,7 @@
 """The shape of a model: the `model_config` of nanochat's checkpoints, and what their weights add to that."""
 
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from nanochat_core.model.generations import GENERATIONS
 
@@ -39,7 +40,7 @@ class GPTConfig:
         """Every other layer, the last included."""
         return GENERATIONS[self.generation].value_gate_width > 0 and layer % 2 == (self.n_layer - 1) % 2
 
-    def to_meta(self) -> dict:
+    def to_meta(self) -> dict[str, Any]:
         """nanochat's `model_config`: what the weights tell by themselves is left out."""
         values = asdict(self)
         del values["generation"], values["padded_vocab_size"]

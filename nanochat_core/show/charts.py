@@ -1,7 +1,7 @@
 """Loss charts of runs as matplotlib figures: training, smoothed training, validation, and the best point."""
 
 import io
-from typing import Protocol
+from typing import Any, Protocol
 
 import pandas
 from matplotlib.axes import Axes
@@ -78,7 +78,7 @@ def _draw(axes: Axes, metrics: pandas.DataFrame, name: str, train_colour: str, c
     train = metrics.dropna(subset=["train_loss"])
     validation = metrics.dropna(subset=["val_loss"])
     if len(train):
-        faint = {"alpha": 0.35, "linewidth": 1.0} if smoothing else {"linewidth": 1.4}
+        faint: dict[str, Any] = {"alpha": 0.35, "linewidth": 1.0} if smoothing else {"linewidth": 1.4}
         dashes = "--" if name else "-"
         axes.plot(train["x"], train["train_loss"], dashes, color=train_colour, label=f"{name}training", **faint)
         if smoothing:
@@ -86,6 +86,6 @@ def _draw(axes: Axes, metrics: pandas.DataFrame, name: str, train_colour: str, c
             axes.plot(train["x"], smooth, dashes, color=train_colour, linewidth=1.6, label=f"{name}training, smoothed")
     if len(validation):
         axes.plot(validation["x"], validation["val_loss"], "o-", ms=3, color=colour, label=f"{name}validation")
-        best = validation.loc[validation["val_loss"].idxmin()]
+        best = validation.iloc[int(validation["val_loss"].argmin())]
         label = f"{name}best, {best['val_loss']:.2f} at step {best['step']:.0f}"
         axes.plot([best["x"]], [best["val_loss"]], "*", ms=13, color=colour, markeredgecolor="black", label=label)

@@ -63,10 +63,10 @@ def _plain(content: Any) -> str:
         return content if isinstance(content, str) else repr(content)
     names = {"python": "[calculator: {}]", "python_output": "[result: {}]"}
     parts = [part if isinstance(part, dict) else {"text": part} for part in content]
-    return "".join(names.get(part.get("type"), "{}").format(part.get("text")) for part in parts)
+    return "".join(names.get(part.get("type", ""), "{}").format(part.get("text")) for part in parts)
 
 
-def show_tokens(tokenizer: Tokenizer, conversation: dict | list, max_seq_len: int = 2048) -> Shown:
+def show_tokens(tokenizer: Tokenizer, conversation: dict[str, Any] | list[Any], max_seq_len: int = 2048) -> Shown:
     """What a training would make of the conversation: each token trained, context, cut off or special, and counts.
 
     max_seq_len: the longest conversation in tokens, as in FinetuneConfig. ValueError for a malformed conversation.

@@ -17,6 +17,7 @@ Products of 2m^3 FLOPs a matrix, in blocks: 11.3 instead of 15 where n = m, 27.1
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -44,21 +45,21 @@ class Muon(Optimizer):
     where the device is fast with it, else in fp32.
     """
 
-    def __init__(self, params: Iterable, lr: float = 1e-3, momentum: float = 0.95, weight_decay: float = 0.0):
+    def __init__(self, params: Iterable[Any], lr: float = 1e-3, momentum: float = 0.95, weight_decay: float = 0.0):
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
         for group in self.param_groups:
             assert all(parameter.ndim == 2 for parameter in group["params"]), "Muon is for matrices"
         self._kept = Buffers()
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:
+    def step(self, closure: Any = None) -> Any:
         """Change every parameter that has a gradient."""
         assert closure is None, "the gradients are computed before the step"
         for group in self.param_groups:
             for parameters in _stacks([p for p in group["params"] if p.grad is not None]):
                 self._change(parameters, group)
 
-    def _change(self, parameters: list[Tensor], group: dict) -> None:
+    def _change(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
         first = parameters[0]
         rate = group["lr"] * math.sqrt(max(1.0, first.shape[0] / first.shape[1]))
         for parameter, update in zip(parameters, self._updates(parameters, group["momentum"])):
@@ -82,6 +83,7 @@ class Muon(Optimizer):
     def _direction(self, parameter: Tensor, momentum: float) -> tuple[Tensor, Tensor]:
         """The Nesterov momentum of a parameter, and its Frobenius norm."""
         gradient, state = parameter.grad, self.state[parameter]
+        assert gradient is not None
         if "momentum_buffer" not in state:
             state["momentum_buffer"] = torch.zeros_like(gradient, memory_format=torch.preserve_format)
         buffer = state["momentum_buffer"].lerp_(gradient, 1.0 - momentum)

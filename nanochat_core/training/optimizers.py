@@ -5,6 +5,7 @@ arXiv 1910.02054).
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -85,7 +86,7 @@ def collect_state(model: GPT, optimizers: list[Optimizer]) -> State | None:
                 value = _send_to_first(value, torch.empty_like(parameter) if key != "step" else None, rank, owner)
             values[key] = value
         if rank == 0:
-            found[name] = {key: value.detach().cpu() for key, value in values.items()}
+            found[name] = {key: value.detach().cpu() for key, value in values.items() if value is not None}
     return found if rank == 0 else None
 
 
@@ -116,6 +117,7 @@ def _owners(model: GPT, optimizers: list[Optimizer]) -> list[int]:
 def _send_to_first(value: Tensor | None, like: Tensor | None, rank: int, owner: int) -> Tensor | None:
     """Hand `value` from `owner` to rank 0, where it is returned; `like` has its shape, None a single number."""
     if rank == owner:
+        assert value is not None
         dist.send(value.reshape(-1).to(_transport_device()), 0)
     elif rank == 0:
         received = like if like is not None else torch.empty(())
@@ -147,11 +149,11 @@ def _can_fuse(device: torch.device) -> bool:
     return device.type in ("cpu", "cuda")  # on a Zen 4 8 times the speed of the loop over tensors
 
 
-def _sharded(optimizer_class: type[Optimizer], groups: list[dict], **options) -> Optimizer:
+def _sharded(optimizer_class: type[Optimizer], groups: list[dict[str, Any]], **options: Any) -> Optimizer:
     if not (dist.is_initialized() and dist.get_world_size() > 1):
         return optimizer_class(groups, **options)
     return ZeroRedundancyOptimizer(groups, optimizer_class=optimizer_class, **options)
 
 
-def _groups(optimizers: Iterable[Optimizer]) -> Iterable[dict]:
+def _groups(optimizers: Iterable[Optimizer]) -> Iterable[dict[str, Any]]:
     return (group for optimizer in optimizers for group in optimizer.param_groups)

@@ -32,7 +32,7 @@ class TrainingStep:
         Both are not finite when the training has diverged; the weights are then of no use.
         """
         nats = self.accumulate(examples)
-        norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in self.parameters])
+        norm = torch.nn.utils.get_total_norm(self._gradients())
         self.update()
         self.ranks.add_up(nats)
         loss, norm = torch.stack([nats, norm]).tolist()
@@ -53,5 +53,9 @@ class TrainingStep:
         """Let the optimizers use the gradients, and clear these."""
         for optimizer in self.optimizers:
             optimizer.step()
-        for parameter in self.parameters:
-            parameter.grad.zero_()
+        for gradient in self._gradients():
+            gradient.zero_()
+
+    def _gradients(self) -> list[torch.Tensor]:
+        """Those of all parameters: they are there from the beginning on."""
+        return [parameter.grad for parameter in self.parameters if parameter.grad is not None]

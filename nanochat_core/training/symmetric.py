@@ -4,7 +4,7 @@ Of matrices (size, size) or stacks of them (count, size, size): in rows of block
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -16,10 +16,10 @@ MIRRORED_FROM = 384
 class Buffers:
     """Memory by name, kept for the next matrix and the next step: on a CPU fresh memory may cost ten times its use."""
 
-    def __init__(self):
-        self._flat: dict[tuple, Tensor] = {}
+    def __init__(self) -> None:
+        self._flat: dict[tuple[str, torch.dtype, torch.device], Tensor] = {}
 
-    def take(self, name: str, shape: Iterable[int], dtype: torch.dtype, device: torch.device) -> Tensor:
+    def take(self, name: str, shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
         """A tensor of this shape with whatever was last written to `name`."""
         key, count = (name, dtype, device), math.prod(shape)
         if key not in self._flat or self._flat[key].numel() < count:

@@ -37,7 +37,7 @@ class OwnersDoors:
     def __init__(self, app: Callable[..., Awaitable[None]]):
         self.app = app
 
-    async def __call__(self, scope: Message, receive: Callable, send: Callable) -> None:
+    async def __call__(self, scope: Message, receive: Callable[..., Any], send: Callable[..., Any]) -> None:
         """Pass on what is open to everybody, and all requests of the owner; answer 403 to the rest."""
         kind = scope["type"]
         is_welcome = kind == "http" and is_open(scope["method"], scope["path"])

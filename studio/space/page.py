@@ -1,5 +1,6 @@
 """A page that asks who sent an event before it runs: the one door that all events of a Space go through."""
 
+from collections.abc import MutableMapping
 from typing import Any
 
 import gradio as gr
@@ -29,7 +30,9 @@ class SpacePage(gr.Blocks):
     drawn by gr.render: gradio runs all of them through process_api.
     """
 
-    async def process_api(self, block_fn: BlockFunction | int, inputs: list[Any], *given: Any, **options: Any) -> dict:
+    async def process_api(
+        self, block_fn: BlockFunction | int, inputs: list[Any], *given: Any, **options: Any
+    ) -> dict[str, Any]:
         """As gr.Blocks does, for those who may. gr.Error in a sentence, or no change, for the others."""
         if isinstance(block_fn, int):
             block_fn = self.fns[block_fn]
@@ -68,7 +71,7 @@ def _sender(requests: Any) -> Person:
     return sender(requests.request.scope)
 
 
-def sender(scope: dict[str, Any]) -> Person:
+def sender(scope: MutableMapping[str, Any]) -> Person:
     """Who a request is from, by the session that gradio's middleware has read from its signed cookie."""
     space = current_space()
     assert space is not None, "off a Space nobody is asked"

@@ -1,6 +1,6 @@
 """What the tabs share: ids and handles only. The truth lies on disk, and every handler reads it there."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import gradio as gr
@@ -17,9 +17,9 @@ class Context:
     not fire its change."""
     selected: gr.State
     """Tag of the run that Train and Evaluate look at; "" for none."""
-    models: Any = None
+    models: Any
     """The worker processes that hold models (studio.models.processes), shared by all browsers."""
-    page: gr.Blocks | None = None
+    page: gr.Blocks
     """For page.load: what must be fresh when a browser opens the page."""
-    tab: gr.Tab | None = None
+    tab: gr.Tab = field(init=False)
     """The tab that is being built; its select event is when lists must be fresh."""

@@ -87,7 +87,7 @@ def _turn(turn: int, message: Mapping[str, Any], names: TurnNames, turns: int) -
 
 
 def _part(number: int, part: Mapping[str, Any], name: str) -> dict[str, Any]:
-    kind = part.get("type")
+    kind = str(part.get("type"))
     known = kind if kind in edit.PART_LABELS else "other"
     label = edit.PART_LABELS.get(kind, f"Part of the unknown type {kind}")
     return {"name": name, "part": number, "kind": known, "label": label, "text": part["text"]}

@@ -1,6 +1,7 @@
 """The Data tab's controls, laid out from top to bottom; data_tab.py gives them their meaning."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
 
 import gradio as gr
 
@@ -14,6 +15,9 @@ _LEAD = (
     "Pick a dataset, or drop a file: JSONL, JSON, ShareGPT, Alpaca, prompt and completion, CSV. "
     "Nothing changes on disk until you save."
 )
+
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -198,14 +202,14 @@ def history() -> History:
     return by_name(History, locals())
 
 
-def tool(label: str, elem_id: str, variant: str = "secondary") -> gr.Button:
+def tool(label: str, elem_id: str, variant: Literal["secondary", "stop", "primary"] = "secondary") -> gr.Button:
     """A small button in a row of such."""
     return gr.Button(label, size="sm", variant=variant, elem_id=elem_id, min_width=90, scale=0)
 
 
-def by_name(kind: type, found: dict):
+def by_name(kind: type[T], found: dict[str, Any]) -> T:
     """The dataclass from the local variables of the same names."""
-    return kind(**{field.name: found[field.name] for field in fields(kind)})
+    return kind(**{name: found[name] for name in kind.__annotations__})
 
 
 def _flip(names: dict[str, str]) -> list[tuple[str, str]]:

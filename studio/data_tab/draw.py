@@ -32,7 +32,7 @@ def buttons(session: Session | None) -> tuple[Any, Any]:
     )
 
 
-def typed(session: Session, at: dict, listed: list[int], how: Measure) -> tuple:
+def typed(session: Session, at: dict[str, Any], listed: list[int], how: Measure) -> tuple[Any, ...]:
     """After keys in a bubble: status, tokens, Save, Undo, the list's labels. The bubbles are left alone."""
     shown = view.status(session), view.tokens_html(session, at["row"], how), *buttons(session)
     with session.lock:
@@ -40,7 +40,7 @@ def typed(session: Session, at: dict, listed: list[int], how: Measure) -> tuple:
     return *shown, gr.update(choices=choices, value=at["row"] if at["row"] in listed else None)
 
 
-def pick(at: dict, mine: dict) -> Any:
+def pick(at: dict[str, Any], mine: dict[str, Any]) -> Any:
     """The list of datasets, the opened one chosen."""
     session = sessions.get(at["session"])
     choices = handlers.choices([*mine["opened"], at["session"]])
@@ -50,7 +50,9 @@ def pick(at: dict, mine: dict) -> Any:
     return gr.update(choices=choices, value=value)
 
 
-def the_list(session: Session | None, at: dict, query: tuple, how: Measure, number: int | None) -> tuple:
+def the_list(
+    session: Session | None, at: dict[str, Any], query: tuple[Any, ...], how: Measure, number: int | None
+) -> tuple[Any, ...]:
     """(radio, note, previous, next, page number, its rows); with the shown conversation when `number` is None."""
     if session is None:
         return gr.update(choices=[], value=None), "", gr.update(interactive=False), gr.update(interactive=False), 0, []
@@ -80,7 +82,7 @@ def _list_note(session: Session, shown: Page) -> str:
     return f'<div class="data-heading">{text}</div>'
 
 
-def draft(at: dict) -> tuple:
+def draft(at: dict[str, Any]) -> tuple[Any, ...]:
     """(its column, the question, which draft) for unsaved changes that were found on disk."""
     found = handlers.drafts(at)
     if not found:
@@ -88,7 +90,7 @@ def draft(at: dict) -> tuple:
     return gr.update(visible=True), view.draft_question(found), found[0].id
 
 
-def mending(session: Session | None, kind: str) -> tuple:
+def mending(session: Session | None, kind: str) -> tuple[Any, ...]:
     """(their column, kinds, fix all, go to, problems)."""
     kinds = view.kind_choices(session)
     kind = kind if kind in [value for _, value in kinds] else ""
@@ -108,7 +110,7 @@ def count(session: Session, how: Measure) -> tuple[bool, str]:
     return bool(uncounted(session.rows)), ""
 
 
-def rest(session: Session | None, at: dict, how: Measure, hindrance: str) -> tuple:
+def rest(session: Session | None, at: dict[str, Any], how: Measure, hindrance: str) -> tuple[Any, ...]:
     """(tokens, overview, versions)."""
     if session is None:
         return view.tokens_html(None, None, how), view.NOTHING_OPEN, gr.update(choices=[], value=None)
@@ -119,6 +121,6 @@ def rest(session: Session | None, at: dict, how: Measure, hindrance: str) -> tup
     )
 
 
-def code(at: dict, *how: Any) -> tuple[str, ...]:
+def code(at: dict[str, Any], *how: Any) -> tuple[str, ...]:
     """The code under each step, in the order of data_code.NAMES."""
     return astuple(codes(sessions.get(at["session"]), at["row"], at["source"], measure(*how)))

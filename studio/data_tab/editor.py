@@ -9,7 +9,7 @@ from typing import Any
 
 import gradio as gr
 
-from studio.data_tab import acts
+from studio.data_tab import acts, handlers
 from studio.data_tab.handlers import At
 
 _SCRIPT = Path(__file__).with_name("editor.js")
@@ -33,7 +33,7 @@ def editor() -> gr.HTML:
 
 def drawn(at: At | None) -> str:
     """The value that draws what is shown at `at`. Without `<`, since gradio looks for script in it."""
-    shown: Any = acts.view(at or acts.handlers.NOWHERE)
+    shown: Any = acts.view(at or handlers.NOWHERE)
     return json.dumps(shown).replace("<", "\\u003c")
 
 

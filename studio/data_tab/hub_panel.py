@@ -10,9 +10,9 @@ import gradio as gr
 from nanochat_core.hub.datasets import ImportReport, import_dataset
 from studio.data_tab import handlers
 from studio.parts import html
+from studio.parts.events import QUIET
 from studio.parts.working import Working
 
-QUIET = {"api_visibility": "private", "show_progress": "hidden"}
 _FIRST_ROWS = 1000
 
 
@@ -34,7 +34,7 @@ def build(at: gr.State) -> None:
     start.click(bring, [at, repo, rows], [at, said], **QUIET)
 
 
-def bring(at: dict, repo: str, rows: float | None) -> Iterator[tuple[Any, str]]:
+def bring(at: dict[str, Any], repo: str, rows: float | None) -> Iterator[tuple[Any, str]]:
     """Read the dataset's first rows, showing how far it is, and open what came of them."""
     repo = (repo or "").strip()
     with tempfile.TemporaryDirectory() as folder:

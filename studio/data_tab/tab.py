@@ -1,10 +1,13 @@
 """The Data tab: pick or upload a dataset, read and edit it, mend its problems, save it."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import wraps
 from typing import Any
 
 import gradio as gr
+from gradio.blocks import Block
+from gradio.components import Component
 
 from studio.context import Context
 from studio.data_tab import acts, draw, handlers, hub_panel, view
@@ -14,24 +17,45 @@ from studio.data_tab.code import NAMES
 from studio.data_tab.editor import FLUSH
 from studio.datasets import sessions
 from studio.datasets.files import ConflictError, free_path
+from studio.parts.events import AT_ONCE, LATEST, QUIET, alerted, changes
 from studio.parts.html import note, step
 from studio.parts.showcode import show_code
 
 _EDIT = "Click a conversation and type in its bubbles. The model learns the assistant's words."
-QUIET = {"api_visibility": "private", "show_progress": "hidden"}
 
 
-def edge(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A handler whose ValueError is shown to the person."""
+@dataclass(frozen=True)
+class Parts:
+    """What the wiring connects: the controls, and what the page remembers."""
 
-    @wraps(function)
-    def guarded(*arguments: Any) -> Any:
-        try:
-            return function(*arguments)
-        except ValueError as error:
-            raise gr.Error(str(error), duration=12) from error
+    at: gr.State
+    """Which dataset and which of its conversations are open."""
+    fresh: gr.State
+    """Another number when the page is to be drawn again at the same place."""
+    mine: gr.BrowserState
+    """What this browser has opened, so that a reload of the page finds unsaved work again."""
+    page: gr.State
+    listed: gr.State
+    files: data_controls.Files
+    saving: data_controls.Saving
+    listing: data_controls.Listing
+    measures: data_controls.Measures
+    mending: data_controls.Mending
+    history: data_controls.History
+    tokens: gr.HTML
 
-    return guarded
+    @property
+    def how(self) -> list[Component]:
+        return [self.measures.model, self.measures.longest, self.measures.split]
+
+    @property
+    def query(self) -> list[Component]:
+        return [self.listing.search, self.listing.show, self.listing.sort]
+
+    @property
+    def shown(self) -> list[Component]:
+        listing = self.listing
+        return [listing.rows, listing.note, listing.previous, listing.next, self.page, self.listed]
 
 
 def said(function: Callable[..., tuple[Any, str]]) -> Callable[..., Any]:
@@ -39,7 +63,7 @@ def said(function: Callable[..., tuple[Any, str]]) -> Callable[..., Any]:
 
     @wraps(function)
     def saying(*arguments: Any) -> Any:
-        result, sentence = edge(function)(*arguments)
+        result, sentence = alerted(function)(*arguments)
         if sentence:
             gr.Info(sentence)
         return result
@@ -50,8 +74,10 @@ def said(function: Callable[..., tuple[Any, str]]) -> Callable[..., Any]:
 def build(context: Context) -> None:
     """Lay out the tab and wire it. Whatever a person does changes `at`, and its change draws the page."""
     at, page, listed, draft = gr.State(dict(handlers.NOWHERE)), gr.State(0), gr.State([]), gr.State("")
-    # Remembers what this browser has opened, so that a reload of the page finds unsaved work again.
-    mine = gr.BrowserState({"session": "", "opened": []}, storage_key="nanochat-studio-data", secret="data")
+    mine, fresh = (
+        gr.BrowserState({"session": "", "opened": []}, storage_key="nanochat-studio-data", secret="data"),
+        gr.State(0),
+    )
     code = {}
     files = data_controls.files()
     hub_panel.build(at)
@@ -75,18 +101,15 @@ def build(context: Context) -> None:
         code["mend"] = show_code("data-code-mend")
         history = data_controls.history()
         code["whole"] = show_code("data-code-whole")
-    how = [measures.model, measures.longest, measures.split]
-    query = [listing.search, listing.show, listing.sort]
-    shown = [listing.rows, listing.note, listing.previous, listing.next, page, listed]
-
-    fresh = gr.State(0)  # another number when the page is to be drawn again at the same place
-    _wire_drawing(at, fresh, mine, page, files, saving, mending, history, tokens, how, query, shown)
+    parts = Parts(at, fresh, mine, page, listed, files, saving, listing, measures, mending, history, tokens)
+    how = parts.how
+    _wire_drawing(parts)
     _wire_editor(at, editor, [listed, *how], [saving.status, tokens, saving.save, saving.undo, listing.rows])
     shown_code = [code[name] for name in NAMES]
-    gr.on([at.change, fresh.change, *(control.change for control in how)], draw.code, [at, *how], shown_code, **QUIET)
-    _wire_list(at, page, listing, query, how, shown)
+    gr.on([at.change, fresh.change, *changes(how)], draw.code, [at, *how], shown_code, **QUIET)
+    _wire_list(parts)
     _wire_files(at, files)
-    example.click(edge(handlers.open_example), at, at, **QUIET)
+    example.click(alerted(handlers.open_example), at, at, **QUIET)
     _wire_saving(at, saving)
     _wire_drafts(at, saving, draft)
     _wire_mending(at, mending, history)
@@ -99,76 +122,77 @@ def build(context: Context) -> None:
     at.change(_remember, [at, mine, context.dataset], [mine, context.dataset], **QUIET)
 
 
-def _wire_drawing(at, fresh, mine, page, files, saving, mending, history, tokens, how, query, shown) -> None:
+def _wire_drawing(parts: Parts) -> None:
     """Everything but the editor is drawn by one handler, so that no two controls contradict each other."""
+    at, saving, mending, how = parts.at, parts.saving, parts.mending, parts.how
     timer = gr.Timer(1, active=False)
-    outputs = [files.pick, saving.status, saving.save, saving.undo, *shown]
+    outputs: list[Block] = [parts.files.pick, saving.status, saving.save, saving.undo, *parts.shown]
     outputs += [mending.tools, mending.kind, mending.fix_all, mending.jump, mending.problems]
-    outputs += [tokens, history.overview, history.version, timer]
-    inputs = [at, mine, page, *query, *how, mending.kind]
+    outputs += [parts.tokens, parts.history.overview, parts.history.version, timer]
+    inputs = [at, parts.mine, parts.page, *parts.query, *how, mending.kind]
     at.change(_draw, inputs, outputs, **QUIET)
-    again = [fresh.change, mending.kind.input, *(control.change for control in how)]
-    gr.on(again, _redraw, inputs, outputs, **QUIET)
-    timer.tick(_tick, [at, page, *query, *how], [*shown, history.overview, timer], queue=False, **QUIET)
+    gr.on([parts.fresh.change, mending.kind.input, *changes(how)], _redraw, inputs, outputs, **QUIET)
+    counted = [*parts.shown, parts.history.overview, timer]
+    timer.tick(_tick, [at, parts.page, *parts.query, *how], counted, **AT_ONCE)
 
 
-def _wire_editor(at: gr.State, editor: gr.HTML, inputs: list, outputs: list) -> None:
+def _wire_editor(at: gr.State, editor: gr.HTML, inputs: list[Any], outputs: list[Any]) -> None:
     at.change(data_editor.drawn, at, editor, **QUIET)
-    editor.typed(_typed, [at, *inputs], outputs, queue=False, trigger_mode="always_last", **QUIET)
+    editor.typed(_typed, [at, *inputs], outputs, queue=False, **LATEST)
     editor.act(_acted, at, at, trigger_mode="multiple", **QUIET)
 
 
 def _wire_drafts(at: gr.State, saving: data_controls.Saving, draft: gr.State) -> None:
     at.change(draw.draft, at, [saving.draft, saving.draft_text, draft], **QUIET)
-    saving.draft_take.click(edge(handlers.take_up), [at, draft], at, js=FLUSH, **QUIET)
+    saving.draft_take.click(alerted(handlers.take_up), [at, draft], at, js=FLUSH, **QUIET)
     saving.draft_discard.click(said(handlers.discard), [at, draft], at, **QUIET)
 
 
-def _wire_list(at, page, listing, query, how, shown) -> None:
-    inputs = [at, page, *query, *how]
-    searched = [listing.search.change, listing.show.input, listing.sort.input]
-    gr.on(searched, _searched, inputs, shown, trigger_mode="always_last", **QUIET)
+def _wire_list(parts: Parts) -> None:
+    at, listing, shown = parts.at, parts.listing, parts.shown
+    inputs = [at, parts.page, *parts.query, *parts.how]
+    gr.on([listing.search.change, listing.show.input, listing.sort.input], _searched, inputs, shown, **LATEST)
     listing.previous.click(_previous, inputs, shown, **QUIET)
     listing.next.click(_next, inputs, shown, **QUIET)
     # Either may be missing after the server has set the value; a second one of the same row changes nothing.
-    gr.on([listing.rows.input, listing.rows.select], edge(handlers.choose), [at, listing.rows], at, **QUIET)
+    gr.on([listing.rows.input, listing.rows.select], alerted(handlers.choose), [at, listing.rows], at, **QUIET)
 
 
 def _wire_files(at: gr.State, files: data_controls.Files) -> None:
-    files.pick.input(edge(handlers.pick), [at, files.pick], at, api_visibility="private")
-    files.upload.upload(edge(_uploaded), [at, files.upload], [at, files.upload], api_visibility="private")
-    files.new.click(edge(handlers.create), [at, files.name], at, **QUIET)
-    files.duplicate.click(edge(handlers.duplicate), at, at, **QUIET)
-    files.rename.click(edge(handlers.rename), [at, files.name], at, **QUIET)
+    files.pick.input(alerted(handlers.pick), [at, files.pick], at, api_visibility="private")
+    files.upload.upload(alerted(_uploaded), [at, files.upload], [at, files.upload], api_visibility="private")
+    files.new.click(alerted(handlers.create), [at, files.name], at, **QUIET)
+    files.duplicate.click(alerted(handlers.duplicate), at, at, **QUIET)
+    files.rename.click(alerted(handlers.rename), [at, files.name], at, **QUIET)
     files.delete.click(lambda: gr.Row(visible=True), None, files.delete_row, **QUIET)
     files.delete_no.click(lambda: gr.Row(visible=False), None, files.delete_row, **QUIET)
     files.delete_yes.click(said(handlers.delete), at, at, **QUIET)
     files.delete_yes.click(lambda: gr.Row(visible=False), None, files.delete_row, **QUIET)
     # A DownloadButton's first click would only make the file; so a plain button does, and then clicks the other one.
-    made = files.download.click(edge(handlers.download), at, files.download_file, js=FLUSH, **QUIET)
+    made = files.download.click(alerted(handlers.download), at, files.download_file, js=FLUSH, **QUIET)
     made.success(None, None, None, js="() => document.querySelector('#data-download-file').click()")
 
 
 def _wire_saving(at: gr.State, saving: data_controls.Saving) -> None:
     conflict = [saving.conflict, saving.conflict_text, saving.save_name]
-    saving.save.click(edge(_save), at, [at, *conflict], js=FLUSH, **QUIET)
-    saving.save_as.click(edge(_save_as), [at, saving.save_name], [at, *conflict], js=FLUSH, **QUIET)
-    saving.reload.click(edge(_reload), at, [at, *conflict], **QUIET)
+    saving.save.click(alerted(_save), at, [at, *conflict], js=FLUSH, **QUIET)
+    saving.save_as.click(alerted(_save_as), [at, saving.save_name], [at, *conflict], js=FLUSH, **QUIET)
+    saving.reload.click(alerted(_reload), at, [at, *conflict], **QUIET)
     saving.conflict_close.click(_no_conflict, None, conflict, **QUIET)
-    saving.undo.click(edge(lambda at: handlers.undo(at)[0]), at, at, js=FLUSH, **QUIET)
+    saving.undo.click(alerted(lambda at: handlers.undo(at)[0]), at, at, js=FLUSH, **QUIET)
 
 
 def _wire_mending(at: gr.State, mending: data_controls.Mending, history: data_controls.History) -> None:
     mending.fix_all.click(said(handlers.fix_all), [at, mending.kind], at, js=FLUSH, **QUIET)
-    mending.jump.input(edge(handlers.choose), [at, mending.jump], at, **QUIET)
+    mending.jump.input(alerted(handlers.choose), [at, mending.jump], at, **QUIET)
     history.version.input(_compared, [at, history.version], history.difference, **QUIET)
-    history.restore.click(edge(handlers.restore), [at, history.version], at, **QUIET)
+    history.restore.click(alerted(handlers.restore), [at, history.version], at, **QUIET)
 
 
 # Handlers that speak gradio
 
 
-def _redraw(at: dict, mine: dict, number: int | None, *controls: Any) -> tuple:
+def _redraw(at: dict[str, Any], mine: dict[str, Any], number: int | None, *controls: Any) -> tuple[Any, ...]:
     """Everything but the editor; the list stays at its page."""
     *query, model, longest, split, kind = controls
     session, how = sessions.get(at["session"]), draw.measure(model, longest, split)
@@ -184,12 +208,12 @@ def _redraw(at: dict, mine: dict, number: int | None, *controls: Any) -> tuple:
     )
 
 
-def _draw(at: dict, mine: dict, number: int, *controls: Any) -> tuple:
+def _draw(at: dict[str, Any], mine: dict[str, Any], number: int, *controls: Any) -> tuple[Any, ...]:
     """Everything but the editor; the list goes to the page of the shown conversation."""
     return _redraw(at, mine, None, *controls)
 
 
-def _tick(at: dict, number: int, text: str, show: str, sort: str, *how: Any) -> tuple:
+def _tick(at: dict[str, Any], number: int, text: str, show: str, sort: str, *how: Any) -> tuple[Any, ...]:
     """While the tokens are being counted: the numbers that grow."""
     session, measure = sessions.get(at["session"]), draw.measure(*how)
     if session is None:
@@ -199,38 +223,38 @@ def _tick(at: dict, number: int, text: str, show: str, sort: str, *how: Any) -> 
     return *_paged(at, number, (text, show, sort), how), overview, gr.Timer(active=is_counting)
 
 
-def _typed(at: dict, listed: list[int], *how: Any) -> tuple:
+def _typed(at: dict[str, Any], listed: list[int], *how: Any) -> tuple[Any, ...]:
     session = sessions.get(at["session"])
     if session is None or not session.has(at["row"]):
         return (gr.skip(),) * 5
     return draw.typed(session, at, listed, draw.measure(*how))
 
 
-def _acted(at: dict, told: gr.EventData) -> dict:
-    return edge(acts.act)(at, told._data)
+def _acted(at: dict[str, Any], told: gr.EventData) -> dict[str, Any]:
+    return alerted(acts.act)(at, told._data)
 
 
-def _paged(at: dict, number: int, query: tuple, how: tuple) -> tuple:
+def _paged(at: dict[str, Any], number: int, query: tuple[Any, ...], how: tuple[Any, ...]) -> tuple[Any, ...]:
     return draw.the_list(sessions.get(at["session"]), at, query, draw.measure(*how), number)
 
 
-def _searched(at: dict, number: int, text: str, show: str, sort: str, *how: Any) -> tuple:
+def _searched(at: dict[str, Any], number: int, text: str, show: str, sort: str, *how: Any) -> tuple[Any, ...]:
     return _paged(at, 0, (text, show, sort), how)
 
 
-def _previous(at: dict, number: int, text: str, show: str, sort: str, *how: Any) -> tuple:
+def _previous(at: dict[str, Any], number: int, text: str, show: str, sort: str, *how: Any) -> tuple[Any, ...]:
     return _paged(at, number - 1, (text, show, sort), how)
 
 
-def _next(at: dict, number: int, text: str, show: str, sort: str, *how: Any) -> tuple:
+def _next(at: dict[str, Any], number: int, text: str, show: str, sort: str, *how: Any) -> tuple[Any, ...]:
     return _paged(at, number + 1, (text, show, sort), how)
 
 
-def _uploaded(at: dict, path: str) -> tuple[dict, None]:
+def _uploaded(at: dict[str, Any], path: str) -> tuple[dict[str, Any], None]:
     return handlers.upload(at, path), None
 
 
-def _save(at: dict) -> tuple:
+def _save(at: dict[str, Any]) -> tuple[Any, ...]:
     try:
         return handlers.save(at), *_no_conflict()
     except ConflictError as error:
@@ -238,34 +262,34 @@ def _save(at: dict) -> tuple:
         return at, gr.update(visible=True), note(str(error), "bad", "Not saved:"), name.removesuffix(".jsonl")
 
 
-def _save_as(at: dict, name: str) -> tuple:
+def _save_as(at: dict[str, Any], name: str) -> tuple[Any, ...]:
     return handlers.save_as(at, name), *_no_conflict()
 
 
-def _reload(at: dict) -> tuple:
+def _reload(at: dict[str, Any]) -> tuple[Any, ...]:
     return handlers.reload(at), *_no_conflict()
 
 
-def _no_conflict() -> tuple:
+def _no_conflict() -> tuple[Any, ...]:
     return gr.update(visible=False), "", ""
 
 
-def _compared(at: dict, version: str) -> str:
+def _compared(at: dict[str, Any], version: str) -> str:
     return view.compare(sessions.get(at["session"]), version)
 
 
-def _reread(at: dict) -> Any:
+def _reread(at: dict[str, Any]) -> Any:
     """The file anew when another tab has added to it."""
     session = sessions.get(at["session"])
     return handlers.refreshed(at) if session and session.is_outdated() else gr.skip()
 
 
-def _restore(at: dict, mine: dict) -> Any:
+def _restore(at: dict[str, Any], mine: dict[str, Any]) -> Any:
     """After a reload of the page: the work that this browser had open, if the app or the disk still has it."""
     session = sessions.get(mine["session"])
     return gr.skip() if session is None or at["session"] else handlers.opened(at, session)
 
 
-def _remember(at: dict, mine: dict, dataset: str) -> tuple[dict, str]:
+def _remember(at: dict[str, Any], mine: dict[str, Any], dataset: str) -> tuple[dict[str, Any], str]:
     opened = [at["session"], *(one for one in mine["opened"] if one != at["session"])][: sessions.MAX_SESSIONS]
     return {"session": at["session"], "opened": [one for one in opened if one]}, at["source"] or dataset

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeGuard
 
 from nanochat_core.system.files import sha256_of
 from nanochat_core.system.words import plural
@@ -86,7 +86,7 @@ class Session:
                 self._found = (key, index.find(self.rows, query, self.changed, max_seq_len))
             return self._found[1]
 
-    def has(self, row: int | None) -> bool:
+    def has(self, row: int | None) -> TypeGuard[int]:
         """Whether this row is there and was not deleted."""
         return (
             row is not None and 0 <= row < len(self.rows.data) and bool(self.rows.data[row]) and row in self.rows.order

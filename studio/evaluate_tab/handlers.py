@@ -12,7 +12,7 @@ from nanochat_core.runs.run import Run
 from studio.context import Context
 from studio.evaluate_tab import charts, comparison
 from studio.parts import html
-from studio.parts.events import QUIET
+from studio.parts.events import LATEST, QUIET, changes
 from studio.runs import facts as run_facts
 from studio.runs import live
 
@@ -77,7 +77,7 @@ def wire(fields: EvaluateFields, context: Context) -> None:
     opened.then(draw, look, drawn, **QUIET)
     fields.run.change(**of_run)
     gr.on([fields.sort.input, fields.run.input], show_table, pickers[:2], fields.table, **QUIET)
-    gr.on([one.change for one in look], draw, look, drawn, trigger_mode="always_last", **QUIET)
+    gr.on(changes(look), draw, look, drawn, **LATEST)
     gr.on([one.change for one in (fields.first, fields.second, *look[1:])], trigger_mode="always_last", **pair)
     _wire_actions(fields, context, lists)
     seen = gr.State([])
@@ -111,7 +111,7 @@ def _wire_actions(fields: EvaluateFields, context: Context, lists: dict[str, Any
         event.then(**lists)
 
 
-def show_table(sort: str, run: str) -> str:
+def show_table(sort: str, run: str | None) -> str:
     """The table in another order, or with another run chosen."""
     return run_facts.table_html(run_facts.sorted_facts(run_facts.all_facts(), sort), run)
 
@@ -120,15 +120,15 @@ def refresh(sort: str, run: str, shown: list[str], first: str, second: str) -> l
     """The table and every list of runs as they are now; what is gone is no longer chosen."""
     tags = live.run_tags()
     kept = [tag for tag in shown or [] if tag in tags] or tags[:_FIRST_SHOWN]
-    run = run if run in tags else (tags[0] if tags else None)
-    first = first if first in tags else (tags[1] if len(tags) > 1 else None)
-    second = second if second in tags else (tags[0] if len(tags) > 1 else None)
+    chosen = run if run in tags else (tags[0] if tags else None)
+    one = first if first in tags else (tags[1] if len(tags) > 1 else None)
+    other = second if second in tags else (tags[0] if len(tags) > 1 else None)
     return [
-        show_table(sort, run),
-        gr.update(choices=tags, value=run),
+        show_table(sort, chosen),
+        gr.update(choices=tags, value=chosen),
         gr.update(choices=tags, value=kept),
-        gr.update(choices=tags, value=first),
-        gr.update(choices=tags, value=second),
+        gr.update(choices=tags, value=one),
+        gr.update(choices=tags, value=other),
     ]
 
 

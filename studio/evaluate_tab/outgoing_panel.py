@@ -6,7 +6,7 @@ import gradio as gr
 
 from studio.context import Context
 from studio.parts import html
-from studio.parts.events import QUIET
+from studio.parts.events import LATEST, QUIET, changes
 from studio.parts.showcode import show_code
 from studio.runs import outgoing
 
@@ -38,7 +38,7 @@ def build(context: Context, run: gr.Dropdown) -> None:
     publish.click(begin_publish, chosen, **watched)
     timer.tick(watch, queue=False, **watched)
     context.page.load(watch, **watched)
-    gr.on([one.change for one in chosen], codes, chosen, code, trigger_mode="always_last", **QUIET)
+    gr.on(changes(chosen), codes, chosen, code, **LATEST)
 
 
 def begin_export(tag: str) -> tuple[str, Any]:

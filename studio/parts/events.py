@@ -7,7 +7,7 @@ a line of the page and leaves the other outputs as they are, `alerted` shows it 
 """
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import wraps
 from typing import Any
 
@@ -31,6 +31,11 @@ AT_ONCE: dict[str, Any] = {**QUIET, "queue": False}
 
 UNLIMITED: dict[str, Any] = {**QUIET, "concurrency_limit": None}
 """For what takes long: gradio lets one at a time of each handler run, whoever asks."""
+
+
+def changes(components: Iterable[Component]) -> list[Any]:
+    """The change events of these; gradio makes them for each class of components, where no type checker sees them."""
+    return [getattr(component, "change") for component in components]  # noqa: B009
 
 
 def noted(handler: Handler, said: Component) -> Handler:

@@ -11,20 +11,24 @@ from typing import Any
 
 import numpy as np
 
-from nanochat_core.data.file_kinds import REPAIR
 from nanochat_core.data.length import LengthCheck, refused
-from nanochat_core.data.line import Messages, judge_line
+from nanochat_core.data.line import Messages
 from nanochat_core.data.reader import BLOCK_BYTES, BOM, MAX_PIECE_BYTES, LineBlock, Piece
+from nanochat_core.data.repair.line import examine_line
 from nanochat_core.data.report import Fault
 from nanochat_core.system.words import plural
 from nanochat_core.tokenizer.rendering import LONGEST_IN_A_BATCH, Rendering
 from nanochat_core.tokenizer.tokenizer import Tokenizer
 
+SAMPLE = 50
+"""Conversations of a block whose ends are compared."""
 AT_ONCE = 200
 """Conversations that are tokenized together: what was parsed still lies in the processor's cache."""
 FACTS = np.dtype([("line", "<u8"), ("tokens", "<u4"), ("supervised", "<u4"), ("cut", "?")])
 """Of one conversation: its line's first byte in the file; ids kept, those of them that count in the loss; whether more
 did not fit."""
+UNTRAINED = np.dtype([("conversation", "<u8"), ("start", "<u4"), ("end", "<u4")])
+"""A stretch of a conversation's ids that its file marks as not to be trained: the ids alone do not tell."""
 
 
 class LineMarks:
@@ -77,12 +81,18 @@ class LineMarks:
                 message = (
                     f"{plural(count['bom'], 'line')} with a byte order mark (BOM) at the beginning; it is skipped."
                 )
-            yield self._first["bom"], Fault("warning", "bom", message, f"Save the file as UTF-8 without BOM; {REPAIR}")
+            yield (
+                self._first["bom"],
+                Fault("warning", "bom", message, "Save the file as UTF-8 without BOM.", can_fix=True),
+            )
         if count["crlf"]:
             message = (
                 f"{count['crlf']:,} of {plural(self.lines, 'line')} end with CR LF, as on Windows; that is harmless."
             )
-            yield self._first["crlf"], Fault("warning", "crlf", message, f"Save the file with LF line ends; {REPAIR}")
+            yield (
+                self._first["crlf"],
+                Fault("warning", "crlf", message, "Save the file with LF line ends.", can_fix=True),
+            )
         if count["empty"]:
             message = f"{plural(count['empty'], 'line')} before the last conversation: empty, and skipped."
             first = self._first["empty at the end"]
@@ -100,12 +110,18 @@ class Block:
     hashes: array = field(default_factory=lambda: array("q"))
     """and a number that equal conversations share."""
     notes: list[str] = field(default_factory=list)
+    marked: int = 0
+    """Answers that are marked as not to be trained."""
+    sample: list[Messages] = field(default_factory=list)
+    """The first few conversations, to see whether their texts begin and end alike."""
     kept: list[Messages] = field(default_factory=list)
     """The faultless conversations, where they are to be kept."""
     ids: np.ndarray | None = None
     """The conversations' ids one after the other, where they are wanted;"""
     facts: np.ndarray | None = None
-    """FACTS of each."""
+    """FACTS of each;"""
+    untrained: np.ndarray | None = None
+    """UNTRAINED stretches, counted within the block."""
 
 
 @dataclass(frozen=True)
@@ -135,6 +151,7 @@ class BlockReader:
         """Line, its first byte in the file, messages, bytes of their JSON: tokenizing many at once is faster."""
         self._ids: list[np.ndarray] = []
         self._starts: list[int] = []
+        self._untrained: list[tuple[int, int, int]] = []
 
     def read_lines(self, lines: LineBlock) -> Block:
         """What whole lines of a file hold."""
@@ -156,19 +173,22 @@ class BlockReader:
             if piece.data is None:
                 self._block.problems.append((piece.line, _too_large(is_spread)))
                 continue
-            self._take(*piece, 0)
+            self._take(piece.line, piece.column, piece.data, 0, piece.record)
             size += len(piece.data)
             if size > BLOCK_BYTES:
                 yield self._end()
                 size = 0
         yield self._end()
 
-    def _take(self, line: int, column: int, raw: bytes, at: int) -> None:
+    def _take(self, line: int, column: int, raw: bytes, at: int, record: int = 0) -> None:
+        """record: the number of an object of an array whose objects share lines; 0 where the line says enough."""
         data = self._block.marks.strip(line, raw)
         if not data:
             return
-        judged, faults, offset = judge_line(data, column)
+        judged, faults, offset = examine_line(data, column)
         for fault in faults:
+            if record and not fault.once:
+                fault = fault._replace(message=f"Record {record:,} of the array: {fault.message}")
             self._block.problems.append((line + offset, fault))
         for messages in judged:
             self._waiting.append((line, at, messages, len(data)))
@@ -184,9 +204,14 @@ class BlockReader:
                     continue
             block.lines.append(line)
             block.hashes.append(_hash_of(messages))
+            block.marked += sum(len(message) > 2 for message in messages)  # only such a mark is a third key
+            if len(block.sample) < SAMPLE:
+                block.sample.append(messages)
             if wanted.keep:
                 block.kept.append(messages)
             if wanted.tokens:
+                stretches = self._rendering.untrained(ids[: wanted.max_seq_len], messages)
+                self._untrained += [(len(self._ids), start, end) for start, end in stretches]
                 self._starts.append(at)
                 self._ids.append(ids)
 
@@ -215,13 +240,14 @@ class BlockReader:
             return refused(ids)
         if len(ids) <= limit:
             return None
-        return self._lengths.too_long(messages, ids, self._rendering.mask(ids[:limit]).any())
+        return self._lengths.too_long(messages, ids, self._rendering.trained(ids[:limit], messages).any())
 
     def _end(self) -> Block:
         self._tokenize()
         block = self._block
         if self.wanted.tokens:
             block.ids, block.facts = self._joined()
+            block.untrained = self._without_marked(block.ids, block.facts)
         self._begin()
         return block
 
@@ -235,6 +261,15 @@ class BlockReader:
         ids = np.concatenate([ids[:limit] for ids in self._ids] if facts["cut"].any() else self._ids)
         facts["supervised"] = self._rendering.supervised(ids, facts["tokens"])
         return ids, facts
+
+    def _without_marked(self, ids: np.ndarray, facts: np.ndarray) -> np.ndarray:
+        """The UNTRAINED stretches, whose tokens are taken off the facts."""
+        found = np.array(self._untrained, UNTRAINED)
+        first = np.cumsum(facts["tokens"], dtype=np.int64) - facts["tokens"]
+        for number, start, end in self._untrained:
+            mask = self._rendering.mask(ids[first[number] : first[number] + facts["tokens"][number]])
+            facts["supervised"][number] -= mask[start:end].sum()
+        return found
 
 
 def _too_large(is_spread: bool) -> Fault:

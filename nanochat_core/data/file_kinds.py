@@ -2,12 +2,11 @@
 
 import re
 
+from nanochat_core.data.formats.table import columns_of, table_fault
 from nanochat_core.data.report import Fault
 
 HEAD_BYTES = 65_536
 """How much of the beginning is looked at."""
-
-REPAIR = "`check FILE --fix NEW.jsonl` does it for you."
 
 _MAGIC = (
     (b"\x1f\x8b", "a gzip-compressed file"),
@@ -48,10 +47,11 @@ _BYTE_ORDER_MARKS = (  # the mark of utf-32-le begins with that of utf-16-le
     (b"\xfe\xff", "utf-16-be"),
 )
 _MARKUP = re.compile(rb"\s*<(!doctype|html|\?xml|svg)", re.IGNORECASE)
-_COLUMNS = {
-    *("prompt", "completion", "instruction", "input", "output", "question", "answer", "response", "messages"),
-    *("user", "assistant", "role", "content", "text", "system", "conversation", "conversations"),
-}
+_SPEAKER = re.compile(  # [01/02/2024, 10:00:01] Ann: or 10:01 - Ann: or Ann:
+    rb"(\[?\d{1,4}[./-]\d{1,2}[./-]\d{1,4},? )?\[?(\d{1,2}:\d{2}(:\d{2})?( ?[AaPp][Mm])?\]?[ -]{1,3})?[^\W\d][^:]{0,30}: "
+)
+_CHAT_LINES = 20
+"""Lines that are looked at; most of a chat's lines begin with who speaks."""
 _UNPACK = "Unpack it and check the text file inside."
 _EXPORT = "Export the data as a UTF-8 text file with one JSON object a line; data/README.md shows one."
 
@@ -60,7 +60,7 @@ def foreign_kind(head: bytes) -> Fault | None:
     """The fault of a file whose beginning `head` shows that it is no JSON text in UTF-8; None for one that may be."""
     if encoding := wide_encoding(head):
         message = f"This file is saved as {encoding[:6].upper()}, not as UTF-8."
-        return Fault("error", "not_utf8", message, f"Save it again as UTF-8; {REPAIR}")
+        return Fault("error", "not_utf8", message, "Save it again as UTF-8.", can_fix=True)
     name = _binary_kind(head)
     if name:
         packed = "compressed" in name or "archive" in name
@@ -68,14 +68,26 @@ def foreign_kind(head: bytes) -> Fault | None:
         return Fault("error", "not_a_text_file", message, _UNPACK if packed else _EXPORT)
     if _MARKUP.match(head):
         return Fault("error", "not_json_lines", "This is an HTML or XML page, not a file of JSON lines.", _EXPORT)
-    if columns := _table_columns(head):
-        message = f"This is a table (CSV) with the columns {', '.join(columns[:6])}, not a file of JSON lines."
-        fix = (
-            'Write each row as {"prompt": "...", "completion": "..."} on a line of its own; '
-            "`check FILE --fix NEW.jsonl` turns those into conversations."
-        )
-        return Fault("error", "not_json_lines", message, fix)
+    if _is_chat(head):
+        message = "This is a plain text (chat) file, not a file of JSON lines."
+        return Fault("error", "plain_text", message, _CHAT)
+    if columns := columns_of(head):
+        return table_fault(columns)
     return None
+
+
+_CHAT = (
+    "Nobody can tell from it what is a question and what an answer: put them into a table with the columns prompt and "
+    "completion and save it as CSV, or write each exchange as a line of JSON; data/README.md shows both."
+)
+
+
+def _is_chat(head: bytes) -> bool:
+    """Whether two lines in three begin with a time or a name and who speaks, as in the export of a chat."""
+    lines = [line.strip() for line in head.removeprefix(b"\xef\xbb\xbf").splitlines()[:_CHAT_LINES] if line.strip()]
+    if len(lines) < 2 or any(line[:1] in b"{" or line.startswith((b"[{", b'["', b"[[")) for line in lines):
+        return False
+    return 3 * sum(_SPEAKER.match(line) is not None for line in lines) >= 2 * len(lines)
 
 
 def wide_encoding(head: bytes) -> str | None:
@@ -109,15 +121,3 @@ def _looks_binary(head: bytes) -> bool:
     """More than a tenth of control characters: never so in text, nearly always so in binary data."""
     controls = bytes(code for code in range(32) if code not in b"\t\n\r\f\x1b")
     return len(head) - len(head.translate(None, controls)) > len(head) / 10
-
-
-def _table_columns(head: bytes) -> list[str]:
-    """The column names of a CSV or TSV file, or [] when the first line is none of a known kind."""
-    first = head.lstrip(b"\xef\xbb\xbf").split(b"\n", 1)[0].strip()
-    if not first.isascii() or first[:1] in (b"{", b"["):
-        return []
-    for separator in (",", ";", "\t"):
-        names = [name.strip(' "') for name in first.decode("ascii").split(separator)]
-        if len(names) > 1 and len(_COLUMNS.intersection(map(str.lower, names))) > 1:
-            return names
-    return []

@@ -5,7 +5,6 @@ import re
 import sys
 from typing import Any, NoReturn
 
-from nanochat_core.data.file_kinds import REPAIR
 from nanochat_core.data.report import Fault
 from nanochat_core.system.words import quoted
 
@@ -13,7 +12,7 @@ TOO_DEEP = Fault(
     "error",
     "nested_too_deeply",
     "Brackets are nested far too deeply; a conversation needs five levels.",
-    "Remove this line or write it anew.",
+    "Remove this line, or write it again.",
 )
 
 
@@ -132,13 +131,13 @@ def _explain_extra(text: str, position: int, place: str, near: str) -> Fault:
     """The line goes on after a complete value."""
     if values := read_several(text):
         if len(values) == 1:
-            fix = f"Remove the comma; {REPAIR}"
-            return Fault("error", "comma_after_the_end", "There is a comma after the end of the object.", fix)
+            message = "There is a comma after the end of the object."
+            return Fault("error", "comma_after_the_end", message, "Remove the comma.")
         if text[:position].rstrip(" \t").endswith("\r"):
             message = "The lines end with a lone carriage return (CR), as on very old Macs."
-            return Fault("error", "old_line_ends", message, f"Save the file with LF line ends; {REPAIR}")
+            return Fault("error", "old_line_ends", message, "Save the file with LF line ends.")
         message = f"There are {len(values):,} objects on this line; each must be on a line of its own."
-        return Fault("error", "several_objects", message, f"Put a line break between them; {REPAIR}")
+        return Fault("error", "several_objects", message, "Put a line break between them.")
     rest = text[position:].lstrip()
     if rest[:1] in ("]", "}"):
         message = f"There is a closing {rest[0]} too many at {place}."
@@ -155,7 +154,7 @@ def _explain_no_json(text: str) -> Fault:
         return Fault("error", "not_json", "This line is a comment, which JSON does not have.", "Remove the line.")
     if text[:1] in "]},":
         message = f"This line begins with {text[0]}, the end or middle of something that is spread over lines."
-        return Fault("error", "not_json", message, f"Put the whole conversation on one line; {REPAIR}")
+        return Fault("error", "not_json", message, "Put the whole conversation on one line.")
     message = f"This line is not JSON: it begins with {quoted(text, 20)}."
     turns = '{"role": "user", "content": "..."}, {"role": "assistant", "content": "..."}'
     fix = f'A line looks like {{"messages": [{turns}]}}.'

@@ -5,11 +5,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from nanochat_core.data.file_kinds import REPAIR
-from nanochat_core.data.formats import recognise
+from nanochat_core.data.formats.names import MEDIA_MARKS
+from nanochat_core.data.formats.record import recognise
 from nanochat_core.data.json_faults import TOO_DEEP, read_json, read_several, repeated_keys
-from nanochat_core.data.report import Fault
-from nanochat_core.data.rules import UNUSED_KEYS, judge, nests_too_deeply, ordinary_contents, surrogate_faults
+from nanochat_core.data.keys import is_silent
+from nanochat_core.data.report import REPAIR, Fault
+from nanochat_core.data.rules import judge, nests_too_deeply, ordinary_contents, surrogate_faults
 from nanochat_core.system.files import write_atomically
 from nanochat_core.system.words import quoted
 
@@ -71,16 +72,34 @@ def judge_value(value: Any) -> tuple[Messages | None, list[Fault]]:
 
 
 def array_of_conversations(value: Any) -> list[Any]:
-    """The conversations when `value` is a list of them (not of messages); else []."""
+    """The conversations when `value` is a list of them (not of messages), or an object around one; else []."""
+    if isinstance(value, dict):
+        return _wrapped(value)
     if not isinstance(value, list) or not value:
         return []
     return value if all(isinstance(item, list) or _is_conversation(item) for item in value) else []
 
 
+_WRAPPERS = ("data", "rows", "examples", "train", "test", "validation", "dataset", "records", "samples", "results")
+_TURN_WRAPPERS = ("conversations", "chats", "items", "dialogs")
+"""Names that mean a list of conversations, or the turns of one."""
+
+
+def _wrapped(value: dict[str, Any]) -> list[Any]:
+    inner: list[Any] = []
+    for name, items in () if "messages" in value else value.items():
+        if not isinstance(items, list) or not items or not all(isinstance(item, dict) for item in items):
+            continue
+        is_sure = all("messages" in item or "conversations" in item for item in items)
+        if is_sure and name in (*_WRAPPERS, *_TURN_WRAPPERS) or name in _WRAPPERS and all(map(_is_conversation, items)):
+            inner += items
+    return inner
+
+
 def array_fault(what: str = "The file") -> Fault:
     """A file or line that is one JSON array instead of lines."""
-    fix = f"Write one conversation on each line, without the array; {REPAIR}"
-    return Fault("error", "json_array", f"{what} is one JSON array of conversations.", fix)
+    fix = "Write one conversation on each line, without the array."
+    return Fault("error", "json_array", f"{what} is one JSON array of conversations.", fix, can_fix=True)
 
 
 def to_line(conversation: Any) -> bytes:
@@ -108,7 +127,7 @@ def _judge_all(values: list[Any]) -> tuple[list[Messages], list[Fault]]:
         messages, found = judge_value(value)
         judged += [messages] if messages is not None else []
         where = f"Conversation {number} of this line: " if len(values) > 1 else ""
-        faults += [fault._replace(message=where + fault.message) for fault in found]
+        faults += [fault if fault.once else fault._replace(message=where + fault.message) for fault in found]
     return judged, faults
 
 
@@ -127,9 +146,10 @@ def _is_suspicious(text: str, value: Any, contents: list[str]) -> bool:
     if text.count('"') == 8 * count + 2 * (type(value) is dict) and (
         all(map(str.isascii, contents)) or "\\u" not in text
     ):
-        return False
+        return "<" in text and any(mark in text for mark in MEDIA_MARKS)
     return (
-        text.count('"role"') != count
+        ("<" in text and any(mark in text for mark in MEDIA_MARKS))
+        or text.count('"role"') != count
         or text.count('"content"') != count
         or text.count('"messages"') > 1
         or ("\\u" in text and any(mark in text for mark in ("\\ud", "\\uD", "\\u006", "\\u007")))
@@ -141,4 +161,4 @@ def _is_plain(text: str, key: str, content: Any) -> bool:
     """An extra key beside the messages that needs no word: not nested, not repeated, of no meaning to the training."""
     if key == "messages":
         return True
-    return not isinstance(content, dict | list) and key not in UNUSED_KEYS and text.count(f'"{key}"') == 1
+    return is_silent(key, content) and text.count(f'"{key}"') == 1

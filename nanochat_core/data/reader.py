@@ -6,10 +6,12 @@ A line ends at LF and nowhere else: U+2028 and its like may stand inside JSON te
 import re
 import stat
 from collections.abc import Iterator
+from itertools import chain, islice
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from nanochat_core.data.file_kinds import HEAD_BYTES
+from nanochat_core.data.report import Fault
 
 MAX_PIECE_BYTES = 32 << 20
 """The longest conversation that is read; its parsed form may take ten times as much memory."""
@@ -30,6 +32,15 @@ class Piece(NamedTuple):
     """Bytes before it on that line."""
     data: bytes | None
     """None when it is longer than MAX_PIECE_BYTES: then it has not been read."""
+    record: int = 0
+    """Its number in an array whose objects share lines, from 1; 0 where the line tells enough."""
+    fault: Fault | None = None
+    """Why there is nothing to be read here, of a row of a table."""
+
+    @property
+    def place(self) -> int | str:
+        """What it is called among the lines of a sentence."""
+        return f"record {self.record:,}" if self.record else self.line
 
 
 def open_data(path: str | Path) -> BinaryIO:
@@ -84,7 +95,16 @@ def pieces(file: BinaryIO, how: Layout) -> Iterator[Piece]:
         return _lines(file)
     if file.read(len(BOM)) != BOM:
         file.seek(0)
-    return _spread_pieces(file, how.is_array)
+    found = _spread_pieces(file, how.is_array)
+    return _numbered(found) if how.is_array else found
+
+
+def _numbered(found: Iterator[Piece]) -> Iterator[Piece]:
+    """The objects of an array, with their numbers when the first two begin on one line."""
+    first = list(islice(found, 2))
+    share = len(first) == 2 and first[0].line == first[1].line
+    for number, piece in enumerate(chain(first, found), 1):
+        yield piece._replace(record=number) if share else piece
 
 
 def head_of(file: BinaryIO) -> bytes:
@@ -217,7 +237,7 @@ class _Cutter:
         yield from self._cut(b"", 0)
 
     def _cut(self, last: bytes, next_start: int) -> Iterator[Piece]:
-        """Yield what has been collected, unless it is only blanks and commas; begin anew at offset `next_start`."""
+        """Yield what has been collected, unless it is only blanks and commas; start again at offset `next_start`."""
         data = b"".join([*self._collected, last])
         line, column = self.start
         self.start = (self.line, next_start - self._line_start)

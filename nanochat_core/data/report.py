@@ -23,6 +23,13 @@ class Fault(NamedTuple):
     kind: str
     message: str
     fix: str
+    can_fix: bool = False
+    """Whether --fix does it, as the repair itself has said."""
+    once: bool = False
+    """Whether it is listed once for the whole file, with the number of its rows."""
+
+
+REPAIR = "`check FILE --fix NEW.jsonl` does it for you."
 
 
 @dataclass(frozen=True)
@@ -87,6 +94,28 @@ class Report:
         return "\n".join(lines + listing(self.problems, self.counts))
 
 
+class Lines:
+    """How often something is so, and on which lines: the first of them, or a big file would fill the memory."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.first: list[int | str] = []
+
+    def add(self, line: int | str) -> None:
+        self.count += 1
+        if len(self.first) < SHOWN_IN_FULL and line not in self.first[-1:]:
+            self.first.append(line)
+
+    def text(self, noun: str = "time") -> str:
+        """`3 times (lines 1, 4 and 7)`, or `3 times (record 1, record 2 ...)` where they share a line."""
+        shown = ", ".join(map(str, self.first))
+        more = f" and {self.count - len(self.first):,} more" if self.count > len(self.first) > 1 else ""
+        where = (
+            "" if any(isinstance(line, str) for line in self.first) else "lines " if len(self.first) > 1 else "line "
+        )
+        return f"{plural(self.count, noun)} ({where}{shown}{more})"
+
+
 class Problems:
     """Collects problems while a file is read, and keeps no more of each kind than MAX_LISTED."""
 
@@ -95,16 +124,26 @@ class Problems:
         self.has_errors = False
         self._kept: list[Problem] = []
         self._first_unlisted: dict[str, Problem] = {}
+        self._once: dict[tuple[str, str], tuple[Problem, Lines]] = {}
 
     def add(self, line: int, fault: Fault) -> None:
         """Count a fault, and list it while there are few of its kind."""
         self.has_errors |= fault.level == "error"
+        fix = f"{fault.fix} {REPAIR}" if fault.can_fix else fault.fix
+        problem = Problem(line, fault.level, fault.message, fix, fault.kind)
+        if fault.once:
+            self._add_once(problem)
+            return
         self.counts[fault.kind] += 1
-        problem = Problem(line, fault.level, fault.message, fault.fix, fault.kind)
         if self.counts[fault.kind] <= MAX_LISTED:
             self._kept.append(problem)
         else:
             self._first_unlisted.setdefault(fault.kind, problem)
+
+    def _add_once(self, problem: Problem) -> None:
+        seen = self._once.setdefault((problem.kind, problem.message), (problem, Lines()))
+        seen[1].add(problem.line)
+        self.counts[problem.kind] += seen[1].count == 1
 
     def listed(self) -> tuple[Problem, ...]:
         """The kept problems by line, and one entry for each kind of which there are more."""
@@ -112,6 +151,9 @@ class Problems:
         for kind, first in self._first_unlisted.items():
             message = f"From here on there are {self.counts[kind] - MAX_LISTED:,} more of this kind: {first.message}"
             more.append(Problem(first.line, first.level, message, first.fix, kind))
+        for first, lines in self._once.values():
+            several = f" So in {lines.text('row')}." if lines.count > 1 else ""
+            more.append(replace(first, message=first.message + several))
         return tuple(sorted(self._kept + more, key=lambda problem: problem.line))
 
     def report(self, path: str, conversations: int, notes: Iterable[str] = ()) -> Report:

@@ -5,18 +5,19 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
-from nanochat_core.data.file_kinds import REPAIR
-from nanochat_core.data.formats import ROLE_NAMES, recognise
+from nanochat_core.data.formats import names
+from nanochat_core.data.formats.names import ROLE_NAMES, TOOL_ROLES, plain
+from nanochat_core.data.formats.record import recognise
+from nanochat_core.data.keys import key_warnings, mark_faults, media_fault, verdict_faults
 from nanochat_core.data.report import Fault
 from nanochat_core.system.words import name_numbers, plural, quoted
+from nanochat_core.tokenizer.messages import PART_TYPES, ROLES, not_trained_by, wrong_part
 
-ROLES = ("system", "user", "assistant")
-PART_TYPES = ("text", "python", "python_output")
 MAX_DEPTH = 100
+_TOOL = object()
+"""Stands for a message that calls a tool, of which nothing else is said."""
 _SHAPE = '{"messages": [{"role": "user", "content": "..."}, {"role": "assistant", "content": "..."}]}'
 _TURNS = "After an optional first system message, user and assistant take turns, the user first."
-UNUSED_KEYS = {"weight", "tool_calls", "function_call", "tools", "functions", "system", "prompt", "completion"}
-"""Keys that ask for something the training does not do; any other extra key is the person's own affair."""
 
 
 def nests_too_deeply(value: Any) -> bool:
@@ -58,13 +59,23 @@ def _order(count: int) -> list[str] | None:
 def judge(value: Any) -> tuple[list[dict[str, Any]] | None, list[Fault]]:
     """(normalized messages or None when there is an error, everything wrong or worth a warning) of one JSON value."""
     messages = value if isinstance(value, list) else value.get("messages") if isinstance(value, dict) else None
+    verdicts = list(verdict_faults(value))
     if not isinstance(messages, list) or not messages:
-        return None, [_no_messages(value)]
-    faults = [*_role_faults(messages), *_order_faults(messages), *_content_faults(messages)]
-    faults += _unused_key_warnings(value, messages)
+        is_pair = any(fault.kind == "preference_pair" for fault in verdicts)
+        return None, verdicts if is_pair else [*verdicts, _no_messages(value)]
+    tools = [number for number, message in enumerate(messages, 1) if _calls_tools(message)]
+    faults = [*verdicts, *mark_faults(value, messages), *_tool_faults(tools)]
+    others = (
+        [_TOOL if number in tools else message for number, message in enumerate(messages, 1)] if tools else messages
+    )
+    faults += [*_role_faults(others), *_content_faults(others)]
+    if not tools:
+        faults += _order_faults(messages, awaits_answer=any(fault.kind == "preference_pair" for fault in verdicts))
+    faults += key_warnings(value, messages)
     if any(fault.level == "error" for fault in faults):
         return None, faults
-    return [_normalized(message) for message in messages], faults
+    normal = _normalized_all(value, messages)
+    return normal, [*faults, *_mark_warnings(normal)]
 
 
 def texts(messages: list[dict[str, Any]]) -> Iterator[str]:
@@ -82,7 +93,7 @@ def surrogate_faults(messages: list[dict[str, Any]]) -> list[Fault]:
     if not numbers:
         return []
     what = f"{name_numbers('Message', numbers)}: the text holds half of a character (a code from \\ud800 to \\udfff)."
-    fix = f"Write the whole character, or remove the half; {REPAIR}"
+    fix = "Write the whole character, or remove the half."
     return [Fault("error", "broken_character", what, fix)]
 
 
@@ -94,11 +105,59 @@ def _is_encodable(text: str) -> bool:
     return True
 
 
-def _normalized(message: dict[str, Any]) -> dict[str, Any]:
+def _normalized_all(value: Any, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    is_off = isinstance(value, dict) and not_trained_by({k: v for k, v in value.items() if k != "messages"}) is not None
+    return [_normalized(message, is_off) for message in messages]
+
+
+def _normalized(message: dict[str, Any], is_off: bool) -> dict[str, Any]:
+    """Role and content, and "train": False for an answer that is marked as not to be trained, however that is said."""
     content = message["content"]
     if isinstance(content, list):
         content = [{"type": part["type"], "text": part["text"]} for part in content]
-    return {"role": message["role"], "content": content}
+    normal = {"role": message["role"], "content": content}
+    if message["role"] == "assistant" and (is_off or not_trained_by(message) is not None or _is_marked_bad(message)):
+        normal["train"] = False
+    return normal
+
+
+def _is_marked_bad(message: dict[str, Any]) -> bool:
+    """A verdict on one answer of several: it is read, and not learned."""
+    return len(message) > 2 and any(fault.kind == "negative_example" for fault in verdict_faults(message))
+
+
+def _mark_warnings(messages: list[dict[str, Any]]) -> Iterator[Fault]:
+    if not any(message.get("train", True) for message in messages if message["role"] == "assistant"):
+        message = "Every answer is marked as not to be trained: there is nothing left to learn."
+        yield Fault("warning", "nothing_to_learn", message, "Remove the marks, or the conversation.")
+
+
+def _calls_tools(message: Any) -> bool:
+    """Whether a message is a call of a tool, or a tool's answer, and has no words of its own."""
+    if not isinstance(message, dict):
+        return False
+    role, content = message.get("role", message.get("from")), message.get("content", message.get("value"))
+    if isinstance(role, str) and plain(role) in TOOL_ROLES:
+        return True
+    if isinstance(content, list) and any(_is_call(part) for part in content):
+        return True
+    has_words = isinstance(content, str) and bool(content.strip()) or isinstance(content, list) and bool(content)
+    return not has_words and any(message.get(key) for key in message if plain(key) in names.CALLS)
+
+
+def _is_call(part: Any) -> bool:
+    if not isinstance(part, dict):
+        return False
+    kind = part.get("type")
+    calls = {"tool_use", "tool_result", "tool_call", "function_call", "functioncall", "functionresponse"}
+    return plain(kind) in calls if isinstance(kind, str) else any(plain(key) in calls for key in part)
+
+
+def _tool_faults(numbers: list[int]) -> Iterator[Fault]:
+    if numbers:
+        message = f"{name_numbers('Message', numbers)}: tool calls and tools' answers cannot be trained here."
+        fix = "Remove these turns, or let the assistant say in words what it found."
+        yield Fault("error", "tool_calls", message, fix)
 
 
 def _no_messages(value: Any) -> Fault:
@@ -110,7 +169,7 @@ def _no_messages(value: Any) -> Fault:
         return Fault("error", "not_an_object", message, f"Write {_SHAPE}.")
     if name := recognise(value):
         message = f'This line has no "messages"; it looks like the {name} format (keys {_keys(value)}).'
-        return Fault("error", "other_format", message, f"Import it: {REPAIR}")
+        return Fault("error", "other_format", message, "Import it.")
     if "messages" in value:
         messages = value["messages"]
         what = "is empty" if messages == [] else f"is {_kind(messages)}, not a list"
@@ -128,6 +187,8 @@ def _role_faults(messages: list[Any]) -> Iterator[Fault]:
     missing: list[int] = []
     by_role: dict[str, list[int]] = {}
     for number, message in enumerate(messages, 1):
+        if message is _TOOL:
+            continue
         if not isinstance(message, dict):
             shapeless.append(number)
         elif "role" not in message and "from" in message:
@@ -141,7 +202,7 @@ def _role_faults(messages: list[Any]) -> Iterator[Fault]:
         yield Fault("error", "not_a_message", message, 'Write {"role": "user", "content": "..."}.')
     if imported:
         message = f'{name_numbers("Message", imported)}: "from" stands for "role", as in the ShareGPT format.'
-        yield Fault("error", "other_format", message, f"Import it: {REPAIR}")
+        yield Fault("error", "other_format", message, "Import it.")
     if missing:
         message = f'{name_numbers("Message", missing)}: there is no "role", or it is not text.'
         yield Fault("error", "no_role", message, 'Add "role": "user" or "role": "assistant".')
@@ -154,14 +215,13 @@ def _unknown_role(role: str, numbers: list[int]) -> Fault:
     meant = ROLE_NAMES.get(role.strip().lower())
     if role.strip().lower() in ("human", "gpt"):
         message += ", but one of the ShareGPT format"
-        return Fault("error", "unknown_role", f"{message}.", f'Write "{meant}", or import the whole file: {REPAIR}')
     if meant:
-        return Fault("error", "unknown_role", f"{message}.", f'Write "{meant}"; {REPAIR}')
+        return Fault("error", "unknown_role", f"{message}.", f'Write "{meant}".')
     return Fault("error", "unknown_role", f"{message}.", 'Use "user" or "assistant", and "system" for a first message.')
 
 
-def _order_faults(messages: list[Any]) -> Iterator[Fault]:
-    """Only when every role can be guessed: else the order means nothing."""
+def _order_faults(messages: list[Any], awaits_answer: bool = False) -> Iterator[Fault]:
+    """Only when every role can be guessed: else the order means nothing. A pair's answer stands beside the messages."""
     roles = [_meant_role(message) for message in messages]
     if None in roles:
         return
@@ -182,8 +242,8 @@ def _order_faults(messages: list[Any]) -> Iterator[Fault]:
     if repeats:
         message = f"Messages {repeats[0]} and {repeats[0] + 1} are both from the {turns[repeats[0] - start - 1]}"
         message += f", and so in {plural(len(repeats) - 1, 'more place')}." if repeats[1:] else "."
-        yield Fault("error", "wrong_order", message, f"Join them or add what is missing between. {_TURNS}")
-    if turns[-1] == "user":
+        yield Fault("error", "wrong_order", message, f"Join them, or add what is missing between. {_TURNS}")
+    if turns[-1] == "user" and not awaits_answer:
         message = f"The last message ({len(messages)}) is from the user: there is no answer to learn."
         yield Fault("error", "ends_with_user", message, "Add the assistant's answer, or remove the last message.")
 
@@ -198,6 +258,18 @@ def _content_faults(messages: list[Any]) -> Iterator[Fault]:
     for (kind, what, fix), numbers in list(by_fault.items())[:10]:
         level = "warning" if kind in ("empty_text", "lonely_tool_part") else "error"
         yield Fault(level, kind, f"{name_numbers('Message', numbers)}: {what}.", fix)
+    for mark in names.MEDIA_MARKS:
+        if any(mark in text for message in messages if isinstance(message, dict) for text in _said(message)):
+            yield media_fault(mark)
+
+
+def _said(message: dict[str, Any]) -> Iterator[str]:
+    """Every text of a message that may be malformed."""
+    content = message.get("content")
+    for part in content if isinstance(content, list) else [content]:
+        text = part.get("text") if isinstance(part, dict) else part
+        if isinstance(text, str):
+            yield text
 
 
 def _content_of_message(message: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
@@ -207,56 +279,58 @@ def _content_of_message(message: dict[str, Any]) -> Iterator[tuple[str, str, str
         return  # ShareGPT's names, which the fault about the role explains
     if "content" not in message:
         yield "content_not_text", 'there is no "content"', fix
+    elif isinstance(message["content"], list) and (kinds := _media_of(message["content"])):
+        what = f"it holds what the model cannot see ({', '.join(kinds)})"
+        yield "media_part", what, "Leave the conversation out, or describe in words what is to be seen or heard."
     elif isinstance(message["content"], list) and role == "assistant":
-        yield from _part_faults(message["content"])
+        yield from _part_faults(message["content"], is_trained=_is_learned(message))
     elif isinstance(message["content"], list):
         what = "the content is a list; only the assistant's may be in parts"
         yield "content_not_text", what, 'Write text in quotes: "content": "...".'
     elif not isinstance(message["content"], str):
         yield "content_not_text", f"the content is {_kind(message['content'])}, not text", fix
     elif not message["content"].strip():
-        yield "empty_text", f"the {role or 'text'} says nothing", "Write the text, if it was forgotten."
+        yield _nothing_said(role, role == "assistant" and _is_learned(message))
 
 
-def _part_faults(parts: list[Any]) -> Iterator[tuple[str, str, str]]:
+def _is_learned(message: dict[str, Any]) -> bool:
+    return not_trained_by(message) is None and not _is_marked_bad(message)
+
+
+def _nothing_said(role: str | None, is_learned: bool) -> tuple[str, str, str]:
+    if is_learned:
+        return (
+            "empty_answer",
+            "the assistant says nothing, and the model would learn to say nothing",
+            "Write the answer.",
+        )
+    return "empty_text", f"the {role or 'text'} says nothing", "Write the text, if it was forgotten."
+
+
+def _media_of(parts: list[Any]) -> list[str]:
+    """The kinds of pictures, sound and video among the parts."""
+    kinds = [plain(str(part.get("type") or next(iter(part), ""))) for part in parts if isinstance(part, dict)]
+    return [kind for kind in dict.fromkeys(kinds) if kind in names.MEDIA]
+
+
+def _part_faults(parts: list[Any], is_trained: bool) -> Iterator[tuple[str, str, str]]:
     fix = f'Write each part as {{"type": "...", "text": "..."}}, its type one of {", ".join(PART_TYPES)}.'
     if not parts:
         yield "malformed_part", "the content is an empty list", fix
     malformed = False
     for number, part in enumerate(parts, 1):
-        if what := _what_is_wrong(part):
+        if what := wrong_part(part):
             malformed = True
             yield "malformed_part", f"part {number} {what}", fix
     if malformed or not parts:
         return
     if not any(part["text"].strip() for part in parts):
-        yield "empty_text", "the assistant says nothing", "Write the text, if it was forgotten."
+        yield _nothing_said("assistant", is_trained)
     kinds = ["", *(part["type"] for part in parts), ""]
     if any(one == "python" and two != "python_output" for one, two in pairwise(kinds)):
         yield "lonely_tool_part", "a python part has no python_output after it", "Add what the calculator answers."
     if any(two == "python_output" and one != "python" for one, two in pairwise(kinds)):
         yield "lonely_tool_part", "a python_output part has no python part before it", "Add the calculation."
-
-
-def _what_is_wrong(part: Any) -> str | None:
-    if not isinstance(part, dict):
-        return f"is {_kind(part)}, not an object"
-    kind = part.get("type")
-    if not isinstance(kind, str):
-        return 'has no "type", or it is not text'
-    if kind not in PART_TYPES:
-        return f"has the type {quoted(kind)}"
-    return None if isinstance(part.get("text"), str) else 'has no "text", or it is not text'
-
-
-def _unused_key_warnings(value: Any, messages: list[Any]) -> Iterator[Fault]:
-    used = {key for message in messages if isinstance(message, dict) for key in message if key in UNUSED_KEYS}
-    if isinstance(value, dict):
-        used |= UNUSED_KEYS.intersection(value)
-    if used:
-        message = f"The training does not use {', '.join(sorted(used))}."
-        fix = 'Say what matters in the messages; instructions belong in a first message of the role "system".'
-        yield Fault("warning", "unused_key", message, fix)
 
 
 def _meant_role(message: Any) -> str | None:

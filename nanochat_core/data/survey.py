@@ -9,11 +9,15 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from nanochat_core.data.chunk import Block, BlockReader, LineMarks, Wanted
-from nanochat_core.data.file_kinds import REPAIR, foreign_kind
-from nanochat_core.data.line import array_fault
+from nanochat_core.data.ends import shared_ends
+from nanochat_core.data.file_kinds import foreign_kind
+from nanochat_core.data.line import Messages, array_fault
 from nanochat_core.data.reader import head_of, layout, line_blocks, open_data, pieces
 from nanochat_core.data.report import Fault, Problems, Report
 from nanochat_core.data.workers import read_in_workers, useful_workers
+from nanochat_core.system.words import plural
+
+_SAMPLE = 200
 
 Progress = Callable[[int, int], Any]
 """Called with (bytes done, bytes of the file)."""
@@ -54,7 +58,7 @@ def _blocks(file: BinaryIO, wanted: Wanted, size: int, problems: Problems) -> It
         problems.add(1, array_fault())
     elif how.is_spread:
         message = "The conversations are spread over several lines."
-        problems.add(1, Fault("error", "spread_over_lines", message, f"Write each on one line; {REPAIR}"))
+        problems.add(1, Fault("error", "spread_over_lines", message, "Write each on one line.", can_fix=True))
     if how.is_spread:  # the file is rejected in any case
         for block in BlockReader(wanted).read_pieces(pieces(file, how), is_spread=True):
             yield file.tell(), block
@@ -74,6 +78,8 @@ class _Tally:
         self._marks = LineMarks()
         self._lines, self._hashes = array("q"), array("q")
         self._notes: list[str] = []
+        self._marked = 0
+        self._sample: list[Messages] = []
 
     def add(self, block: Block) -> None:
         self._marks.add(block.marks)
@@ -82,6 +88,8 @@ class _Tally:
         self._lines.extend(block.lines)
         self._hashes.extend(block.hashes)
         self._notes += [note for note in block.notes if note not in self._notes]
+        self._marked += block.marked
+        self._sample += block.sample[: max(0, _SAMPLE - len(self._sample))]
 
     def report(self, path: str) -> Report:
         for line, fault in self._marks.warnings():
@@ -93,6 +101,10 @@ class _Tally:
             message = f"This conversation is the same as the one on line {first}."
             fix = "Remove it unless it should count twice."
             self.problems.add(line, Fault("warning", "repeated_conversation", message, fix))
+        for fault in shared_ends(self._sample):
+            self.problems.add(1, fault)
+        if self._marked:
+            self._notes.append(f"{plural(self._marked, 'answer')} marked as not to be trained: read, and not learned.")
         return self.problems.report(path, len(self._lines), self._notes)
 
     def _repeated(self) -> Iterator[tuple[int, int]]:

@@ -66,10 +66,34 @@ class Rendering:
         return mask
 
     def supervised(self, ids: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-        """How many tokens the model is trained to say in each of the conversations, `sizes` ids each, after another."""
+        """How many tokens the model is trained to say in each of the conversations, `sizes` ids each, after another.
+
+        Marks of messages (`untrained`) are not known here.
+        """
         starts = np.cumsum(sizes, dtype=np.intp) - sizes
         # <|bos|>, the first of each, is no target and is not in the mask.
         return np.add.reduceat(self.mask(ids), starts, dtype=np.uint32)
+
+    def untrained(self, ids: np.ndarray, messages: Messages) -> list[tuple[int, int]]:
+        """[start, end) of each of the assistant's turns that is marked as not to be trained; the ids may be cut short.
+
+        `messages` have passed `judge`, which writes such marks as "train": False.
+        """
+        answers = [message.get("train", True) for message in messages if message["role"] == "assistant"]
+        if all(answers):
+            return []
+        start, end = (
+            np.flatnonzero(ids == self.tokenizer.special(f"<|assistant_{edge}|>")).tolist() for edge in ("start", "end")
+        )
+        ends = [at + 1 for at in end] + [len(ids)]
+        return [(at + 1, ends[place]) for place, at in enumerate(start) if not answers[place]]
+
+    def trained(self, ids: np.ndarray, messages: Messages) -> np.ndarray:
+        """bool, as long as `ids` of one conversation: its mask, marks of its messages included."""
+        mask = self.mask(ids)
+        for start, end in self.untrained(ids, messages):
+            mask[start:end] = False
+        return mask
 
     def _together(self, texts: list[str]) -> list[np.ndarray] | None:
         """One encoding for all, cut at each <|bos|>. None when the tokenizer refuses: which one it was is not known."""

@@ -9,13 +9,14 @@ import pickle
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tiktoken
 
 from nanochat_core.system.files import write_atomically
 from nanochat_core.tokenizer.compiled import CompiledEncoding
+from nanochat_core.tokenizer.messages import PART_TYPES, ROLES, not_trained_by, wrong_part
 from nanochat_core.tokenizer.pickle_file import (
     REMEDY,
     SPECIAL_TOKENS,
@@ -164,7 +165,9 @@ class Tokenizer:
         """Ids of a whole conversation and their mask: 1 where the model is trained to say that token.
 
         `conversation` is {"messages": [...]} or the bare list. Both results have the same length, at most
-        `max_tokens`; the rest is cut off at the right. ValueError says which message is malformed and how to mend it.
+        `max_tokens`; the rest is cut off at the right. An answer that its message marks as not to be trained
+        ("train": false, "weight": 0 and their like) is context. ValueError says which message is malformed and how to
+        fix it.
         """
         assert max_tokens >= 1
         ids, mask = self._render(_turns(conversation))
@@ -173,17 +176,17 @@ class Tokenizer:
     def render_prompt(self, messages: dict | list) -> list[int]:
         """Ids after which the model writes: the turns (not a last one of the assistant), then <|assistant_start|>."""
         turns = _turns(messages)
-        if turns[-1][1] == "assistant":
+        if turns[-1].role == "assistant":
             turns.pop()
         return [*self._render(turns)[0], self.special("<|assistant_start|>")]
 
-    def _render(self, turns: list[tuple[int, str, Any]]) -> tuple[list[int], list[int]]:
+    def _render(self, turns: list["_Turn"]) -> tuple[list[int], list[int]]:
         ids, mask = [self.bos], [0]
-        for number, role, content in turns:
+        for number, role, content, is_trained in turns:
             try:
                 for token_ids, trained in self._render_turn(role, content):
                     ids += token_ids
-                    mask += [trained] * len(token_ids)
+                    mask += [trained * is_trained] * len(token_ids)
             except ValueError as error:
                 raise ValueError(f"Message {number}: {error}") from error
         return ids, mask
@@ -206,15 +209,23 @@ class Tokenizer:
         return [self.special(f"<|{kind}_start|>"), *ids, self.special(f"<|{kind}_end|>")]
 
 
-def _turns(conversation: Any) -> list[tuple[int, str, Any]]:
-    """(number of the message, role, content) of each turn, user first; a system message joins the first user's."""
+class _Turn(NamedTuple):
+    number: int
+    """Of the message, from 1."""
+    role: str
+    content: Any
+    is_trained: bool = True
+
+
+def _turns(conversation: Any) -> list[_Turn]:
+    """The turns, user first; a system message joins the first user's."""
     messages = conversation.get("messages") if isinstance(conversation, dict) else conversation
     if not isinstance(messages, list) or not messages:
         raise ValueError('A conversation must be {"messages": [...]} or a list, with at least one message.')
-    turns = [(number, *_checked_message(number, message)) for number, message in enumerate(messages, start=1)]
-    if turns[0][1] == "system":
+    turns = [_checked_message(number, message) for number, message in enumerate(messages, start=1)]
+    if turns[0].role == "system":
         turns = _merge_system(turns)
-    for position, (number, role, _) in enumerate(turns):
+    for position, (number, role, *_) in enumerate(turns):
         expected = ("user", "assistant")[position % 2]
         if role != expected:
             raise ValueError(
@@ -224,35 +235,28 @@ def _turns(conversation: Any) -> list[tuple[int, str, Any]]:
     return turns
 
 
-def _merge_system(turns: list[tuple[int, str, Any]]) -> list[tuple[int, str, Any]]:
-    if len(turns) < 2 or turns[1][1] != "user":
+def _merge_system(turns: list[_Turn]) -> list[_Turn]:
+    if len(turns) < 2 or turns[1].role != "user":
         raise ValueError("After the system message a message of the user must follow.")
-    number, role, content = turns[1]
-    return [(number, role, turns[0][2] + "\n\n" + content), *turns[2:]]
+    return [turns[1]._replace(content=f"{turns[0].content}\n\n{turns[1].content}"), *turns[2:]]
 
 
-def _checked_message(number: int, message: Any) -> tuple[str, Any]:
+def _checked_message(number: int, message: Any) -> _Turn:
     if not isinstance(message, dict) or "role" not in message or "content" not in message:
         raise ValueError(f'Message {number} must be an object with "role" and "content".')
     role, content = message["role"], message["content"]
-    if role not in ("system", "user", "assistant"):
+    if role not in ROLES:
         named = f"the role {role!r:.40}" if isinstance(role, str) else "a role that is not a text"
-        raise ValueError(f"Message {number} has {named}: use system, user or assistant.")
+        raise ValueError(f"Message {number} has {named}: use {', '.join(ROLES[:-1])} or {ROLES[-1]}.")
     if isinstance(content, list) and role == "assistant":
         for part in content:
-            _check_part(number, part)
+            if wrong_part(part):
+                kinds = ", ".join(PART_TYPES)
+                raise ValueError(f'Message {number}: each part must be {{"type": ..., "text": ...}}, its type {kinds}.')
     elif not isinstance(content, str):
         parts = " or a list of parts" if role == "assistant" else ""
         raise ValueError(f"Message {number} ({role}) must have a text{parts} as its content.")
-    return role, content
-
-
-def _check_part(number: int, part: Any) -> None:
-    kinds = ("text", "python", "python_output")
-    if not isinstance(part, dict) or part.get("type") not in kinds or not isinstance(part.get("text"), str):
-        raise ValueError(
-            f'Message {number}: each part must be {{"type": ..., "text": ...}}, its type {", ".join(kinds)}.'
-        )
+    return _Turn(number, role, content, not_trained_by(message) is None)
 
 
 def _refuse_lone_surrogates(text: str) -> None:

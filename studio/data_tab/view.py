@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from nanochat_core.data.file_kinds import REPAIR
-from nanochat_core.data.report import Fault
+from nanochat_core.data.report import REPAIR, Fault
 from nanochat_core.runs.presets import preset_of
 from nanochat_core.system.words import plural
 from studio.data_tab.token_view import token_view

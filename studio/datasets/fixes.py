@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from nanochat_core.calculator import calculate
+from nanochat_core.data.keys import key_warnings
 from nanochat_core.data.line import SEVERAL, judge_line, to_line
 from nanochat_core.data.repair.line import repair_line
-from nanochat_core.data.rules import UNUSED_KEYS
 
 Lines = list[bytes]
 
@@ -20,7 +20,7 @@ class Fix:
     label: str
     """What the button says."""
     apply: Callable[[bytes], Lines | None]
-    """The lines to put for the line, [] to remove it, None when the rule cannot mend this one."""
+    """The lines to put for the line, [] to remove it, None when the rule cannot fix this one."""
 
 
 def _repair(data: bytes) -> Lines | None:
@@ -37,17 +37,27 @@ def _changed(data: bytes, change: Callable[[Any], Any]) -> Lines | None:
 
 
 def _drop_unused(data: bytes) -> Lines | None:
+    """Without the keys that are not used, as far as there is a word about each."""
+
     def drop(value: Any) -> Any:
         if isinstance(value, list):
-            return [drop_keys(message) for message in value]
-        return {**drop_keys(value), "messages": [drop_keys(message) for message in value["messages"]]}
+            return [drop_keys(message, []) for message in value]
+        messages = value["messages"]
+        return {**drop_keys(value, messages), "messages": [drop_keys(message, []) for message in messages]}
 
-    def drop_keys(entry: Any) -> Any:
-        return (
-            {key: kept for key, kept in entry.items() if key not in UNUSED_KEYS} if isinstance(entry, dict) else entry
-        )
+    def drop_keys(entry: Any, messages: list[Any]) -> Any:
+        if not isinstance(entry, dict):
+            return entry
+        return {key: kept for key, kept in entry.items() if not _is_unused(key, kept, entry, messages)}
 
     return _changed(data, drop)
+
+
+def _is_unused(key: str, content: Any, entry: dict[str, Any], messages: list[Any]) -> bool:
+    probe = {"messages": messages, key: content} if messages else [{"role": "", "content": "", key: content}]
+    return key not in ("messages", "role", "content") and any(
+        fault.kind == "unused_key" for fault in key_warnings(probe, messages or probe)
+    )
 
 
 def _calculate(data: bytes) -> Lines | None:
@@ -73,14 +83,15 @@ def _with_answers(parts: list[dict[str, str]]) -> list[dict[str, str]]:
     return whole
 
 
-_REPAIR = Fix("Repair", _repair)
+_REPAIR = Fix("Fix", _repair)
 _REMOVE = Fix("Remove", _remove)
 
 FIXES: dict[str, Fix] = {
     **dict.fromkeys(
         (
             *("other_format", "unknown_role", "wrong_order", "ends_with_user", "content_not_text", "broken_character"),
-            *("json_array", *SEVERAL),
+            *("json_array", "preference_pair", "system_beside", "no_messages", "malformed_part", "no_role"),
+            *("not_a_message", *SEVERAL),
         ),
         _REPAIR,
     ),
@@ -89,11 +100,12 @@ FIXES: dict[str, Fix] = {
     "lonely_tool_part": Fix("Add what the calculator answers", _calculate),
     "repeated_conversation": Fix("Remove the repetition", _remove),
     "nothing_to_learn": _REMOVE,
+    "negative_example": Fix("Remove the bad example", _remove),
 }
-"""By the kinds that `nanochat_core.data.conversations.check` reports; what is missing has to be mended by hand."""
+"""By the kinds that `nanochat_core.data.conversations.check` reports; what is missing has to be fixed by hand."""
 
 
 def fixed(data: bytes, kind: str) -> Lines | None:
-    """What the rule for `kind` makes of a line; None when there is no rule or it cannot mend this one."""
+    """What the rule for `kind` makes of a line; None when there is no rule or it cannot fix this one."""
     rule = FIXES.get(kind)
     return rule.apply(data) if rule else None

@@ -30,14 +30,30 @@ def lengths(lines: Sequence[bytes], rendering: Rendering, max_seq_len: int) -> l
         Length(0, 0, refused(found))
         if isinstance(found, ValueError)
         else Length(len(found), trained, _fault(check, rendering, messages, len(data), found))
-        for data, messages, found, trained in zip(lines, conversations, ids, _trained(rendering, ids, max_seq_len))
+        for data, messages, found, trained in zip(
+            lines, conversations, ids, _trained(rendering, conversations, ids, max_seq_len)
+        )
     ]
 
 
-def _trained(rendering: Rendering, ids: Sequence[np.ndarray | ValueError], max_seq_len: int) -> list[int]:
+def _trained(
+    rendering: Rendering,
+    conversations: Sequence[Messages],
+    ids: Sequence[np.ndarray | ValueError],
+    max_seq_len: int,
+) -> list[int]:
     kept = [found[:max_seq_len] for found in ids if not isinstance(found, ValueError)]
     counts = iter(rendering.supervised(np.concatenate(kept), np.array([*map(len, kept)])).tolist() if kept else ())
-    return [0 if isinstance(found, ValueError) else next(counts) for found in ids]
+    return [
+        0 if isinstance(found, ValueError) else next(counts) - _marked(rendering, found[:max_seq_len], messages)
+        for messages, found in zip(conversations, ids)
+    ]
+
+
+def _marked(rendering: Rendering, ids: np.ndarray, messages: Messages) -> int:
+    """Tokens of answers that are marked as not to be trained."""
+    stretches = rendering.untrained(ids, messages)
+    return int(sum(rendering.mask(ids)[start:end].sum() for start, end in stretches))
 
 
 def _fault(
@@ -47,4 +63,4 @@ def _fault(
         return None
     if line_bytes > LONGEST_IN_A_BATCH:  # tokenized once more, no further than a check of the file does it
         return check.fault(messages, line_bytes)
-    return check.too_long(messages, ids, rendering.mask(ids[: check.max_seq_len]).any())
+    return check.too_long(messages, ids, rendering.trained(ids[: check.max_seq_len], messages).any())

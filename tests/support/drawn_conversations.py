@@ -5,11 +5,13 @@ from hypothesis import strategies as st
 from tests.support.samples import assistant, conversation, system, user
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+SAID = TEXT.filter(str.strip)
+"""An answer that says something."""
 PARTS = st.lists(
     st.fixed_dictionaries({"type": st.sampled_from(["text", "python", "python_output"]), "text": TEXT}),
     min_size=1,
     max_size=3,
-)
+).filter(lambda parts: any(part["text"].strip() for part in parts))
 
 
 @st.composite
@@ -17,5 +19,5 @@ def conversations(draw):
     """One conversation: perhaps a system message, and one to three questions with their replies."""
     messages = [system(draw(TEXT))] if draw(st.booleans()) else []
     for _ in range(draw(st.integers(1, 3))):
-        messages += [user(draw(TEXT)), assistant(draw(TEXT | PARTS))]
+        messages += [user(draw(TEXT)), assistant(draw(SAID | PARTS))]
     return conversation(*messages)

@@ -1,46 +1,109 @@
-"""Repairs one line of a data file where a rule can: what the app does at a click, and `repair` for a whole file."""
+"""One line repaired where a rule can: for `check`, which promises only what this does, for --fix and for a click."""
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
-from nanochat_core.data.json_faults import read_json, read_several
-from nanochat_core.data.line import SEVERAL, array_of_conversations, decode, judge_line, to_line
+from nanochat_core.data.json_faults import TOO_DEEP, read_json, read_several, repeated_keys
+from nanochat_core.data.keys import FIXABLE_WARNINGS
+from nanochat_core.data.line import SEVERAL, Messages, array_of_conversations, decode, judge_line, to_line
 from nanochat_core.data.repair.rules import repair_conversation
+from nanochat_core.data.report import Fault
 from nanochat_core.data.rules import nests_too_deeply
 
 
+class Repaired(NamedTuple):
+    """What came of one conversation."""
+
+    line: bytes | None
+    """Its JSON without the line end; None when no rule repairs it."""
+    messages: Messages
+    notes: tuple[str, ...]
+    """What was done, in few words."""
+    faults: tuple[Fault, ...]
+    """What is still wrong, when there is no line."""
+
+
+def needs_repair(faults: list[Fault]) -> bool:
+    """Whether a rule might do something about one of the faults."""
+    return any(fault.level == "error" or fault.kind in FIXABLE_WARNINGS for fault in faults)
+
+
+def examine_line(data: bytes, column: int = 0) -> tuple[list[Messages], list[Fault], int]:
+    """As `judge_line`; of each fault it is known whether --fix does it, and of another layout why not."""
+    judged, faults, offset = judge_line(data, column)
+    if not needs_repair(faults):
+        return judged, faults, offset
+    found = list(repairs(data)[0])
+    if found and all(one.line is not None for one in found):
+        return judged, [fault._replace(can_fix=_is_fixed(fault)) for fault in faults], offset
+    if any(one.line is not None for one in found):
+        faults = [fault._replace(can_fix=fault.kind in (*SEVERAL, "json_array")) for fault in faults]
+    if any(fault.kind == "other_format" for fault in faults):
+        known = {fault.kind for fault in faults}
+        faults += [fault for one in found for fault in one.faults if fault.kind not in known]
+    return judged, faults, offset
+
+
+def _is_fixed(fault: Fault) -> bool:
+    return fault.can_fix or fault.level == "error" or fault.kind in FIXABLE_WARNINGS
+
+
 def repair_line(data: bytes) -> tuple[list[bytes], list[str]]:
-    """(lines that follow the rules, what was done in words) for a faulty one; ([], []) when no rule can mend it."""
+    """(lines that follow the rules, what was done in words) for a faulty one; ([], []) when no rule can fix it."""
+    found, notes = repairs(data)
+    lines = [one.line for one in found if one.line is not None]
+    if not found or len(lines) < len(found):
+        return [], []
+    return lines, [*notes, *dict.fromkeys(note for one in found for note in one.notes)]
+
+
+def repairs(data: bytes) -> tuple[list[Repaired], list[str]]:
+    """(what comes of each conversation on a line, what was done with the line in words); none when it is no JSON."""
+    values, notes = _values(data)
+    return [_repaired(value) for value in values], notes
+
+
+def _repaired(value: Any) -> Repaired:
+    if isinstance(value, dict | list) and nests_too_deeply(value):
+        return Repaired(None, [], (), (TOO_DEEP,))
     notes: dict[str, None] = {}
-    repaired = []
-    for value in _values(data, notes):
-        try:
-            line = to_line(repair_conversation(value, lambda what: notes.setdefault(what))).rstrip(b"\n")
-        except ValueError:
-            return [], []
-        judged, faults, _ = judge_line(line)
-        if not judged or any(fault.level == "error" for fault in faults):
-            return [], []
-        repaired.append(line)
-    return repaired, list(notes)
+    try:
+        line = to_line(repair_conversation(value, notes.setdefault)).rstrip(b"\n")
+    except ValueError as error:
+        return Repaired(None, [], (), (Fault("error", "cannot_be_repaired", str(error), "Correct it by hand."),))
+    judged, faults, _ = judge_line(line)
+    errors = tuple(fault for fault in faults if fault.level == "error")
+    if not judged or errors:
+        return Repaired(None, [], (), errors or tuple(faults))
+    return Repaired(line, judged[0], tuple(notes), ())
 
 
-def _values(data: bytes, notes: dict[str, None]) -> list[Any]:
-    """The JSON values on a line; [] when it cannot be read."""
+def _values(data: bytes) -> tuple[list[Any], list[str]]:
+    """(the JSON values on a line, or in an object over several; what that meant); none when it cannot be read."""
     text, fault = decode(data)
     if fault:
-        return []
+        return [], []
     value, fault, _ = read_json(text)
-    if fault is None:
-        if isinstance(value, dict | list) and nests_too_deeply(value):
-            return []
-        if inner := array_of_conversations(value):
-            notes.setdefault("put the conversations of an array on lines of their own")
-            return inner
-        return [value]
-    if fault.kind not in SEVERAL:
-        return []
-    values = read_several(text)
-    notes.setdefault(
-        "removed a comma after the end" if len(values) == 1 else "put objects that shared a line on their own lines"
-    )
-    return values
+    if fault is not None and fault.kind not in SEVERAL:
+        return [], []
+    values, notes = ([value], []) if fault is None else (read_several(text), [])
+    notes += list(_layout_notes(text, value, values, fault))
+    if fault is None and isinstance(value, dict | list) and not nests_too_deeply(value):
+        values = array_of_conversations(value) or values
+    return values, notes
+
+
+def _layout_notes(text: str, value: Any, values: list[Any], fault: Fault | None) -> Iterator[str]:
+    """What is done with a line as a whole."""
+    if fault is not None and len(values) == 1:
+        yield "removed a comma after the end of an object"
+    elif fault is not None:
+        yield "put objects that shared a line on lines of their own"
+    elif isinstance(value, dict | list) and not nests_too_deeply(value):
+        if "\n" in text or "\r" in text:
+            yield "put a conversation that was spread over lines on one line"
+        if array_of_conversations(value):
+            what = "an array" if isinstance(value, list) else "an object around them"
+            yield f"put the conversations of {what} on lines of their own"
+    if repeated_keys(text):
+        yield "DROPPED the first of two equal keys in one object; the last one counts"

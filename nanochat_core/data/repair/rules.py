@@ -5,50 +5,64 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from nanochat_core.data.formats import import_message, import_record, imported_keys, recognise
+from nanochat_core.data.formats.record import read_record, recognise
+from nanochat_core.data.formats.turns import import_message
+from nanochat_core.tokenizer.messages import joined
 
-Note = Callable[[str], None]
+Note = Callable[[str], Any]
 """Is told, in a few words, what a rule has changed."""
 
+_NAMES = 'gave roles and contents the names that nanochat uses (such as "user" for "human" or "User")'
 _HALF_CHARACTER = re.compile("[\ud800-\udfff]")
 
 
 def repair_conversation(value: Any, note: Note) -> Any:
     """`value` as {"messages": [...]}, repaired as far as the rules go; the caller judges whether that is enough.
 
-    ValueError when it is in a known format whose contents cannot be imported.
+    ValueError when it is in a known layout whose contents cannot be imported.
     """
-    if name := recognise(value):
-        note(f"imported from the {name} format")
-        own = {key: entry for key, entry in value.items() if key not in imported_keys(value)}
-        value = {**own, **import_record(value)}
-    elif isinstance(value, list):
+    if isinstance(value, list):
         note('put {"messages": ...} around a bare list of messages')
         value = {"messages": value}
+    if (found := read_record(value)) is not None:
+        name = recognise(value)
+        beside = "brought into the messages what stood beside them" if len(found.used) > 1 else _NAMES
+        note(f"imported from the {name} format" if name else beside)
+        for what in found.notes:
+            note(what)
+        own = {key: entry for key, entry in value.items() if key not in found.used}
+        value = {**own, "messages": found.messages}
     if not isinstance(value, dict) or not isinstance(value.get("messages"), list):
         return value
     messages = [_repair_message(message, note) for message in value["messages"]]
-    return {**value, "messages": _drop_edges(messages, note)}
+    return {**value, "messages": _drop_edges(_joined(messages, note), note)}
+
+
+def _joined(messages: list[Any], note: Note) -> list[Any]:
+    together = joined(messages)
+    if len(together) < len(messages):
+        note("joined neighbouring messages of one role, with an empty line between them")
+    return together
 
 
 def _repair_message(message: Any, note: Note) -> Any:
     if not isinstance(message, dict):
         return message
     imported = import_message(message)
-    if imported != message:
-        note('gave roles and contents the names that nanochat uses (such as "user" for "human" or "User")')
+    content, was = imported.get("content"), message.get("content", imported.get("content"))
+    if isinstance(was, list) and isinstance(content, str):
+        note("joined the text parts of a message, with line breaks between them")
+    if {**imported, "content": None} != {**message, "content": None} or (content != was and not isinstance(was, list)):
+        note(_NAMES)
     if "content" in imported:
-        imported["content"] = _repair_content(imported["content"], imported.get("role"), note)
+        imported["content"] = _repair_content(content, note)
     return imported
 
 
-def _repair_content(content: Any, role: Any, note: Note) -> Any:
+def _repair_content(content: Any, note: Note) -> Any:
     if isinstance(content, int | float) and not isinstance(content, bool) and math.isfinite(content):
         note("put a number that stood for a text in quotes")
         return str(content)
-    if isinstance(content, list) and role in ("user", "system") and content and all(map(_is_text_part, content)):
-        note("joined the text parts of a user or system message, with line breaks between them")
-        content = "\n".join(part["text"] for part in content)
     if isinstance(content, str):
         return _whole_characters(content, note)
     if isinstance(content, list):
@@ -59,10 +73,6 @@ def _repair_content(content: Any, role: Any, note: Note) -> Any:
             for part in content
         ]
     return content
-
-
-def _is_text_part(part: Any) -> bool:
-    return isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str)
 
 
 def _whole_characters(text: str, note: Note) -> str:

@@ -1,7 +1,7 @@
 """A data file's conversations as token ids in one file: written once, then read a conversation at a time.
 
-Layout: a header of 512 bytes (eight of magic, then JSON), the ids of all conversations one after the other, and FACTS
-of each. The header holds sizes and a CRC-32 of all that follows it, so that a damaged file is noticed.
+Layout: a header of 512 bytes (eight of magic, then JSON), the ids of all conversations one after the other, FACTS of
+each, and the UNTRAINED stretches. The header holds sizes and a CRC-32 of all that follows it, so that a damaged file is noticed.
 """
 
 import contextlib
@@ -15,9 +15,10 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-from nanochat_core.data.chunk import FACTS, Block
+from nanochat_core.data.chunk import FACTS, UNTRAINED, Block
 
-_MAGIC = b"nctokens"
+_MAGIC = b"nctoken2"
+"""The last character is the format's version."""
 _HEADER_BYTES = 512
 _CHUNK_BYTES = 1 << 20
 
@@ -27,6 +28,7 @@ class _Header(NamedTuple):
     """uint16 or int32."""
     tokens: int
     conversations: int
+    untrained: int
     crc: int
     source: str
 
@@ -37,20 +39,27 @@ class TokenWriter:
     def __init__(self, file: BinaryIO, dtype: np.dtype):
         self._file, self._dtype = file, dtype
         self._facts: list[np.ndarray] = []
+        self._untrained: list[np.ndarray] = []
+        self._count = 0
         self._crc = 0
         file.write(bytes(_HEADER_BYTES))
 
     def add(self, block: Block) -> None:
         """Append the block's conversations."""
         self._write(block.ids.astype(self._dtype.newbyteorder("<"), copy=False))
+        assert block.facts is not None and block.untrained is not None
         self._facts.append(block.facts)
+        block.untrained["conversation"] += self._count
+        self._untrained.append(block.untrained)
+        self._count += len(block.facts)
 
     def finish(self, source: str) -> None:
         """Write the rest and the header. source: SHA-256 of the data file."""
-        for facts in self._facts:
+        for facts in (*self._facts, *self._untrained):
             self._write(facts)
         tokens = sum(int(facts["tokens"].sum(dtype=np.int64)) for facts in self._facts)
-        header = _Header(self._dtype.name, tokens, sum(map(len, self._facts)), self._crc, source)
+        untrained = sum(map(len, self._untrained))
+        header = _Header(self._dtype.name, tokens, self._count, untrained, self._crc, source)
         self._file.seek(0)
         self._file.write((_MAGIC + json.dumps(header).encode()).ljust(_HEADER_BYTES))
 
@@ -61,7 +70,7 @@ class TokenWriter:
 
 
 class TokenFile:
-    """The conversations of a token file. Ids are read when they are asked for; FACTS are in memory.
+    """The conversations of a token file. Ids are read when they are asked for; FACTS and UNTRAINED are in memory.
 
     Read and not mapped: what was read once does not count as this process's memory, and a file that a failing disk cuts
     short is an error that can be said, where a mapping would end the process.
@@ -74,9 +83,13 @@ class TokenFile:
         self.source = header.source
         """SHA-256 of the data file."""
         self._dtype = np.dtype(header.dtype).newbyteorder("<")
-        facts = self._checked(header.tokens * self._dtype.itemsize, header.conversations * FACTS.itemsize, header.crc)
-        self.facts = np.frombuffer(facts, FACTS)
+        facts_bytes = header.conversations * FACTS.itemsize
+        tables_bytes = facts_bytes + header.untrained * UNTRAINED.itemsize
+        tables = self._checked(header.tokens * self._dtype.itemsize, tables_bytes, header.crc)
+        self.facts = np.frombuffer(tables[:facts_bytes], FACTS)
         """FACTS of each conversation, (N,)."""
+        self.untrained = np.frombuffer(tables[facts_bytes:], UNTRAINED)
+        """Stretches that are not to be trained, in the order of the conversations."""
         ends = np.cumsum(self.facts["tokens"], dtype=np.int64)
         self._starts = np.concatenate([np.zeros(1, np.int64), ends])
 
@@ -106,17 +119,24 @@ class TokenFile:
             raise ValueError("The cache of the tokenized data was damaged while it was in use. Start again.")
         return np.frombuffer(data, self._dtype).astype(np.int32)
 
-    def _checked(self, ids_bytes: int, facts_bytes: int, expected: int) -> bytes:
-        """The bytes of FACTS, after everything has been read once."""
-        crc, facts = 0, io.BytesIO()
+    def untrained_of(self, number: int) -> list[tuple[int, int]]:
+        """[start, end) of what is not to be trained in conversation `number`."""
+        if not len(self.untrained):
+            return []
+        first, last = np.searchsorted(self.untrained["conversation"], [number, number + 1])
+        return [(int(start), int(end)) for _, start, end in self.untrained[first:last].tolist()]
+
+    def _checked(self, ids_bytes: int, tables_bytes: int, expected: int) -> bytes:
+        """The bytes of FACTS and UNTRAINED, after everything has been read once."""
+        crc, tables = 0, io.BytesIO()
         for chunk in self._chunks(ids_bytes):
             crc = zlib.crc32(chunk, crc)
-        for chunk in self._chunks(facts_bytes):
+        for chunk in self._chunks(tables_bytes):
             crc = zlib.crc32(chunk, crc)
-            facts.write(chunk)
+            tables.write(chunk)
         if crc != expected or self._file.read(1):
             raise ValueError("it is damaged")
-        return facts.getvalue()
+        return tables.getvalue()
 
     def _chunks(self, size: int) -> Iterator[bytes]:
         while size:
@@ -132,7 +152,7 @@ def _header(data: bytes) -> _Header:
         raise ValueError("it is no file of tokens")
     try:
         header = _Header(*json.loads(data.removeprefix(_MAGIC)))
-        is_one = header.dtype in ("uint16", "int32") and min(header.tokens, header.conversations) >= 0
+        is_one = header.dtype in ("uint16", "int32") and min(header.tokens, header.conversations, header.untrained) >= 0
     except (TypeError, ValueError, RecursionError) as error:
         raise ValueError("its beginning is damaged") from error
     if not is_one:

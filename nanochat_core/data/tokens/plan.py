@@ -34,7 +34,10 @@ class Examples(Sequence[Example]):
             return Examples(self._tokens, self._tokenizer, self._rows[number])
         row = int(self._rows[number])
         ids = self._tokens.ids(row)
-        return Example(ids, self._mask(ids), row, bool(self._tokens.facts["cut"][row]))
+        mask = self._mask(ids)
+        for start, end in self._tokens.untrained_of(row):
+            mask[start:end] = False
+        return Example(ids, mask, row, bool(self._tokens.facts["cut"][row]))
 
     @property
     def inputs(self) -> np.ndarray:

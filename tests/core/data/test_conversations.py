@@ -113,7 +113,7 @@ def test_loaded_conversations_hold_role_and_content_only(data):
 
 
 def test_the_report_as_json_and_as_text(data):
-    report = check(data(GOOD + "\n" + "x\n" * 30 + line(user("a"), assistant("")) + "\n"))
+    report = check(data(GOOD + "\n" + "x\n" * 30 + line(user(""), assistant("a")) + "\n"))
     as_json = report.to_dict()
     assert as_json["verdict"] == "reject"
     assert as_json["conversations"] == 2
@@ -127,7 +127,7 @@ def test_the_report_as_json_and_as_text(data):
 
 
 def test_the_summary_names_faults_before_warnings(data):
-    text = "".join(line(user(str(n)), assistant("")) + "\n" for n in range(30)) + "x\n"
+    text = "".join(line(user(""), assistant(str(n))) + "\n" for n in range(30)) + "x\n"
     assert "Line 31: This line is not JSON" in check(data(text)).summary()
 
 

@@ -83,7 +83,7 @@ def test_the_same_conversations_come_out_of_every_wrong_form(fix, name):
 
 
 def test_a_good_file_is_copied_byte_for_byte(fix, tmp_path):
-    text = '{"id": 1,  "messages": [' + json.dumps(user("a")) + "," + json.dumps(assistant("\u2028")) + "]}\n" + LINES
+    text = '{"id": 1,  "messages": [' + json.dumps(user("a")) + "," + json.dumps(assistant("b\u2028")) + "]}\n" + LINES
     report, _ = fix(text)
     assert (tmp_path / "fixed.jsonl").read_text(encoding="utf-8") == text
     assert report.done == ()
@@ -133,7 +133,9 @@ def test_equal_keys_on_a_line_that_is_rewritten_are_said(fix):
 LEFT_OUT = {
     "not json": "hello",
     "cut off": GOOD[:-3],
-    "two users": line(user("a"), user("b"), assistant("c")),
+    "a bad example": line(user("a"), assistant("b"))[:-1] + ', "label": false}',
+    "a tool call": line(user("a"), {"tool_calls": [1], **assistant(None)}, {"role": "tool"}, assistant("b")),
+    "an empty answer": line(user("a"), assistant("")),
     "only a question": line(user("a")),
     "only a greeting": line(assistant("a"), user("b")),
     "late system message": line(user("a"), assistant("b"), system("c"), user("d"), assistant("e")),

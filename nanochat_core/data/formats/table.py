@@ -1,0 +1,156 @@
+"""Tables (CSV, TSV, Excel's) of conversations: rows as records, by the names of their columns."""
+
+import codecs
+import csv
+import io
+import json
+import re
+from collections.abc import Iterator
+from itertools import zip_longest
+from typing import BinaryIO, NamedTuple
+
+from nanochat_core.data.formats import names
+from nanochat_core.data.formats.names import plain
+from nanochat_core.data.formats.record import columns_read
+from nanochat_core.data.report import Fault
+from nanochat_core.tokenizer.messages import LEARN_MARKS, SKIP_MARKS, says
+
+_SEPARATORS = "\t;,|"
+_SEP_LINE = re.compile(r"sep=(.)\s*$", re.IGNORECASE)
+_LONGEST_NAME = 40
+_LONGEST_CELL = 32 << 20
+_ROWS_TRIED = 20
+_REMEDY = (
+    "Name two of the columns prompt and completion (or question and answer, instruction and output), or one of them "
+    "messages; columns system and history are read too."
+)
+
+
+class Row(NamedTuple):
+    """One row of a table."""
+
+    line: int
+    record: dict[str, object]
+    fault: Fault | None
+
+
+def columns_of(head: bytes) -> list[str]:
+    """The names of a table's columns, from the beginning of a file in UTF-8; [] for what is no table."""
+    text = codecs.getincrementaldecoder("utf-8")("replace").decode(head.removeprefix(codecs.BOM_UTF8))
+    lines = text.splitlines(keepends=True)
+    if lines and _SEP_LINE.match(lines[0].strip()):
+        return _names(lines[1:2], _SEP_LINE.match(lines[0].strip())[1]) or [""]  # type: ignore[index]
+    first = next((line for line in lines if line.strip()), "")
+    if not first.strip() or first.lstrip()[:1] in ("{", "[") or "\ufffd" in first or "\0" in text:
+        return []
+    separator = _separator(first)
+    columns = _names([first], separator)
+    if len(columns) < 2:
+        return [plain(columns[0])] if columns and plain(columns[0]) in names.TURNS[:3] and len(lines) > 1 else []
+    if (
+        columns_read(columns)
+        and len(set(map(plain, columns)) & {*names.QUESTIONS, *names.ANSWERS, *names.TURNS, "role", "text"}) > 1
+    ):
+        return columns
+    return columns if _looks_even(lines, columns, separator) else []
+
+
+def _looks_even(lines: list[str], columns: list[str], separator: str) -> bool:
+    """Whether the first rows have as many cells as there are names, which are words and not sentences or JSON."""
+    if any(not name or len(name) > _LONGEST_NAME or re.search(r"[{}\[\]<>?!]|[.:] ", name) for name in columns):
+        return False
+    if len(set(columns)) < len(columns) or any(re.fullmatch(r"[\d.,:/ -]+", name) for name in columns):
+        return False
+    rows = [row for row in csv.reader(lines[: _ROWS_TRIED + 1], delimiter=separator) if any(row)]
+    return len(rows) > 1 and all(len(row) == len(columns) for row in rows[1:][: max(1, len(rows) - 2)])
+
+
+def _separator(header: str) -> str:
+    return max(_SEPARATORS, key=header.count)
+
+
+def _names(lines: list[str], separator: str) -> list[str]:
+    return [name.strip() for name in next(csv.reader(lines, delimiter=separator), [])]
+
+
+def table_fault(columns: list[str]) -> Fault:
+    """The one fault of a file that is a table."""
+    listed = ", ".join(columns[:8]) + (" and more" if len(columns) > 8 else "")
+    message = f"This is a table (CSV) with the columns {listed}, not a file of JSON lines."
+    if columns_read(columns):
+        return Fault("error", "table", message, "Write each row as a line of JSON.", can_fix=True)
+    return Fault("error", "table", f"{message} Which of them is the question and which the answer?", _REMEDY)
+
+
+def rows_of(file: BinaryIO, name: str) -> Iterator[Row]:
+    """The rows of a table in UTF-8, as records by the names of their columns; `name` is what the file is called.
+
+    ValueError when the columns are of no known layout, or when the table is no table after all.
+    """
+    file.seek(0)
+    text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="strict", newline="")
+    csv.field_size_limit(_LONGEST_CELL)
+    try:
+        yield from _rows(text, name)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{name} is not UTF-8 text. Save it again as UTF-8.") from error
+    except csv.Error as error:
+        raise ValueError(f"{name} cannot be read as a table: {error}. Export it again as CSV.") from error
+    finally:
+        text.detach()
+
+
+def _rows(text: io.TextIOWrapper, name: str) -> Iterator[Row]:
+    first = text.readline()
+    skipped = 0
+    if mark := _SEP_LINE.match(first.strip()):
+        skipped, separator = 1, mark[1]
+    else:
+        text.seek(0)
+        separator = _separator(first)
+    reader = csv.reader(text, delimiter=separator)
+    columns = [column.strip() for column in next(reader, [])]
+    if not columns_read(columns):
+        listed = ", ".join(columns[:8]) or "none"
+        raise ValueError(f"{name} has the columns {listed}. {_REMEDY}")
+    begins = reader.line_num + 1
+    for cells in reader:
+        line, begins = begins + skipped, reader.line_num + 1
+        if any(cell.strip() for cell in cells):
+            yield Row(line, _record(columns, cells), _fault(columns, cells, reader.line_num + skipped - line))
+
+
+def _fault(columns: list[str], cells: list[str], lines: int) -> Fault | None:
+    """What is wrong with a row that has more or fewer cells than there are columns."""
+    if len(cells) < len(columns) and lines > 1 and any("\n" in cell for cell in cells[-1:]):
+        message = f"A quote that opens here is never closed: it has taken in the {lines} lines below."
+        return Fault("error", "quote_not_closed", message, "Close the quote, or write two for one that is meant.")
+    if len(cells) > len(columns) and any(cell.strip() for cell in cells[len(columns) :]):
+        message = f"This row has {len(cells)} cells, and there are {len(columns)} columns."
+        fix = "Put quotes around a text that holds the separator."
+        return Fault("error", "uneven_row", message, fix)
+    return None
+
+
+def _record(columns: list[str], cells: list[str]) -> dict[str, object]:
+    record: dict[str, object] = {}
+    for name, cell in zip_longest(columns, cells[: len(columns)], fillvalue=""):
+        if name and cell.strip():
+            record[name] = _cell(plain(name), cell)
+    return record
+
+
+def _cell(name: str, cell: str) -> object:
+    """A table knows texts only: a verdict or a mark is meant as what it says."""
+    if name in names.BAD_IF_FALSE | names.BAD_IF_TRUE | LEARN_MARKS | SKIP_MARKS:
+        word = cell.strip().lower()
+        if word in ("true", "false"):
+            return word == "true"
+        if name in LEARN_MARKS and says(word) is not None:
+            return int(bool(says(word)))
+    return cell
+
+
+def as_json(record: dict[str, object]) -> bytes:
+    """A record as a line of JSON."""
+    return json.dumps(record, ensure_ascii=False).encode("utf-8", "surrogatepass")

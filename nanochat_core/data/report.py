@@ -107,13 +107,11 @@ class Lines:
             self.first.append(line)
 
     def text(self, noun: str = "time") -> str:
-        """`3 times (lines 1, 4 and 7)`, or `3 times (record 1, record 2 ...)` where they share a line."""
-        shown = ", ".join(map(str, self.first))
+        """`3 times (lines 1, 4, 7)`, or `3 times (records 1, 2, 3)` where they share a line."""
+        what = "record" if any(isinstance(line, str) for line in self.first) else "line"
+        shown = ", ".join(str(line).removeprefix("record ") for line in self.first)
         more = f" and {self.count - len(self.first):,} more" if self.count > len(self.first) > 1 else ""
-        where = (
-            "" if any(isinstance(line, str) for line in self.first) else "lines " if len(self.first) > 1 else "line "
-        )
-        return f"{plural(self.count, noun)} ({where}{shown}{more})"
+        return f"{plural(self.count, noun)} ({what}{'s' if len(self.first) > 1 else ''} {shown}{more})"
 
 
 class Problems:

@@ -14,12 +14,12 @@ from huggingface_hub import HfApi, HfFileSystem
 from huggingface_hub.utils import tqdm
 
 from nanochat_core.data.conversations import check
-from nanochat_core.data.formats import imported_keys, recognise
+from nanochat_core.data.formats.names import OWN, RATINGS, plain
+from nanochat_core.data.formats.record import TEXTS, columns_read, imported_keys, recognise
 from nanochat_core.data.line import to_line
 from nanochat_core.data.reader import Piece, head_of, layout, pieces
 from nanochat_core.data.repair.file import FixReport, check_new, repair_pieces
 from nanochat_core.data.report import Report
-from nanochat_core.data.rules import UNUSED_KEYS
 from nanochat_core.hub.dataset_files import choose_files
 from nanochat_core.hub.downloading import check_repo, files_at
 from nanochat_core.hub.errors import IMPORT, told_plainly
@@ -33,8 +33,9 @@ _PART_BYTES = 8 << 20  # what one request fetches
 _SMALL_PART_BYTES = 1 << 20  # the same with a limit, where what is too much is wasted
 _BATCH_ROWS = 500
 _TRIED_ROWS = 100  # after so many rows of no known format the rest of a large file need not be read
-_MESSAGE_KEYS = {"role", "content", "from", "value", *UNUSED_KEYS}
-_FORMATS = "messages, conversations (ShareGPT), instruction and output (Alpaca), prompt and completion"
+_FORMATS = (
+    "messages, conversations (ShareGPT), instruction and output (Alpaca), prompt and completion, chosen and rejected"
+)
 
 
 @dataclass(frozen=True)
@@ -50,10 +51,15 @@ class ImportReport:
     """What was written, changed and left out, and why; its line numbers count the rows."""
     checked: Report
     """The check of the new file."""
+    unused: tuple[str, ...] = ()
+    """Columns that are no part of the conversations and were not imported."""
 
     def summary(self) -> str:
         """Text for a person."""
-        return f"Read {plural(self.rows, 'row')} of {self.repo}.\n{self.repaired.summary()}\n{self.checked.summary()}"
+        read = f"Read {plural(self.rows, 'row')} of {self.repo}."
+        if self.unused:
+            read += f" These columns are no part of the conversations and were not imported: {', '.join(self.unused)}."
+        return f"{read}\n{self.repaired.summary()}\n{self.checked.summary()}"
 
 
 def import_dataset(
@@ -82,7 +88,7 @@ def import_dataset(
     rows = _Rows(repo, info.sha, files, out, _SMALL_PART_BYTES if limit else _PART_BYTES)
     shown = _shown(repo, files, limit) if report is None else report
     repaired = repair_pieces(f"the dataset {repo}", rows.pieces(limit, shown), out)
-    return ImportReport(repo, tuple(file.path for file in files), rows.count, repaired, check(out))
+    return ImportReport(repo, tuple(file.path for file in files), rows.count, repaired, check(out), tuple(rows.unused))
 
 
 def _shown(repo: str, files: list[RemoteFile], limit: int | None) -> Progress:
@@ -106,6 +112,7 @@ class _Rows:
     def __init__(self, repo: str, commit: str, files: list[RemoteFile], out: Path, part_bytes: int):
         self.repo, self.commit, self.files, self.out, self.part_bytes = repo, commit, files, out, part_bytes
         self.count = 0
+        self.unused: dict[str, None] = {}
 
     def pieces(self, limit: int | None, progress: Progress) -> Iterator[Piece]:
         """Every row as one piece, its number for the line; at most `limit`."""
@@ -130,21 +137,25 @@ class _Rows:
         """Rows by the columns that are needed, in parts of their row groups."""
         try:
             table = pyarrow.parquet.ParquetFile(content, buffer_size=self.part_bytes, pre_buffer=False)
-            columns = self._columns(table.schema_arrow)
+            columns = self._columns(table)
             for batch in table.iter_batches(_BATCH_ROWS, columns=columns, use_threads=False):
                 for row in batch.to_pylist():
-                    yield _as_line(_relevant({key: _as_list(value) for key, value in row.items()}))
+                    yield _as_line(self._relevant({key: _as_list(value) for key, value in row.items()}))
         except pyarrow.ArrowInvalid as error:
             raise ValueError(
                 f"{file.path} of {self.repo} cannot be read as parquet ({error}). Tell its owner, or take another."
             ) from error
 
-    def _columns(self, schema: pyarrow.Schema) -> list[str]:
-        sample = {name: [] if pyarrow.types.is_nested(kind) else "" for name, kind in zip(schema.names, schema.types)}
-        keys = _keys(sample)
+    def _columns(self, table: pyarrow.parquet.ParquetFile) -> list[str]:
+        names = table.schema_arrow.names
+        keys = columns_read(names) - _ratings(names)
+        if not keys and (texts := [name for name in names if plain(name) in TEXTS]):
+            first = next(table.iter_batches(1, columns=texts, use_threads=False), None)
+            keys = imported_keys(first.to_pylist()[0]) if first is not None and first.num_rows else set()
         if not keys:
-            raise self._unknown(schema.names)
-        return [name for name in schema.names if name in keys]
+            raise self._unknown(names)
+        self.unused.update((name, None) for name in names if name not in keys)
+        return [name for name in names if name in keys]
 
     def _of_json(self, file: RemoteFile, content: BinaryIO) -> Iterator[bytes | None]:
         """Rows of JSON lines, or of a file that is one JSON array; what cannot be read is left to the repair."""
@@ -154,7 +165,16 @@ class _Rows:
             known = known or isinstance(row, list) or (isinstance(row, dict) and bool(_keys(row)))
             if not known and number == _TRIED_ROWS:
                 raise self._unknown(row if isinstance(row, dict) else [file.path])
-            yield piece.data if row is None else _as_line(_relevant(row))
+            yield piece.data if row is None else _as_line(self._relevant(row))
+
+    def _relevant(self, row: Any) -> Any:
+        """The row without the columns that are no part of the conversation, and without null."""
+        keys = _keys(row) if isinstance(row, dict) else set()
+        if not keys:
+            return row
+        self.unused.update((key, None) for key, value in row.items() if key not in keys and value is not None)
+        kept = {key: value for key, value in row.items() if key in keys and value is not None}
+        return {key: [*map(_message, value)] if isinstance(value, list) else value for key, value in kept.items()}
 
     def _unknown(self, names: Iterable[str]) -> ValueError:
         columns = ", ".join(list(names)[:20])
@@ -178,26 +198,22 @@ def _parsed(data: bytes | None) -> Any:
         return None
 
 
+def _ratings(names: Iterable[str]) -> set[str]:
+    return {name for name in names if plain(name) in RATINGS}
+
+
 def _keys(row: dict[str, Any]) -> set[str]:
-    """The keys that make the conversation; empty when the row is of no known format."""
-    if "messages" in row:
-        return {"messages"}
-    return imported_keys(row) if recognise(row) else set()
-
-
-def _relevant(row: Any) -> Any:
-    """The row without the columns that are no part of the conversation, and without what a table fills up with null."""
-    keys = _keys(row) if isinstance(row, dict) else set()
-    if not keys:
-        return row
-    kept = {key: value for key, value in row.items() if key in keys and value is not None}
-    return {key: [*map(_message, value)] if isinstance(value, list) else value for key, value in kept.items()}
+    """The keys that make the conversation, and that say something about it; empty when the row is of no known layout."""
+    if "messages" not in row and not recognise(row):
+        return set()
+    return (columns_read(row) or imported_keys(row)) - _ratings(row)
 
 
 def _message(message: Any) -> Any:
+    """A turn without what a table fills up with null, and without bookkeeping."""
     if not isinstance(message, dict):
         return message
-    kept = {key: value for key, value in message.items() if key in _MESSAGE_KEYS and value not in (None, [], {})}
+    kept = {key: value for key, value in message.items() if plain(key) not in OWN and value not in (None, [], {})}
     if isinstance(kept.get("content"), list):
         kept["content"] = [_without_null(part) for part in kept["content"]]
     return kept

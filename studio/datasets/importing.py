@@ -1,20 +1,14 @@
-"""From any file that a person uploads to the lines of a dataset: JSON lines as they are, other formats converted."""
+"""From any file that a person uploads to the lines of a dataset: JSON lines as they are, other layouts converted."""
 
-import contextlib
-import csv
-import io
 import json
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
 
-from nanochat_core.data.file_kinds import foreign_kind
-from nanochat_core.data.formats import PAIRS, recognise
+from nanochat_core.data.formats.record import recognise
 from nanochat_core.data.line import judge_line
-from nanochat_core.data.reader import BOM, MAX_PIECE_BYTES, head_of, layout, open_data, pieces
-from nanochat_core.data.repair.encoding import as_utf8
+from nanochat_core.data.reader import BOM, MAX_PIECE_BYTES, Piece, open_data
+from nanochat_core.data.records import TABLE, Records, records_of
 from nanochat_core.data.repair.line import repair_line
 from nanochat_core.system.words import plural
 
@@ -22,7 +16,7 @@ Line = tuple[int, bytes]
 """Where it is in the file, from 1, and its JSON without the line end."""
 
 _TABLE_ENDINGS = (".csv", ".tsv")
-_FORMATTED = ("other_format",)
+_FORMATTED = ("other_format", "preference_pair")
 
 
 @dataclass(frozen=True)
@@ -39,124 +33,85 @@ class Imported:
 def read_lines(path: str | Path, convert: bool = True) -> Imported:
     """Every conversation of a file, the faulty ones as they are. ValueError for a file that holds none to be read.
 
-    With `convert`, records of other formats (ShareGPT, Alpaca, prompt and completion) become conversations.
+    With `convert`, records of other layouts (ShareGPT, Alpaca, prompt and completion ...) become conversations.
     """
     path = Path(path)
-    with open_data(path) as original:
-        if path.suffix.lower() in _TABLE_ENDINGS or _is_table(head_of(original)):
-            return _read_table(path)
-        with as_utf8(original, head_of(original)) as (file, done):
-            if fault := foreign_kind(head_of(file)):
-                raise ValueError(f"{path.name} cannot be opened: {fault.message} {fault.fix}")
-            return _read_json(file, list(done), convert)
+    is_table = path.suffix.lower() in _TABLE_ENDINGS
+    with open_data(path) as original, records_of(original, path.name, is_table) as records:
+        if TABLE in records.notes:
+            return _read_table(path, records)
+        return _read_json(records, convert)
 
 
-def _read_json(file: BinaryIO, notes: list[str], convert: bool) -> Imported:
-    how = layout(head_of(file))
-    if how.is_array:
-        notes.append("The file is one JSON array: each of its conversations got a line of its own.")
-    elif how.is_spread:
+def _read_table(path: Path, records: Records) -> Imported:
+    """Rows that cannot be repaired stay as records; those that have no meaning as a row are said."""
+    lines: list[Line] = []
+    uneven: list[int] = []
+    for piece in records.pieces:
+        if piece.data is None:
+            uneven.append(piece.line)
+        else:
+            lines += [(piece.line, line) for line in repair_line(piece.data)[0] or [piece.data]]
+    if not lines:
+        raise ValueError(f"{path.name} has no rows below its header. Add some, or choose another file.")
+    notes = [*records.done, f"{plural(len(lines), 'row')} of the table became conversations."]
+    if uneven:
+        where = ", ".join(map(str, uneven[:10])) + (" and more" if len(uneven) > 10 else "")
+        notes.append(f"LEFT OUT: {plural(len(uneven), 'row')} with other cells than the header has (line {where}).")
+    return Imported(lines, notes, True)
+
+
+def _read_json(records: Records, convert: bool) -> Imported:
+    notes = [*records.done, *(f"{note[0].upper()}{note[1:]}." for note in records.notes)]
+    if records.is_spread and not records.notes:
         notes.append("The conversations were spread over several lines: each got a line of its own.")
     lines: list[Line] = []
     formats: Counter[str] = Counter()
-    for piece in pieces(file, how):
-        if piece.data is None:
-            raise ValueError(
-                f"Line {piece.line} is longer than {MAX_PIECE_BYTES >> 20} MiB. Split it before you open the file."
-            )
-        data = piece.data.removeprefix(BOM).rstrip(b" \t\r\n")
+    said: Counter[str] = Counter()
+    for piece in records.pieces:
+        data = _data_of(piece)
         if not data:
             continue
-        if how.is_spread:
+        if records.is_spread:
             data = _on_one_line(data)
         name = _foreign_format(data) if convert else None
-        repaired = repair_line(data)[0] if name else []
-        formats[name] += bool(repaired)
+        repaired, done = repair_line(data) if name else ([], [])
+        formats[name or ""] += bool(repaired)
+        said.update(what for what in done if what.startswith(("DROPPED", "took", "earlier")))
         lines += [(piece.line, line) for line in repaired or [data]]
-    notes += [
-        f"{plural(count, 'record')} of the {name} format became conversations."
-        for name, count in formats.items()
-        if count
-    ]
+    for name, count in formats.items():
+        if name and count:
+            notes.append(f"{plural(count, 'record')} of the {name} format became conversations.")
+    notes += [f"{what[0].upper()}{what[1:]}: {plural(count, 'time')}." for what, count in said.items()]
     return Imported(lines, notes, bool(notes))
 
 
+def _data_of(piece: Piece) -> bytes:
+    if piece.data is None:
+        raise ValueError(
+            f"Line {piece.line} is longer than {MAX_PIECE_BYTES >> 20} MiB. Split it before you open the file."
+        )
+    return piece.data.removeprefix(BOM).rstrip(b" \t\r\n")
+
+
 def _foreign_format(data: bytes) -> str | None:
-    """The name of a record's format when it is another one than ours. Quick for nearly every line: no second look."""
-    if b'"messages"' in data[:64]:
+    """The name of a record's layout when it is another one than ours. Quick for nearly every line: no second look."""
+    if b'"messages"' in data[:64] and b'"chosen' not in data and b'"rejected' not in data:
         return None
-    _, faults, _ = judge_line(data)
-    if not any(fault.kind in _FORMATTED for fault in faults):
+    kinds = {fault.kind for fault in judge_line(data)[1]}
+    if not kinds.intersection(_FORMATTED):
         return None
-    with contextlib.suppress(ValueError):
-        return recognise(json.loads(data)) or "ShareGPT"
-    return None
+    try:
+        return recognise(json.loads(data)) or ("preference pair" if "preference_pair" in kinds else "ShareGPT")
+    except ValueError:
+        return None
 
 
 def _on_one_line(data: bytes) -> bytes:
-    """A piece that is spread over lines, without the line breaks; written anew where it can be read."""
+    """A piece that is spread over lines, without the line breaks; written again where it can be read."""
     if b"\n" not in data and b"\r" not in data:
         return data
     try:
         return json.dumps(json.loads(data), ensure_ascii=False).encode("utf-8")
     except (ValueError, RecursionError):
         return b" ".join(line.strip() for line in data.splitlines())
-
-
-# Tables
-
-
-def _is_table(head: bytes) -> bool:
-    fault = foreign_kind(head)
-    return fault is not None and fault.kind == "not_json_lines" and "table" in fault.message
-
-
-def _read_table(path: Path) -> Imported:
-    """The rows of a CSV or TSV file with a header as conversations. ValueError when the columns are not known."""
-    with open(path, "rb") as original, as_utf8(original, head_of(original)) as (file, done):
-        file.seek(0)
-        text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="strict", newline="")
-        csv.field_size_limit(MAX_PIECE_BYTES)
-        try:
-            lines = list(_table_lines(path, text))
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{path.name} is not UTF-8 text. Save it again as UTF-8.") from error
-        except csv.Error as error:
-            raise ValueError(f"{path.name} cannot be read as a table: {error}. Export it again as CSV.") from error
-        finally:
-            text.detach()
-    if not lines:
-        raise ValueError(f"{path.name} has no rows below its header. Add some, or choose another file.")
-    return Imported(
-        lines, [*done, f"{plural(len(lines), 'row')} of the table became conversations."], is_converted=True
-    )
-
-
-def _table_lines(path: Path, text: io.TextIOWrapper) -> Iterator[Line]:
-    sample = text.readline()
-    text.seek(0)
-    separator = max("\t;,", key=sample.count)
-    reader = csv.reader(text, delimiter=separator)
-    names = [name.strip().lower() for name in next(reader, [])]
-    _refuse_columns(path, names)
-    for cells in reader:
-        if any(cell.strip() for cell in cells):
-            yield reader.line_num, _record_line({name: cell for name, cell in zip(names, cells, strict=False) if name})
-
-
-def _record_line(record: dict[str, Any]) -> bytes:
-    for name in ("messages", "conversations", "history"):
-        if name in record:
-            with contextlib.suppress(ValueError):
-                record[name] = json.loads(record[name])
-    data = json.dumps(record, ensure_ascii=False).encode("utf-8")
-    return (repair_line(data)[0] or [data])[0]
-
-
-def _refuse_columns(path: Path, names: list[str]) -> None:
-    example = dict.fromkeys(names, "x")
-    if recognise(example) or {"messages", "conversations"} & set(names):
-        return
-    listed = ", ".join(names[:8]) or "none"
-    pairs = ", ".join(f"{one} and {two}" for one, two in (*PAIRS[:2], ("instruction", "output"), PAIRS[3]))
-    raise ValueError(f"{path.name} has the columns {listed}. Name two of them {pairs}, or one of them messages.")

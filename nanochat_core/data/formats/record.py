@@ -14,7 +14,8 @@ from nanochat_core.data.formats.names import first_of, plain
 from nanochat_core.data.formats.preference import BOTH, ONLY_CHOSEN, is_same_answer, with_chosen, with_rejected
 from nanochat_core.data.formats.turns import from_text, import_message, looks_like_turns, messages_of_turns
 
-_TEXTS = ("text", "content", "conversation", "dialogue", "chat", "sample", "full_text", "formatted_text", "prompt")
+TEXTS = ("text", "content", "conversation", "dialogue", "chat", "sample", "full_text", "formatted_text", "prompt")
+"""Keys of a text that may be a whole conversation with marks between its turns."""
 _REQUESTS = ("input", "body", "request")
 EARLIER = (
     "earlier answers of the assistant in a prompt are trained too, where the makers of such files train the completion "
@@ -310,7 +311,7 @@ def _marked_prompt(question: Any, answer: Any) -> list[Any] | None:
 
 
 def _marked(record: dict[str, Any], fields: dict[str, str]) -> Imported | None:
-    for name in _TEXTS:
+    for name in TEXTS:
         if name in fields and (found := messages_of_text(record[fields[name]])):
             return Imported(f"{found[0]} text", found[1], {fields[name]})
     return None

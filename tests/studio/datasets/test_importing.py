@@ -102,7 +102,12 @@ MENDED = {
     "several_objects": GOOD + GOOD,
     "comma_after_the_end": GOOD + ",",
     "json_array": json.dumps([HI, HI]),
-    "unused_key": json.dumps({**HI, "weight": 1}),
+    "unused_key": json.dumps({**HI, "tools": [{"name": "f"}]}),
+    "preference_pair": json.dumps({"messages": [user("a")], "chosen": "b", "rejected": "c"}),
+    "system_beside": json.dumps({**HI, "system_prompt": "be brief"}),
+    "no_role": json.dumps({"messages": [{"user": "a"}, {"assistant": "b"}]}),
+    "not_a_message": json.dumps({"messages": ["a", "b"]}),
+    "malformed_part": line(user("a"), assistant([{"text": "b"}])),
     "repeated_key": '{"id": 1, "id": 2, ' + GOOD[1:],
     "lonely_tool_part": line(user("a"), assistant([{"type": "python", "text": "2*3"}])),
 }
@@ -119,7 +124,9 @@ def test_one_click_mends(kind):
 
 
 def test_every_fix_is_tried_and_removal_removes():
-    assert set(FIXES) - set(MENDED) == {"repeated_conversation", "nothing_to_learn", "old_line_ends"}
+    assert set(FIXES) - set(MENDED) == {
+        *("repeated_conversation", "nothing_to_learn", "old_line_ends", "negative_example")
+    }
     assert fixed(GOOD.encode(), "repeated_conversation") == []
 
 

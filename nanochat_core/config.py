@@ -52,7 +52,9 @@ class FinetuneConfig:
     eval_steps: int = 20
     """Size of a validation in optimizer steps' worth of conversations; a smaller validation split is used whole."""
     val_split: float = 0.1
-    """Fraction of the file, taken from its end, that is kept for validation and never trained on."""
+    """Fraction of the file that is kept for validation and never trained on."""
+    split: str = "spread"
+    """Which conversations those are: spread over the whole file by the seed, or its tail (as runs of before had it)."""
     output_tag: str = "finetuned"
     """Name of the run: everything it makes lies in models/finetuned/<output_tag>/."""
     save_every: int = -1
@@ -64,7 +66,7 @@ class FinetuneConfig:
     max_seq_len: int = 2048
     """Longest conversation in tokens; the rest of a longer one is cut off, and said."""
     seed: int = 42
-    """Seed of the order of the conversations."""
+    """Seed of the order of the conversations, and of which of them validate."""
     replay_path: str | None = None
     """General conversations mixed in so that old skills stay: a JSONL file in the same format."""
     replay_ratio: float = 0.0
@@ -91,6 +93,7 @@ class FinetuneConfig:
             _require(math.isfinite(value) and value >= 0, f"{name} is {value}", "it must be a number of 0 or more")
         _require(0 < self.init_lr_frac <= 1, f"init_lr_frac is {self.init_lr_frac}", "it must be above 0 and at most 1")
         _require(0 < self.val_split < 1, f"val_split is {self.val_split}", "it must lie between 0 and 1, such as 0.1")
+        _require(self.split in ("spread", "tail"), f"split is '{self.split}'", "use spread or tail")
         _require(self.max_seq_len >= 8, f"max_seq_len is {self.max_seq_len}", "it must be at least 8 tokens")
         _require(self.seed >= 0, f"seed is {self.seed}", "it must be 0 or more")
         _require(

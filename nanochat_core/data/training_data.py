@@ -15,6 +15,7 @@ from nanochat_core.data.reader import MAX_PIECE_BYTES, open_data
 from nanochat_core.data.survey import Progress
 from nanochat_core.data.tokens.cache import tokenized
 from nanochat_core.data.tokens.plan import Examples, split
+from nanochat_core.system.words import plural
 from nanochat_core.tokenizer.tokenizer import Tokenizer
 
 _NOTE_SECONDS, _SAY_SECONDS = 1.0, 10.0
@@ -95,19 +96,21 @@ def load_training_data(
     length = config.max_seq_len
     tokens = tokenized(config.data_path, tokenizer, length, say, reading)
     useful = Examples(tokens, tokenizer)
-    notes = _notes_on_length(tokens.facts, length)
+    notes = notes_on_length(tokens.facts, length)
+    if marked := len(tokens.untrained):
+        notes.append(f"{plural(marked, 'answer')} marked as not to be trained: read, and not learned.")
     if not len(useful):
         raise ValueError(
             f"None of the {len(tokens)} conversations in {config.data_path} has anything to learn within "
             f"{length} tokens. Raise max_seq_len, or shorten the text before the first answer."
         )
-    train, validation = split(useful, config.val_split)
+    train, validation = split(useful, config.val_split, config.split, config.seed)
     if len(train) < ranks:
         raise ValueError(
             f"There are {len(train)} conversations to train on, fewer than the {ranks} processes. "
             f"Use at most {len(train)} processes, or add conversations to {config.data_path}."
         )
-    notes.insert(0, _note_on_split(len(tokens), train, validation))
+    notes.insert(0, note_on_split(len(tokens), train, validation, config.split))
     replay: Examples | list = []
     if config.replay_ratio > 0:
         replay = Examples(tokenized(config.replay_path, tokenizer, length, say, reading), tokenizer)
@@ -118,14 +121,27 @@ def load_training_data(
     return TrainingData(train, validation, replay, Conversations(config.data_path, tokens.facts["line"]), notes)
 
 
-def _note_on_split(count: int, train: Examples, validation: Examples) -> str:
+_NAMED = 8
+"""Conversations of the validation that are named, so that a person can look at them."""
+
+
+def note_on_split(count: int, train: Examples, validation: Examples, how: str) -> str:
+    """What trains and what validates."""
+    if how == "tail":
+        which = f"the last {len(validation)} of the file to validate with"
+    else:
+        named = ", ".join(str(row + 1) for row in validation.rows[:_NAMED].tolist())
+        more = " and so on" if len(validation) > _NAMED else ""
+        words = "spread over the file by the seed" if len(validation) > 1 else "drawn by the seed"
+        which = f"{len(validation)} to validate with, {words} (number {named}{more})"
     return (
-        f"{count} conversations: {len(train)} to train on, and the last {len(validation)} of the file to validate "
-        f"with. An epoch has {train.inputs.sum():,} tokens, {train.supervised.sum():,} of them trained on."
+        f"{count} conversations: {len(train)} to train on, and {which}. An epoch has {train.inputs.sum():,} tokens, "
+        f"{train.supervised.sum():,} of them trained tokens."
     )
 
 
-def _notes_on_length(facts: np.ndarray, max_seq_len: int) -> list[str]:
+def notes_on_length(facts: np.ndarray, max_seq_len: int) -> list[str]:
+    """What does not fit, as sentences: for a run's log and for what the app shows before the start."""
     cut, useless = int(facts["cut"].sum()), int((facts["supervised"] == 0).sum())
     notes = []
     if cut:

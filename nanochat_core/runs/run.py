@@ -132,7 +132,8 @@ class Run:
 
     def settings(self) -> FinetuneConfig:
         """The settings that the run was made with. ValueError when config.json was edited into something else."""
-        return FinetuneConfig.from_dict(self.record().get("settings", {}))
+        # A run of before `split` was a setting validates with the tail of its file, also when it is resumed.
+        return FinetuneConfig.from_dict({"split": "tail", **self.record().get("settings", {})})
 
     def status(self) -> RunStatus:
         """Where the run is now; `interrupted` when its process is gone without a last word."""

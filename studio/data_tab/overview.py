@@ -5,10 +5,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nanochat_core.data.tokens.plan import validation_places
 from nanochat_core.system.words import plural
+from studio.datasets.index import name_of
 from studio.datasets.rows import UNKNOWN, Rows
 
 BARS = 24
+NAMED = 8
+"""Rows of the validation part that are named."""
 
 
 @dataclass(frozen=True)
@@ -32,23 +36,25 @@ class Overview:
     repeated: int
     train: int
     validation: int
+    validating: tuple[int, ...]
+    """The first few rows of the validation part."""
     straddling: int
     """Conversations of the validation part that stand in the training part too."""
 
 
 def overview(rows: Rows, max_seq_len: int, val_split: float) -> Overview:
-    """The numbers, and the split as the training makes it: the last rows with something to learn validate."""
+    """The numbers, and the split as a new run makes it of the rows with something to learn."""
     ids = rows.ids()
     if not len(ids):
-        return Overview(*[0] * 14)
+        return Overview(*[0] * 13, (), 0)
     tokens, trained = rows.column("tokens")[ids], rows.column("trained")[ids]
     faulty = rows.faulty()[ids]
     counted = ~faulty & (tokens != UNKNOWN)
     useless = counted & (trained == 0)
     useful = ids[~faulty & ~useless]
-    size = _validation_size(len(useful), val_split)
     hashes = rows.column("hashes")
-    train, validation = useful[: len(useful) - size], useful[len(useful) - size :]
+    places = validation_places(len(useful), val_split)
+    train, validation = np.delete(useful, places), useful[places]
     return Overview(
         rows=len(ids),
         faulty=int(faulty.sum()),
@@ -63,13 +69,9 @@ def overview(rows: Rows, max_seq_len: int, val_split: float) -> Overview:
         repeated=len(rows.repeats()),
         train=len(train),
         validation=len(validation),
+        validating=tuple(validation[:NAMED].tolist()),
         straddling=int(np.isin(hashes[validation], hashes[train]).sum()),
     )
-
-
-def _validation_size(useful: int, val_split: float) -> int:
-    """As `nanochat_core.data.tokens.plan.split`, which loads torch; a test compares the two."""
-    return min(max(1, round(useful * val_split)), useful - 1) if useful > 1 else 0
 
 
 def overview_html(rows: Rows, max_seq_len: int, val_split: float) -> str:
@@ -79,34 +81,42 @@ def overview_html(rows: Rows, max_seq_len: int, val_split: float) -> str:
         ("Conversations", f"{seen.rows:,}"),
         ("Turns", f"{seen.turns:,}"),
         ("Tokens", f"{seen.tokens:,}"),
-        ("Trained on", f"{seen.trained:,}{_share(seen.trained, seen.tokens)}"),
+        ("Trained tokens", f"{seen.trained:,}{_share(seen.trained, seen.tokens)}"),
         ("Cut off", f"{seen.cut:,}{_share(seen.cut, seen.tokens)}"),
         ("Repeated", f"{seen.repeated:,}"),
         ("To train", f"{seen.train:,}"),
         ("To validate", f"{seen.validation:,}"),
     ]
     tiles = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in facts)
-    return f'<dl class="facts">{tiles}</dl>{_notes(seen, max_seq_len)}{histogram(token_counts(rows), max_seq_len)}'
+    return (
+        f'<dl class="facts">{tiles}</dl>{_notes(seen, max_seq_len, rows)}{histogram(token_counts(rows), max_seq_len)}'
+    )
 
 
 def _share(part: int, whole: int) -> str:
     return f" <small>{100 * part / whole:.0f}%</small>" if whole and part else ""
 
 
-def _notes(seen: Overview, max_seq_len: int) -> str:
+def _notes(seen: Overview, max_seq_len: int, rows: Rows) -> str:
     notes = []
     if seen.counted < seen.to_count:
         share = 100 * seen.counted // seen.to_count
         notes.append(("", f"The tokens are still being counted ({share}%); the numbers grow until then."))
     if seen.faulty:
         notes.append(
-            ("bad", f"{plural(seen.faulty, 'line')} with errors: the file cannot be trained on until they are mended.")
+            ("bad", f"{plural(seen.faulty, 'line')} with errors: the file cannot be trained on until they are fixed.")
         )
     if seen.cut_rows:
         words = "is" if seen.cut_rows == 1 else "are"
         notes.append(("warn", f"{plural(seen.cut_rows, 'conversation')} {words} longer than {max_seq_len:,} tokens."))
     if seen.useless:
         notes.append(("warn", f"{plural(seen.useless, 'conversation')} with nothing to learn will be left out."))
+    if seen.validating:
+        named = ", ".join(name_of(rows, row) for row in seen.validating)
+        more = " and so on" if seen.validation > len(seen.validating) else ""
+        notes.append(
+            ("", f"What validates is spread over the file by the seed (42 unless you set another): {named}{more}.")
+        )
     if seen.straddling:
         what = "conversation" if seen.straddling == 1 else "conversations"
         notes.append(

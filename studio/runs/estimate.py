@@ -10,6 +10,7 @@ import numpy as np
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.data.chunk import FACTS
 from nanochat_core.data.tokens.cache import tokenized
+from nanochat_core.data.tokens.plan import validation_places
 from nanochat_core.paths import find_model, finetuned_dir
 from nanochat_core.tokenizer.tokenizer import Tokenizer
 
@@ -64,15 +65,15 @@ def estimate(config: FinetuneConfig) -> Estimate:
             f"{Path(config.data_path).name} has {len(useful)} conversations to learn from, and training needs at "
             "least 2: one to train on and one to validate with. Add conversations in the Data tab."
         )
-    validation = min(max(1, round(len(useful) * config.val_split)), len(useful) - 1)
-    train = useful[:-validation]
+    validation = validation_places(len(useful), config.val_split, config.split, config.seed)
+    train = np.delete(useful, validation)
     replay = _replay(config, base.tokenizer_dir)
     replayed = round(len(train) * config.replay_ratio) if len(replay) else 0
     steps_per_epoch = -(-(len(train) + replayed) // config.target_examples_per_step)
     return Estimate(
         conversations=len(every),
         train=len(train),
-        validation=validation,
+        validation=len(validation),
         replayed=replayed,
         cut=int(every["cut"].sum()),
         useless=len(every) - len(useful),

@@ -155,7 +155,7 @@ def read_settings(path: str | Path) -> FinetuneConfig:
     except (OSError, ValueError) as error:
         raise ValueError(f"The file of settings cannot be read: {error}. Choose one that was saved here.") from error
     if isinstance(values, dict) and isinstance(values.get("settings"), dict):
-        values = values["settings"]
+        values = {"split": "tail", **values["settings"]}  # a run of before `split` was a setting
     if not isinstance(values, dict):
         raise ValueError("The file holds no settings. Choose one that was saved here, or a run's config.json.")
     return FinetuneConfig.from_dict(values)

@@ -24,6 +24,7 @@ CONTRACT = {
     "eval_every": 50,
     "eval_steps": 20,
     "val_split": 0.1,
+    "split": "spread",
     "output_tag": "finetuned",
     "save_every": -1,
     "device_type": "auto",

@@ -1,7 +1,7 @@
 """From conversations to packed batches: what each optimizer step trains on, the same for any number of processes.
 
 A step takes `target_examples_per_step` conversations in an order that the seed fixes; each epoch shuffles
-anew and sees every conversation once. A step's conversations are dealt out to the ranks, and on each rank to
+again and sees every conversation once. A step's conversations are dealt out to the ranks, and on each rank to
 micro-batches of at most `device_batch_size`, laid end to end without padding. The order, the number of
 supervised tokens of a step and so the loss's weighting are known to every rank without communication.
 """
@@ -39,6 +39,15 @@ class Examples(Sequence[Example]):
             mask[start:end] = False
         return Example(ids, mask, row, bool(self._tokens.facts["cut"][row]))
 
+    def picked(self, places: np.ndarray) -> "Examples":
+        """The examples at these places, in this order."""
+        return Examples(self._tokens, self._tokenizer, self._rows[places])
+
+    @property
+    def rows(self) -> np.ndarray:
+        """Example.index of each, int64 (N,)."""
+        return self._rows
+
     @property
     def inputs(self) -> np.ndarray:
         """Example.inputs of each, int64 (N,)."""
@@ -50,19 +59,38 @@ class Examples(Sequence[Example]):
         return self._tokens.facts["supervised"][self._rows].astype(np.int64)
 
 
-def split(examples: Sequence[Example], val_split: float) -> tuple[Sequence[Example], Sequence[Example]]:
-    """(training, validation): the last `val_split` of the examples, at least one, are validation.
+def split(
+    examples: Sequence[Example], val_split: float, how: str = "spread", seed: int = 42
+) -> tuple[Sequence[Example], Sequence[Example]]:
+    """(training, validation): `val_split` of the examples, at least one, validate. See `validation_places`.
 
-    The tail, so that the split is stable and a person can see it in the file. Raises ValueError when there
-    are not two examples.
+    ValueError when there are not two examples.
     """
     if len(examples) < 2:
         raise ValueError(
             f"There {'is 1 conversation' if len(examples) == 1 else 'are no conversations'} to learn from, and "
             "training needs at least 2: one to train on and one to validate with. Add conversations to the file."
         )
-    count = min(max(1, round(len(examples) * val_split)), len(examples) - 1)
-    return examples[:-count], examples[-count:]
+    validates = np.zeros(len(examples), dtype=bool)
+    validates[validation_places(len(examples), val_split, how, seed)] = True
+    return _picked(examples, np.flatnonzero(~validates)), _picked(examples, np.flatnonzero(validates))
+
+
+def validation_places(count: int, val_split: float, how: str = "spread", seed: int = 42) -> np.ndarray:
+    """Which of `count` examples validate, ascending, int64: the one rule, also for the counts that the app shows.
+
+    spread: the file is cut into as many even stretches as examples are needed, and the seed draws one of each. So a
+    file whose end is of another kind than its beginning is validated with both. tail: the last ones.
+    """
+    size = min(max(1, round(count * val_split)), count - 1) if count > 1 else 0
+    if how == "tail":
+        return np.arange(count - size, count)
+    draw = random.Random(f"{seed}:validation")
+    return np.array([draw.randrange(n * count // size, (n + 1) * count // size) for n in range(size)], np.int64)
+
+
+def _picked(examples: Sequence[Example], places: np.ndarray) -> Sequence[Example]:
+    return examples.picked(places) if isinstance(examples, Examples) else [examples[place] for place in places.tolist()]
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,9 @@ from tests.support.tiny import tiny_tokenizer, write_conversations
 @pytest.mark.parametrize("replay_ratio", [0.0, 0.4])
 def test_the_training_gets_the_examples_and_the_order_that_it_always_got(cached, tmp_path, replay_ratio):
     path, replay = (write_conversations(tmp_path / f"{count}.jsonl", count) for count in (40, 13))
-    config = FinetuneConfig(str(path), max_seq_len=30, replay_path=str(replay), replay_ratio=replay_ratio, seed=7)
+    config = FinetuneConfig(
+        str(path), max_seq_len=30, replay_path=str(replay), replay_ratio=replay_ratio, seed=7, split="tail"
+    )
     for _ in range(2):  # made, then found
         data = load_training_data(config, tiny_tokenizer())
         talks = load_conversations(path, tiny_tokenizer(), 30)

@@ -12,6 +12,7 @@ from studio.data_tab import view as data_view
 from studio.data_tab.handlers import At
 from studio.datasets import edit, fields, problems, sessions
 from studio.datasets.fields import TurnNames, Typed
+from studio.datasets.fixes import label_for
 from studio.datasets.session import Session
 
 TURNS = 20
@@ -94,9 +95,10 @@ def _part(number: int, part: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def _fixes(session: Session, row: int) -> list[dict[str, str]]:
-    faults = problems.problems_of(session.rows, row)
-    kinds = [kind for kind in dict.fromkeys(fault.kind for fault in faults) if problems.fix_label(kind)]
-    return [{"kind": kind, "label": f"{problems.fix_label(kind)} ({problems.kind_words(kind)})"} for kind in kinds]
+    labels = {fault.kind: label_for(fault) for fault in problems.problems_of(session.rows, row)}
+    return [
+        {"kind": kind, "label": f"{label} ({problems.kind_words(kind)})"} for kind, label in labels.items() if label
+    ]
 
 
 # What is typed
@@ -126,7 +128,7 @@ def store(told: Told) -> dict[str, Any]:
 
 def act(at: At, told: Told) -> At:
     """Do what a button in the editor says. ValueError when the page has moved on since."""
-    if not at["session"] and (session := sessions.get(told["session"])):  # the app was started anew meanwhile
+    if not at["session"] and (session := sessions.get(told["session"])):  # the app has been restarted meanwhile
         at = handlers.moved(handlers.opened(at, session), row=told["row"])
     if told["session"] != at["session"] or told["row"] != at["row"]:
         raise ValueError("Another conversation is shown by now: look at it, and then repeat your click.")

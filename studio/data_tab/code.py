@@ -19,7 +19,7 @@ class Codes:
     bring: str
     save: str
     tokens: str
-    mend: str
+    fix: str
     whole: str
 
 
@@ -51,7 +51,7 @@ def codes(session: Session | None, row: int | None, source: str, measure: Measur
             f"conversation = {_conversation(session, row)}",
             f"show_tokens(tokenizer, conversation, {length})",
         ),
-        mend=_text(
+        fix=_text(
             "from nanochat_core import check",
             "from nanochat_core.data.repair.file import fix_file",
             *read,

@@ -89,15 +89,15 @@ def saving() -> Saving:
     with gr.Column(visible=False, elem_id="data-draft") as draft:
         draft_text = gr.HTML(elem_id="data-draft-text", padding=False)
         with gr.Row(elem_classes="data-tools"):
-            draft_take = tool("Take them up", "data-draft-take", "primary")
-            draft_discard = tool("Discard them", "data-draft-discard", "stop")
+            draft_take = tool("Restore", "data-draft-take", "primary")
+            draft_discard = tool("Discard", "data-draft-discard", "stop")
     with gr.Column(visible=False, elem_id="data-conflict") as conflict:
         conflict_text = gr.HTML(elem_id="data-conflict-text", padding=False)
         save_name = gr.Textbox(label="Another name", elem_id="data-save-name", max_lines=1)
         with gr.Row(elem_classes="data-tools"):
             save_as = tool("Save under this name", "data-save-as", "primary")
             reload = tool("Reload and lose my changes", "data-reload", "stop")
-            conflict_close = tool("Go on editing", "data-conflict-close")
+            conflict_close = tool("Keep editing", "data-conflict-close")
     return by_name(Saving, locals())
 
 
@@ -157,9 +157,10 @@ def measures() -> Measures:
 
 
 @dataclass
-class Mending:
-    """Problems by kind, and the fix for all of a kind."""
+class Fixing:
+    """Problems by kind, each with its fix, and the fix for all."""
 
+    everything: gr.Button
     tools: gr.Column
     kind: gr.Dropdown
     fix_all: gr.Button
@@ -167,17 +168,31 @@ class Mending:
     problems: gr.HTML
 
 
-def mending() -> Mending:
-    """Step 3: the problems, and what fixes them."""
-    gr.HTML(step(3, "Mend problems", "A file with one error is not trained on."), padding=False)
+_CLICKED = """
+element.addEventListener("click", async (event) => {
+  const button = event.target.closest("button[data-row]");
+  if (!button) return;
+  await window.dataEditor?.flush().catch(() => {});
+  const { session } = button.closest("[data-session]").dataset;
+  trigger("act", { session, row: Number(button.dataset.row), kind: button.dataset.kind });
+});
+"""
+"""A click on a button of a listed problem, after the app has what was typed last."""
+
+
+def fixing() -> Fixing:
+    gr.HTML(step(3, "Fix problems", "A file with one error is not trained on."), padding=False)
+    everything = gr.Button(
+        view.fix_everything_label(None)[0], variant="primary", size="sm", visible=False, elem_id="data-fix-everything"
+    )
     with gr.Row(equal_height=False):
         with gr.Column(scale=2, min_width=300, visible=False) as tools:
             kind = gr.Dropdown([("All kinds", "")], value="", label="Kind", elem_id="data-kind")
             fix_all = gr.Button("Fix all of this kind", size="sm", interactive=False, elem_id="data-fix-all")
             jump = gr.Dropdown([], value=None, label="Go to a line", elem_id="data-jump")
         with gr.Column(scale=3, min_width=320):
-            problems = gr.HTML(elem_id="data-problems", padding=False, max_height=320)
-    return by_name(Mending, locals())
+            problems = gr.HTML(elem_id="data-problems", padding=False, max_height=320, js_on_load=_CLICKED)
+    return by_name(Fixing, locals())
 
 
 @dataclass

@@ -90,15 +90,22 @@ def draft(at: dict[str, Any]) -> tuple[Any, ...]:
     return gr.update(visible=True), view.draft_question(found), found[0].id
 
 
-def mending(session: Session | None, kind: str) -> tuple[Any, ...]:
-    """(their column, kinds, fix all, go to, problems)."""
+def fixing(session: Session | None, kind: str) -> tuple[Any, ...]:
+    """(fix everything, their column, kinds, fix all of a kind, go to, problems)."""
     kinds = view.kind_choices(session)
     kind = kind if kind in [value for _, value in kinds] else ""
     label = fix_label(kind)
+    everything, fixable = view.fix_everything_label(session)
     fix = gr.update(value=f"{label}: all of this kind" if label else "Fix all of this kind", interactive=bool(label))
     jumps = gr.update(choices=view.problem_choices(session, kind), value=None)
-    tools = gr.update(visible=len(kinds) > 1)
-    return tools, gr.update(choices=kinds, value=kind), fix, jumps, view.problems_html(session, kind)
+    return (
+        gr.update(value=everything, interactive=fixable > 0, visible=fixable > 0),
+        gr.update(visible=len(kinds) > 1),
+        gr.update(choices=kinds, value=kind),
+        fix,
+        jumps,
+        view.problems_html(session, kind),
+    )
 
 
 def count(session: Session, how: Measure) -> tuple[bool, str]:

@@ -6,6 +6,7 @@
 import itertools
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ from studio.datasets import sessions as data_sessions
 from studio.datasets.drafts import Found
 from studio.datasets.fields import change as change_turns
 from studio.datasets.fields import put_text
+from studio.datasets.fixes import ALL
 from studio.datasets.importing import read_lines
 from studio.datasets.index import Query
-from studio.datasets.problems import rows_with
+from studio.datasets.problems import fixable_rows, rows_with
 from studio.datasets.session import Session
 
 At = dict[str, Any]
@@ -71,7 +73,7 @@ def choices(opened: list[str]) -> list[tuple[str, str]]:
 def pick(at: At, value: str) -> At:
     """Open what was picked, or go back to unsaved work. What is open already, and unchanged, stays as it is."""
     if value.startswith(UNSAVED):
-        return take_up(at, value.removeprefix(UNSAVED))
+        return restore_draft(at, value.removeprefix(UNSAVED))
     session = data_sessions.get(at["session"])
     if session and value == at["source"] and not session.is_dirty and not session.is_outdated():
         return at  # the browser says it twice, and what was typed between would be drawn over
@@ -85,17 +87,17 @@ def open_file(at: At, value: str) -> At:
 
 
 def open_example(at: At) -> At:
-    """The first shipped dataset, for whoever has none yet."""
+    """The first shipped dataset, for a person who has none yet."""
     return open_file(at, str(next(dataset.path for dataset in files.list_datasets() if dataset.is_shipped)))
 
 
-def take_up(at: At, session_id: str) -> At:
-    """Go on with unsaved work; nothing moves when it is on the screen."""
-    return at if session_id == at["session"] else opened(at, data_sessions.take_up(session_id))
+def restore_draft(at: At, session_id: str) -> At:
+    """Restore unsaved changes; nothing moves when they are on the screen."""
+    return at if session_id == at["session"] else opened(at, data_sessions.restore(session_id))
 
 
 def discard(at: At, draft_id: str) -> tuple[At, str]:
-    """Put unsaved changes of before away; where they lie now."""
+    """Discard unsaved changes of before; where they lie now."""
     where = data_sessions.discard(draft_id)
     return moved(at), f"Moved to data/.trash/{where.name}."
 
@@ -191,7 +193,7 @@ def reload(at: At) -> At:
 
 
 def refreshed(at: At) -> At:
-    """After other tabs were open: a file that changed meanwhile is read anew, unless that would lose changes."""
+    """After other tabs were open: a file that changed meanwhile is read again, unless that would lose changes."""
     session = data_sessions.get(at["session"])
     if session is None or not session.is_outdated():
         return moved(at)
@@ -273,27 +275,49 @@ def apply_text(at: At, text: str) -> At:
 # Problems
 
 
+_BY_HAND = "correct them by hand, or delete the lines."
+
+
 def fix_one(at: At, kind: str) -> At:
-    """Apply the rule to the shown conversation. ValueError when it cannot mend it."""
+    """Apply the rule to the shown conversation. ValueError when it cannot fix it."""
     session, row = row_of(at)
     place = session.rows.order.index(row)
     if not session.fix([row], kind):
-        raise ValueError("No rule can mend this one: correct it by hand, or delete the line.")
+        raise ValueError("No rule can fix this one: correct it by hand, or delete the line.")
     order = session.rows.order
     return moved(at, row=row if session.has(row) else order[min(place, len(order) - 1)] if order else None)
+
+
+def problem_clicked(at: At, told: Mapping[str, Any]) -> At:
+    """Show the row of a problem that is listed, and fix it when its Fix was clicked. ValueError from an old page."""
+    session = session_of(at)
+    row = int(told["row"])
+    if told["session"] != session.id or not session.has(row):
+        raise ValueError("This line has changed meanwhile: look at the list again, and then repeat your click.")
+    shown = choose(at, row)
+    return fix_one(shown, told["kind"]) if told["kind"] else shown
 
 
 def fix_all(at: At, kind: str) -> tuple[At, str]:
     """Apply the rule to every row with this kind of problem; what was done, in a sentence."""
     session = session_of(at)
-    rows = rows_with(session.rows, kind)
-    mended = session.fix(rows, kind)
-    if not mended:
-        raise ValueError("No rule can mend these: correct them by hand, or delete the lines.")
-    left = len(rows) - mended
-    rest = f" {plural(left, 'line')} cannot be mended by a rule." if left else ""
+    return _fixed(at, session, rows_with(session.rows, kind), kind)
+
+
+def fix_everything(at: At) -> tuple[At, str]:
+    """Apply every rule wherever one can fix something; what was done, in a sentence."""
+    session = session_of(at)
+    return _fixed(at, session, fixable_rows(session.rows), ALL)
+
+
+def _fixed(at: At, session: Session, rows: list[int], kind: str) -> tuple[At, str]:
+    fixed = session.fix(rows, kind)
+    if not fixed:
+        raise ValueError(f"No rule can fix these: {_BY_HAND}")
+    left = len(rows) - fixed
+    rest = f" No rule can fix {plural(left, 'other line')}: {_BY_HAND}" if left else ""
     row = at["row"] if session.has(at["row"]) else _first(session)
-    return moved(at, row=row), f"{plural(mended, 'line')} mended; undo takes it back.{rest}"
+    return moved(at, row=row), f"{plural(fixed, 'line')} fixed; undo takes it back.{rest}"
 
 
 def query_of(text: str, show: str, sort: str) -> Query:

@@ -1,4 +1,4 @@
-"""The Data tab: pick or upload a dataset, read and edit it, mend its problems, save it."""
+"""The Data tab: pick or upload a dataset, read and edit it, fix its problems, save it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ class Parts:
     saving: data_controls.Saving
     listing: data_controls.Listing
     measures: data_controls.Measures
-    mending: data_controls.Mending
+    fixing: data_controls.Fixing
     history: data_controls.History
     tokens: gr.HTML
 
@@ -97,11 +97,11 @@ def build(context: Context) -> None:
                 measures = data_controls.measures()
                 tokens = gr.HTML(elem_id="data-tokens", padding=False)
                 code["tokens"] = show_code("data-code-tokens")
-        mending = data_controls.mending()
-        code["mend"] = show_code("data-code-mend")
+        fixing = data_controls.fixing()
+        code["fix"] = show_code("data-code-fix")
         history = data_controls.history()
         code["whole"] = show_code("data-code-whole")
-    parts = Parts(at, fresh, mine, page, listed, files, saving, listing, measures, mending, history, tokens)
+    parts = Parts(at, fresh, mine, page, listed, files, saving, listing, measures, fixing, history, tokens)
     how = parts.how
     _wire_drawing(parts)
     _wire_editor(at, editor, [listed, *how], [saving.status, tokens, saving.save, saving.undo, listing.rows])
@@ -112,7 +112,7 @@ def build(context: Context) -> None:
     example.click(alerted(handlers.open_example), at, at, **QUIET)
     _wire_saving(at, saving)
     _wire_drafts(at, saving, draft)
-    _wire_mending(at, mending, history)
+    _wire_fixing(at, fixing, history)
     measures.model.input(view.longest_of, measures.model, measures.longest, **QUIET)
     context.page.load(_restore, [at, mine], at, **QUIET)
     # Other tabs add datasets, rows and runs. `at` is written only when it has to be: written from what it was when the
@@ -124,14 +124,14 @@ def build(context: Context) -> None:
 
 def _wire_drawing(parts: Parts) -> None:
     """Everything but the editor is drawn by one handler, so that no two controls contradict each other."""
-    at, saving, mending, how = parts.at, parts.saving, parts.mending, parts.how
+    at, saving, fixing, how = parts.at, parts.saving, parts.fixing, parts.how
     timer = gr.Timer(1, active=False)
     outputs: list[Block] = [parts.files.pick, saving.status, saving.save, saving.undo, *parts.shown]
-    outputs += [mending.tools, mending.kind, mending.fix_all, mending.jump, mending.problems]
+    outputs += [fixing.everything, fixing.tools, fixing.kind, fixing.fix_all, fixing.jump, fixing.problems]
     outputs += [parts.tokens, parts.history.overview, parts.history.version, timer]
-    inputs = [at, parts.mine, parts.page, *parts.query, *how, mending.kind]
+    inputs = [at, parts.mine, parts.page, *parts.query, *how, fixing.kind]
     at.change(_draw, inputs, outputs, **QUIET)
-    gr.on([parts.fresh.change, mending.kind.input, *changes(how)], _redraw, inputs, outputs, **QUIET)
+    gr.on([parts.fresh.change, fixing.kind.input, *changes(how)], _redraw, inputs, outputs, **QUIET)
     counted = [*parts.shown, parts.history.overview, timer]
     timer.tick(_tick, [at, parts.page, *parts.query, *how], counted, **AT_ONCE)
 
@@ -144,7 +144,7 @@ def _wire_editor(at: gr.State, editor: gr.HTML, inputs: list[Any], outputs: list
 
 def _wire_drafts(at: gr.State, saving: data_controls.Saving, draft: gr.State) -> None:
     at.change(draw.draft, at, [saving.draft, saving.draft_text, draft], **QUIET)
-    saving.draft_take.click(alerted(handlers.take_up), [at, draft], at, js=FLUSH, **QUIET)
+    saving.draft_take.click(alerted(handlers.restore_draft), [at, draft], at, js=FLUSH, **QUIET)
     saving.draft_discard.click(said(handlers.discard), [at, draft], at, **QUIET)
 
 
@@ -182,9 +182,11 @@ def _wire_saving(at: gr.State, saving: data_controls.Saving) -> None:
     saving.undo.click(alerted(lambda at: handlers.undo(at)[0]), at, at, js=FLUSH, **QUIET)
 
 
-def _wire_mending(at: gr.State, mending: data_controls.Mending, history: data_controls.History) -> None:
-    mending.fix_all.click(said(handlers.fix_all), [at, mending.kind], at, js=FLUSH, **QUIET)
-    mending.jump.input(alerted(handlers.choose), [at, mending.jump], at, **QUIET)
+def _wire_fixing(at: gr.State, fixing: data_controls.Fixing, history: data_controls.History) -> None:
+    fixing.everything.click(said(handlers.fix_everything), at, at, js=FLUSH, **QUIET)
+    fixing.problems.act(_problem_clicked, at, at, trigger_mode="multiple", **QUIET)
+    fixing.fix_all.click(said(handlers.fix_all), [at, fixing.kind], at, js=FLUSH, **QUIET)
+    fixing.jump.input(alerted(handlers.choose), [at, fixing.jump], at, **QUIET)
     history.version.input(_compared, [at, history.version], history.difference, **QUIET)
     history.restore.click(alerted(handlers.restore), [at, history.version], at, **QUIET)
 
@@ -202,7 +204,7 @@ def _redraw(at: dict[str, Any], mine: dict[str, Any], number: int | None, *contr
         view.status(session),
         *draw.buttons(session),
         *draw.the_list(session, at, tuple(query), how, number),
-        *draw.mending(session, kind),
+        *draw.fixing(session, kind),
         *draw.rest(session, at, how, hindrance),
         gr.Timer(active=is_counting),
     )
@@ -232,6 +234,10 @@ def _typed(at: dict[str, Any], listed: list[int], *how: Any) -> tuple[Any, ...]:
 
 def _acted(at: dict[str, Any], told: gr.EventData) -> dict[str, Any]:
     return alerted(acts.act)(at, told._data)
+
+
+def _problem_clicked(at: dict[str, Any], told: gr.EventData) -> dict[str, Any]:
+    return alerted(handlers.problem_clicked)(at, told._data)
 
 
 def _paged(at: dict[str, Any], number: int, query: tuple[Any, ...], how: tuple[Any, ...]) -> tuple[Any, ...]:

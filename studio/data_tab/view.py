@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from nanochat_core.data.report import REPAIR, Fault
+from nanochat_core.data.report import Fault
 from nanochat_core.runs.presets import preset_of
 from nanochat_core.system.words import plural
 from studio.data_tab.token_view import token_view
@@ -11,7 +11,9 @@ from studio.datasets import diff, files, problems, sessions
 from studio.datasets.counting import tokenizer_of
 from studio.datasets.drafts import Found
 from studio.datasets.edit import editable, messages_of
+from studio.datasets.fixes import label_for
 from studio.datasets.index import name_of
+from studio.datasets.problems import RowProblem
 from studio.datasets.session import Session
 from studio.parts.html import empty, escape, note
 
@@ -56,7 +58,7 @@ def status(session: Session | None) -> str:
 
 
 def draft_question(found: list[Found]) -> str:
-    """What was found, from when, and what to know before it is taken up."""
+    """What was found, from when, and what to know before it is restored."""
     draft = found[0]
     text = f"There are unsaved changes to {draft.meta.name} from {draft.time.astimezone():%d %B, %H:%M}."
     more = f"{plural(len(found) - 1, 'older one')} after this one." if len(found) > 1 else ""
@@ -82,12 +84,23 @@ def row_problems(session: Session, row: int) -> str:
     return "".join(_problem(name, fault) for fault in problems.problems_of(session.rows, row))
 
 
-def _problem(name: str, fault: Fault) -> str:
-    """One problem. What the command line would do is a button here."""
-    words = "the button does it for you." if problems.fix_label(fault.kind) else ""
-    remedy = fault.fix.replace(REPAIR, words)
+def _problem(name: str, fault: Fault, click: str = "") -> str:
+    """One problem, with what can be clicked about it. What the command line would do is a button here."""
+    words = "Fix does it for you." if fault.can_fix else ""
+    text = f"{fault.message} {fault.fix} {words}".rstrip()
     kind = "bad" if fault.level == "error" else "warn"
-    return note(f"{fault.message} {remedy}", kind, f"{name.capitalize()}:")
+    return f'<div class="data-problem">{note(text, kind, f"{name.capitalize()}:")}{click}</div>'
+
+
+def _clicks(problem: RowProblem) -> str:
+    """Go to the line, and what one click does about its problem."""
+    place = f'type="button" class="data-button" data-row="{problem.row}"'
+    go = f'<button {place} data-kind="" aria-label="Go to {escape(problem.name)}">Go to</button>'
+    label = label_for(problem.fault)
+    if not label:
+        return go
+    told = f'data-kind="{escape(problem.fault.kind)}" aria-label="{escape(label)}, {escape(problem.name)}"'
+    return f"<button {place} {told}>{escape(label)}</button>{go}"
 
 
 def tokens_html(session: Session | None, row: int | None, measure: Measure) -> str:
@@ -117,17 +130,23 @@ def problems_html(session: Session | None, kind: str) -> str:
     shown = problems.first_problems(session.rows, kind)
     total = counts[kind] if kind else counts.total()
     more = note(f"And {total - len(shown):,} more.") if total > len(shown) else ""
-    listed = "".join(_problem(problem.name, problem.fault) for problem in shown)
-    return f'<div class="data-problems">{listed}</div>{more}'
+    listed = "".join(_problem(problem.name, problem.fault, _clicks(problem)) for problem in shown)
+    return f'<div class="data-problems" data-session="{escape(session.id)}">{listed}</div>{more}'
 
 
 def kind_choices(session: Session | None) -> list[tuple[str, str]]:
-    """(label, kind) of what can be listed and mended at once."""
+    """(label, kind) of what can be listed and fixed at once."""
     if session is None:
         return [("All kinds", "")]
     counts = problems.count_kinds(session.rows)
     kinds = [(f"{problems.kind_words(kind)}: {count:,}", kind) for kind, count in counts.items()]
     return [(f"All kinds: {counts.total():,}", ""), *kinds]
+
+
+def fix_everything_label(session: Session | None) -> tuple[str, int]:
+    """(what the button says, how many lines it fixes)."""
+    count = len(problems.fixable_rows(session.rows)) if session else 0
+    return f"Fix all that a rule can fix ({plural(count, 'line')})", count
 
 
 def problem_choices(session: Session | None, kind: str) -> list[tuple[str, int]]:

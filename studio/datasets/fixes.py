@@ -9,6 +9,7 @@ from nanochat_core.calculator import calculate
 from nanochat_core.data.keys import key_warnings
 from nanochat_core.data.line import SEVERAL, judge_line, to_line
 from nanochat_core.data.repair.line import repair_line
+from nanochat_core.data.report import Fault
 
 Lines = list[bytes]
 
@@ -86,6 +87,9 @@ def _with_answers(parts: list[dict[str, str]]) -> list[dict[str, str]]:
 _REPAIR = Fix("Fix", _repair)
 _REMOVE = Fix("Remove", _remove)
 
+ALL = ""
+"""In place of a kind: whatever a rule can fix without removing a conversation, as --fix does it."""
+
 FIXES: dict[str, Fix] = {
     **dict.fromkeys(
         (
@@ -105,7 +109,13 @@ FIXES: dict[str, Fix] = {
 """By the kinds that `nanochat_core.data.conversations.check` reports; what is missing has to be fixed by hand."""
 
 
+def label_for(fault: Fault) -> str:
+    """What a click does about this fault; "" when it has to be fixed by hand. No promise that the rule cannot keep."""
+    rule = FIXES.get(fault.kind)
+    return "" if rule is None or (rule is _REPAIR and not fault.can_fix) else rule.label
+
+
 def fixed(data: bytes, kind: str) -> Lines | None:
     """What the rule for `kind` makes of a line; None when there is no rule or it cannot fix this one."""
-    rule = FIXES.get(kind)
+    rule = _REPAIR if kind == ALL else FIXES.get(kind)
     return rule.apply(data) if rule else None

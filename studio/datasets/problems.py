@@ -68,6 +68,12 @@ def first_problems(rows: Rows, kind: str = "") -> list[RowProblem]:
     return list(islice(find_problems(rows, kind), LISTED))
 
 
+def fixable_rows(rows: Rows) -> list[int]:
+    """The rows of which a rule can fix something, in the order of the dataset."""
+    fixable = {row for row, faults in rows.faults.items() if any(fault.can_fix for fault in faults)}
+    return [row for row in rows.order if row in fixable]
+
+
 def rows_with(rows: Rows, kind: str) -> list[int]:
     """Each row that has a problem of this kind, once."""
     return list(dict.fromkeys(problem.row for problem in find_problems(rows, kind)))
@@ -84,5 +90,5 @@ def kind_words(kind: str) -> str:
 
 
 def fix_label(kind: str) -> str:
-    """What one click does about this kind; "" when it has to be mended by hand."""
+    """What one click does about this kind; "" when it has to be fixed by hand."""
     return FIXES[kind].label if kind in FIXES else ""

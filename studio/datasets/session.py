@@ -125,7 +125,7 @@ class Session:
 
     @journalled
     def fix(self, rows: Sequence[int], kind: str) -> int:
-        """Apply the rule for a kind of problem to these rows, as one step; how many it could mend."""
+        """Apply the rule for a kind of problem to these rows, as one step; how many it could fix."""
         with self.lock:
             results = {row: lines for row in rows if (lines := fixed(self.rows.data[row], kind)) is not None}
             if not results:
@@ -243,7 +243,7 @@ class Session:
             notes=self.notes,
         )
 
-    def take_up(self, state: drafts.State, what: str) -> None:
+    def restore(self, state: drafts.State, what: str) -> None:
         """Apply a draft to what was opened, as one step that undo takes back."""
         with self.lock:
             assert self.journal is not None

@@ -1,4 +1,4 @@
-"""The opened datasets of this app: open, create, find again, and take up what another run of the app left unsaved."""
+"""The opened datasets of this app: open, create, find again, and restore what another run of the app left unsaved."""
 
 import contextlib
 import threading
@@ -102,11 +102,11 @@ def drafts_of(path: Path | None) -> list[Found]:
     return [draft for draft in drafts.list_drafts() if draft.path == path and not is_open(draft.id)]
 
 
-def take_up(draft_id: str) -> Session:
+def restore(draft_id: str) -> Session:
     """Open a draft. ValueError when it is gone."""
     session = get(draft_id)
     if session is None:
-        raise ValueError("These unsaved changes are not there any more: taken up or discarded in another window.")
+        raise ValueError("These unsaved changes are not there any more: restored or discarded in another window.")
     return session
 
 
@@ -114,7 +114,7 @@ def discard(draft_id: str) -> Path:
     """Move a draft to data/.trash; where it lies then. ValueError when it is gone, or open."""
     draft = drafts.found(draft_id)
     if draft is None or is_open(draft_id):
-        raise ValueError("These unsaved changes are not there any more: taken up or discarded in another window.")
+        raise ValueError("These unsaved changes are not there any more: restored or discarded in another window.")
     return drafts.discard(draft)
 
 
@@ -132,7 +132,7 @@ def _restored(draft: Found) -> Session:
     if meta.is_new:
         session.mark_new()
     session.journal = Journal(session.id, session.rows)
-    session.take_up(state, FOUND_AGAIN)
+    session.restore(state, FOUND_AGAIN)
     if not session.is_dirty:
         session.journal.drop()
     return keep(session)

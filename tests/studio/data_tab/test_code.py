@@ -55,9 +55,9 @@ def test_bring_converts_into_a_copy(home, how):
     assert FOREIGN in path.read_text()
 
 
-def test_mend_says_and_repairs(home, how):
+def test_fix_says_and_repairs(home, how):
     at, path = opened(home, GOOD, FOREIGN)
-    printed, _ = run(shown(at, how).mend)
+    printed, _ = run(shown(at, how).fix)
     assert "Line 2" in printed
     assert len(load_conversations(path.with_name("mine-fixed.jsonl"), tiny_tokenizer())) == 2
 

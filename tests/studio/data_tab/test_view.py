@@ -41,7 +41,7 @@ def opened(home, *lines):
 def everything(at, session):
     draw.count(session, HOW)
     query = ("", "all", "file")
-    shown = [*draw.the_list(session, at, query, HOW, None), *draw.mending(session, "")]
+    shown = [*draw.the_list(session, at, query, HOW, None), *draw.fixing(session, "")]
     shown += [view.status(session), *draw.rest(session, at, HOW, ""), view.heading(session, at["row"])]
     return [*shown, view.row_problems(session, at["row"])]
 
@@ -94,7 +94,7 @@ def test_the_command_lines_remedy_is_a_button_here(home):
     _, session, _ = opened(home, line({"role": "human", "content": "a"}, assistant("b")))
     shown = view.row_problems(session, 0)
     assert "check FILE" not in shown
-    assert "the button does it for you" in shown
+    assert "Fix does it for you" in shown
 
 
 def test_large_datasets_are_counted_in_the_background_to_the_same_numbers(monkeypatch):

@@ -101,7 +101,7 @@ def test_the_question_is_asked_when_the_dataset_is_opened(home):
     visible, question, draft = draw.draft(other)
     assert visible["visible"]
     assert "There are unsaved changes to mine.jsonl from" in question
-    taken = handlers.take_up(other, draft)
+    taken = handlers.restore_draft(other, draft)
     assert taken["session"] == at["session"]
     session = sessions.get(taken["session"])
     assert b"not saved" in session.rows.data[0]
@@ -125,7 +125,7 @@ def test_discarding_moves_the_draft_away(home):
     with pytest.raises(ValueError, match="not there any more"):
         handlers.discard(at, draft)
     with pytest.raises(ValueError, match="not there any more"):
-        handlers.take_up(at, draft)
+        handlers.restore_draft(at, draft)
 
 
 def test_a_draft_of_a_file_that_has_changed_is_offered_and_ends_in_the_conflict(home):
@@ -137,7 +137,7 @@ def test_a_draft_of_a_file_that_has_changed_is_offered_and_ends_in_the_conflict(
     visible, question, draft = draw.draft(at)
     assert visible["visible"]
     assert "has changed on disk since" in question
-    at = handlers.take_up(at, draft)
+    at = handlers.restore_draft(at, draft)
     with pytest.raises(ConflictError):
         handlers.save(at)
     saved = handlers.save_as(at, "mine-2")["source"]

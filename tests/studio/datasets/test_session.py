@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from nanochat_core.data.conversations import check
 from nanochat_core.system.files import sha256_of
-from studio.data_tab import handlers
+from studio.data_tab import handlers, view
 from studio.datasets import edit, sessions
 from studio.datasets.files import ConflictError, find_dataset, versions
 from studio.datasets.importing import Imported
@@ -188,10 +188,38 @@ def test_restore_brings_a_version_back_and_undo_takes_that_back(home):
         handlers.restore(at, "/etc/passwd")
 
 
-def test_fix_all_mends_what_rules_can_and_says_the_rest(home):
+def test_each_problem_has_its_fix_and_all_are_fixed_at_once(home):
+    path = home / "data" / "mine.jsonl"
+    path.parent.mkdir(exist_ok=True)
+    two = line(user("a"), user("b"), assistant("c"))
+    bad = json.dumps({"label": False, **json.loads(GOOD)})
+    path.write_text(
+        "\n".join([GOOD, two, line(user("a"), {"role": "cook", "content": "b"}), '{"q": 1}', two, bad]) + "\n"
+    )
+    at = handlers.pick(dict(handlers.NOWHERE), str(path))
+    session = handlers.session_of(at)
+    drawn = view.problems_html(session, "")
+    assert drawn.count('data-kind="wrong_order"') == 2  # none for what no rule can fix
+    assert 'data-kind="unknown_role"' not in drawn
+    assert 'data-kind="negative_example"' in drawn
+    assert view.fix_everything_label(session) == ("Fix all that a rule can fix (2 lines)", 2)
+    told = {"session": session.id, "row": 4, "kind": "wrong_order"}
+    at = handlers.problem_clicked(at, told)
+    assert (at["row"], session.rows.is_faulty(4)) == (4, False)
+    with pytest.raises(ValueError, match="repeat your click"):
+        handlers.problem_clicked(at, {**told, "session": "old"})
+    at, sentence = handlers.fix_everything(at)
+    assert sentence == "1 line fixed; undo takes it back."
+    assert json.loads(session.rows.data[1])["messages"][0]["content"] == "a\n\nb"
+    with pytest.raises(ValueError, match="by hand"):
+        handlers.fix_everything(at)
+    assert len(session.rows.order) == 6  # bad examples are removed by their own button only
+
+
+def test_fix_all_fixes_what_rules_can_and_says_the_rest(home):
     at, _ = opened(home)
     at, sentence = handlers.fix_all(at, "other_format")
-    assert sentence.startswith("1 line mended")
+    assert sentence.startswith("1 line fixed")
     with pytest.raises(ValueError, match="by hand"):
         handlers.fix_all(at, "not_json")
     at = handlers.delete_conversation(handlers.choose(at, 2))

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator
-from os.path import commonprefix
 from typing import Any
 
 from nanochat_core.data.report import Fault
@@ -48,6 +47,8 @@ def _shared_end(texts: list[str]) -> str:
     """The mark that all texts end with; "" for none, and for texts that are all the same."""
     if len(set(texts)) < FEWEST:
         return ""
-    end = commonprefix([text[:-25:-1] for text in texts])[::-1]
+    end = texts[0][-24:]
+    while end and not all(text.endswith(end) for text in texts):
+        end = end[1:]
     match = _MARK.search(end)
     return match[0] if match and match[0].strip() not in ("", ".", "?", "!", '"', ")", "?!", "...") else ""

@@ -48,7 +48,8 @@ _BYTE_ORDER_MARKS = (  # the mark of utf-32-le begins with that of utf-16-le
 )
 _MARKUP = re.compile(rb"\s*<(!doctype|html|\?xml|svg)", re.IGNORECASE)
 _SPEAKER = re.compile(  # [01/02/2024, 10:00:01] Ann: or 10:01 - Ann: or Ann:
-    rb"(\[?\d{1,4}[./-]\d{1,2}[./-]\d{1,4},? )?\[?(\d{1,2}:\d{2}(:\d{2})?( ?[AaPp][Mm])?\]?[ -]{1,3})?[^\W\d][^:]{0,30}: "
+    rb"(\[?\d{1,4}[./-]\d{1,2}[./-]\d{1,4},? )?\[?(\d{1,2}:\d{2}(:\d{2})?( ?[AaPp][Mm])?\]?[ -]{1,3})?"
+    rb"[^\W\d][^:]{0,30}: "
 )
 _CHAT_LINES = 20
 """Lines that are looked at; most of a chat's lines begin with who speaks."""

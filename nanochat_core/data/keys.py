@@ -35,7 +35,7 @@ FIXABLE_WARNINGS = (SYSTEM_BESIDE,)
 
 
 def verdict_faults(value: Any) -> Iterator[Fault]:
-    """Errors of a record that its file marks as a bad example, or as a pair of which only one answer is to be learned."""
+    """Errors of a record that is marked as a bad example, or is a pair of which only one answer is to be learned."""
     if not isinstance(value, dict):
         return
     for key, content in value.items():
@@ -141,6 +141,7 @@ def _warning(key: str, content: Any, entry: dict[str, Any], is_record: bool, mes
 
 
 def media_fault(what: str) -> Fault:
+    """The warning for a key or a mark that stands for a picture, sound or video."""
     message = f"The model reads text only: pictures, sound and video ({what}) are not seen by it."
     return Fault("warning", "media", message, "Leave out what cannot be answered without them.", once=True)
 

@@ -91,7 +91,8 @@ def _wrapped(value: dict[str, Any]) -> list[Any]:
         if not isinstance(items, list) or not items or not all(isinstance(item, dict) for item in items):
             continue
         is_sure = all("messages" in item or "conversations" in item for item in items)
-        if is_sure and name in (*_WRAPPERS, *_TURN_WRAPPERS) or name in _WRAPPERS and all(map(_is_conversation, items)):
+        names = (*_WRAPPERS, *_TURN_WRAPPERS) if is_sure else _WRAPPERS
+        if name in names and all(map(_is_conversation, items)):
             inner += items
     return inner
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any, BinaryIO
 
+from nanochat_core.data.encoding import as_utf8
 from nanochat_core.data.file_kinds import foreign_kind
 from nanochat_core.data.formats.chains import belong_together, joined_rows
 from nanochat_core.data.formats.table import as_json, rows_of
 from nanochat_core.data.reader import BOM, Piece, head_of, layout, pieces
-from nanochat_core.data.repair.encoding import as_utf8
 
 TABLE = "made a conversation of each row of the table"
 TOGETHER = "joined the rows that belong to one conversation, as their keys say"

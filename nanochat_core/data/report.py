@@ -102,6 +102,7 @@ class Lines:
         self.first: list[int | str] = []
 
     def add(self, line: int | str) -> None:
+        """Count once more, on this line, or at a place that is called otherwise."""
         self.count += 1
         if len(self.first) < SHOWN_IN_FULL and line not in self.first[-1:]:
             self.first.append(line)

@@ -6,18 +6,16 @@ from itertools import pairwise
 from typing import Any
 
 from nanochat_core.data.formats import names
-from nanochat_core.data.formats.names import ROLE_NAMES, TOOL_ROLES, plain
+from nanochat_core.data.formats.names import TOOL_ROLES, plain
 from nanochat_core.data.formats.record import recognise
 from nanochat_core.data.keys import key_warnings, mark_faults, media_fault, verdict_faults
 from nanochat_core.data.report import Fault
-from nanochat_core.system.words import name_numbers, plural, quoted
+from nanochat_core.data.roles import TOOL, meant_role, order_faults, role_faults
+from nanochat_core.system.words import name_numbers, quoted
 from nanochat_core.tokenizer.messages import PART_TYPES, ROLES, not_trained_by, wrong_part
 
 MAX_DEPTH = 100
-_TOOL = object()
-"""Stands for a message that calls a tool, of which nothing else is said."""
 _SHAPE = '{"messages": [{"role": "user", "content": "..."}, {"role": "assistant", "content": "..."}]}'
-_TURNS = "After an optional first system message, user and assistant take turns, the user first."
 
 
 def nests_too_deeply(value: Any) -> bool:
@@ -65,12 +63,10 @@ def judge(value: Any) -> tuple[list[dict[str, Any]] | None, list[Fault]]:
         return None, verdicts if is_pair else [*verdicts, _no_messages(value)]
     tools = [number for number, message in enumerate(messages, 1) if _calls_tools(message)]
     faults = [*verdicts, *mark_faults(value, messages), *_tool_faults(tools)]
-    others = (
-        [_TOOL if number in tools else message for number, message in enumerate(messages, 1)] if tools else messages
-    )
-    faults += [*_role_faults(others), *_content_faults(others)]
+    others = [TOOL if number in tools else message for number, message in enumerate(messages, 1)] if tools else messages
+    faults += [*role_faults(others), *_content_faults(others)]
     if not tools:
-        faults += _order_faults(messages, awaits_answer=any(fault.kind == "preference_pair" for fault in verdicts))
+        faults += order_faults(messages, awaits_answer=any(fault.kind == "preference_pair" for fault in verdicts))
     faults += key_warnings(value, messages)
     if any(fault.level == "error" for fault in faults):
         return None, faults
@@ -141,7 +137,7 @@ def _calls_tools(message: Any) -> bool:
         return True
     if isinstance(content, list) and any(_is_call(part) for part in content):
         return True
-    has_words = isinstance(content, str) and bool(content.strip()) or isinstance(content, list) and bool(content)
+    has_words = (isinstance(content, str) and bool(content.strip())) or (isinstance(content, list) and bool(content))
     return not has_words and any(message.get(key) for key in message if plain(key) in names.CALLS)
 
 
@@ -181,73 +177,6 @@ def _no_messages(value: Any) -> Fault:
     return Fault("error", "no_messages", f'This line has no "messages"; {what}.', f"Write {_SHAPE}.")
 
 
-def _role_faults(messages: list[Any]) -> Iterator[Fault]:
-    shapeless: list[int] = []
-    imported: list[int] = []
-    missing: list[int] = []
-    by_role: dict[str, list[int]] = {}
-    for number, message in enumerate(messages, 1):
-        if message is _TOOL:
-            continue
-        if not isinstance(message, dict):
-            shapeless.append(number)
-        elif "role" not in message and "from" in message:
-            imported.append(number)
-        elif not isinstance(role := message.get("role"), str):
-            missing.append(number)
-        elif role not in ROLES:
-            by_role.setdefault(role, []).append(number)
-    if shapeless:
-        message = f"{name_numbers('Message', shapeless)}: not an object with a role and a content."
-        yield Fault("error", "not_a_message", message, 'Write {"role": "user", "content": "..."}.')
-    if imported:
-        message = f'{name_numbers("Message", imported)}: "from" stands for "role", as in the ShareGPT format.'
-        yield Fault("error", "other_format", message, "Import it.")
-    if missing:
-        message = f'{name_numbers("Message", missing)}: there is no "role", or it is not text.'
-        yield Fault("error", "no_role", message, 'Add "role": "user" or "role": "assistant".')
-    for role, numbers in list(by_role.items())[:5]:
-        yield _unknown_role(role, numbers)
-
-
-def _unknown_role(role: str, numbers: list[int]) -> Fault:
-    message = f"{name_numbers('Message', numbers)}: {quoted(role)} is no role of nanochat"
-    meant = ROLE_NAMES.get(role.strip().lower())
-    if role.strip().lower() in ("human", "gpt"):
-        message += ", but one of the ShareGPT format"
-    if meant:
-        return Fault("error", "unknown_role", f"{message}.", f'Write "{meant}".')
-    return Fault("error", "unknown_role", f"{message}.", 'Use "user" or "assistant", and "system" for a first message.')
-
-
-def _order_faults(messages: list[Any], awaits_answer: bool = False) -> Iterator[Fault]:
-    """Only when every role can be guessed: else the order means nothing. A pair's answer stands beside the messages."""
-    roles = [_meant_role(message) for message in messages]
-    if None in roles:
-        return
-    late = [number for number, role in enumerate(roles, 1) if role == "system" and number > 1]
-    if late:
-        message = f"{name_numbers('Message', late)}: a system message may only be the first message."
-        yield Fault("error", "wrong_order", message, "Move it to the beginning, or remove it.")
-    start = 1 if roles[0] == "system" else 0
-    turns = roles[start:]
-    if not turns:
-        message = "There is only a system message, so there is nothing to learn."
-        yield Fault("error", "wrong_order", message, "Add a message of the user and an answer of the assistant.")
-        return
-    if turns[0] == "assistant":
-        message = f"Message {start + 1} is from the assistant, but the user must speak first."
-        yield Fault("error", "wrong_order", message, f"Put the user's message before it. {_TURNS}")
-    repeats = [n for n, (one, two) in enumerate(pairwise(turns), start + 1) if one == two and one != "system"]
-    if repeats:
-        message = f"Messages {repeats[0]} and {repeats[0] + 1} are both from the {turns[repeats[0] - start - 1]}"
-        message += f", and so in {plural(len(repeats) - 1, 'more place')}." if repeats[1:] else "."
-        yield Fault("error", "wrong_order", message, f"Join them, or add what is missing between. {_TURNS}")
-    if turns[-1] == "user" and not awaits_answer:
-        message = f"The last message ({len(messages)}) is from the user: there is no answer to learn."
-        yield Fault("error", "ends_with_user", message, "Add the assistant's answer, or remove the last message.")
-
-
 def _content_faults(messages: list[Any]) -> Iterator[Fault]:
     """Content that is not text, malformed parts, and warnings about empty texts."""
     by_fault: dict[tuple[str, str, str], list[int]] = {}
@@ -274,7 +203,7 @@ def _said(message: dict[str, Any]) -> Iterator[str]:
 
 def _content_of_message(message: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
     """(kind, what, fix) for each fault of one content."""
-    role, fix = _meant_role(message), 'Write text in quotes: "content": "...".'
+    role, fix = meant_role(message), 'Write text in quotes: "content": "...".'
     if "content" not in message and "from" in message and "value" in message:
         return  # ShareGPT's names, which the fault about the role explains
     if "content" not in message:
@@ -331,11 +260,6 @@ def _part_faults(parts: list[Any], is_trained: bool) -> Iterator[tuple[str, str,
         yield "lonely_tool_part", "a python part has no python_output after it", "Add what the calculator answers."
     if any(two == "python_output" and one != "python" for one, two in pairwise(kinds)):
         yield "lonely_tool_part", "a python_output part has no python part before it", "Add the calculation."
-
-
-def _meant_role(message: Any) -> str | None:
-    role = message.get("role", message.get("from")) if isinstance(message, dict) else None
-    return ROLE_NAMES.get(role.strip().lower()) if isinstance(role, str) else None
 
 
 def _keys(value: dict[str, Any]) -> str:

@@ -1,10 +1,12 @@
 """Processes that read blocks of a large data file at the same time: as many as there are cores, gone with their parent.
 
-They are started as programs of their own (`python -m nanochat_core.data.worker`), not through multiprocessing: that
+They are started as programs of their own (`python -m nanochat_core.data.workers`), not through multiprocessing: that
 would run the person's own script again where it has no `if __name__ == "__main__"`, or copy a process that has threads.
 """
 
 import contextlib
+import gc
+import logging
 import os
 import pickle
 import subprocess
@@ -14,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
 
-from nanochat_core.data.chunk import Block, Wanted
+from nanochat_core.data.chunk import Block, BlockReader, Wanted
 from nanochat_core.data.reader import LineBlock
 from nanochat_core.native.build import library
 from nanochat_core.system.spawn import spawn
@@ -67,7 +69,7 @@ class _Worker:
             "OPENBLAS_NUM_THREADS": "1",
         }
         self._process = spawn(
-            [sys.executable, "-m", "nanochat_core.data.worker"],
+            [sys.executable, "-m", "nanochat_core.data.workers"],
             variables,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -103,3 +105,22 @@ def _read(idle: "SimpleQueue[_Worker]", lines: LineBlock) -> Block:
         return worker.read(lines)
     finally:
         idle.put(worker)
+
+
+def main() -> None:
+    """What a worker does: read blocks until its stdin ends, and so never outlive the process that started it."""
+    source, sink = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # whatever is printed must not stand among the results
+    logging.getLogger("nanochat_core.native.build").disabled = True  # what is missing the parent has said, once
+    gc.disable()  # nothing here refers to itself, and looking for what does costs 3 %
+    try:
+        reader = BlockReader(pickle.load(source))
+        while True:
+            pickle.dump(reader.read_lines(pickle.load(source)), sink, protocol=pickle.HIGHEST_PROTOCOL)
+            sink.flush()
+    except (EOFError, BrokenPipeError):  # the parent has what it wanted, or is gone
+        os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

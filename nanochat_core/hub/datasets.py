@@ -14,8 +14,9 @@ from huggingface_hub import HfApi, HfFileSystem
 from huggingface_hub.utils import tqdm
 
 from nanochat_core.data.conversations import check
+from nanochat_core.data.formats.columns import columns_read
 from nanochat_core.data.formats.names import OWN, RATINGS, plain
-from nanochat_core.data.formats.record import TEXTS, columns_read, imported_keys, recognise
+from nanochat_core.data.formats.record import TEXTS, imported_keys, recognise
 from nanochat_core.data.line import to_line
 from nanochat_core.data.reader import Piece, head_of, layout, pieces
 from nanochat_core.data.repair.file import FixReport, check_new, repair_pieces
@@ -203,7 +204,7 @@ def _ratings(names: Iterable[str]) -> set[str]:
 
 
 def _keys(row: dict[str, Any]) -> set[str]:
-    """The keys that make the conversation, and that say something about it; empty when the row is of no known layout."""
+    """The keys that make the conversation or say something about it; empty when the row is of no known layout."""
     if "messages" not in row and not recognise(row):
         return set()
     return (columns_read(row) or imported_keys(row)) - _ratings(row)

@@ -181,6 +181,7 @@ element.addEventListener("click", async (event) => {
 
 
 def fixing() -> Fixing:
+    """What is wrong, and the buttons that fix it."""
     gr.HTML(step(3, "Fix problems", "A file with one error is not trained on."), padding=False)
     everything = gr.Button(
         view.fix_everything_label(None)[0], variant="primary", size="sm", visible=False, elem_id="data-fix-everything"

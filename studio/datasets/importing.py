@@ -58,7 +58,7 @@ def _read_table(path: Path, records: Records) -> Imported:
     if uneven:
         where = ", ".join(map(str, uneven[:10])) + (" and more" if len(uneven) > 10 else "")
         notes.append(f"LEFT OUT: {plural(len(uneven), 'row')} with other cells than the header has (line {where}).")
-    return Imported(lines, notes, True)
+    return Imported(lines, notes, is_converted=True)
 
 
 def _read_json(records: Records, convert: bool) -> Imported:

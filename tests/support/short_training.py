@@ -18,6 +18,7 @@ def short_training(home) -> FinetuneConfig:
         save_every=5,
         dtype="float32",
         output_tag="straight",
+        split="tail",  # the losses of before
     )
 
 

@@ -1,4 +1,4 @@
-"""Conversations that are one text with marks between the turns: ChatML, "### Human:", [INST], Llama 3, Gemma, Zephyr."""
+"""Conversations that are one text with marks between the turns: ChatML, "### Human:", [INST], Llama 3 and others."""
 
 import re
 from typing import Any, NamedTuple

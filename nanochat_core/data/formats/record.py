@@ -4,36 +4,19 @@ What a layout says beside its turns (system, history, context, a chosen answer) 
 are not understood stay beside them, where `check` names them. The messages are not judged here.
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import Any
 
 from nanochat_core.data.formats import exports, names
+from nanochat_core.data.formats.columns import pair_of
 from nanochat_core.data.formats.marked_text import messages_of_text
-from nanochat_core.data.formats.names import first_of, plain
+from nanochat_core.data.formats.pairs import PREFERENCE, Imported, answer_under, answered, fields_of, title_of
 from nanochat_core.data.formats.preference import BOTH, ONLY_CHOSEN, is_same_answer, with_chosen, with_rejected
 from nanochat_core.data.formats.turns import from_text, import_message, looks_like_turns, messages_of_turns
 
 TEXTS = ("text", "content", "conversation", "dialogue", "chat", "sample", "full_text", "formatted_text", "prompt")
 """Keys of a text that may be a whole conversation with marks between its turns."""
 _REQUESTS = ("input", "body", "request")
-EARLIER = (
-    "earlier answers of the assistant in a prompt are trained too, where the makers of such files train the completion "
-    'only: add "train": false to a message that is only to be read'
-)
-
-
-@dataclass
-class Imported:
-    """A record as messages."""
-
-    name: str
-    """Of its layout, as people call it."""
-    messages: list[Any]
-    used: set[str] = field(default_factory=set)
-    """Keys of the record that are in the messages; the others are the person's own."""
-    notes: list[str] = field(default_factory=list)
-    """What a person should know of it, in few words."""
 
 
 def recognise(record: Any) -> str | None:
@@ -41,11 +24,11 @@ def recognise(record: Any) -> str | None:
     try:
         found = _base(record)
     except ValueError:  # of a known layout, but words of it cannot be placed: importing it says so
-        return _title(_fields(record), *(_pair_of(_fields(record)) or ("", "")))
+        return title_of(fields_of(record), *(pair_of(fields_of(record)) or ("", "")))
     if found is not None and found.name != _OURS:
         return found.name
     if found is None and isinstance(record, dict) and "messages" not in record:
-        return _PREFERENCE if _whole_pair(record) else None
+        return PREFERENCE if _whole_pair(record) else None
     return None
 
 
@@ -72,11 +55,11 @@ def read_record(record: Any) -> Imported | None:
     if not isinstance(record, dict):
         return None
     found = _base(record)
-    fields = _fields(record)
-    chosen, rejected = (_answer_under(keys, record, fields) for keys in (names.CHOSEN, names.REJECTED))
+    fields = fields_of(record)
+    chosen, rejected = (answer_under(keys, record, fields) for keys in (names.CHOSEN, names.REJECTED))
     if found is None and not _whole_pair(record):
         return None
-    found = found or Imported(_PREFERENCE, [])
+    found = found or Imported(PREFERENCE, [])
     is_ours = found.name == _OURS
     _add_system(found, record, fields)
     if chosen:
@@ -91,45 +74,7 @@ def read_record(record: Any) -> Imported | None:
     return None if is_ours and found.messages == record["messages"] else found
 
 
-def columns_read(columns: Iterable[str]) -> set[str]:
-    """The columns of a table that a record of theirs could be read by; empty when they are of no known layout."""
-    by_name = {plain(column): column for column in columns}
-    known = {*names.TURNS, *names.QUESTIONS, *names.ANSWERS, *names.CHOSEN, *names.REJECTED, *names.SYSTEMS}
-    known |= {*names.CONTEXTS, *names.HISTORIES}
-    said = names.BAD_IF_FALSE | names.BAD_IF_TRUE | names.RATINGS | names.REASONING | names.TOOLS
-    marks = {"weight", "train", "loss", "loss_weight"}
-    if _are_turns(by_name):
-        known |= {*names.SPEAKERS, *names.SAID, *names.PARENTS, *names.IDS, *names.TALKS}
-    elif any(name in by_name for name in names.TURNS):
-        known -= {*names.QUESTIONS, *names.ANSWERS} - {*names.CONTEXTS}
-    elif not (_pair_of(by_name) or any(name in by_name for name in names.CHOSEN)):
-        return set()
-    if any(name in by_name for name in names.PARENTS):
-        known |= {*names.PARENTS, *names.IDS}
-    return {column for name, column in by_name.items() if name in known | said | marks}
-
-
-def _are_turns(columns: Iterable[str]) -> bool:
-    """Whether each row is one turn of a talk, which other columns name."""
-    there = set(columns)
-    return all(there & set(keys) for keys in (names.SPEAKERS, names.SAID, (*names.PARENTS, *names.TALKS)))
-
-
 _OURS = "messages"
-_PREFERENCE = "preference pair"
-
-
-def _fields(record: dict[str, Any]) -> dict[str, str]:
-    """The record's keys by their plain names."""
-    fields: dict[str, str] = {}
-    for key in record:
-        if isinstance(key, str):
-            fields.setdefault(plain(key), key)
-    return fields
-
-
-def _values(record: dict[str, Any], fields: dict[str, str]) -> dict[str, Any]:
-    return {name: record[key] for name, key in fields.items()}
 
 
 def _base(record: Any) -> Imported | None:
@@ -137,9 +82,9 @@ def _base(record: Any) -> Imported | None:
     if not isinstance(record, dict):
         return None
     readers: tuple[Callable[[dict[str, Any], dict[str, str]], Imported | None], ...] = (
-        *(_own_messages, _export, _turns, _request, _answered, _marked, _lone_turns),
+        *(_own_messages, _export, _turns, _request, answered, _marked, _lone_turns),
     )
-    fields = _fields(record)
+    fields = fields_of(record)
     return next((found for reader in readers if (found := reader(record, fields)) is not None), None)
 
 
@@ -174,9 +119,9 @@ def _export(record: dict[str, Any], fields: dict[str, str]) -> Imported | None:
 
 def _turns(record: dict[str, Any], fields: dict[str, str]) -> Imported | None:
     for name in names.TURNS:
-        if name not in fields or isinstance(value := record[fields[name]], str) and messages_of_text(value):
+        if name not in fields or (isinstance(value := record[fields[name]], str) and messages_of_text(value)):
             continue
-        if isinstance(value, list) and name.startswith("conversation") or looks_like_turns(value):
+        if (isinstance(value, list) and name.startswith("conversation")) or looks_like_turns(value):
             titles = {"contents": "Gemini", "chat_messages": "Claude export", "messages": "messages"}
             title = titles.get(name, "ShareGPT")
             return Imported("Messages" if title == _OURS else title, messages_of_turns(value) or [], {fields[name]})
@@ -205,111 +150,6 @@ def _answer_of(response: Any) -> Any:
     return first.get("message") if isinstance(first, dict) else None
 
 
-def _pair_of(fields: Iterable[str]) -> tuple[str, str] | None:
-    """(question, answer) among the names of keys; None when one of them is missing."""
-    there = set(fields)
-    answer = next((name for name in names.ANSWERS if name in there), None)
-    question = next((name for name in (*names.QUESTIONS, "message") if name in there and name != answer), None)
-    return (question, answer) if question and answer else None
-
-
-def _answered(record: dict[str, Any], fields: dict[str, str]) -> Imported | None:
-    """A question with its answer, or with a chosen one; history before it and context with it."""
-    values = _values(record, fields)
-    pair = _pair_of(fields)
-    if pair is None:
-        chosen = _answer_under(names.CHOSEN, record, fields)
-        question = next((name for name in names.QUESTIONS if name in fields), None)
-        if chosen is None or question is None:
-            return None
-        return _asked(Imported(_PREFERENCE, [], {fields[question]}), values, fields, question)
-    question, answer = pair
-    marked = _marked_prompt(values[question], values[answer])
-    found = Imported(_title(fields, *pair), marked or [], {fields[question], fields[answer]})
-    if marked:
-        return found
-    return _with_answer(_asked(found, values, fields, question), values[answer])
-
-
-def _title(fields: dict[str, str], question: str, answer: str) -> str:
-    if question == "instruction":
-        return {"output": "Alpaca", "response": "Dolly"}.get(answer, "instruction and answer")
-    return "Orca" if question == "question" and "system_prompt" in fields else "prompt/completion"
-
-
-def _asked(found: Imported, values: dict[str, Any], fields: dict[str, str], question: str) -> Imported:
-    """History, question and context as messages."""
-    asked = from_text(values[question])
-    if isinstance(asked, list):
-        found.messages = messages_of_turns(asked) or []
-        if not asked or not looks_like_turns(asked):
-            raise ValueError(f'The "{question}" is a list, but not of messages: write it as text or as messages.')
-        if any(isinstance(one, dict) and one.get("role") == "assistant" for one in found.messages):
-            found.notes.append(EARLIER)
-    else:
-        found.messages = [{"role": "user", "content": asked}]
-    for name in names.CONTEXTS:
-        if name in fields and fields[name] not in found.used and values[name] not in (None, "", [], {}):
-            _add_context(found.messages, name, values[name])
-            found.used.add(fields[name])
-        elif name in fields and values[name] in (None, "", [], {}):
-            found.used.add(fields[name])
-    if question == "instruction" and not isinstance(asked, str | list):
-        raise ValueError('The "instruction" must be text: put it in quotes.')
-    for name in names.HISTORIES:
-        if name in fields:
-            found.messages = [*_history(name, values[name]), *found.messages]
-            found.used.add(fields[name])
-    return found
-
-
-def _add_context(messages: list[Any], name: str, context: Any) -> None:
-    """Append what the question is about to the question. ValueError when it is no text."""
-    if isinstance(context, list) and all(isinstance(one, str) for one in context):
-        context = "\n".join(context)
-    last = messages[-1] if isinstance(messages[-1], dict) else {}
-    if not isinstance(context, str) or not isinstance(last.get("content"), str):
-        raise ValueError(f'The "{name}" must be text, as the question is: put it in quotes, or remove it.')
-    if context.strip():
-        messages[-1] = {**last, "content": f"{last['content']}\n\n{context}".strip("\n")}
-
-
-def _history(name: str, history: Any) -> list[Any]:
-    if history in (None, "", [], {}):
-        return []
-    turns = messages_of_turns(from_text(history))
-    if turns is None and isinstance(history, str) and (found := messages_of_text(history)):
-        turns = found[1]
-    if turns is None or not all(isinstance(turn, dict) and "role" in turn and "content" in turn for turn in turns):
-        raise ValueError(f'The "{name}" is not a list of turns or of [question, answer] pairs: correct or remove it.')
-    return turns
-
-
-def _with_answer(found: Imported, answer: Any) -> Imported:
-    answer = from_text(answer)
-    if isinstance(answer, dict) and isinstance(answer.get("text"), list) and answer["text"]:
-        answer = answer["text"][0]  # SQuAD's {"text": [...], "answer_start": [...]}
-    if isinstance(answer, dict) and ("role" in answer or "from" in answer):
-        answer = [answer]
-    if isinstance(answer, list) and looks_like_turns(answer):
-        found.messages += messages_of_turns(answer) or []
-    elif isinstance(answer, list) and len(answer) == 1:
-        found.messages.append({"role": "assistant", "content": answer[0]})
-    else:
-        found.messages.append({"role": "assistant", "content": answer})
-    return found
-
-
-def _marked_prompt(question: Any, answer: Any) -> list[Any] | None:
-    """The turns of a prompt that holds a whole marked conversation up to where the completion begins."""
-    if not isinstance(question, str) or not isinstance(answer, str):
-        return None
-    found = messages_of_text(question + answer)
-    if found is None or found[0] == "Human:" or found[1][-1]["role"] != "assistant":
-        return None
-    return found[1] if found[1][-1]["content"] and found[1][-1]["content"] in answer else None
-
-
 def _marked(record: dict[str, Any], fields: dict[str, str]) -> Imported | None:
     for name in TEXTS:
         if name in fields and (found := messages_of_text(record[fields[name]])):
@@ -328,16 +168,10 @@ def _lone_turns(record: dict[str, Any], fields: dict[str, str]) -> Imported | No
     return None
 
 
-def _answer_under(keys: Iterable[str], record: dict[str, Any], fields: dict[str, str]) -> str | None:
-    """The first of the names that holds an answer: true and false are verdicts."""
-    texts = {name: value for name, value in _values(record, fields).items() if isinstance(value, str | list | dict)}
-    return first_of(texts, keys)
-
-
 def _whole_pair(record: dict[str, Any]) -> bool:
     """Whether chosen and rejected are whole conversations, so that no question stands beside them."""
-    fields = _fields(record)
-    chosen = _answer_under(names.CHOSEN, record, fields)
+    fields = fields_of(record)
+    chosen = answer_under(names.CHOSEN, record, fields)
     value = from_text(record[fields[chosen]]) if chosen else None
     if isinstance(value, str):
         return messages_of_text(value) is not None

@@ -10,8 +10,8 @@ from itertools import zip_longest
 from typing import BinaryIO, NamedTuple
 
 from nanochat_core.data.formats import names
+from nanochat_core.data.formats.columns import columns_read
 from nanochat_core.data.formats.names import plain
-from nanochat_core.data.formats.record import columns_read
 from nanochat_core.data.report import Fault
 from nanochat_core.tokenizer.messages import LEARN_MARKS, SKIP_MARKS, says
 

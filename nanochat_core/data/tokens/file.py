@@ -1,7 +1,7 @@
 """A data file's conversations as token ids in one file: written once, then read a conversation at a time.
 
 Layout: a header of 512 bytes (eight of magic, then JSON), the ids of all conversations one after the other, FACTS of
-each, and the UNTRAINED stretches. The header holds sizes and a CRC-32 of all that follows it, so that a damaged file is noticed.
+each, and the UNTRAINED stretches. The header holds sizes and a CRC-32 of all that follows, so that damage is noticed.
 """
 
 import contextlib
@@ -47,7 +47,9 @@ class TokenWriter:
     def add(self, block: Block) -> None:
         """Append the block's conversations."""
         self._write(block.ids.astype(self._dtype.newbyteorder("<"), copy=False))
-        assert block.facts is not None and block.untrained is not None
+        assert block.ids is not None
+        assert block.facts is not None
+        assert block.untrained is not None
         self._facts.append(block.facts)
         block.untrained["conversation"] += self._count
         self._untrained.append(block.untrained)
@@ -70,7 +72,7 @@ class TokenWriter:
 
 
 class TokenFile:
-    """The conversations of a token file. Ids are read when they are asked for; FACTS and UNTRAINED are in memory.
+    """The conversations of a token file. Ids are read when they are asked for; The tables are in memory.
 
     Read and not mapped: what was read once does not count as this process's memory, and a file that a failing disk cuts
     short is an error that can be said, where a mapping would end the process.

@@ -31,6 +31,7 @@ def test_the_loss_of_a_run_is_the_one_that_its_training_measured(home, questions
             dtype="float32",
             max_seq_len=64,
             val_split=0.5,
+            split="tail",
         )
     )
     validation = home / "validation.jsonl"

@@ -12,6 +12,7 @@ def _config(home, **changes) -> FinetuneConfig:
     install_tiny_model(home)
     data = write_conversations(home / "data.jsonl", 20)
     settings = {"model_tag": "tiny", "dtype": "float32", "num_iterations": 60, "init_lr_frac": 1.0, "eval_every": 60}
+    settings["split"] = "tail"
     return FinetuneConfig(str(data), **{**settings, **changes})
 
 

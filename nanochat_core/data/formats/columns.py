@@ -1,0 +1,38 @@
+"""Which columns of a table are read, by their names alone."""
+
+from collections.abc import Iterable
+
+from nanochat_core.data.formats import names
+from nanochat_core.data.formats.names import plain
+
+
+def columns_read(columns: Iterable[str]) -> set[str]:
+    """The columns of a table that a record of theirs could be read by; empty when they are of no known layout."""
+    by_name = {plain(column): column for column in columns}
+    known = {*names.TURNS, *names.QUESTIONS, *names.ANSWERS, *names.CHOSEN, *names.REJECTED, *names.SYSTEMS}
+    known |= {*names.CONTEXTS, *names.HISTORIES}
+    said = names.BAD_IF_FALSE | names.BAD_IF_TRUE | names.RATINGS | names.REASONING | names.TOOLS
+    marks = {"weight", "train", "loss", "loss_weight"}
+    if _are_turns(by_name):
+        known |= {*names.SPEAKERS, *names.SAID, *names.PARENTS, *names.IDS, *names.TALKS}
+    elif any(name in by_name for name in names.TURNS):
+        known -= {*names.QUESTIONS, *names.ANSWERS} - {*names.CONTEXTS}
+    elif not (pair_of(by_name) or any(name in by_name for name in names.CHOSEN)):
+        return set()
+    if any(name in by_name for name in names.PARENTS):
+        known |= {*names.PARENTS, *names.IDS}
+    return {column for name, column in by_name.items() if name in known | said | marks}
+
+
+def _are_turns(columns: Iterable[str]) -> bool:
+    """Whether each row is one turn of a talk, which other columns name."""
+    there = set(columns)
+    return all(there & set(keys) for keys in (names.SPEAKERS, names.SAID, (*names.PARENTS, *names.TALKS)))
+
+
+def pair_of(fields: Iterable[str]) -> tuple[str, str] | None:
+    """(question, answer) among the names of keys; None when one of them is missing."""
+    there = set(fields)
+    answer = next((name for name in names.ANSWERS if name in there), None)
+    question = next((name for name in (*names.QUESTIONS, "message") if name in there and name != answer), None)
+    return (question, answer) if question and answer else None

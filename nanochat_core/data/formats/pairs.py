@@ -1,0 +1,151 @@
+"""A question with its answer, whatever their keys are called: history before it and context with it."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from nanochat_core.data.formats import names
+from nanochat_core.data.formats.columns import pair_of
+from nanochat_core.data.formats.marked_text import messages_of_text
+from nanochat_core.data.formats.names import first_of, plain
+from nanochat_core.data.formats.turns import from_text, looks_like_turns, messages_of_turns
+
+EARLIER = (
+    "earlier answers of the assistant in a prompt are trained too, where the makers of such files train the completion "
+    'only: add "train": false to a message that is only to be read'
+)
+"""Said of a prompt that is a list of messages."""
+
+
+@dataclass
+class Imported:
+    """A record as messages."""
+
+    name: str
+    """Of its layout, as people call it."""
+    messages: list[Any]
+    used: set[str] = field(default_factory=set)
+    """Keys of the record that are in the messages; the others are the person's own."""
+    notes: list[str] = field(default_factory=list)
+    """What a person should know of it, in few words."""
+
+
+PREFERENCE = "preference pair"
+
+
+def fields_of(record: dict[str, Any]) -> dict[str, str]:
+    """The record's keys by their plain names."""
+    fields: dict[str, str] = {}
+    for key in record:
+        if isinstance(key, str):
+            fields.setdefault(plain(key), key)
+    return fields
+
+
+def values_of(record: dict[str, Any], fields: dict[str, str]) -> dict[str, Any]:
+    """The record's values by their plain names."""
+    return {name: record[key] for name, key in fields.items()}
+
+
+def answered(record: dict[str, Any], fields: dict[str, str]) -> Imported | None:
+    """A question with its answer, or with a chosen one; history before it and context with it."""
+    values = values_of(record, fields)
+    pair = pair_of(fields)
+    if pair is None:
+        chosen = answer_under(names.CHOSEN, record, fields)
+        question = next((name for name in names.QUESTIONS if name in fields), None)
+        if chosen is None or question is None:
+            return None
+        return _asked(Imported(PREFERENCE, [], {fields[question]}), values, fields, question)
+    question, answer = pair
+    marked = _marked_prompt(values[question], values[answer])
+    found = Imported(title_of(fields, *pair), marked or [], {fields[question], fields[answer]})
+    if marked:
+        return found
+    return _with_answer(_asked(found, values, fields, question), values[answer])
+
+
+def title_of(fields: dict[str, str], question: str, answer: str) -> str:
+    """What people call a layout with these keys."""
+    if question == "instruction":
+        return {"output": "Alpaca", "response": "Dolly"}.get(answer, "instruction and answer")
+    return "Orca" if question == "question" and "system_prompt" in fields else "prompt/completion"
+
+
+def _asked(found: Imported, values: dict[str, Any], fields: dict[str, str], question: str) -> Imported:
+    """History, question and context as messages."""
+    asked = from_text(values[question])
+    if isinstance(asked, list):
+        found.messages = messages_of_turns(asked) or []
+        if not asked or not looks_like_turns(asked):
+            raise ValueError(f'The "{question}" is a list, but not of messages: write it as text or as messages.')
+        if any(isinstance(one, dict) and one.get("role") == "assistant" for one in found.messages):
+            found.notes.append(EARLIER)
+    else:
+        found.messages = [{"role": "user", "content": asked}]
+    for name in names.CONTEXTS:
+        if name in fields and fields[name] not in found.used and values[name] not in (None, "", [], {}):
+            _add_context(found.messages, name, values[name])
+            found.used.add(fields[name])
+        elif name in fields and values[name] in (None, "", [], {}):
+            found.used.add(fields[name])
+    if question == "instruction" and not isinstance(asked, str | list):
+        raise ValueError('The "instruction" must be text: put it in quotes.')
+    for name in names.HISTORIES:
+        if name in fields:
+            found.messages = [*_history(name, values[name]), *found.messages]
+            found.used.add(fields[name])
+    return found
+
+
+def _add_context(messages: list[Any], name: str, context: Any) -> None:
+    """Append what the question is about to the question. ValueError when it is no text."""
+    if isinstance(context, list) and all(isinstance(one, str) for one in context):
+        context = "\n".join(context)
+    last = messages[-1] if isinstance(messages[-1], dict) else {}
+    if not isinstance(context, str) or not isinstance(last.get("content"), str):
+        raise ValueError(f'The "{name}" must be text, as the question is: put it in quotes, or remove it.')
+    if context.strip():
+        messages[-1] = {**last, "content": f"{last['content']}\n\n{context}".strip("\n")}
+
+
+def _history(name: str, history: Any) -> list[Any]:
+    if history in (None, "", [], {}):
+        return []
+    turns = messages_of_turns(from_text(history))
+    if turns is None and isinstance(history, str) and (found := messages_of_text(history)):
+        turns = found[1]
+    if turns is None or not all(isinstance(turn, dict) and "role" in turn and "content" in turn for turn in turns):
+        raise ValueError(f'The "{name}" is not a list of turns or of [question, answer] pairs: correct or remove it.')
+    return turns
+
+
+def _with_answer(found: Imported, answer: Any) -> Imported:
+    answer = from_text(answer)
+    if isinstance(answer, dict) and isinstance(answer.get("text"), list) and answer["text"]:
+        answer = answer["text"][0]  # SQuAD's {"text": [...], "answer_start": [...]}
+    if isinstance(answer, dict) and ("role" in answer or "from" in answer):
+        answer = [answer]
+    if isinstance(answer, list) and looks_like_turns(answer):
+        found.messages += messages_of_turns(answer) or []
+    elif isinstance(answer, list) and len(answer) == 1:
+        found.messages.append({"role": "assistant", "content": answer[0]})
+    else:
+        found.messages.append({"role": "assistant", "content": answer})
+    return found
+
+
+def _marked_prompt(question: Any, answer: Any) -> list[Any] | None:
+    """The turns of a prompt that holds a whole marked conversation up to where the completion begins."""
+    if not isinstance(question, str) or not isinstance(answer, str):
+        return None
+    found = messages_of_text(question + answer)
+    if found is None or found[0] == "Human:" or found[1][-1]["role"] != "assistant":
+        return None
+    return found[1] if found[1][-1]["content"] and found[1][-1]["content"] in answer else None
+
+
+def answer_under(keys: Iterable[str], record: dict[str, Any], fields: dict[str, str]) -> str | None:
+    """The first of the names that holds an answer: true and false are verdicts."""
+    texts = {name: value for name, value in values_of(record, fields).items() if isinstance(value, str | list | dict)}
+    return first_of(texts, keys)

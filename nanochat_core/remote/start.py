@@ -13,7 +13,7 @@ from huggingface_hub.errors import HTTPError
 
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.data.conversations import check
-from nanochat_core.hub.job_errors import job_told_plainly
+from nanochat_core.hub.errors import requesting, told_plainly
 from nanochat_core.remote import jobs
 from nanochat_core.remote.inputs import WORKER_MODULE, base_model, code_files, command, inputs
 from nanochat_core.remote.repository import RemoteRepo
@@ -78,7 +78,7 @@ def start_remote_run(
     try:
         with alone(run):
             run.write_launch(**launch.to_dict())  # from here on a start that is broken off is noticed as one
-            with job_told_plainly(f"make the repository {repo.name}"):
+            with told_plainly(requesting(f"make the repository {repo.name}")):
                 repo.create()
             _submit(run, repo, launch, inputs(run.record(), base), worker)
     except ValueError as error:
@@ -184,7 +184,7 @@ def _submit(
 
     state_before: what a resumed run is again when its job cannot be started.
     """
-    with job_told_plainly(f"send the run to {repo.name}"):
+    with told_plainly(requesting(f"send the run to {repo.name}")):
         repo.commit(files, f"Run {run.tag}, job {launch.attempt}")
     state_file = run.path / REMOTE_FILE
     metrics_bytes = RemoteState.read(state_file).metrics_bytes
@@ -212,7 +212,7 @@ def _check_data(config: FinetuneConfig) -> None:
 
 
 def _owner(api: HfApi) -> str:
-    with job_told_plainly("say whose token this is"):
+    with told_plainly(requesting("say whose token this is")):
         return api.whoami()["name"]
 
 

@@ -1,4 +1,9 @@
-"""Words for sentences: plurals, quotes, numbers of lines, durations."""
+"""Words for sentences: plurals, quotes, numbers of lines, durations; and foreign text made safe to print."""
+
+import unicodedata
+
+_TURNING = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+"""Characters that change the direction of the text after them."""
 
 
 def plural(number: int, noun: str) -> str:
@@ -16,11 +21,26 @@ def name_numbers(noun: str, numbers: list[int], limit: int = 5) -> str:
     return f"{noun}s {', '.join(map(str, numbers[:-1]))} and {numbers[-1]}"
 
 
+def printable(text: str) -> str:
+    """A foreign text for a sentence of ours: control characters and what cannot be seen are spelled by number."""
+    return "".join(letter if letter.isprintable() else f"\\u{ord(letter):04x}" for letter in text)
+
+
+def for_terminal(text: str) -> str:
+    """A foreign text of several lines without what would steer the terminal or turn the direction of writing.
+
+    Joiners inside emoji and the marks of right-to-left scripts stay.
+    """
+    return "".join(letter for letter in text if letter in "\n\t" or not _steers(letter))
+
+
+def _steers(letter: str) -> bool:
+    return unicodedata.category(letter) in ("Cc", "Cs") or letter in _TURNING
+
+
 def quoted(text: str, limit: int = 40) -> str:
     """A foreign text in quotes, shortened, safe to print: no control characters, nothing that cannot be encoded."""
-    cut = text[:limit]
-    safe = "".join(letter if letter.isprintable() else f"\\u{ord(letter):04x}" for letter in cut)
-    return f"'{safe}{'...' if len(text) > limit else ''}'"
+    return f"'{printable(text[:limit])}{'...' if len(text) > limit else ''}'"
 
 
 def duration(seconds: float | None) -> str:

@@ -60,7 +60,8 @@ def start(title: str, words: list[str]) -> None:
         if is_active():
             raise ValueError(f"{_last.title} is going on. Wait until it has ended.")
         output = tempfile.TemporaryFile()  # noqa: SIM115 - it is read until the next one begins
-        process = spawn([sys.executable, "-m", "nanochat_core", *words], stdout=output)
+        command = [sys.executable, "-m", "nanochat_core", *words]
+        process = spawn(command, secrets=words[0] == "publish", stdout=output)  # the login of who publishes
         _last = _Work(title, process, output)
 
 

@@ -183,9 +183,13 @@ class Engine:
         return torch.tensor(ids, dtype=torch.long, device=self.model.device)
 
 
+MOST_TOKENS = 1 << 20
+"""Of one reply: above every model's context."""
+
+
 def _check_max_tokens(max_tokens: int) -> None:
-    if max_tokens < 1:
-        raise ValueError(f"max_tokens is {max_tokens}; it must be 1 or more.")
+    if not 1 <= max_tokens <= MOST_TOKENS:
+        raise ValueError(f"max_tokens is {max_tokens}; it must be from 1 to {MOST_TOKENS:,}.")
 
 
 def _common_length(one: list[int], other: list[int]) -> int:

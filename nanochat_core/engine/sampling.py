@@ -2,7 +2,6 @@
 
 import ctypes
 import functools
-import math
 import random
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -17,6 +16,10 @@ _ROUNDING = 1e-6
 _LARGEST = torch.finfo(torch.float32).max
 """Infinite logits count as this, with their sign: their differences are numbers."""
 
+MOST_TEMPERATURE = 1000
+MOST_TOP_K = 1 << 24
+"""No vocabulary is larger."""
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -29,10 +32,13 @@ class Sampling:
     """Of the top_k, only the likeliest that together have this probability (Holtzman et al., arXiv 1904.09751)."""
 
     def __post_init__(self) -> None:
-        if not math.isfinite(self.temperature) or self.temperature < 0:
-            raise ValueError(f"temperature is {self.temperature}; it must be 0 (always the likeliest word) or more.")
-        if self.top_k is not None and self.top_k < 0:
-            raise ValueError(f"top_k is {self.top_k}; it must be 1 or more, or 0 for no limit.")
+        if not 0 <= self.temperature <= MOST_TEMPERATURE:  # NaN is not, either
+            raise ValueError(
+                f"temperature is {self.temperature}; it must be from 0 (always the likeliest word) to "
+                f"{MOST_TEMPERATURE} (nearly any word)."
+            )
+        if self.top_k is not None and not 0 <= self.top_k <= MOST_TOP_K:
+            raise ValueError(f"top_k is {self.top_k}; it must be from 1 to {MOST_TOP_K:,}, or 0 for no limit.")
         if not 0 <= self.top_p <= 1:
             raise ValueError(f"top_p is {self.top_p}; it must be from 0 to 1, 1 for no limit.")
 

@@ -115,3 +115,10 @@ def test_the_base_models_name():
 def test_a_name_that_is_no_folder_is_refused_with_one_sentence(tag):
     with pytest.raises(ValueError, match=r"^The output_tag '.*' (is empty|begins with).*Use letters.*my-bakery-2\.$"):
         FinetuneConfig(data_path="a.jsonl", output_tag=tag)
+
+
+@pytest.mark.parametrize("name", [setting.name for setting in settings() if setting.type in ("int", "float")])
+def test_every_number_has_an_upper_bound(name):
+    for value in (10**400, 2**63):
+        with pytest.raises(ValueError, match=f"Setting {name} is .*: it must "):
+            FinetuneConfig("data.jsonl", **{name: value})

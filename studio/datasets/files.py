@@ -15,6 +15,7 @@ from filelock import FileLock
 from nanochat_core.data.line import write_data
 from nanochat_core.paths import PROJECT_ROOT, home
 from nanochat_core.system.files import sha256_of
+from nanochat_core.system.words import first_hidden, printable
 
 SHIPPED = ("example_data.jsonl",)
 """The examples in the project's own data/ folder: templates, never written to."""
@@ -71,9 +72,9 @@ def find_dataset(path: str | Path) -> Dataset:
 def checked_name(name: str) -> str:
     """`name` as the name of a file in data/, with its ending. ValueError when it could be anything else."""
     stem = name.strip().removesuffix(".jsonl").strip()
-    if not _NAME.fullmatch(stem) or stem.endswith((".", " ")):
+    if not _NAME.fullmatch(stem) or stem.endswith((".", " ")) or first_hidden(stem):
         raise ValueError(
-            f"{name.strip()!r:.60} cannot be the name of a dataset. "
+            f"{printable(repr(name.strip())):.60} cannot be the name of a dataset. "
             "Use letters, digits, blanks, - and _, such as my-bakery."
         )
     if f"{stem}.jsonl".endswith(_QUESTIONS):
@@ -94,7 +95,8 @@ def free_path(name: str) -> Path:
 
 def name_from(file_name: str) -> str:
     """The name of a dataset made from an uploaded file's name, whatever that is."""
-    stem = re.sub(r"[^\w .()-]+", "-", Path(file_name).name.rsplit(".", 1)[0]).strip(" .-_")[:60].strip(" .")
+    seen = "".join(" " if first_hidden(letter) else letter for letter in file_name)
+    stem = re.sub(r"[^\w .()-]+", "-", Path(seen).name.rsplit(".", 1)[0]).strip(" .-_")[:60].strip(" .")
     stem = stem.removesuffix("_questions")
     return f"{stem or 'mydata'}.jsonl"
 

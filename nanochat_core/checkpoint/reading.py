@@ -9,8 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nanochat_core.checkpoint.checksums import verify_checksum
 from nanochat_core.model.generations import detect_generation
 from nanochat_core.model.gpt import GPTConfig
+from nanochat_core.paths import ModelFiles, steps
+from nanochat_core.tokenizer.tokenizer import Tokenizer
 
 COMPILED_PREFIX = "_orig_mod."  # torch.compile leaves it in the names
 
@@ -19,6 +22,28 @@ MOST_META = 16 << 20
 
 SMALL_BYTES = 1 << 30
 """Up to this size in fp32 a model is kept in fp32 on a CPU: exact, and fast without bf16 instructions."""
+
+
+def read_checkpoint(files: ModelFiles) -> tuple[dict[str, Tensor], dict[str, Any], Tokenizer]:
+    """(weights, meta, tokenizer) of a model, each compared with its checksum; the weights as of `read_weights`.
+
+    ValueError in a sentence when one of them is missing, damaged, or does not fit the others.
+    """
+    others = [step for step in steps(files.folder) if step != files.step]
+    remedy = (
+        f"Use another checkpoint of it: step {', '.join(map(str, others))}." if others else "Save or download it again."
+    )
+    for path in (files.weights, files.tokenizer_dir / "tokenizer.pkl"):  # the meta is compared with the tensors
+        verify_checksum(path, remedy)
+    weights, meta = read_weights(files.weights), read_meta(files.meta)
+    tokenizer = Tokenizer.from_directory(files.tokenizer_dir)
+    size = model_config(meta, weights).vocab_size
+    if tokenizer.vocab_size != size:
+        raise ValueError(
+            f"The tokenizer in {files.tokenizer_dir} has {tokenizer.vocab_size:,} tokens but the model '{files.name}' "
+            f"has {size:,}. Put the model's own tokenizer.pkl into {files.folder}."
+        )
+    return weights, meta, tokenizer
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
@@ -105,7 +130,8 @@ def _layers(shapes: Mapping[str, tuple[int, ...]]) -> int:
     return len(found)
 
 
-def _check_names(expected: Mapping[str, tuple[int, ...]], weights: Mapping[str, Tensor]) -> None:
+def check_names(expected: Mapping[str, tuple[int, ...]], weights: Mapping[str, Tensor]) -> None:
+    """ValueError when the weights are not those of a model whose parameters have the `expected` names and shapes."""
     missing = [name for name in expected if name not in weights]
     extra = [name for name in weights if name not in expected and name not in ("cos", "sin")]
     if missing or extra:

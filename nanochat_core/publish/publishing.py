@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from nanochat_core.checkpoint.checksums import checksum_path, verify_checksum
 from nanochat_core.checkpoint.reading import model_config, read_meta, read_weights
-from nanochat_core.checkpoint.writing import checksum_path, save_tokenizer, verify_checksum
+from nanochat_core.checkpoint.writing import save_tokenizer
 from nanochat_core.export.export import export
 from nanochat_core.export.transformers import check_exportable
 from nanochat_core.hub.errors import publishing, told_plainly

@@ -20,7 +20,7 @@ from typing import IO
 import torch
 
 from nanochat_core.checkpoint.loading import build_for_inference, dtype_named, inference_dtype
-from nanochat_core.checkpoint.reading import model_config, read_meta, read_weights
+from nanochat_core.checkpoint.reading import model_config, read_checkpoint
 from nanochat_core.compute.devices import choose_device
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.engine.engine import Engine
@@ -39,7 +39,6 @@ from nanochat_core.serve.messages import (
     from_json,
     to_json,
 )
-from nanochat_core.tokenizer.tokenizer import Tokenizer
 from nanochat_core.training.probe import probe
 
 PROGRESS_SECONDS = 0.2
@@ -113,8 +112,7 @@ class ModelServer:
         files = find_model(request.name, request.step)
         device = choose_device(request.device)
         say(Progress(0.0, f"Reading {files.weights.name}"))
-        meta, weights = read_meta(files.meta), read_weights(files.weights)
-        tokenizer = Tokenizer.from_directory(files.tokenizer_dir)
+        weights, meta, tokenizer = read_checkpoint(files)
         total, automatic = len(weights), inference_dtype(device, weights)
         with _reported(lambda: 1 - len(weights) / total, f"Loading {files.weights.name}", say):
             dtype = dtype_named(request.dtype)

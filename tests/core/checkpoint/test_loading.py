@@ -11,18 +11,19 @@ import pytest
 import torch
 
 from nanochat_core import load_model, paths
+from nanochat_core.checkpoint import checksums
+from nanochat_core.checkpoint.checksums import checksum_path, verify_checksum, write_checksum
 from nanochat_core.checkpoint.loading import _placed
 from nanochat_core.checkpoint.mapped_files import MappedReader
 from nanochat_core.checkpoint.reading import model_config, read_meta, read_weights
 from nanochat_core.checkpoint.writing import (
-    checksum_path,
     remove_checkpoint,
     save_checkpoint,
     save_tokenizer,
-    verify_checksum,
 )
 from nanochat_core.compute.huge_pages import HUGE_BYTES, HugePages
 from nanochat_core.system.files import sha256_of, write_atomically
+from tests.support.exporting import tiny_folder
 from tests.support.tiny import install_tiny_model, tiny_model, tiny_tokenizer
 
 
@@ -122,6 +123,35 @@ def test_a_cut_weights_file_is_refused(tmp_path):
         read_weights(path)
     with pytest.raises(ValueError, match="has changed since it was saved"):
         verify_checksum(path)
+
+
+@pytest.mark.parametrize("name", ["model_000007.pt", "tokenizer.pkl"])
+def test_a_flipped_byte_in_any_file_is_refused_and_another_step_offered(home, name):
+    folder = tiny_folder(home / "small")
+    save_checkpoint(folder, 5, tiny_model(), {})
+    write_checksum(folder / "tokenizer.pkl")
+    load_model(str(folder), step=7)
+    content = bytearray((folder / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / name).write_bytes(content)
+    with pytest.raises(ValueError, match=rf"{name} has changed since it was saved.*step 5"):
+        load_model(str(folder), step=7)
+
+
+def test_an_untouched_file_is_read_for_its_checksum_once(home, monkeypatch):
+    folder = tiny_folder(home / "small")
+    read = []
+    monkeypatch.setattr(checksums, "sha256_of", lambda path: read.append(path.name) or sha256_of(path))
+    load_model(str(folder))
+    load_model(str(folder))
+    assert sorted(read) == ["model_000007.pt"]
+
+
+@pytest.mark.parametrize("content", ["", "\n", "\xff"])
+def test_what_is_left_of_a_checksum_is_none(tmp_path, content):
+    save_checkpoint(tmp_path, 1, tiny_model(), {})
+    checksum_path(tmp_path / "model_000001.pt").write_text(content, encoding="latin-1")
+    verify_checksum(tmp_path / "model_000001.pt")
 
 
 STRANGE = [

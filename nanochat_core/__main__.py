@@ -88,7 +88,7 @@ def _finetune_detached(config: FinetuneConfig, nproc: int) -> int:
     log = Run.open(config.output_tag).log_file if config.resume else None
     position = log.stat().st_size if log and log.is_file() else 0
     status = follow(start_run(config, nproc, resume=config.resume), position)
-    if status.state == "failed" and status.more.get("is_mistake"):
+    if status.state == "failed" and status.is_mistake:
         raise ValueError(status.error)
     return 0 if status.state in ("finished", "stopped") else 1
 

@@ -114,9 +114,9 @@ def _sync(arguments: list[str]) -> int:
     started = Run.open(tyro.cli(TagOption, prog=f"{_PROG} sync", args=arguments).tag)
     status = sync_remote_run(started)
     loss = f", best validation loss {status.best_val_loss:.4f}" if status.best_val_loss is not None else ""
-    stage = status.more.get("stage", "not seen yet")
+    stage = status.stage or "not seen yet"
     print(f"{started.tag}: {status.state}, step {status.step} of {status.steps}{loss} (job: {stage})")
-    for text in (status.more.get("trouble"), status.error, status.remedy):
+    for text in (status.trouble, status.error, status.remedy):
         if text:
             print(text)
     if not status.is_over:

@@ -56,6 +56,10 @@ _UNPACK = "Unpack it and check the text file inside."
 _EXPORT = "Export the data as a UTF-8 text file with one JSON object a line; data/README.md shows one."
 
 
+TABLE = "table"
+"""Kind of the fault of a file that is a table with a header, CSV or TSV."""
+
+
 def foreign_kind(head: bytes) -> Fault | None:
     """The fault of a file whose beginning `head` shows that it is no JSON text in UTF-8; None for one that may be."""
     if encoding := wide_encoding(head):
@@ -74,7 +78,7 @@ def foreign_kind(head: bytes) -> Fault | None:
             'Write each row as {"prompt": "...", "completion": "..."} on a line of its own; '
             "`check FILE --fix NEW.jsonl` turns those into conversations."
         )
-        return Fault("error", "not_json_lines", message, fix)
+        return Fault("error", TABLE, message, fix)
     return None
 
 

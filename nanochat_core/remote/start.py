@@ -22,6 +22,7 @@ from nanochat_core.remote.sync import REMOTE_FILE, WATCHER_LOG, alone, sync_remo
 from nanochat_core.runs.job_watcher import start_watcher
 from nanochat_core.runs.launcher import create_run
 from nanochat_core.runs.run import Run
+from nanochat_core.runs.status import NOTHING_WRONG
 
 PUSH_SECONDS = 60.0
 """The hub allows only so many commits an hour; one a minute is well below."""
@@ -116,7 +117,7 @@ def resume_remote_run(
             f"from it: --from_finetuned {tag} --output_tag NAME."
         )
     if not status.is_over:
-        trouble = status.more.get("trouble")
+        trouble = status.trouble
         raise ValueError(
             trouble
             or f"Run '{tag}' still goes on ({status.state}). Stop it first: `python -m nanochat_core runs stop {tag}`."
@@ -191,7 +192,7 @@ def _submit(
     run.clear_stop()
     RemoteState(metrics_bytes=metrics_bytes, log_bytes=_size(run.log_file)).write(state_file)
     run.write_launch(**replace(launch, submitted=time.time()).to_dict())
-    run.write_status(state="queued", error=None, remedy=None, eta_seconds=None, is_mistake=None, rank=None)
+    run.write_status(state="queued", eta_seconds=None, **NOTHING_WRONG)
     arguments = command(repo.name, launch.attempt, launch.nproc, launch.timeout_seconds, launch.push_seconds, worker)
     try:
         job = jobs.submit(

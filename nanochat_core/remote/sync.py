@@ -50,7 +50,7 @@ def sync_remote_run(run: Run, token: str | None = None) -> RunStatus:
     """Bring the run's directory up to what the hub has now, and return its status.
 
     A few small requests; none when the run is over, or while another process does the same. What keeps it from the
-    hub does not raise: it stands in the status as `more["trouble"]`, and the next call goes on. Never for a run that
+    hub does not raise: it stands in the status as `trouble`, and the next call goes on. Never for a run that
     is trained on this machine (ValueError).
     """
     if not run.is_remote():
@@ -73,7 +73,7 @@ def _follow(run: Run, token: str | None) -> None:
     except (ValueError, OSError, HTTPError, RuntimeError) as error:
         _write_status(run, {"trouble": str(error)})
         return
-    if run.status().more.get("trouble"):
+    if run.status().trouble:
         _write_status(run, {"trouble": None})
 
 

@@ -99,6 +99,8 @@ class Recorder:
             precision += f" (this device is slower with {self.config.dtype})"
         processes = f"{self.ranks.world} processes" if self.ranks.world > 1 else "1 process"
         base, device = self.config.base_name, self.ranks.device.type
+        if self.ranks.is_first:
+            self.run.write_status(device=device, dtype=setup.precision)
         self.say(f"Base model {base}: {setup.parameter_count:,} parameters, {device}, {precision}.")
         for note in setup.data.notes:
             self.say(note)

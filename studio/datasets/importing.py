@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from nanochat_core.data.file_kinds import foreign_kind
+from nanochat_core.data.file_kinds import TABLE, foreign_kind
 from nanochat_core.data.formats import PAIRS, recognise
 from nanochat_core.data.line import judge_line
 from nanochat_core.data.reader import BOM, MAX_PIECE_BYTES, head_of, layout, open_data, pieces
@@ -108,7 +108,7 @@ def _on_one_line(data: bytes) -> bytes:
 
 def _is_table(head: bytes) -> bool:
     fault = foreign_kind(head)
-    return fault is not None and fault.kind == "not_json_lines" and "table" in fault.message
+    return fault is not None and fault.kind == TABLE
 
 
 def _read_table(path: Path) -> Imported:

@@ -42,7 +42,7 @@ def test_every_setting_of_the_contract_has_its_default():
 
 
 def test_help_file_and_readme_come_from_the_one_list(capsys):
-    from nanochat_core.__main__ import main
+    from nanochat_core.cli.main import main
 
     with pytest.raises(SystemExit) as exit_:
         main(["finetune", "--help"])

@@ -73,7 +73,7 @@ def fetch_after_emptying(home, hub, fetch):
 
 def test_the_command_ends_with_a_sentence_and_status_2(home, hub, fetch):
     hub.refusal = (429, {})
-    program = "import sys; from nanochat_core.__main__ import main; sys.exit(main(['download', '--repo', sys.argv[1]]))"
+    program = "import sys; from nanochat_core.cli.main import main; sys.exit(main(['download', '--repo', sys.argv[1]]))"
     status, out, err = finished(fetch(program=program))
     assert (status, out) == (2, "")
     assert err.startswith("Error: The hub asks for patience")

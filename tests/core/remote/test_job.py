@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import HfApi
 
-from nanochat_core.__main__ import main
+from nanochat_core.cli.main import main
 from nanochat_core.paths import steps
 from nanochat_core.remote import job
 from nanochat_core.remote.inputs import REQUIREMENTS, base_model, code_files, inputs

@@ -107,7 +107,7 @@ def test_killed_before_any_checkpoint_begins_anew(config, monkeypatch):
 def test_sigterm_saves_and_stops(config):
     script = (
         "import os, signal, sys, json; from nanochat_core.training.trainer import Trainer\n"
-        "from nanochat_core.__main__ import main\n"
+        "from nanochat_core.cli.main import main\n"
         "step = Trainer.step\n"
         "def term(self, examples):\n"
         "    step(self, examples)\n"

@@ -7,14 +7,18 @@ import socket
 import sys
 from types import FrameType
 
+from studio.parts.uploads import MOST_UPLOAD, parse_size
+
 TABS = ("data", "train", "evaluate", "chat")
+AUTH = "NANOCHAT_STUDIO_AUTH"
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Serve the app until it is ended. Returns the exit status: 2 for a person's mistake."""
     options = _parse(arguments)
     try:
-        login = _login(options.auth)
+        login = _login(options.auth, os.environ.pop(AUTH, None))
+        max_upload = parse_size(options.max_upload)
         _check_free(options.host, options.port)
     except ValueError as error:
         print(f"Error: {error}", file=sys.stderr)
@@ -26,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         from studio.serve import serve  # noqa: PLC0415  gradio reads the lines above when it is imported
 
-        return serve(options.host, options.port, options.tab, options.share, login)
+        return serve(options.host, options.port, options.tab, options.share, login, max_upload)
     except KeyboardInterrupt:  # before there was anything to close
         return 130
 
@@ -41,16 +45,21 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     first = "chat" if in_space else "data"  # a Space's visitors can use that one
     parser.add_argument("--tab", choices=TABS, default=first, help="the tab that is open at first")
     parser.add_argument("--share", action="store_true", help="a public address through gradio's tunnel")
-    parser.add_argument("--auth", metavar="USER:PASSWORD", help="ask for this name and password")
+    login = f"ask for this name and password (or set {AUTH}, which no list of processes shows)"
+    parser.add_argument("--auth", metavar="USER:PASSWORD", help=login)
+    limit = f"the largest file that a browser may send (default: {MOST_UPLOAD})"
+    parser.add_argument("--max-upload", metavar="SIZE", default=MOST_UPLOAD, help=limit)
     return parser.parse_args(arguments)
 
 
-def _login(text: str | None) -> tuple[str, str] | None:
+def _login(flag: str | None, variable: str | None) -> tuple[str, str] | None:
+    """(name, password) from --auth, or else from the environment."""
+    name, text = ("--auth", flag) if flag is not None else (AUTH, variable or None)
     if text is None:
         return None
     user, colon, password = text.partition(":")
     if not (user and colon and password):
-        raise ValueError("--auth must be a name and a password with a colon between them, such as --auth me:secret.")
+        raise ValueError(f"{name} must be a name and a password with a colon between them, such as me:secret.")
     return user, password
 
 

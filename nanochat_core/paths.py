@@ -142,7 +142,7 @@ def _own_tokenizer(folder: Path) -> Path:
 
 
 def _subfolders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    return sorted(path for path in folder.iterdir() if path.is_dir() and path.name[0] != ".") if folder.is_dir() else []
 
 
 def _remedy(name: str) -> str:

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from nanochat_core.paths import finetuned_dir
 from nanochat_core.runs import curves
 from nanochat_core.runs.claiming import run_processes
+from nanochat_core.runs.folders import delete_folder, refuse_links
 from nanochat_core.runs.run import Run
 from nanochat_core.runs.status import RunStatus
 from nanochat_core.system.files import write_atomically, write_json
@@ -132,6 +132,7 @@ def note_of(run: Run) -> str:
 
 def set_note(tag: str, text: str) -> None:
     """Keep a remark beside the run."""
+    refuse_links(Run.open(tag).path)
     run = Run.open(tag)
     with _told_plainly(run):
         write_atomically(run.path / _NOTE, f"{text.strip()}\n".encode())
@@ -166,14 +167,17 @@ def _renamed(record: dict[str, Any], is_itself: bool, old: str, new: str) -> dic
 
 
 def delete(tag: str, loaded: list[str]) -> None:
-    """Remove a run with its checkpoints. ValueError while it trains, is loaded, or other runs are built on it."""
+    """Remove a run with its checkpoints; what a person put there, a note say, stays in the bin.
+
+    ValueError while it trains, is loaded, or other runs are built on it.
+    """
     run = Run.open(tag)
     _refuse_in_use(run, loaded, "deleted")
     children = [other.tag for other in Run.list() if other.record().get("base_model") == f"finetuned/{tag}"]
     if children:
         raise ValueError(f"Run '{children[0]}' was trained from '{tag}' and needs its record. Delete that one first.")
     with _told_plainly(run):
-        shutil.rmtree(run.path)
+        delete_folder(run.path)
 
 
 @contextlib.contextmanager
@@ -185,6 +189,7 @@ def _told_plainly(run: Run) -> Iterator[None]:
 
 
 def _refuse_in_use(run: Run, loaded: list[str], what: str) -> None:
+    refuse_links(run.path)
     if launching.is_active(run) or run_processes(run):
         raise ValueError(f"Run '{run.tag}' is training and cannot be {what}. Stop it first, in the Train tab.")
     if f"finetuned/{run.tag}" in loaded:

@@ -12,7 +12,7 @@ from torch import Tensor
 from nanochat_core.native.build import library
 
 _ROUNDING = 1e-6
-"""Of fp32 logits: a sum of probabilities that is so near to top_p has reached it."""
+"""A sum of probabilities that is so near to top_p has reached it: fp32 logits know no better."""
 _LARGEST = torch.finfo(torch.float32).max
 """Infinite logits count as this, with their sign: their differences are numbers."""
 
@@ -29,7 +29,7 @@ class Sampling:
     top_k: int | None = 50
     seed: int = 1
     top_p: float = 1.0
-    """Of the top_k, only the likeliest that together have this probability (Holtzman et al., arXiv 1904.09751)."""
+    """Admits of the top_k the likeliest that together have this probability (Holtzman et al., arXiv 1904.09751)."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.temperature <= MOST_TEMPERATURE:  # NaN is not, either
@@ -109,7 +109,7 @@ def _largest(logits: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 
 def _largest_of(logits: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Of one row (V,). Only what `topk` finds to be as large is sorted; it alone does not promise the first."""
+    """The same for one row (V,). What `topk` finds to be as large is sorted; it alone does not promise the first."""
     places = (logits >= logits.topk(count).values[-1]).nonzero()[:, 0]
     values, order = logits[places].sort(descending=True, stable=True)
     return values[:count], places[order[:count]]

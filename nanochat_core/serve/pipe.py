@@ -25,6 +25,7 @@ from nanochat_core.compute.devices import choose_device
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.engine.engine import Engine
 from nanochat_core.engine.reply import Done, Text
+from nanochat_core.model.blocks import Block
 from nanochat_core.paths import find_model
 from nanochat_core.serve.messages import (
     Answer,
@@ -96,8 +97,7 @@ class ModelServer:
             say(Done("stopped", 0, 0, 0.0))
         except Exception as error:  # noqa: BLE001  whatever it is, the parent is told, and this process goes on
             traceback.print_exc()
-            if torch.cuda.is_initialized():
-                torch.cuda.empty_cache()
+            torch.cuda.empty_cache()  # does nothing without a GPU
             say(Failure(sentence_of(error)))
         finally:
             self._stops.discard(number)
@@ -118,8 +118,9 @@ class ModelServer:
             dtype = dtype_named(request.dtype)
             model = build_for_inference(model_config(meta, weights), weights, device, dtype)
         self._engine = Engine(model, tokenizer)
-        for block in model.transformer.h:  # so that a stop is heeded within a layer's time, also in a long prompt
-            block.register_forward_pre_hook(self._check_stop)
+        for block in model.modules():
+            if isinstance(block, Block):  # so that a stop is heeded within a layer's time, also in a long prompt
+                block.register_forward_pre_hook(self._check_stop)
         loaded = Loaded(
             name=request.name,
             step=files.step,
@@ -129,7 +130,7 @@ class ModelServer:
             automatic=_name(automatic),
             context=model.config.sequence_len,
             seconds=time.perf_counter() - started,
-            device_bytes=torch.cuda.memory_reserved() if torch.cuda.is_initialized() else 0,
+            device_bytes=torch.cuda.memory_reserved(),
         )
         say(loaded)
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from nanochat_core.hub.downloading import download as download
     from nanochat_core.model.batch import pack as pack
     from nanochat_core.paths import default_model as default_model
+    from nanochat_core.paths import find_file as find_file
     from nanochat_core.remote.start import resume_remote_run as resume_remote_run
     from nanochat_core.remote.start import start_remote_run as start_remote_run
     from nanochat_core.remote.sync import sync_remote_run as sync_remote_run
@@ -54,7 +55,7 @@ _NAMES = {
     "hub.datasets": "import_dataset",
     "hub.downloading": "download",
     "model.batch": "pack",
-    "paths": "default_model",
+    "paths": "default_model find_file",
     "remote.start": "resume_remote_run start_remote_run",
     "remote.sync": "sync_remote_run",
     "runs.as_notebook": "notebook_of",

@@ -8,10 +8,9 @@ import math
 import textwrap
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
-from nanochat_core.paths import SOURCE_FOLDERS
+from nanochat_core.paths import SOURCE_FOLDERS, find_file
 from nanochat_core.system.folder_names import check_tag
 
 _MOST = {
@@ -148,7 +147,7 @@ class FinetuneConfig:
     def with_absolute_paths(self) -> "FinetuneConfig":
         """The same settings, valid from any working folder."""
         names = ("data_path", "replay_path", "questions_path")
-        paths = {name: str(Path(value).expanduser().resolve()) for name in names if (value := getattr(self, name))}
+        paths = {name: str(find_file(value).resolve()) for name in names if (value := getattr(self, name))}
         return dataclasses.replace(self, **paths)
 
     def to_dict(self) -> dict[str, Any]:

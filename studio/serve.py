@@ -4,6 +4,7 @@ import threading
 
 from starlette.middleware import Middleware
 
+from nanochat_core.paths import home
 from nanochat_core.remote.start import keep_following
 from nanochat_core.system.foreign_requests import RefuseForeign, is_loopback
 from studio.app import build_app
@@ -28,16 +29,16 @@ def serve(
 ) -> int:
     """Serve until the program is ended. max_upload: bytes of the largest file that a browser may send. Returns 0."""
     space = current_space()
-    home = space_home.settle() if space else None
-    demo = build_app(tab, home, max_upload)
+    settled = space_home.settle() if space else None
+    demo = build_app(tab, settled, max_upload)
     any_host = share or space is not None or not is_loopback(host)
     guards = [Middleware(RefuseForeign, any_host=any_host, own_names=space.hosts if space else ())]
     if auth:
         guards.append(Middleware(SlowGuesses))
     if space:
         guards.append(Middleware(OwnersDoors))
-        print(home.warning or f"Everything made here is kept in {home.folder}.")
-    elif any_host and auth is None:
+    print((settled and settled.warning) or f"Everything made here is kept in {home()}.")
+    if any_host and space is None and auth is None:
         print("Anyone who can reach this address can train and delete models here. --auth USER:PASSWORD asks for both.")
     demo.launch(
         server_name=host,

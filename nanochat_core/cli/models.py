@@ -18,5 +18,5 @@ def run(arguments: list[str]) -> int:
         megabytes = model.weights.stat().st_size / 1e6
         print(f"{model.name:<32} step {model.step:<8} {megabytes:>10,.1f} MB  {model.folder}")
     if not paths.steps(paths.pretrained_dir() / "chatsft_checkpoints" / "d32"):
-        print("pretrained/d32 is not here yet: `make download` fetches it (7.3 GB).")
+        print(f"pretrained/d32 is not here yet: `{paths.download_command()}` fetches it (7.3 GB).")
     return 0

@@ -80,7 +80,7 @@ _KNOWN = (
     (
         r"ModuleNotFoundError|ImportError",
         "The installation is incomplete ({last}).",
-        "Run `make install`, then start again.",
+        "Install it again (`make install`, or `pip install` where it is no checkout), then start again.",
         _nothing,
     ),
 )

@@ -8,7 +8,7 @@ from collections.abc import Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import IO
 
-from nanochat_core.paths import PROJECT_ROOT, home
+from nanochat_core.paths import checkout, home
 
 _SECRET = re.compile(
     r"(^|_)(TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?|AUTH|(API|ACCESS|SECRET|PRIVATE)_?KEY|KEY)$"
@@ -52,7 +52,7 @@ def child_environment(variables: Mapping[str, str | None], *, secrets: bool = Fa
     Without `secrets`, nothing of ours whose name says that it is one: a child that runs a stranger's model or reads a
     stranger's file has no use for them.
     """
-    paths = [str(PROJECT_ROOT), os.environ.get("PYTHONPATH", "")]
+    paths = [str(checkout() or ""), os.environ.get("PYTHONPATH", "")]
     environment = {
         **{name: value for name, value in os.environ.items() if secrets or not is_secret(name)},
         "NANOCHAT_STUDIO_HOME": str(home()),  # absolute: a relative one would mean another folder there

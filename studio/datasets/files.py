@@ -13,12 +13,12 @@ from typing import Any, BinaryIO
 from filelock import FileLock
 
 from nanochat_core.data.line import write_data
-from nanochat_core.paths import PROJECT_ROOT, home
+from nanochat_core.paths import home, shipped
 from nanochat_core.system.files import sha256_of
 from nanochat_core.system.words import first_hidden, printable
 
 SHIPPED = ("example_data.jsonl",)
-"""The examples in the project's own data/ folder: templates, never written to."""
+"""The examples that come with the program, in its data/ folder: templates, never written to."""
 
 _NAME = re.compile(r"\w[\w .()-]{0,79}")
 _QUESTIONS = "_questions.jsonl"
@@ -51,14 +51,18 @@ def data_dir() -> Path:
 
 def list_datasets() -> list[Dataset]:
     """The person's own files by name, then the shipped examples. Files of questions are no datasets."""
-    shipped = [PROJECT_ROOT / "data" / name for name in SHIPPED]
+    examples = _examples()
     own = sorted(data_dir().glob("*.jsonl"), key=lambda path: path.name.lower()) if data_dir().is_dir() else []
-    found = [Dataset(path, is_shipped=False) for path in own if path.is_file() and _is_own(path, shipped)]
-    return found + [Dataset(path, is_shipped=True) for path in shipped if path.is_file()]
+    found = [Dataset(path, is_shipped=False) for path in own if path.is_file() and _is_own(path, examples)]
+    return found + [Dataset(path, is_shipped=True) for path in examples if path.is_file()]
 
 
-def _is_own(path: Path, shipped: list[Path]) -> bool:
-    return not path.name.startswith(".") and not path.name.endswith(_QUESTIONS) and path not in shipped
+def _examples() -> list[Path]:
+    return [shipped("data") / name for name in SHIPPED]
+
+
+def _is_own(path: Path, examples: list[Path]) -> bool:
+    return not path.name.startswith(".") and not path.name.endswith(_QUESTIONS) and path not in examples
 
 
 def find_dataset(path: str | Path) -> Dataset:
@@ -171,7 +175,7 @@ def _refuse_template(dataset: Dataset, what: str) -> None:
 
 
 def _is_template(path: Path) -> bool:
-    return path.parent == PROJECT_ROOT / "data" and path.name in SHIPPED
+    return path in _examples()
 
 
 # Versions

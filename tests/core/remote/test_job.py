@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 
@@ -78,6 +79,8 @@ def test_what_training_imports_is_installed_in_the_job():
                     waiting.append(rest)
     ours = {re.split("[<>=]", requirement)[0] for requirement in REQUIREMENTS}
     assert packages - set(sys.stdlib_module_names) - {"nanochat_core", "torch"} <= ours
+    project = tomllib.loads((CORE.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert set(REQUIREMENTS) <= set(project["dependencies"])
 
 
 def test_following_and_starting_load_no_torch():

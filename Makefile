@@ -3,6 +3,8 @@
 PYTHON ?= python3
 VENV   := .venv
 RUN    := $(VENV)/bin/python -m nanochat_core
+# Editable, so that the commands `nanochat` and `nanochat-studio` run the code of this folder.
+PIP    := $(VENV)/bin/python -m pip install --disable-pip-version-check --editable
 
 DATA   ?= data/example_data.jsonl
 TAG    ?= finetuned
@@ -25,6 +27,7 @@ SETTINGS = --data_path "$(DATA)" --model_tag $(MODEL) --output_tag $(TAG) \
 .PHONY: help install download finetune finetune-multi chat app chat-web test lint format types layers sanitize test-browser chromium screenshots bench starter notebook notebooks clean
 
 help:
+	@echo "make install                               install what is needed, once; every target below does it first"
 	@echo "make app                                   open the app: edit data, train, compare, chat"
 	@echo "make finetune [DATA=my.jsonl] [TAG=name]   train on conversations; make finetune-multi NPROC=8 on several GPUs"
 	@echo "make chat [TAG=name]                       talk to the trained model"
@@ -96,8 +99,7 @@ screenshots: chromium
 	$(VENV)/bin/python -m tests.e2e.screenshots $(SHOTS)
 
 # Jupyter is only wanted here, so it is installed here.
-notebook: install
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check jupyterlab
+notebook: $(VENV)/.installed-notebook
 	$(VENV)/bin/jupyter lab notebooks
 
 # Runs the walkthroughs and stores what they show; after any change to their code.
@@ -120,10 +122,19 @@ $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "nanochat studio needs Python 3.11 to 3.13; $(PYTHON) is %d.%d. Use: make PYTHON=python3.12 ..." % sys.version_info[:2])'
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.installed: requirements.txt $(VENV)/bin/python
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+$(VENV)/.installed: pyproject.toml $(VENV)/bin/python
+	@echo "Installing what nanochat studio needs into $(VENV)/, which takes a few minutes the first time: PyTorch, by far the"
+	@echo "largest (200 MB for CPUs; about 3 GB with CUDA, which pip takes on Linux), and about 200 MB of others (gradio,"
+	@echo "pandas, pyarrow, matplotlib, ...). On disk that is 1.5 GB, with CUDA about 7 GB."
+	$(PIP) .
 	@touch $@
 
-$(VENV)/.installed-tests: tests/requirements.txt $(VENV)/.installed
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt
+$(VENV)/.installed-tests: pyproject.toml $(VENV)/.installed
+	@echo "Installing what the tests need besides: pytest, playwright, transformers and others, about 150 MB, 400 MB on disk."
+	$(PIP) ".[test]"
+	@touch $@
+
+$(VENV)/.installed-notebook: pyproject.toml $(VENV)/.installed
+	@echo "Installing Jupyter, about 50 MB."
+	$(PIP) ".[notebook]"
 	@touch $@

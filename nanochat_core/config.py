@@ -8,11 +8,28 @@ import math
 import textwrap
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
-from nanochat_core.paths import SOURCE_FOLDERS
+from nanochat_core.paths import SOURCE_FOLDERS, find_file
 from nanochat_core.system.folder_names import check_tag
+
+_MOST = {
+    "num_epochs": 1_000_000,
+    "num_iterations": 1_000_000_000,
+    "device_batch_size": 1 << 16,
+    "target_examples_per_step": 1 << 24,
+    "matrix_lr": 1_000_000_000,
+    "embedding_lr": 1_000_000_000,
+    "unembedding_lr": 1_000_000_000,
+    "weight_decay": 1_000_000,
+    "eval_every": 1_000_000_000,
+    "eval_steps": 1_000_000_000,
+    "save_every": 1_000_000_000,
+    "max_seq_len": 1 << 20,
+    "seed": 2**63 - 1,
+    "replay_ratio": 1000,
+}
+"""Above every sensible value, and below what would overflow a counter or fill the memory before a word is said."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +96,7 @@ class FinetuneConfig:
     def __post_init__(self) -> None:
         self._check_types()
         check_tag(self.output_tag)
+        self._check_upper_bounds()
         _require(bool(self.data_path), "data_path is empty", "give the JSONL file to train on")
         _require(self.source in SOURCE_FOLDERS, f"source is '{self.source}'", f"use one of {', '.join(SOURCE_FOLDERS)}")
         _require(self.device_type in ("auto", "cuda", "mps", "cpu"), f"device_type is '{self.device_type}'", "use auto")
@@ -101,6 +119,11 @@ class FinetuneConfig:
             f"replay_ratio is {self.replay_ratio} without a replay_path",
             "give replay_path, the JSONL file of general conversations, or set replay_ratio to 0",
         )
+
+    def _check_upper_bounds(self) -> None:
+        for name, most in _MOST.items():
+            value = getattr(self, name)
+            _require(not value > most, f"{name} is {value!r:.40}", f"it must be at most {most:,}")  # NaN is told below
 
     def _check_types(self) -> None:
         """A config.json edited by hand may hold "4" for 4; an int is welcome where a float is meant."""
@@ -127,7 +150,7 @@ class FinetuneConfig:
     def with_absolute_paths(self) -> "FinetuneConfig":
         """The same settings, valid from any working folder."""
         names = ("data_path", "replay_path", "questions_path")
-        paths = {name: str(Path(value).expanduser().resolve()) for name in names if (value := getattr(self, name))}
+        paths = {name: str(find_file(value).resolve()) for name in names if (value := getattr(self, name))}
         return dataclasses.replace(self, **paths)
 
     def to_dict(self) -> dict[str, Any]:

@@ -2,11 +2,15 @@
 
 import os
 import re
+import sys
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
-"""What is shipped (starter/, data/) lies here; what a person makes lies under `home()`."""
+"""The folder in which the packages lie: of a checkout, of a rented job, or site-packages."""
+
+_PROJECT = "nanochat-studio"
 
 SOURCE_FOLDERS = {
     "base": "base_checkpoints",
@@ -19,14 +23,65 @@ SOURCE_FOLDERS = {
 _CHECKPOINT = re.compile(r"model_(\d{6,})\.pt")
 
 
+@cache
+def checkout() -> Path | None:
+    """The folder of the project's source when this package runs from there; None where it was installed from a wheel.
+
+    The packages lie beside other people's files in site-packages, so it is the project's own name that counts.
+    """
+    try:
+        lines = (PROJECT_ROOT / "pyproject.toml").read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return None
+    return PROJECT_ROOT if f'name = "{_PROJECT}"' in lines else None
+
+
 def home() -> Path:
-    """The folder under which models and runs lie: $NANOCHAT_STUDIO_HOME, or the project root. Read when called."""
-    return Path(os.environ.get("NANOCHAT_STUDIO_HOME") or PROJECT_ROOT).expanduser().resolve()
+    """The folder under which models, runs and datasets lie: what a person makes. Read when called.
+
+    $NANOCHAT_STUDIO_HOME, or the checkout, or for an installed package the user's data folder.
+    """
+    chosen = os.environ.get("NANOCHAT_STUDIO_HOME")
+    return Path(chosen or checkout() or _user_data() / _PROJECT).expanduser().resolve()
+
+
+def _user_data() -> Path:
+    """Where the system wants programs to keep a person's data."""
+    if sys.platform == "darwin":
+        return Path("~/Library/Application Support")
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or "~/AppData/Local")
+    return Path(os.environ.get("XDG_DATA_HOME") or "~/.local/share")
+
+
+def shipped(name: str) -> Path:
+    """What comes with the program and is never written to, by its path in the project: "data/example_data.jsonl".
+
+    A wheel holds it inside this package; in a checkout, and in a rented job, it lies beside it.
+    """
+    inside = PROJECT_ROOT / "nanochat_core" / "shipped"
+    return (inside if inside.is_dir() else PROJECT_ROOT) / name
+
+
+def find_file(path: str | Path) -> Path:
+    """The file that a person means by `path`: data/example_data.jsonl is found from any folder.
+
+    A relative path is looked for in the working folder, then in `home()`, then among what is shipped. What is in none
+    of them comes back as it was given, to be missed under the name that was typed.
+    """
+    given = Path(path).expanduser()
+    places = (given, home() / given, shipped(str(given)))
+    return next((place for place in places if place.is_file()), given)
+
+
+def download_command() -> str:
+    """What fetches nanochat-d32, as it is typed here."""
+    return "make download" if checkout() else "nanochat download"
 
 
 def starter_dir() -> Path:
     """The shipped practice model."""
-    return PROJECT_ROOT / "starter"
+    return shipped("starter")
 
 
 def pretrained_dir() -> Path:
@@ -142,12 +197,12 @@ def _own_tokenizer(folder: Path) -> Path:
 
 
 def _subfolders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    return sorted(path for path in folder.iterdir() if path.is_dir() and path.name[0] != ".") if folder.is_dir() else []
 
 
 def _remedy(name: str) -> str:
     if name.startswith("pretrained/"):
-        return "Run `make download` to fetch it, or use the shipped practice model: --model_tag starter."
+        return f"Run `{download_command()}` to fetch it, or use the shipped practice model: --model_tag starter."
     if name.startswith("finetuned/"):
         return "`python -m nanochat_core models` lists what there is."
     return "A NAME is starter, pretrained/d32, finetuned/<run>, or a folder with model_*.pt and meta_*.json."

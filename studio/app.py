@@ -15,6 +15,7 @@ from studio.data_tab import tab as data_tab
 from studio.evaluate_tab import tab as evaluate_tab
 from studio.models.processes import ModelProcesses
 from studio.models.zero_gpu import ZeroGpuModels, is_zero_gpu
+from studio.parts.uploads import CLEAN_SECONDS, DEFAULT_UPLOAD
 from studio.space.access import current_space
 from studio.space.header import SpaceHeader
 from studio.space.home import HOME, SpaceHome
@@ -35,25 +36,34 @@ HEADER = """<header class="studio-header"><span class="mark" aria-hidden="true">
 <p>Teach a nanochat model your own conversations.</p></header>"""
 
 
-def build_app(tab: str = "data", home: SpaceHome | None = None) -> gr.Blocks:
+def build_app(tab: str = "data", home: SpaceHome | None = None, max_upload: int = DEFAULT_UPLOAD) -> gr.Blocks:
     """The whole app, not yet launched; `tab` (data, train, evaluate, chat) is open at first.
+
+    max_upload: bytes of the largest file that a browser may send, for the page to say.
 
     On a Space, whose `home` is where its owner's things are kept, it is limited to what the sender of an event may do.
     """
     space = current_space()
     if space is None:
-        return _build(gr.Blocks, tab, None)
+        return _build(gr.Blocks, tab, None, max_upload)
     with _nothing_at_home():
-        return _build(SpacePage, tab, partial(SpaceHeader, space, home or SpaceHome(None)))
+        return _build(SpacePage, tab, partial(SpaceHeader, space, home or SpaceHome(None)), max_upload)
 
 
-def _build(page: type[gr.Blocks], tab: str, space_header: Any) -> gr.Blocks:
-    with page(title="nanochat studio", fill_width=True, analytics_enabled=False) as demo:
+def _build(page: type[gr.Blocks], tab: str, space_header: Any, max_upload: int) -> gr.Blocks:
+    with page(title="nanochat studio", fill_width=True, analytics_enabled=False, delete_cache=CLEAN_SECONDS) as demo:
         gr.HTML(HEADER, elem_id="header", padding=False)
         header = space_header() if space_header else None
         dataset, selected = gr.State(""), gr.State("")  # not inside Tabs, which takes its children for tabs
         with gr.Tabs(selected=tab, elem_id="tabs") as tabs:
-            context = Context(tabs=tabs, dataset=dataset, selected=selected, models=chat_models_here(), page=demo)
+            context = Context(
+                tabs=tabs,
+                dataset=dataset,
+                selected=selected,
+                models=chat_models_here(),
+                page=demo,
+                max_upload=max_upload,
+            )
             for label, module in TABS.items():
                 with gr.Tab(label, id=label.lower(), elem_id=f"{label.lower()}_tab") as context.tab:
                     if header is None or label == OPEN_TO_VISITORS:

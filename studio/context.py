@@ -5,6 +5,8 @@ from typing import Any
 
 import gradio as gr
 
+from studio.parts.uploads import DEFAULT_UPLOAD
+
 
 @dataclass
 class Context:
@@ -21,5 +23,7 @@ class Context:
     """The worker processes that hold models (studio.models.processes), shared by all browsers."""
     page: gr.Blocks
     """For page.load: what must be fresh when a browser opens the page."""
+    max_upload: int = DEFAULT_UPLOAD
+    """Bytes of the largest file that a browser may send."""
     tab: gr.Tab = field(init=False)
     """The tab that is being built; its select event is when lists must be fresh."""

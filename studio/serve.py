@@ -4,9 +4,12 @@ import threading
 
 from starlette.middleware import Middleware
 
+from nanochat_core.paths import home
 from nanochat_core.remote.start import keep_following
 from nanochat_core.system.foreign_requests import RefuseForeign, is_loopback
 from studio.app import build_app
+from studio.guesses import SlowGuesses
+from studio.parts.uploads import DEFAULT_UPLOAD
 from studio.runs import queue as run_queue
 from studio.space import home as space_home
 from studio.space.access import current_space
@@ -16,23 +19,33 @@ from studio.theme import CSS_FILES, theme
 _IDLE_SECONDS = 0.05  # gradio looks for work every millisecond, which costs 5% of a core while nothing happens
 
 
-def serve(host: str, port: int, tab: str = "data", share: bool = False, auth: tuple[str, str] | None = None) -> int:
-    """Serve until the program is ended. Returns 0."""
+def serve(
+    host: str,
+    port: int,
+    tab: str = "data",
+    share: bool = False,
+    auth: tuple[str, str] | None = None,
+    max_upload: int = DEFAULT_UPLOAD,
+) -> int:
+    """Serve until the program is ended. max_upload: bytes of the largest file that a browser may send. Returns 0."""
     space = current_space()
-    home = space_home.settle() if space else None
-    demo = build_app(tab, home)
+    settled = space_home.settle() if space else None
+    demo = build_app(tab, settled, max_upload)
     any_host = share or space is not None or not is_loopback(host)
     guards = [Middleware(RefuseForeign, any_host=any_host, own_names=space.hosts if space else ())]
+    if auth:
+        guards.append(Middleware(SlowGuesses))
     if space:
         guards.append(Middleware(OwnersDoors))
-        print(home.warning or f"Everything made here is kept in {home.folder}.")
-    elif any_host and auth is None:
+    print((settled and settled.warning) or f"Everything made here is kept in {home()}.")
+    if any_host and space is None and auth is None:
         print("Anyone who can reach this address can train and delete models here. --auth USER:PASSWORD asks for both.")
     demo.launch(
         server_name=host,
         server_port=port,
         share=share,
         auth=auth,
+        max_file_size=max_upload,
         theme=theme(),
         css_paths=CSS_FILES,
         run_history=False,

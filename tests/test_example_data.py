@@ -5,9 +5,9 @@ import json
 import pytest
 
 from nanochat_core.data.conversations import check, load_conversations
-from nanochat_core.paths import PROJECT_ROOT
+from nanochat_core.paths import shipped
 
-DATA = PROJECT_ROOT / "data"
+DATA = shipped("data")
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ RUNS = {
     "02_finetune.ipynb": ["by-heart", "cafe-notebook"],
     "03_evaluate_and_chat.ipynb": ["cafe-background"],
 }
-OTHER_PACKAGES = {"math", "os", "pathlib", "tempfile", "matplotlib.pyplot", "pandas", "torch", "torch.nn.functional"}
+OTHER_PACKAGES = {"math", "pathlib", "tempfile", "matplotlib.pyplot", "pandas", "torch", "torch.nn.functional"}
 
 
 def stored(name):
@@ -43,7 +43,7 @@ def without_warnings(notebook):
 @pytest.mark.parametrize("name", sorted(NAMES, reverse=True))
 def test_it_runs_from_top_to_bottom(name, home):
     before = stored(name)
-    after = without_warnings(execute(copy.deepcopy(before), FOLDER, home))
+    after = without_warnings(execute(copy.deepcopy(before), home, home))  # in a folder that knows nothing of us
     assert shape(after) == shape(before)
     assert sorted(run.tag for run in Run.list()) == RUNS[name]  # as the app and the command line see them
     assert {run.status().state for run in Run.list()} <= {"finished"}

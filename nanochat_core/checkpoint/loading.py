@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nanochat_core.checkpoint.int8 import quantize_int8
 from nanochat_core.checkpoint.mapped_files import MappedReader
-from nanochat_core.checkpoint.reading import SMALL_BYTES, _check_names, model_config, read_meta, read_weights
+from nanochat_core.checkpoint.reading import SMALL_BYTES, check_names, model_config, read_checkpoint
 from nanochat_core.compute.huge_pages import HugePages
 from nanochat_core.model.generations import is_table
 from nanochat_core.model.gpt import GPT, GPTConfig
@@ -43,7 +43,7 @@ def build_model(
     with torch.device("meta"):
         model = GPT(config, compute_dtype)
     expected = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
-    _check_names(expected, weights)
+    check_names(expected, weights)
     memory = HugePages()
     with MappedReader() as reader:
         for name in expected:
@@ -94,15 +94,8 @@ def load_model(
     such model or its files do not fit together.
     """
     files = find_model(name, step)
-    meta = read_meta(files.meta)
-    weights = read_weights(files.weights)
-    tokenizer = Tokenizer.from_directory(files.tokenizer_dir)
+    weights, meta, tokenizer = read_checkpoint(files)
     config = model_config(meta, weights)
-    if tokenizer.vocab_size != config.vocab_size:
-        raise ValueError(
-            f"The tokenizer in {files.tokenizer_dir} has {tokenizer.vocab_size} tokens but the model '{name}' has "
-            f"{config.vocab_size}. Put the model's own tokenizer.pkl into {files.folder}."
-        )
     device = torch.device(device)
     return build_for_inference(config, weights, device, dtype), tokenizer, meta
 

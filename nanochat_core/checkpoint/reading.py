@@ -2,21 +2,48 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from nanochat_core.checkpoint.checksums import verify_checksum
 from nanochat_core.model.generations import detect_generation
 from nanochat_core.model.gpt import GPTConfig
+from nanochat_core.paths import ModelFiles, steps
+from nanochat_core.tokenizer.tokenizer import Tokenizer
 
 COMPILED_PREFIX = "_orig_mod."  # torch.compile leaves it in the names
 
+MOST_META = 16 << 20
+"""Characters of a meta file; it describes a model and a run in some thousands."""
 
 SMALL_BYTES = 1 << 30
 """Up to this size in fp32 a model is kept in fp32 on a CPU: exact, and fast without bf16 instructions."""
+
+
+def read_checkpoint(files: ModelFiles) -> tuple[dict[str, Tensor], dict[str, Any], Tokenizer]:
+    """(weights, meta, tokenizer) of a model, each compared with its checksum; the weights as of `read_weights`.
+
+    ValueError in a sentence when one of them is missing, damaged, or does not fit the others.
+    """
+    others = [step for step in steps(files.folder) if step != files.step]
+    remedy = (
+        f"Use another checkpoint of it: step {', '.join(map(str, others))}." if others else "Save or download it again."
+    )
+    for path in (files.weights, files.tokenizer_dir / "tokenizer.pkl"):  # the meta is compared with the tensors
+        verify_checksum(path, remedy)
+    weights, meta = read_weights(files.weights), read_meta(files.meta)
+    tokenizer = Tokenizer.from_directory(files.tokenizer_dir)
+    size = model_config(meta, weights).vocab_size
+    if tokenizer.vocab_size != size:
+        raise ValueError(
+            f"The tokenizer in {files.tokenizer_dir} has {tokenizer.vocab_size:,} tokens but the model '{files.name}' "
+            f"has {size:,}. Put the model's own tokenizer.pkl into {files.folder}."
+        )
+    return weights, meta, tokenizer
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
@@ -36,17 +63,33 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         ) from error
     if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
         raise ValueError(f"{path} holds no plain table of tensors. Use a model_<step>.pt written by nanochat.")
+    for name, tensor in content.items():
+        if not isinstance(name, str) or not _is_stored(tensor):
+            raise ValueError(
+                f"{name!r:.80} in {path} is no plain tensor: the file does not hold what its shape "
+                f"{tuple(tensor.shape)} says. Download or save the checkpoint again."
+            )
     return {name.removeprefix(COMPILED_PREFIX): tensor for name, tensor in content.items()}
+
+
+def _is_stored(tensor: Tensor) -> bool:
+    """Whether every number of the tensor lies in the file: a repeated one would grow without end when it is copied."""
+    return tensor.layout == torch.strided and tensor.numel() * tensor.itemsize <= tensor.untyped_storage().nbytes()
 
 
 def read_meta(path: str | Path) -> dict[str, Any]:
     """The content of a `meta_<step>.json`. ValueError when it is no JSON object with a model_config."""
     try:
-        meta = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        with open(path, encoding="utf-8") as file:
+            text = file.read(MOST_META + 1)
+        meta = json.loads(text) if len(text) <= MOST_META else None
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} cannot be read ({error}). Download or save the checkpoint again.") from error
     if not isinstance(meta, dict) or not isinstance(meta.get("model_config"), dict):
         raise ValueError(f"{path} has no model_config. Use the meta_<step>.json that belongs to the checkpoint.")
+    step = meta.get("step", 0)
+    if isinstance(step, bool) or not isinstance(step, int):
+        raise ValueError(f"{path} says step {step!r:.40}, which is no number. Download or save the checkpoint again.")
     return meta
 
 
@@ -59,21 +102,36 @@ def model_config(meta: Mapping[str, Any], weights: Mapping[str, Tensor]) -> GPTC
     known = {field.name for field in fields(GPTConfig)} - {"generation", "padded_vocab_size"}
     given = {name: value for name, value in meta["model_config"].items() if name in known and value is not None}
     rows, width = weights_shapes["transformer.wte.weight"]
-    given.setdefault("n_embd", width)
+    layers = _layers(weights_shapes)
+    for name, counted in (("n_embd", width), ("n_layer", layers)):
+        if given.setdefault(name, counted) != counted:
+            raise ValueError(
+                f"The meta file's model_config says {name} {given[name]!r:.40}, and the checkpoint's weights have "
+                f"{counted:,}. Use the meta file that belongs to the checkpoint."
+            )
     given.setdefault("vocab_size", rows)
-    given.setdefault("n_layer", 1 + max(int(n.split(".")[2]) for n in weights_shapes if n.startswith("transformer.h.")))
     if "n_head" not in given:
         raise ValueError("The meta file's model_config does not say n_head. Use the file that belongs to the model.")
-    head_dim = given["n_embd"] // given["n_head"]
+    config = GPTConfig(**{**given, "n_kv_head": given["n_head"]}, generation=detect_generation(weights_shapes))
     key_rows = weights_shapes.get("transformer.h.0.attn.c_k.weight", (0, 0))[0]
-    return GPTConfig(
-        **{**given, "n_kv_head": key_rows // head_dim},
-        generation=detect_generation(weights_shapes),
-        padded_vocab_size=rows if rows > given["vocab_size"] else 0,
-    )
+    padded = rows if rows > config.vocab_size else 0
+    return replace(config, n_kv_head=key_rows // config.head_dim, padded_vocab_size=padded)
 
 
-def _check_names(expected: Mapping[str, tuple[int, ...]], weights: Mapping[str, Tensor]) -> None:
+def _layers(shapes: Mapping[str, tuple[int, ...]]) -> int:
+    """How many layers the weights have. ValueError when their numbers are not those from 0 on."""
+    found = {name.split(".")[2] for name in shapes if name.startswith("transformer.h.")}
+    missing = next(number for number in range(len(found) + 1) if str(number) not in found)
+    if missing != len(found) or not found:
+        raise ValueError(
+            f"The checkpoint has weights of {len(found):,} layers and none of layer {missing:,}: it is not a nanochat "
+            "model. Choose another file."
+        )
+    return len(found)
+
+
+def check_names(expected: Mapping[str, tuple[int, ...]], weights: Mapping[str, Tensor]) -> None:
+    """ValueError when the weights are not those of a model whose parameters have the `expected` names and shapes."""
     missing = [name for name in expected if name not in weights]
     extra = [name for name in weights if name not in expected and name not in ("cos", "sin")]
     if missing or extra:

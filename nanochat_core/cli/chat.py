@@ -1,41 +1,69 @@
-"""Talking to a model in the terminal."""
+"""`chat`: talk to a model in the terminal."""
 
 import sys
+from dataclasses import dataclass
+from typing import Annotated
+
+import tyro
 
 from nanochat_core.checkpoint.loading import dtype_named, load_model
+from nanochat_core.cli.parsing import parse
 from nanochat_core.compute.devices import choose_device
 from nanochat_core.engine.engine import Engine
 from nanochat_core.engine.reply import Notice, Text
 from nanochat_core.paths import default_model
 
 
-def chat(
-    model: str | None,
-    prompt: str | None,
-    system: str | None,
-    step: int | None,
-    device_type: str,
-    dtype: str | None,
-    temperature: float,
-    top_k: int,
-    max_tokens: int,
-    seed: int,
-) -> None:
-    """Answer the one question `prompt`, or converse until an empty line. The reply goes to stdout as it is made."""
-    name = model or default_model()
-    network, tokenizer, _ = load_model(name, choose_device(device_type), dtype_named(dtype), step)
+@dataclass(frozen=True)
+class ChatCommand:
+    """Talk to a model. An empty line or Ctrl-D ends it."""
+
+    model: str | None = None
+    """NAME of the model: starter, pretrained/d32, finetuned/<run>, or a folder; without it d32, or the starter."""
+    prompt: Annotated[str | None, tyro.conf.arg(aliases=["-p"])] = None
+    """One question: answer it and end."""
+    system: str | None = None
+    """System prompt."""
+    step: int | None = None
+    """Checkpoint step; without it the newest."""
+    device_type: str = "auto"
+    """cuda, mps, cpu or auto."""
+    dtype: str | None = None
+    """float32, bfloat16 or int8 (on a CPU: the least memory, and the fastest); without it what suits best."""
+    temperature: float = 0.7
+    """0 always takes the likeliest token."""
+    top_k: int = 50
+    """Choose among this many likeliest tokens; 0 among all."""
+    max_tokens: int = 256
+    """Longest reply in tokens."""
+    seed: int = 1
+    """Seed of the choices."""
+
+
+def run(arguments: list[str]) -> int:
+    """Answer one question, or converse until an empty line. Returns the exit status."""
+    chat(parse(ChatCommand, arguments, "chat"))
+    return 0
+
+
+def chat(options: ChatCommand) -> None:
+    """Answer the one question, or converse until an empty line. The reply goes to stdout as it is made."""
+    name = options.model or default_model()
+    network, tokenizer, _ = load_model(
+        name, choose_device(options.device_type), dtype_named(options.dtype), options.step
+    )
     engine = Engine(network, tokenizer)
-    history = [{"role": "system", "content": system}] if system else []
-    interactive = prompt is None
+    history = [{"role": "system", "content": options.system}] if options.system else []
+    interactive = options.prompt is None
     if interactive:
         print(f"{name}. An empty line ends the chat.", file=sys.stderr)
     while True:
-        question = _read_question() if interactive else prompt
+        question = _read_question() if options.prompt is None else options.prompt
         if not question.strip():
             return
         history.append({"role": "user", "content": question})
         pieces = []
-        for event in engine.events(history, max_tokens, temperature, top_k, seed):
+        for event in engine.events(history, options.max_tokens, options.temperature, options.top_k, options.seed):
             if isinstance(event, Text):
                 print(event.text, end="", flush=True)
                 pieces.append(event.text)

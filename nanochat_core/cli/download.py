@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass
 
-import tyro
-
+from nanochat_core.cli.parsing import parse
 from nanochat_core.hub.downloading import download
 
 
@@ -21,7 +20,7 @@ class DownloadCommand:
 
 def run(arguments: list[str]) -> int:
     """Fetch a model. Returns the exit status."""
-    options = tyro.cli(DownloadCommand, args=arguments, prog="python -m nanochat_core download")
+    options = parse(DownloadCommand, arguments, "download")
     folder = download(options.repo, options.tag, options.source)
     print(f"{options.repo} is in {folder}.")
     return 0

@@ -3,8 +3,7 @@
 import json
 from dataclasses import dataclass
 
-import tyro
-
+from nanochat_core.cli.parsing import parse
 from nanochat_core.paths import default_model
 
 _WRONG_SHOWN = 10
@@ -34,7 +33,7 @@ class EvalCommand:
 
 def run(arguments: list[str]) -> int:
     """Measure a model, beside another one where asked. Returns the exit status."""
-    options = tyro.cli(EvalCommand, args=arguments, prog="python -m nanochat_core eval")
+    options = parse(EvalCommand, arguments, "eval")
     from nanochat_core.evaluation.measuring import keep, measure  # here, because `eval --help` must not wait for torch
 
     name = default_model() if options.model is None else options.model

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import tyro
 
+from nanochat_core.cli.parsing import parse
 from nanochat_core.paths import default_model
 
 
@@ -26,7 +27,7 @@ class ExportCommand:
 
 def run(arguments: list[str]) -> int:
     """Write a model in another format. Returns the exit status."""
-    options = tyro.cli(ExportCommand, args=arguments, prog="python -m nanochat_core export")
+    options = parse(ExportCommand, arguments, "export")
     from nanochat_core.export.export import export  # here, because `export --help` must not wait for torch
 
     name = default_model() if options.model is None else options.model

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import tyro
 
+from nanochat_core.cli.parsing import parse
 from nanochat_core.hub.datasets import import_dataset
 
 
@@ -28,6 +29,6 @@ class ImportDatasetCommand:
 
 def run(arguments: list[str]) -> int:
     """Import a dataset. Returns the exit status."""
-    options = tyro.cli(ImportDatasetCommand, args=arguments, prog="python -m nanochat_core import-dataset")
+    options = parse(ImportDatasetCommand, arguments, "import-dataset")
     print(import_dataset(options.repo, options.out, options.split, options.config, options.limit).summary())
     return 0

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import tyro
 
+from nanochat_core.cli.parsing import parse
 from nanochat_core.publish.following import publish_following
 from nanochat_core.publish.publishing import publish
 
@@ -35,7 +36,7 @@ class PublishCommand:
 
 def run(arguments: list[str]) -> int:
     """Publish a model, or each new checkpoint of a run. Returns the exit status."""
-    options = tyro.cli(PublishCommand, args=arguments, prog="python -m nanochat_core publish")
+    options = parse(PublishCommand, arguments, "publish")
     if not options.follow:
         published = publish(
             options.model, options.repo, options.public, options.with_data, options.step, dtype=options.dtype

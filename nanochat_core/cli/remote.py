@@ -6,6 +6,7 @@ from typing import Annotated
 
 import tyro
 
+from nanochat_core.cli.parsing import PROGRAM, parse
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.remote import jobs
 from nanochat_core.remote.start import resume_remote_run, start_remote_run
@@ -15,7 +16,7 @@ from nanochat_core.runs.job_watcher import start_watcher
 from nanochat_core.runs.presets import describe_preset, preset_of
 from nanochat_core.runs.run import Run
 
-_PROG = "python -m nanochat_core remote"
+_PROG = f"{PROGRAM} remote"
 _ACTIONS = "hardware, start, sync, stop or resume"
 
 
@@ -98,7 +99,7 @@ def _settings(arguments: list[str]) -> FinetuneConfig:
 
 
 def _resume(arguments: list[str]) -> int:
-    options = tyro.cli(ResumeOptions, prog=f"{_PROG} resume", args=arguments)
+    options = parse(ResumeOptions, arguments, "remote resume")
     return _say_where(resume_remote_run(options.tag, options.flavor, options.timeout, image=options.image))
 
 
@@ -111,12 +112,12 @@ def _say_where(started: Run) -> int:
 
 
 def _sync(arguments: list[str]) -> int:
-    started = Run.open(tyro.cli(TagOption, prog=f"{_PROG} sync", args=arguments).tag)
+    started = Run.open(parse(TagOption, arguments, "remote sync").tag)
     status = sync_remote_run(started)
     loss = f", best validation loss {status.best_val_loss:.4f}" if status.best_val_loss is not None else ""
-    stage = status.more.get("stage", "not seen yet")
+    stage = status.stage or "not seen yet"
     print(f"{started.tag}: {status.state}, step {status.step} of {status.steps}{loss} (job: {stage})")
-    for text in (status.more.get("trouble"), status.error, status.remedy):
+    for text in (status.trouble, status.error, status.remedy):
         if text:
             print(text)
     if not status.is_over:
@@ -125,7 +126,7 @@ def _sync(arguments: list[str]) -> int:
 
 
 def _stop(arguments: list[str]) -> int:
-    started = Run.open(tyro.cli(TagOption, prog=f"{_PROG} stop", args=arguments).tag)
+    started = Run.open(parse(TagOption, arguments, "remote stop").tag)
     if not started.is_remote():
         raise ValueError(f"Run '{started.tag}' is trained here: `python -m nanochat_core runs stop {started.tag}`.")
     started.stop()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import tyro
 
+from nanochat_core.cli.parsing import parse
 from nanochat_core.paths import default_model, find_model
 from nanochat_core.system.foreign_requests import is_loopback
 
@@ -50,7 +51,7 @@ class ServeCommand:
 
 def run(arguments: list[str]) -> int:
     """Serve until a signal. ValueError for settings that cannot be."""
-    options = tyro.cli(ServeCommand, args=arguments, prog="python -m nanochat_core serve")
+    options = parse(ServeCommand, arguments, "serve")
     if options.max_batch < 1:
         raise ValueError(f"--max-batch is {options.max_batch}; it must be 1 or more.")
     key = _checked_key(options)

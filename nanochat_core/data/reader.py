@@ -12,6 +12,7 @@ from typing import BinaryIO, NamedTuple
 
 from nanochat_core.data.file_kinds import HEAD_BYTES
 from nanochat_core.data.report import Fault
+from nanochat_core.paths import find_file
 
 MAX_PIECE_BYTES = 32 << 20
 """The longest conversation that is read; its parsed form may take ten times as much memory."""
@@ -44,8 +45,8 @@ class Piece(NamedTuple):
 
 
 def open_data(path: str | Path) -> BinaryIO:
-    """Open a data file for reading. ValueError when it is missing, a folder, not readable or not an ordinary file."""
-    path = Path(path)
+    """Open the data file that `paths.find_file` finds. ValueError: missing, a folder, not readable, not ordinary."""
+    path = find_file(path)
     try:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):

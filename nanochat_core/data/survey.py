@@ -1,6 +1,7 @@
 """One pass over a data file: in this process, or a large file in as many as there are cores, with the same result."""
 
 import contextlib
+import os
 from array import array
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -36,7 +37,7 @@ def survey(
     """
     tally = _Tally()
     with open_data(path) as raw:
-        file, size = opened(raw), Path(path).stat().st_size
+        file, size = opened(raw), os.fstat(raw.fileno()).st_size
         # Closed by name: an exception here must end the workers now, not when its traceback is forgotten.
         with contextlib.closing(_blocks(file, wanted, size, tally.problems)) as blocks:
             for done, block in blocks:

@@ -90,18 +90,17 @@ class Batch:
         budget = PROMPT_TOKENS
         while budget > 0 and (row := self._newcomer()) is not None:
             try:
-                cache, logits, taken = self._read(row, budget)
+                logits, taken = self._read(row, budget)
                 budget -= taken
-                if cache.lengths[0] < len(row.prompt):
+                if logits is None:
                     break
                 events += self._advance(row, logits)
                 if not row.finished:
-                    self._cache.join(cache)
-                    self._live.append(row)
+                    self._join(row)
             except (RuntimeError, MemoryError) as error:  # no memory for this one; the others have theirs
                 row.finished = True
                 events.append((row, Failed(error)))
-            self._reading = self._prompt = cache = None
+            self._reading = self._prompt = None
         return events
 
     def _newcomer(self) -> Row | None:
@@ -109,17 +108,23 @@ class Batch:
             self._reading = self._waiting.popleft()
         return self._reading
 
-    def _read(self, row: Row, budget: int) -> tuple[KVCache, Tensor, int]:
-        """Read up to `budget` tokens of the prompt: its cache, the last logits (1, V), the count read."""
+    def _read(self, row: Row, budget: int) -> tuple[Tensor | None, int]:
+        """Read up to `budget` tokens of the prompt: the logits (1, V) after its last one, and how many were read."""
         self._prompt = cache = self._prompt or self._cache.new_row(len(row.prompt) + 1)
         begin = cache.lengths[0]
         piece = row.prompt[begin : begin + budget]
-        return cache, self.model(self._tensor([piece]), cache=cache)[:, -1], len(piece)
+        logits = self.model(self._tensor([piece]), cache=cache)[:, -1]
+        return logits if cache.lengths[0] == len(row.prompt) else None, len(piece)
+
+    def _join(self, row: Row) -> None:
+        assert self._prompt is not None
+        self._cache.join(self._prompt)
+        self._live.append(row)
 
     def _write_tokens(self) -> list[tuple[Row, RowEvent]]:
-        self._cache.make_room()
+        cache = self._cache.make_room()
         last = self._tensor([[row.reply.tokens[-1]] for row in self._live])
-        logits = self.model(last, cache=self._cache.live)[:, -1].cpu()  # each row chooses by itself: copied once
+        logits = self.model(last, cache=cache)[:, -1].cpu()  # each row chooses by itself: copied once
         events = [
             event for row, its_logits in zip(self._live, logits) for event in self._advance(row, its_logits[None])
         ]
@@ -166,43 +171,52 @@ class RowCache:
 
     def join(self, row: KVCache) -> None:
         """Add a row at the end. The row's own cache is not to be used afterwards."""
-        if self.live is None:
-            self._whole = row
-        else:
-            lengths = [*self.live.lengths, 0]
-            self._reserve(len(lengths), max(*lengths, row.lengths[0]))
-            self._whole.copy_row(len(lengths) - 1, row)
-        lengths = [*(self.live.lengths if self.live else []), row.lengths[0]]
-        self.live = self._whole.view(lengths)
+        lengths: list[int] = []
+        whole = row
+        if self.live is not None:
+            lengths = self.live.lengths
+            whole = self._reserve(len(lengths) + 1, max(*lengths, row.lengths[0]))
+            whole.copy_row(len(lengths), row)
+        self._whole, self.live = whole, whole.view([*lengths, row.lengths[0]])
 
     def leave(self, row: int) -> None:
         """Remove a row; the last one takes its place."""
-        lengths = list(self.live.lengths)
-        last = len(lengths) - 1
-        if last == 0:
-            self._whole = self.live = None
+        whole, live = self._held()
+        *lengths, last = live.lengths
+        if not lengths:
+            self.clear()
             return
-        if row != last:
-            self.live.copy_row(row, self.live, last)
-            lengths[row] = lengths[last]
-        self.live = self._whole.view(lengths[:-1])
+        if row < len(lengths):
+            live.copy_row(row, live, len(lengths))
+            lengths[row] = last
+        self.live = whole.view(lengths)
 
-    def make_room(self) -> None:
-        """See to it that each row can take one more token."""
-        self._reserve(len(self.live.lengths), max(self.live.lengths) + 1)
+    def make_room(self) -> KVCache:
+        """The live rows, each with room for one more token."""
+        lengths = self._held()[1].lengths
+        self._reserve(len(lengths), max(lengths) + 1)
+        return self._held()[1]
 
     def clear(self) -> None:
         """Remove every row."""
         self._whole = self.live = None
 
-    def _reserve(self, rows: int, tokens: int) -> None:
-        present, capacity = len(self._whole.lengths), self._whole.capacity
-        if rows <= present and tokens <= capacity:
-            return
-        lengths, self.live = self.live.lengths, None  # the view would keep the old memory alive
-        rows = max(present, min(self._max_rows, 1 << (rows - 1).bit_length()))
-        self._whole.grow(rows, max(capacity, _rounded(tokens)))
-        self.live = self._whole.view(lengths)
+    def _held(self) -> tuple[KVCache, KVCache]:
+        assert self._whole is not None
+        assert self.live is not None
+        return self._whole, self.live
+
+    def _reserve(self, rows: int, tokens: int) -> KVCache:
+        """The whole cache, grown where it holds fewer rows or tokens."""
+        whole = self._held()[0]
+        present, capacity = len(whole.lengths), whole.capacity
+        if rows > present or tokens > capacity:
+            lengths = self._held()[1].lengths
+            self.live = None  # the view, here or in a caller, would keep the old memory alive
+            rows = max(present, min(self._max_rows, 1 << (rows - 1).bit_length()))
+            whole.grow(rows, max(capacity, _rounded(tokens)))
+            self.live = whole.view(lengths)
+        return whole
 
 
 def _rounded(tokens: int) -> int:

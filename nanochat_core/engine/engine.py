@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from nanochat_core.engine.fitting import Prompt, fit_prompt
+from nanochat_core.engine.fitting import Conversation, Prompt, fit_prompt
 from nanochat_core.engine.reply import Event, Notice, Text, ToolCall
 from nanochat_core.engine.row import Row
 from nanochat_core.engine.sampling import Sampling
@@ -36,7 +36,7 @@ class Engine:
 
     def stream(
         self,
-        messages: list[dict] | dict,
+        messages: Conversation,
         max_tokens: int = 256,
         temperature: float = 0.7,
         top_k: int | None = 50,
@@ -48,7 +48,7 @@ class Engine:
 
     def reply(
         self,
-        messages: list[dict] | dict,
+        messages: Conversation,
         max_tokens: int = 256,
         temperature: float = 0.7,
         top_k: int | None = 50,
@@ -59,7 +59,7 @@ class Engine:
 
     def events(
         self,
-        messages: list[dict] | dict,
+        messages: Conversation,
         max_tokens: int = 256,
         temperature: float = 0.7,
         top_k: int | None = 50,
@@ -183,9 +183,13 @@ class Engine:
         return torch.tensor(ids, dtype=torch.long, device=self.model.device)
 
 
+MOST_TOKENS = 1 << 20
+"""Of one reply: above every model's context."""
+
+
 def _check_max_tokens(max_tokens: int) -> None:
-    if max_tokens < 1:
-        raise ValueError(f"max_tokens is {max_tokens}; it must be 1 or more.")
+    if not 1 <= max_tokens <= MOST_TOKENS:
+        raise ValueError(f"max_tokens is {max_tokens}; it must be from 1 to {MOST_TOKENS:,}.")
 
 
 def _common_length(one: list[int], other: list[int]) -> int:

@@ -1,8 +1,13 @@
 """Fitting a conversation into a model's context: what is left out is counted, never hidden."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from nanochat_core.tokenizer.tokenizer import Tokenizer
+
+Messages = list[dict[str, Any]]
+Conversation = Messages | dict[str, Any]
+"""Messages by themselves, or in an object as "messages"."""
 
 SMALLEST_ROOM = 8  # tokens: four frame the last message, and some of it should stay
 
@@ -31,7 +36,7 @@ class Prompt:
         )
 
 
-def fit_prompt(tokenizer: Tokenizer, messages: list[dict] | dict, room: int) -> Prompt:
+def fit_prompt(tokenizer: Tokenizer, messages: Conversation, room: int) -> Prompt:
     """The prompt for the next reply in at most `room` tokens.
 
     The oldest whole turns (a question with its answer) go first; a system message stays. When the last question
@@ -53,7 +58,7 @@ def fit_prompt(tokenizer: Tokenizer, messages: list[dict] | dict, room: int) -> 
     return Prompt(ids, len(turns) - len(kept), too_long, len(whole) - len(ids))
 
 
-def _newest_turns(tokenizer: Tokenizer, system: list[dict], turns: list[dict], room: int) -> list[dict]:
+def _newest_turns(tokenizer: Tokenizer, system: Messages, turns: Messages, room: int) -> Messages:
     """As many of the newest turns as fit, the last question in any case."""
     first = len(turns) - 1
     used = len(tokenizer.render_prompt(system + turns[first:]))
@@ -67,7 +72,7 @@ def _newest_turns(tokenizer: Tokenizer, system: list[dict], turns: list[dict], r
     return turns[first:]
 
 
-def _cut_question(tokenizer: Tokenizer, system: list[dict], ids: list[int], room: int) -> list[int]:
+def _cut_question(tokenizer: Tokenizer, system: Messages, ids: list[int], room: int) -> list[int]:
     """Cut `ids` (bos, user_start, system text and question, user_end, assistant_start) after the system text."""
     surplus = len(ids) - room
     head = 2 + (len(tokenizer.encode(system[0]["content"] + "\n\n")) if system else 0)

@@ -2,7 +2,6 @@
 
 import ctypes
 import functools
-import math
 import random
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -13,9 +12,13 @@ from torch import Tensor
 from nanochat_core.native.build import library
 
 _ROUNDING = 1e-6
-"""Of fp32 logits: a sum of probabilities that is so near to top_p has reached it."""
+"""A sum of probabilities that is so near to top_p has reached it: fp32 logits know no better."""
 _LARGEST = torch.finfo(torch.float32).max
 """Infinite logits count as this, with their sign: their differences are numbers."""
+
+MOST_TEMPERATURE = 1000
+MOST_TOP_K = 1 << 24
+"""No vocabulary is larger."""
 
 
 @dataclass(frozen=True)
@@ -26,13 +29,16 @@ class Sampling:
     top_k: int | None = 50
     seed: int = 1
     top_p: float = 1.0
-    """Of the top_k, only the likeliest that together have this probability (Holtzman et al., arXiv 1904.09751)."""
+    """Admits of the top_k the likeliest that together have this probability (Holtzman et al., arXiv 1904.09751)."""
 
     def __post_init__(self) -> None:
-        if not math.isfinite(self.temperature) or self.temperature < 0:
-            raise ValueError(f"temperature is {self.temperature}; it must be 0 (always the likeliest word) or more.")
-        if self.top_k is not None and self.top_k < 0:
-            raise ValueError(f"top_k is {self.top_k}; it must be 1 or more, or 0 for no limit.")
+        if not 0 <= self.temperature <= MOST_TEMPERATURE:  # NaN is not, either
+            raise ValueError(
+                f"temperature is {self.temperature}; it must be from 0 (always the likeliest word) to "
+                f"{MOST_TEMPERATURE} (nearly any word)."
+            )
+        if self.top_k is not None and not 0 <= self.top_k <= MOST_TOP_K:
+            raise ValueError(f"top_k is {self.top_k}; it must be from 1 to {MOST_TOP_K:,}, or 0 for no limit.")
         if not 0 <= self.top_p <= 1:
             raise ValueError(f"top_p is {self.top_p}; it must be from 0 to 1, 1 for no limit.")
 
@@ -103,7 +109,7 @@ def _largest(logits: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 
 def _largest_of(logits: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Of one row (V,). Only what `topk` finds to be as large is sorted; it alone does not promise the first."""
+    """The same for one row (V,). What `topk` finds to be as large is sorted; it alone does not promise the first."""
     places = (logits >= logits.topk(count).values[-1]).nonzero()[:, 0]
     values, order = logits[places].sort(descending=True, stable=True)
     return values[:count], places[order[:count]]

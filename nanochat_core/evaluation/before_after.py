@@ -87,7 +87,7 @@ def _score(model: GPT, tokenizer: Tokenizer, questions: list[Question]) -> EvalR
 
 
 def _first_question(conversation: dict[str, Any]) -> list[dict[str, Any]]:
-    messages = conversation["messages"]
+    messages: list[dict[str, Any]] = conversation["messages"]
     count = next(i for i, message in enumerate(messages) if message["role"] == "user") + 1
     return messages[:count]
 

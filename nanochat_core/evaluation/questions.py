@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nanochat_core.paths import find_file
+
 MATCHES = ("exact", "contains")
 
 
@@ -35,7 +37,7 @@ def load_questions(path: str | Path) -> list[Question]:
 
     Raises ValueError with the file, the line and the remedy when it is missing, empty or malformed.
     """
-    path = Path(path)
+    path = find_file(path)
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except OSError as error:

@@ -1,4 +1,7 @@
-"""The validation loss: nats a supervised token, and bits a byte, over the same conversations every time."""
+"""The validation loss: nats per trained token, and bits per byte, over the same conversations every time.
+
+A module of its own, because the training measures it as well, and needs nothing else of an evaluation.
+"""
 
 import math
 from collections.abc import Sequence

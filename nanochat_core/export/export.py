@@ -16,8 +16,7 @@ from typing import Any
 import torch
 
 from nanochat_core.checkpoint.loading import build_model
-from nanochat_core.checkpoint.reading import model_config, read_meta, read_weights
-from nanochat_core.checkpoint.writing import verify_checksum
+from nanochat_core.checkpoint.reading import model_config, read_checkpoint
 from nanochat_core.export.nanochat import write_nanochat
 from nanochat_core.export.transformers import check_exportable, write_transformers
 from nanochat_core.model.gpt import GPT
@@ -65,15 +64,8 @@ def export(
 
 def _read(files: ModelFiles) -> tuple[GPT, Tokenizer, dict[str, Any]]:
     """The checkpoint, checked whole. Its weights stay mapped, but those of a lower precision than the others."""
-    verify_checksum(files.weights)
-    weights, meta = read_weights(files.weights), read_meta(files.meta)
+    weights, meta, tokenizer = read_checkpoint(files)
     config = model_config(meta, weights)
-    tokenizer = Tokenizer.from_directory(files.tokenizer_dir)
-    if tokenizer.vocab_size != config.vocab_size:
-        raise ValueError(
-            f"The tokenizer in {files.tokenizer_dir} has {tokenizer.vocab_size:,} tokens but the model '{files.name}' "
-            f"has {config.vocab_size:,}. Put the model's own tokenizer.pkl into {files.folder}."
-        )
     widest = max((tensor.dtype for tensor in weights.values()), key=lambda kind: kind.itemsize)
     return build_model(config, weights, torch.device("cpu"), widest, widest, mapped=True), tokenizer, meta
 

@@ -55,23 +55,37 @@ def _declared(repo: str, data: list[RemoteFile], configs: Any, config: str | Non
     if config not in by_name:
         what = "several configurations" if config is None else f"no configuration '{config}'"
         raise ValueError(f"The dataset {repo} has {what}: choose one with --config, of {', '.join(by_name)}.")
+    patterns = _patterns(by_name[config].get("data_files"))
+    if patterns is None:
+        raise ValueError(
+            f"The card of the dataset {repo} describes its files in a form that cannot be read (data_files of the "
+            f"configuration '{config}'). Tell its owner, or download a file of it and import that."
+        )
     splits = {
-        split: [file for file in data if any(_matches(file.path, pattern) for pattern in patterns)]
-        for split, patterns in _patterns(by_name[config].get("data_files")).items()
+        split: [file for file in data if any(_matches(file.path, pattern) for pattern in wanted)]
+        for split, wanted in patterns.items()
     }
     return {split: _of_one_kind(found) for split, found in splits.items() if found}
 
 
-def _patterns(data_files: Any) -> dict[str, list[str]]:
-    """Patterns of paths by split, from the forms in which a card may write them."""
-    if isinstance(data_files, str):
-        return {"train": [data_files]}
-    entries = data_files if isinstance(data_files, list) else []
+def _patterns(data_files: Any) -> dict[str, list[str]] | None:
+    """Patterns of paths by split, from the forms in which a card may write them; None for any other form."""
+    if isinstance(data_files, dict):
+        entries = list(data_files.items())
+    else:
+        entries = [_entry(entry) for entry in (data_files if isinstance(data_files, list) else [data_files])]
     found: dict[str, list[str]] = {}
-    for entry in entries:
-        split, paths = ("train", entry) if isinstance(entry, str) else (entry.get("split"), entry.get("path"))
-        found.setdefault(str(split or "train"), []).extend([paths] if isinstance(paths, str) else paths or [])
+    for split, paths in entries if data_files is not None else []:
+        listed = paths if isinstance(paths, list) else [paths]
+        if not all(isinstance(path, str) for path in listed):
+            return None
+        found.setdefault(str(split or "train"), []).extend(listed)
     return found
+
+
+def _entry(entry: Any) -> tuple[Any, Any]:
+    """(split, paths) of one entry of a list; a pattern alone is for training."""
+    return (entry.get("split"), entry.get("path")) if isinstance(entry, dict) else (None, entry)
 
 
 def _matches(path: str, pattern: str) -> bool:

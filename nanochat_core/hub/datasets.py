@@ -10,7 +10,8 @@ from typing import Any, BinaryIO
 
 import pyarrow
 import pyarrow.parquet
-from huggingface_hub import HfApi, HfFileSystem
+from huggingface_hub import CardData, HfApi, HfFileSystem
+from huggingface_hub.hf_api import DatasetInfo
 from huggingface_hub.utils import tqdm
 
 from nanochat_core.data.conversations import check
@@ -22,9 +23,8 @@ from nanochat_core.data.reader import Piece, head_of, layout, pieces
 from nanochat_core.data.repair.file import FixReport, check_new, repair_pieces
 from nanochat_core.data.report import Report
 from nanochat_core.hub.dataset_files import choose_files
-from nanochat_core.hub.downloading import check_repo, files_at
-from nanochat_core.hub.errors import IMPORT, told_plainly
-from nanochat_core.hub.files import RemoteFile
+from nanochat_core.hub.errors import importing, told_plainly
+from nanochat_core.hub.files import RemoteFile, check_repo, files_at
 from nanochat_core.system.words import plural
 
 Progress = Callable[[int, int | None], Any]
@@ -82,14 +82,19 @@ def import_dataset(
         raise ValueError(f"limit is {limit}: it must be at least 1, or left out to read every row.")
     out = Path(out)
     check_new(out)
-    with told_plainly(repo, out, IMPORT):
-        info = HfApi().repo_info(repo, repo_type="dataset", revision="main")
-        card = info.card_data.to_dict() if info.card_data else {}
-        files = choose_files(repo, files_at(repo, info.sha, "dataset"), card.get("configs"), split, config)
+    with told_plainly(importing(repo, out)):
+        api = HfApi()
+        info = api.repo_info(repo, repo_type="dataset", revision="main")
+        files = choose_files(repo, files_at(api, repo, info.sha, "dataset"), _configs(info), split, config)
     rows = _Rows(repo, info.sha, files, out, _SMALL_PART_BYTES if limit else _PART_BYTES)
     shown = _shown(repo, files, limit) if report is None else report
     repaired = repair_pieces(f"the dataset {repo}", rows.pieces(limit, shown), out)
     return ImportReport(repo, tuple(file.path for file in files), rows.count, repaired, check(out), tuple(rows.unused))
+
+
+def _configs(info: DatasetInfo) -> Any:
+    """What the dataset's card says of its configurations; None without a card, or with one that is no table."""
+    return info.card_data.get("configs") if isinstance(info.card_data, CardData) else None
 
 
 def _shown(repo: str, files: list[RemoteFile], limit: int | None) -> Progress:
@@ -117,7 +122,7 @@ class _Rows:
 
     def pieces(self, limit: int | None, progress: Progress) -> Iterator[Piece]:
         """Every row as one piece, its number for the line; at most `limit`."""
-        with told_plainly(self.repo, self.out, IMPORT):  # here, where the hub is read: writing has its own sentences
+        with told_plainly(importing(self.repo, self.out)):  # here, where the hub is read: writing has its own sentences
             for data in islice(self._all(), limit):
                 self.count += 1
                 progress(self.count, limit)

@@ -1,24 +1,20 @@
 """Fetch nanochat models from the Hugging Face Hub: once, verified, and never half seen."""
 
 import contextlib
-import hashlib
-import os
-import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import HfApi, hf_hub_download
-from huggingface_hub.hf_api import RepoFile
+from huggingface_hub import HfApi
 from huggingface_hub.utils import tqdm
 
-from nanochat_core.hub.errors import told_plainly
-from nanochat_core.hub.files import RemoteFile, Selection, choose, tag_of
+from nanochat_core.hub.errors import downloading, told_plainly
+from nanochat_core.hub.files import RemoteFile, check_repo, fetch, files_at, is_same
 from nanochat_core.hub.record import DownloadRecord
+from nanochat_core.hub.selection import Selection, choose, tag_of
 from nanochat_core.paths import SOURCE_FOLDERS, pretrained_dir, steps
-from nanochat_core.system.files import sha256_of, sync_folder
 from nanochat_core.system.folder_names import check_tag
 from nanochat_core.system.workspaces import workspace
 
@@ -26,7 +22,6 @@ Report = Callable[[int, int], Any]
 """Called with (bytes done, bytes in all), from any thread."""
 
 _SPARE_BYTES = 200_000_000  # a disk filled to the last byte stops more than the download
-_REPO = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 _STAGES = ("sft", "rl", "mid", "base")
 
 
@@ -57,7 +52,7 @@ def repository_size(repo: str = "karpathy/nanochat-d32", source: str | None = No
     """
     check_repo(repo)
     _check_source(source)
-    with told_plainly(repo, pretrained_dir()):
+    with told_plainly(downloading(repo, pretrained_dir())):
         selection = choose(_listing(repo)[1], repo, source)
     return RepositorySize(repo, selection.stage, tuple((file.path, file.size) for file in selection.files))
 
@@ -82,41 +77,26 @@ def download(
         return present
     root = pretrained_dir()
     busy = f"Another download into {root} is running. Wait until it has ended."
-    with told_plainly(repo, root), workspace(root / ".incoming", busy) as incoming:
+    with told_plainly(downloading(repo, root)), workspace(root / ".incoming", busy) as incoming:
         commit, files = _listing(repo)
         selection = choose(files, repo, source)
         folder = root / SOURCE_FOLDERS[selection.stage] / tag
         targets = _targets(root, folder, selection)
         _refuse_another_model(folder, repo, targets)
-        missing = {file: target for file, target in targets.items() if not _is_here(file, target)}
+        missing = {file: target for file, target in targets.items() if not is_same(file, target)}
         _check_space(root, sum(file.size for file in missing))
         with _reporting(repo, list(missing), report) as progress:
             for file, target in missing.items():
-                _fetch(repo, commit, file, target, incoming, progress)
+                fetch(HfApi(), repo, file, target, commit, incoming, _bar_for(progress))
         DownloadRecord(folder, repo, commit).write({target: file.sha256 for file, target in targets.items()})
     return folder
 
 
-def check_repo(repo: str) -> None:
-    """ValueError when `repo` cannot be the name of a repository."""
-    if not _REPO.fullmatch(repo):
-        raise ValueError(f"'{repo}' is no repository of the hub. Write owner/name, such as karpathy/nanochat-d32.")
-
-
 def _listing(repo: str) -> tuple[str, list[RemoteFile]]:
     """(commit, files of it): everything is taken from one commit, also when the repository changes meanwhile."""
-    commit = HfApi().repo_info(repo, revision="main").sha
-    return commit, files_at(repo, commit)
-
-
-def files_at(repo: str, commit: str, repo_type: str = "model") -> list[RemoteFile]:
-    """All files of a commit, as the hub states them."""
-    entries = HfApi().list_repo_tree(repo, revision=commit, recursive=True, repo_type=repo_type)
-    return [
-        RemoteFile(entry.path, entry.size, entry.lfs.sha256 if entry.lfs else None, entry.blob_id)
-        for entry in entries
-        if isinstance(entry, RepoFile)
-    ]
+    api = HfApi()
+    commit = api.repo_info(repo, revision="main").sha
+    return commit, files_at(api, repo, commit)
 
 
 def _check_source(source: str | None) -> None:
@@ -137,7 +117,7 @@ def _targets(root: Path, folder: Path, selection: Selection) -> dict[RemoteFile,
     """
     shared = root / "tokenizer"
     pickle = selection.tokenizer[0]
-    is_free = not (shared / pickle.name).exists() or _is_here(pickle, shared / pickle.name)
+    is_free = not (shared / pickle.name).exists() or is_same(pickle, shared / pickle.name)
     tokenizer_dir = shared if is_free else folder / "tokenizer"
     places = {file: tokenizer_dir / file.name for file in selection.tokenizer}
     return places | {file: folder / file.name for file in selection.checkpoint}
@@ -148,31 +128,12 @@ def _refuse_another_model(folder: Path, repo: str, targets: dict[RemoteFile, Pat
     owner = DownloadRecord.owner_of(folder)
     if owner == repo:
         return
-    ours = {target.name for file, target in targets.items() if _is_here(file, target)}
+    ours = {target.name for file, target in targets.items() if is_same(file, target)}
     if owner is not None or any(f"model_{step:06d}.pt" not in ours for step in steps(folder)):
         raise ValueError(
             f"{folder} holds another model already{f' ({owner})' if owner else ''}. Give this one another name: "
             f"--tag {folder.name}-2."
         )
-
-
-def _is_here(file: RemoteFile, target: Path) -> bool:
-    """True when `target` is that file. Where the hub states no digest, it is fetched again to be sure."""
-    if not target.is_file() or target.stat().st_size != file.size:
-        return False
-    return (file.sha256 or file.git_sha1 or "") in _digests(file, target)
-
-
-def _digests(file: RemoteFile, path: Path) -> list[str]:
-    """What the hub may state of the content: SHA-256 of large files, git's name of small ones.
-
-    Some mirrors state the plain SHA-1 of small files instead.
-    """
-    if file.sha256:
-        return [sha256_of(path)]
-    content = path.read_bytes()
-    forms = (b"blob %d\0" % len(content) + content, content)
-    return [hashlib.sha1(form, usedforsecurity=False).hexdigest() for form in forms]
 
 
 def _check_space(root: Path, needed: int) -> None:
@@ -182,24 +143,6 @@ def _check_space(root: Path, needed: int) -> None:
             f"The download needs {needed / 1e9:.2f} GB and the disk with {root} has {free / 1e9:.2f} GB free. "
             "Free some space, or set NANOCHAT_STUDIO_HOME to a folder on a larger disk."
         )
-
-
-def _fetch(
-    repo: str, commit: str, file: RemoteFile, target: Path, incoming: Path, progress: Callable[[int], None]
-) -> None:
-    """Fetch one file beside the models, verify it, and only then move it in place."""
-    arrived = Path(hf_hub_download(repo, file.path, revision=commit, local_dir=incoming, tqdm_class=_bar_for(progress)))
-    if not _is_here(file, arrived):
-        stated = file.sha256 or file.git_sha1
-        raise ValueError(
-            f"{file.path} of {repo} arrived damaged: it is not what the hub states ({stated}). "
-            "It was removed; repeat the download, and if it happens again, over another network."
-        )
-    with open(arrived, "rb+") as content:
-        os.fsync(content.fileno())
-    target.parent.mkdir(parents=True, exist_ok=True)
-    os.replace(arrived, target)
-    sync_folder(target.parent)
 
 
 @contextlib.contextmanager
@@ -216,7 +159,7 @@ def _reporting(repo: str, missing: list[RemoteFile], report: Report | None) -> I
 
         def progress(more: int) -> None:
             nonlocal done
-            done += more  # less than nothing when the connection broke and a file begins anew
+            done += more  # less than nothing when the connection broke and a file starts over
             if report is None:
                 bar.update(more)
             else:

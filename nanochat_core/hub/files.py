@@ -1,13 +1,18 @@
-"""Which files of a repository on the hub make a nanochat model, and where each belongs on the disk."""
+"""The files of a repository on the hub: listed as the hub states them, and fetched verified, all or nothing."""
 
+import hashlib
 import os
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
-_WEIGHTS = re.compile(r"model_(\d{6,})\.pt")
-_STAGE_WORD = re.compile(r"(?:^|[-_.])(?:chat)?(base|mid|sft|rl)(?:_checkpoints)?(?=$|[-_.])", re.IGNORECASE)
+from huggingface_hub import HfApi
+from huggingface_hub.hf_api import RepoFile
+from huggingface_hub.utils import tqdm
+
+from nanochat_core.system.files import sha256_of, sync_folder
+
+_REPO = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -19,91 +24,71 @@ class RemoteFile:
     size: int
     """Bytes."""
     sha256: str | None = None
-    """Of its content; stated for large files (LFS) only."""
+    """SHA-256 of the content; stated for large files (LFS) only."""
     git_sha1: str | None = None
-    """git's name of its content; stated for all files, but for large ones it is that of a pointer to them."""
+    """git's name of the content; stated for all files, but for large ones it is that of a pointer to them."""
 
     @property
     def name(self) -> str:
+        """The last part of the path."""
         return PurePosixPath(self.path).name
 
 
-@dataclass(frozen=True)
-class Selection:
-    """The files of one checkpoint."""
-
-    stage: str
-    """base, mid, sft or rl."""
-    tokenizer: tuple[RemoteFile, ...]
-    """tokenizer.pkl, and token_bytes.pt where there is one."""
-    checkpoint: tuple[RemoteFile, ...]
-    """Weights, then the description: in this order, so that the description completes the model."""
-
-    @property
-    def files(self) -> tuple[RemoteFile, ...]:
-        return (*self.tokenizer, *self.checkpoint)
+def check_repo(repo: str) -> None:
+    """ValueError when `repo` cannot be the name of a repository."""
+    if not _REPO.fullmatch(repo):
+        raise ValueError(f"'{repo}' is no repository of the hub. Write owner/name, such as karpathy/nanochat-d32.")
 
 
-def tag_of(repo: str) -> str:
-    """The tag under which a repository's model is kept: karpathy/nanochat-d32 gives d32."""
-    name = repo.rpartition("/")[2]
-    return re.sub(r"^nanochat[-_.]", "", name, flags=re.IGNORECASE) or name
+def files_at(
+    api: HfApi, repo: str, revision: str, repo_type: str = "model", folder: str = "", recursive: bool = True
+) -> list[RemoteFile]:
+    """The files of a commit or branch in `folder`, and below it when `recursive`. Raises what the client raises."""
+    entries = api.list_repo_tree(repo, folder or None, revision=revision, recursive=recursive, repo_type=repo_type)
+    return [
+        RemoteFile(entry.path, entry.size, entry.lfs.sha256 if entry.lfs else None, entry.blob_id)
+        for entry in entries
+        if isinstance(entry, RepoFile)
+    ]
 
 
-def choose(files: Iterable[RemoteFile], repo: str, source: str | None = None) -> Selection:
-    """The newest complete checkpoint among `files`, which may lie in any folder, and the tokenizer closest to it.
+def fetch(
+    api: HfApi,
+    repo: str,
+    file: RemoteFile,
+    target: Path,
+    revision: str,
+    incoming: Path,
+    bar: type[tqdm] | None = None,
+) -> None:
+    """Fetch a file into `incoming` (on the disk of `target`), verify it, and only then move it in place.
 
-    source: the stage wanted (base, mid, sft, rl); without it the most trained one that a folder's name tells
-    (chatsft_checkpoints, sft), or else the repository's (nanochat-d20-mid), or else sft. Names such as model_best.pt
-    are passed over.
-    Raises ValueError that says what is missing.
+    bar: what the client shows progress with. ValueError when it arrives damaged; else what the client raises.
     """
-    by_path = {file.path: file for file in files}
-    found = [pair for file in by_path.values() if (pair := _checkpoint(file, by_path, repo, source))]
-    tokenizers = [path for path in by_path if PurePosixPath(path).name == "tokenizer.pkl"]
-    missing = [] if tokenizers else ["tokenizer.pkl"]
-    if not found:
-        missing += ["model_<step>.pt and meta_<step>.json of the same step"]
-    if missing:
-        of_stage = f" (of stage {source})" if source else ""
+    arrived = Path(api.hf_hub_download(repo, file.path, revision=revision, local_dir=incoming, tqdm_class=bar))
+    if not is_same(file, arrived):
         raise ValueError(
-            f"The repository {repo} is no nanochat model: it lacks {' and '.join(missing)}{of_stage}. "
-            "Choose a repository with nanochat's own files, such as karpathy/nanochat-d32."
+            f"{file.path} of {repo} arrived damaged: it is not what the hub states ({file.sha256 or file.git_sha1}). "
+            "It was removed; repeat this, and if it happens again, over another network."
         )
-    stage, weights, meta = max(found, key=_preference)
-    folder = PurePosixPath(weights.path).parent
-    pickle = PurePosixPath(max(tokenizers, key=lambda path: _closeness(folder, PurePosixPath(path))))
-    token_bytes = by_path.get(str(pickle.parent / "token_bytes.pt"))
-    tokenizer = (by_path[str(pickle)], *([token_bytes] if token_bytes else []))
-    return Selection(stage, tokenizer, (weights, meta))
+    with open(arrived, "rb+") as content:
+        os.fsync(content.fileno())
+    target.parent.mkdir(parents=True, exist_ok=True)
+    os.replace(arrived, target)
+    sync_folder(target.parent)
 
 
-def _checkpoint(
-    file: RemoteFile, by_path: dict[str, RemoteFile], repo: str, source: str | None
-) -> tuple[str, RemoteFile, RemoteFile] | None:
-    """(stage, weights, meta) when `file` holds the weights of a complete checkpoint of the stage wanted."""
-    match = _WEIGHTS.fullmatch(file.name)
-    folder = PurePosixPath(file.path).parent
-    meta = by_path.get(str(folder / f"meta_{match[1]}.json")) if match else None
-    stated = _stage_in(*reversed(folder.parts))
-    if meta is None or (source and stated not in (None, source)):
-        return None
-    return stated or source or _stage_in(repo.rpartition("/")[2]) or "sft", file, meta
+def is_same(file: RemoteFile, path: Path) -> bool:
+    """True when `path` holds that file. False where the hub states no digest: it is fetched again to be sure."""
+    if not path.is_file() or path.stat().st_size != file.size:
+        return False
+    if file.sha256:
+        return sha256_of(path) == file.sha256
+    content = path.read_bytes()
+    plain = hashlib.sha1(content, usedforsecurity=False).hexdigest()  # what some mirrors state in place of git's
+    return file.git_sha1 in (git_sha1(content), plain)
 
 
-def _stage_in(*names: str) -> str | None:
-    """The stage that the first of `names` to name one names: sft for chatsft_checkpoints, sft or d20-sft."""
-    return next((match[1].lower() for name in names if (match := _STAGE_WORD.search(name))), None)
-
-
-def _preference(found: tuple[str, RemoteFile, RemoteFile]) -> tuple[int, int, int]:
-    stage, weights, _ = found
-    step = int(_WEIGHTS.fullmatch(weights.name)[1])
-    return ["base", "mid", "rl", "sft"].index(stage), step, -len(weights.path)
-
-
-def _closeness(folder: PurePosixPath, tokenizer: PurePosixPath) -> tuple[int, bool, int]:
-    """By the leading folders that a tokenizer has in common with `folder`, then by nanochat's name for its place."""
-    parent = tokenizer.parent
-    common = len(PurePosixPath(os.path.commonpath([folder, parent])).parts)
-    return common, parent.name == "tokenizer", -len(parent.parts)
+def git_sha1(content: bytes) -> str:
+    """git's name of a file's content."""
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()

@@ -59,7 +59,7 @@ def detect_generation(shapes: Mapping[str, tuple[int, ...]]) -> str:
         )
     if "smear_gate.weight" in shapes:
         return "E"
-    gates = [shape[1] for name, shape in shapes.items() if name.endswith("attn.ve_gate.weight")]
+    gates = [shape[-1] for name, shape in shapes.items() if name.endswith("attn.ve_gate.weight") and shape]
     if gates:
         letter = {32: "C", 12: "D"}.get(gates[0])
         if letter is None:

@@ -1,9 +1,21 @@
 """The shape of a model: the `model_config` of nanochat's checkpoints, and what their weights add to that."""
 
+import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from nanochat_core.model.generations import GENERATIONS
+
+MOST = {
+    "sequence_len": 1 << 20,
+    "vocab_size": 1 << 24,
+    "n_layer": 1024,
+    "n_head": 4096,
+    "n_kv_head": 4096,
+    "n_embd": 1 << 17,
+    "padded_vocab_size": 1 << 24,
+}
+"""Upper bounds far above every nanochat: a file that says more is damaged or hostile."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +32,28 @@ class GPTConfig:
     generation: str = "A"
     padded_vocab_size: int = 0
     """Rows of the embedding table where they are more than vocab_size; 0 when they are not."""
+
+    def __post_init__(self) -> None:
+        """ValueError for values that no model can have: they come from files that anybody may have written."""
+        for name, most in MOST.items():
+            value = getattr(self, name)
+            least = 0 if name == "padded_vocab_size" else 1
+            if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+                raise ValueError(
+                    f"{name} is {value!r:.40} in the model_config; it must be a whole number from {least} to {most:,}. "
+                    "Use the meta file that belongs to the checkpoint."
+                )
+        if self.n_embd % self.n_head or self.n_head % self.n_kv_head or self.head_dim % 2:
+            raise ValueError(
+                f"A model_config with n_embd {self.n_embd}, n_head {self.n_head} and n_kv_head {self.n_kv_head} has "
+                "no even number of channels per head. Use the meta file that belongs to the checkpoint."
+            )
+        pattern = self.window_pattern
+        if not isinstance(pattern, str) or not re.fullmatch("[SLsl]{1,1024}", pattern):
+            raise ValueError(
+                f"window_pattern is {pattern!r:.40} in the model_config; it must be letters S and L. "
+                "Use the meta file that belongs to the checkpoint."
+            )
 
     @property
     def head_dim(self) -> int:

@@ -6,7 +6,7 @@ from typing import Any
 
 from huggingface_hub import ModelCardData
 
-from nanochat_core.hub.files import tag_of
+from nanochat_core.hub.selection import tag_of
 
 UPSTREAM = "https://github.com/karpathy/nanochat"
 

@@ -9,12 +9,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from nanochat_core.checkpoint.checksums import checksum_path, verify_checksum
 from nanochat_core.checkpoint.reading import model_config, read_meta, read_weights
-from nanochat_core.checkpoint.writing import checksum_path, save_tokenizer, verify_checksum
+from nanochat_core.checkpoint.writing import save_tokenizer
 from nanochat_core.export.export import export
 from nanochat_core.export.transformers import check_exportable
-from nanochat_core.hub.downloading import check_repo
-from nanochat_core.hub.errors import PUBLICATION, told_plainly
+from nanochat_core.hub.errors import publishing, told_plainly
+from nanochat_core.hub.files import check_repo
 from nanochat_core.hub.record import DownloadRecord
 from nanochat_core.paths import ModelFiles, find_model, home, meta_path, starter_dir, weights_path
 from nanochat_core.publish.card import CardFacts, card
@@ -72,7 +73,7 @@ def publish(
         _check_data(run)
     staging = home() / "models" / f".publishing-{repo.replace('/', '--')}"
     busy = f"Another publication to {repo} is running. Wait until it has ended."
-    with told_plainly(repo, home(), PUBLICATION), workspace(staging, busy) as folder:
+    with told_plainly(publishing(repo, home())), workspace(staging, busy) as folder:
         _stage_checkpoint(files, folder)
         facts = _facts(files, folder, run, repo, with_data, with_export)
         repository = open_repository(repo, model, public)

@@ -4,7 +4,6 @@ A file there, `nanochat_studio.json`, lists what was published. Nothing else in 
 """
 
 import contextlib
-import hashlib
 import json
 import sys
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, hf
 from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError
 from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
-from nanochat_core.hub.downloading import check_repo, files_at
+from nanochat_core.hub.files import check_repo, files_at, git_sha1
 from nanochat_core.system.files import write_json
 
 RECORD = "nanochat_studio.json"
@@ -41,10 +40,12 @@ class Repository:
         What an earlier publication left and `folder` no longer has is removed; in the history it stays.
         Returns the commit's address.
         """
-        write_json(folder / RECORD, {**facts, "files": {path: _git_sha1(folder / path) for path in _paths(folder)}})
-        paths = [path for path in [*_paths(folder), RECORD] if not (path == CARD and self.edited_card)]
+        # A change to the card on the hub is noticed by git's name of it; of other files their path is enough.
+        names = {path: git_sha1((folder / path).read_bytes()) if path == CARD else "" for path in _paths(folder)}
+        write_json(folder / RECORD, {**facts, "files": names})
+        paths = [path for path in [*names, RECORD] if not (path == CARD and self.edited_card)]
         operations = [CommitOperationAdd(path, folder / path) for path in paths]
-        old = set(self.published) - set(_paths(folder)) - {RECORD, CARD}
+        old = set(self.published) - set(names) - {RECORD, CARD}
         operations += [CommitOperationDelete(path, is_folder=False) for path in sorted(old)]
         with _bars_for_people():
             return HfApi().create_commit(self.name, operations, commit_message=message).commit_url
@@ -68,7 +69,7 @@ def open_repository(name: str, model: str, public: bool = False) -> Repository:
             f"The repository {name} is public: everybody could read the model. Publish to a new name, which is made "
             "private, or say --public."
         )
-    present = {file.path: file.git_sha1 for file in files_at(name, info.sha)}
+    present = {file.path: file.git_sha1 for file in files_at(api, name, info.sha)}
     owner, record = _read_record(name, info.sha) if RECORD in present else (model, {})
     if owner != model:
         raise ValueError(f"The repository {name} holds another model, {owner}. Choose a new name for {model}.")
@@ -109,11 +110,3 @@ def _paths(folder: Path) -> list[str]:
     """Every file below `folder`, but for the record, by its path there."""
     files = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     return sorted(path for path in files if path != RECORD)
-
-
-def _git_sha1(path: Path) -> str:
-    """git's name of the card, by which a change to it on the hub is noticed; of other files their name is enough."""
-    if path.name != CARD:
-        return ""
-    content = path.read_bytes()
-    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()

@@ -57,8 +57,12 @@ def _below_home(path: Path) -> str:
 def code_files() -> dict[str, Path]:
     """nanochat_core as it is here, by its path in the repository: the job runs the very code that started it."""
     package = PROJECT_ROOT / "nanochat_core"
-    paths = [*package.rglob("*.py"), *package.rglob("*.[ch]")]
-    return {f"code/{path.relative_to(PROJECT_ROOT).as_posix()}": path for path in sorted(paths)}
+    names = {path: path.relative_to(PROJECT_ROOT) for path in sorted(package.rglob("*")) if path.is_file()}
+    return {
+        f"code/{name.as_posix()}": path
+        for path, name in names.items()
+        if not any(part.startswith((".", "__pycache__")) for part in name.parts)  # made here, for this machine
+    }
 
 
 def inputs(record: dict[str, Any], base: BaseModel) -> dict[str, Path | bytes]:
@@ -79,7 +83,7 @@ def inputs(record: dict[str, Any], base: BaseModel) -> dict[str, Path | bytes]:
 
 
 def command(repo: str, attempt: int, nproc: int, seconds: int, push_seconds: float, worker: str) -> list[str]:
-    """What the job runs: install the few packages, fetch our code, and hand over to `remote_job`. Holds no secret."""
+    """What the job runs: install the few packages, fetch our code, and hand over to `remote.job`. Holds no secret."""
     arguments = [repo, f"--attempt={attempt}", f"--nproc={nproc}", f"--seconds={seconds}"]
     arguments += [f"--push_seconds={push_seconds:g}", f"--worker={worker}"]
     fetch = (

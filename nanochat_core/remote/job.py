@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,13 +18,15 @@ from nanochat_core.hub import downloading
 from nanochat_core.paths import finetuned_dir
 from nanochat_core.remote.inputs import PATH_SETTINGS, WORKER_MODULE
 from nanochat_core.remote.push import Pusher
-from nanochat_core.remote.repository import RemoteRepo
+from nanochat_core.remote.repository import RemoteRepo, stop_path
 from nanochat_core.remote.state import STOP_SECONDS
-from nanochat_core.remote.stop import ASK_SECONDS, StopRequests
 from nanochat_core.runs.claiming import run_processes
 from nanochat_core.runs.launcher import start_run
 from nanochat_core.runs.run import Run
 from nanochat_core.system.files import write_json
+
+ASK_SECONDS = 10.0
+"""Between two looks for a request to stop."""
 
 _LOOK_SECONDS = 0.2
 _TIME_IS_UP = "The job's time limit was near, so the run saved and stopped by itself."
@@ -117,6 +120,43 @@ def _look_after(run: Run, pusher: Pusher, deadline: float, push_seconds: float) 
             wait = push_seconds if pusher.push() else min(wait * 2, 600.0)
             pushed = time.monotonic()
     return requests.is_late
+
+
+class StopRequests(threading.Thread):
+    """In a thread of its own, so that a request is heard also while a large checkpoint is being sent.
+
+    Passes on to the run a request in the repository, or that the job's time limit is near. Ends with the first.
+    """
+
+    def __init__(self, run: Run, repo: RemoteRepo, attempt: int, deadline: float, ask_seconds: float):
+        """deadline: by `time.monotonic`, when the run must begin to save."""
+        super().__init__(name="stop-requests", daemon=True)
+        self.run_, self.repo, self.attempt = run, repo, attempt
+        self.deadline, self.ask_seconds = deadline, ask_seconds
+        self.is_late = False
+        """The run was asked to stop because of the deadline."""
+
+    def run(self) -> None:
+        """Ask until the run is to stop."""
+        asked = time.monotonic()
+        while not self.run_.stop_requested():
+            time.sleep(_LOOK_SECONDS)
+            now = time.monotonic()
+            self.is_late = now > self.deadline
+            if now - asked > self.ask_seconds:
+                asked = now
+                if self._is_wanted():
+                    self.run_.request_stop()
+            if self.is_late:
+                self.run_.request_stop()
+
+    def _is_wanted(self) -> bool:
+        path = stop_path(self.attempt)
+        try:
+            return any(file.path == path for file in self.repo.list(path.rpartition("/")[0]))
+        except (HTTPError, OSError) as error:
+            print(f"The hub did not say whether to stop ({type(error).__name__}: {error}).", flush=True)
+            return False
 
 
 def _push_last(pusher: Pusher) -> bool:

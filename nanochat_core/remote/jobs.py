@@ -1,19 +1,22 @@
-"""Jobs on the Hugging Face Hub: which machines there are and at what price, start one, look at it, cancel it."""
+"""Jobs on the Hugging Face Hub: machines and their prices; start, look at, cancel one, and say why it ended."""
 
 import contextlib
 import itertools
+import re
 from dataclasses import dataclass
 
 from huggingface_hub import HfApi, get_token
 from huggingface_hub.hf_api import JobInfo
 
-from nanochat_core.hub.job_errors import job_told_plainly
+from nanochat_core.hub.errors import requesting, told_plainly
 
 IMAGE = "pytorch/pytorch:2.10.0-cuda12.8-cudnn9-runtime"
 """Has Python, torch and CUDA; what else is needed is installed when the job begins."""
 
 _HOURS = {"second": 1 / 3600, "minute": 1 / 60, "hour": 1.0}
 _OVER = ("COMPLETED", "CANCELED", "ERROR", "DELETED")
+_BILLING = "add a way to pay or credit in the hub's billing settings"
+_RESUME = "Resume from the last checkpoint that was pushed: `python -m nanochat_core runs resume {tag}`"
 _TOKEN_NAME = "HF_TOKEN"
 _LABEL = "nanochat-run"
 
@@ -75,7 +78,7 @@ def connect(token: str | None = None) -> HfApi:
 
 def hardware(token: str | None = None) -> list[Hardware]:
     """Every machine that jobs can rent, cheapest first. No login is needed. ValueError when the hub does not answer."""
-    with job_told_plainly("list its machines"):
+    with told_plainly(requesting("list its machines")):
         found = [_hardware(info) for info in HfApi(token=token or get_token()).list_jobs_hardware()]
     return sorted(found, key=lambda item: (item.price_per_hour is None, item.price_per_hour or 0, item.flavor))
 
@@ -125,7 +128,7 @@ def submit(
 def _submit(
     api: HfApi, namespace: str, label: str, command: list[str], flavor: str, timeout_seconds: int, image: str
 ) -> Job:
-    with job_told_plainly(f"start a job for {namespace}"):
+    with told_plainly(requesting(f"start a job for {namespace}")):
         info = api.run_job(
             image=image,
             command=command,
@@ -141,27 +144,63 @@ def _submit(
 
 def find(api: HfApi, namespace: str, label: str) -> Job | None:
     """The job that was started with `label`; None when there is none."""
-    with job_told_plainly(f"look for the job of {label}"):
+    with told_plainly(requesting(f"look for the job of {label}")):
         return next((_job(info) for info in api.list_jobs(labels={_LABEL: label}, namespace=namespace)), None)
 
 
 def look_up(api: HfApi, namespace: str, job_id: str) -> Job:
     """The job as it is now."""
-    with job_told_plainly(f"look at job {job_id}"):
+    with told_plainly(requesting(f"look at job {job_id}")):
         return _job(api.inspect_job(job_id=job_id, namespace=namespace))
 
 
 def cancel(api: HfApi, namespace: str, job_id: str) -> None:
     """End the job at once, whatever it does. What it has pushed stays."""
-    with job_told_plainly(f"cancel job {job_id}"):
+    with told_plainly(requesting(f"cancel job {job_id}")):
         api.cancel_job(job_id=job_id, namespace=namespace)
 
 
 def last_log_lines(api: HfApi, namespace: str, job_id: str, count: int = 60) -> list[str]:
     """The end of the job's own output, which also has what happened before the training began."""
-    with job_told_plainly(f"read the log of job {job_id}"):
+    with told_plainly(requesting(f"read the log of job {job_id}")):
         lines = api.fetch_job_logs(job_id=job_id, namespace=namespace, tail=count)
         return [line.rstrip("\n") for line in itertools.islice(lines, count)]
+
+
+def why_over(stage: str, message: str | None, tag: str, has_begun: bool, limit: str) -> tuple[str, str, str]:
+    """(state, what happened, what to do) for the run `tag` whose job is over without the run's own last word.
+
+    stage, message: as the hub states them. has_begun: steps of the training have arrived. limit: the job's time
+    limit, such as "2 h". What was pushed before is kept in every case.
+    """
+    text = (message or "").strip()
+    said = f" The hub says: {text}." if text else ""
+    resume = _RESUME.format(tag=tag)
+    if re.search(r"time[d -]*out|deadline", text, re.IGNORECASE):
+        return "interrupted", f"The job reached its time limit of {limit}.", f"{resume}, with a larger timeout."
+    if re.search(r"credit|billing|payment|quota|402", text, re.IGNORECASE):
+        return "interrupted", f"The job was ended for lack of credit.{said}", f"On the hub, {_BILLING}. {resume}."
+    if stage == "CANCELED":
+        return "interrupted", f"The job was cancelled on the hub.{said}", f"{resume}."
+    if stage == "DELETED":
+        return "interrupted", "The job was deleted on the hub.", f"{resume}."
+    if not has_begun and re.search(r"image|manifest|pull", text, re.IGNORECASE):
+        return (
+            "failed",
+            f"The job's image could not be fetched.{said}",
+            f"Try again, with another image if it repeats: `python -m nanochat_core remote resume {tag} --image NAME`.",
+        )
+    if has_begun:
+        return (
+            "interrupted",
+            f"The job ended without saying why: its machine was lost, or memory ran out.{said}",
+            (f"{resume}."),
+        )
+    return (
+        "failed",
+        f"The job ended before the training began.{said}",
+        f"The end of log.txt has the job's own messages. Then: `python -m nanochat_core runs resume {tag}`.",
+    )
 
 
 def _job(info: JobInfo) -> Job:

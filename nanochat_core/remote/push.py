@@ -17,6 +17,8 @@ _MOST_LOG_BYTES = 200_000
 _MOST_LAST_BYTES = 20_000_000
 _TRIES = 10
 
+KNOWN_OUTSIDE = ("stage", "trouble")
+"""Fields of a status that the machine which follows the job writes, and the job leaves alone."""
 Signature = tuple[int, int, int]
 """(inode, size, time of change): a file that is saved anew has another one."""
 
@@ -105,7 +107,8 @@ class Pusher:
             entry["rewind"] = entry["metrics"][0]["step"] - 1
             self._first = False
         values = asdict(status)
-        entry["status"] = {**values.pop("more"), **values}
+        values = {**values.pop("more"), **values}
+        entry["status"] = {name: value for name, value in values.items() if name not in KNOWN_OUTSIDE}
         self._metrics_bytes, self._log_bytes = metrics_end, log_end
         text = json.dumps(entry, ensure_ascii=False)
         return (text.replace(self.secret, "(token)") if self.secret else text).encode()

@@ -10,7 +10,6 @@ lead to it, and the hub states the digest of every file. Buckets are written by 
     requests/<attempt>/stop   asks the job to save and stop
 """
 
-import hashlib
 import os
 import shutil
 from collections.abc import Iterable
@@ -19,23 +18,10 @@ from pathlib import Path, PurePosixPath
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import EntryNotFoundError
-from huggingface_hub.hf_api import RepoFile
 
-from nanochat_core.system.files import sha256_of, sync_folder
+from nanochat_core.hub.files import RemoteFile, fetch, files_at
 
 _ENTRIES_A_FOLDER = 100  # a listing must stay small in a run of days
-
-
-@dataclass(frozen=True)
-class StoredFile:
-    """A file of the repository as the hub states it."""
-
-    path: str
-    size: int
-    git_sha1: str
-    """git's name of the content; of a large file's pointer."""
-    sha256: str | None
-    """Of the content; for large files only."""
 
 
 @dataclass(frozen=True)
@@ -68,44 +54,21 @@ class RemoteRepo:
         """The commit that `main` is at."""
         return self.api.repo_info(self.name, revision="main").sha
 
-    def list(self, folder: str, revision: str = "main", recursive: bool = False) -> list[StoredFile]:
+    def list(self, folder: str, revision: str = "main", recursive: bool = False) -> list[RemoteFile]:
         """The files in `folder`; empty when there is no such folder."""
         try:
-            entries = list(self.api.list_repo_tree(self.name, folder, revision=revision, recursive=recursive))
+            return files_at(self.api, self.name, revision, folder=folder, recursive=recursive)
         except EntryNotFoundError:
             return []
-        return [
-            StoredFile(entry.path, entry.size, entry.blob_id, entry.lfs.sha256 if entry.lfs else None)
-            for entry in entries
-            if isinstance(entry, RepoFile)
-        ]
 
-    def fetch(self, file: StoredFile, target: Path, revision: str = "main") -> None:
+    def fetch(self, file: RemoteFile, target: Path, revision: str = "main") -> None:
         """Put the file's content at `target`, verified and all or nothing. ValueError when it arrives damaged."""
         target.parent.mkdir(parents=True, exist_ok=True)
         incoming = target.parent / f".incoming-{os.getpid()}"
         try:
-            arrived = Path(self.api.hf_hub_download(self.name, file.path, revision=revision, local_dir=incoming))
-            if not _is_right(file, arrived):
-                raise ValueError(
-                    f"{file.path} of {self.name} arrived damaged: it is not what the hub states. It was removed; "
-                    "it is fetched again by the next look."
-                )
-            with open(arrived, "rb+") as content:
-                os.fsync(content.fileno())
-            os.replace(arrived, target)
-            sync_folder(target.parent)
+            fetch(self.api, self.name, file, target, revision, incoming)
         finally:
             shutil.rmtree(incoming, ignore_errors=True)
-
-
-def _is_right(file: StoredFile, path: Path) -> bool:
-    if path.stat().st_size != file.size:
-        return False
-    if file.sha256 is not None:
-        return sha256_of(path) == file.sha256
-    content = path.read_bytes()
-    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest() == file.git_sha1
 
 
 def journal_path(attempt: int, number: int) -> str:

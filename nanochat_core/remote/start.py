@@ -13,7 +13,7 @@ from huggingface_hub.errors import HTTPError
 
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.data.conversations import check
-from nanochat_core.hub.job_errors import job_told_plainly
+from nanochat_core.hub.errors import requesting, told_plainly
 from nanochat_core.remote import jobs
 from nanochat_core.remote.inputs import WORKER_MODULE, base_model, code_files, command, inputs
 from nanochat_core.remote.repository import RemoteRepo
@@ -22,6 +22,7 @@ from nanochat_core.remote.sync import REMOTE_FILE, WATCHER_LOG, alone, sync_remo
 from nanochat_core.runs.job_watcher import start_watcher
 from nanochat_core.runs.launcher import create_run
 from nanochat_core.runs.run import Run
+from nanochat_core.runs.status import NOTHING_WRONG
 
 PUSH_SECONDS = 60.0
 """The hub allows only so many commits an hour; one a minute is well below."""
@@ -78,7 +79,7 @@ def start_remote_run(
     try:
         with alone(run):
             run.write_launch(**launch.to_dict())  # from here on a start that is broken off is noticed as one
-            with job_told_plainly(f"make the repository {repo.name}"):
+            with told_plainly(requesting(f"make the repository {repo.name}")):
                 repo.create()
             _submit(run, repo, launch, inputs(run.record(), base), worker)
     except ValueError as error:
@@ -116,7 +117,7 @@ def resume_remote_run(
             f"from it: --from_finetuned {tag} --output_tag NAME."
         )
     if not status.is_over:
-        trouble = status.more.get("trouble")
+        trouble = status.trouble
         raise ValueError(
             trouble
             or f"Run '{tag}' still goes on ({status.state}). Stop it first: `python -m nanochat_core runs stop {tag}`."
@@ -184,14 +185,14 @@ def _submit(
 
     state_before: what a resumed run is again when its job cannot be started.
     """
-    with job_told_plainly(f"send the run to {repo.name}"):
+    with told_plainly(requesting(f"send the run to {repo.name}")):
         repo.commit(files, f"Run {run.tag}, job {launch.attempt}")
     state_file = run.path / REMOTE_FILE
     metrics_bytes = RemoteState.read(state_file).metrics_bytes
     run.clear_stop()
     RemoteState(metrics_bytes=metrics_bytes, log_bytes=_size(run.log_file)).write(state_file)
     run.write_launch(**replace(launch, submitted=time.time()).to_dict())
-    run.write_status(state="queued", error=None, remedy=None, eta_seconds=None, is_mistake=None, rank=None)
+    run.write_status(state="queued", eta_seconds=None, **NOTHING_WRONG)
     arguments = command(repo.name, launch.attempt, launch.nproc, launch.timeout_seconds, launch.push_seconds, worker)
     try:
         job = jobs.submit(
@@ -212,7 +213,7 @@ def _check_data(config: FinetuneConfig) -> None:
 
 
 def _owner(api: HfApi) -> str:
-    with job_told_plainly("say whose token this is"):
+    with told_plainly(requesting("say whose token this is")):
         return api.whoami()["name"]
 
 

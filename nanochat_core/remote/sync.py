@@ -13,12 +13,12 @@ from typing import Any
 from filelock import FileLock, Timeout
 from huggingface_hub.errors import HTTPError
 
-from nanochat_core.hub.job_errors import job_told_plainly, why_over
+from nanochat_core.hub.errors import requesting, told_plainly
+from nanochat_core.hub.files import RemoteFile, is_same
 from nanochat_core.paths import meta_path, steps, weights_path
 from nanochat_core.remote import jobs
 from nanochat_core.remote.repository import (
     RemoteRepo,
-    StoredFile,
     journal_folder,
     journal_path,
     run_folder,
@@ -30,7 +30,7 @@ from nanochat_core.runs.failures import last_exception
 from nanochat_core.runs.job_watcher import CANCEL
 from nanochat_core.runs.run import Run
 from nanochat_core.runs.status import RunStatus
-from nanochat_core.system.files import read_json, sha256_of, write_atomically, write_json
+from nanochat_core.system.files import read_json, write_atomically, write_json
 
 REMOTE_FILE = "remote.json"
 WATCHER_LOG = "watcher.log"
@@ -50,7 +50,7 @@ def sync_remote_run(run: Run, token: str | None = None) -> RunStatus:
     """Bring the run's directory up to what the hub has now, and return its status.
 
     A few small requests; none when the run is over, or while another process does the same. What keeps it from the
-    hub does not raise: it stands in the status as `more["trouble"]`, and the next call goes on. Never for a run that
+    hub does not raise: it stands in the status as `trouble`, and the next call goes on. Never for a run that
     is trained on this machine (ValueError).
     """
     if not run.is_remote():
@@ -68,12 +68,12 @@ def _follow(run: Run, token: str | None) -> None:
     launch = RemoteLaunch.from_dict(run.read_launch())
     try:
         follower = _Follower(run, launch, RemoteRepo(jobs.connect(token), launch.repo))
-        with job_told_plainly(f"follow the run in {launch.repo}"):
+        with told_plainly(requesting(f"follow the run in {launch.repo}")):
             follower.follow()
     except (ValueError, OSError, HTTPError, RuntimeError) as error:
         _write_status(run, {"trouble": str(error)})
         return
-    if run.status().more.get("trouble"):
+    if run.status().trouble:
         _write_status(run, {"trouble": None})
 
 
@@ -154,7 +154,7 @@ class _Follower:
         launch = self.launch
         has_begun = metrics_size(self.run) > 0 and self.state.entries > 0
         hours = launch.timeout_seconds / 3600
-        state, error, remedy = why_over(job.stage, job.message, self.run.tag, has_begun, f"{hours:g} h")
+        state, error, remedy = jobs.why_over(job.stage, job.message, self.run.tag, has_begun, f"{hours:g} h")
         if self.state.is_cancelled:
             state, error = "stopped", "The job was cancelled before it had saved; what it pushed before is kept."
         if not has_begun:
@@ -177,7 +177,7 @@ class _Follower:
             number += 1
         return journal_folder(attempt, number) != folder
 
-    def _take(self, file: StoredFile) -> None:
+    def _take(self, file: RemoteFile) -> None:
         target = self.run.path / ".entry.json"
         self.repo.fetch(file, target)
         entry = json.loads(target.read_bytes())
@@ -226,7 +226,7 @@ class _Follower:
         wanted = [name for name in files if not name.startswith("resume/")]
         for name in sorted(wanted, key=lambda name: (name.startswith("meta_"), name)):  # a meta makes a model whole
             target = self.run.path / PurePosixPath(name)
-            if not _is_same(target, files[name]):
+            if not is_same(files[name], target):
                 self.repo.fetch(files[name], target, commit)
         for step in steps(self.run.path):  # those that the trainer has replaced
             if any(name.startswith("meta_") for name in files) and meta_path(self.run.path, step).name not in files:
@@ -258,16 +258,6 @@ def _cut_and_append(path: Path, size: int, content: bytes) -> None:
     with open(path, "ab", buffering=0) as file:
         file.truncate(size)
         file.write(content)
-
-
-def _is_same(path: Path, file: StoredFile) -> bool:
-    """By its digest for a large file; a small one is fetched again to be sure."""
-    return (
-        file.sha256 is not None
-        and path.is_file()
-        and path.stat().st_size == file.size
-        and sha256_of(path) == file.sha256
-    )
 
 
 def _write_status(run: Run, changes: dict[str, Any]) -> None:

@@ -28,7 +28,7 @@ def _watch(run: Run, token: str | None) -> None:
     wait = poll
     said = None
     while not (status := sync_remote_run(run, token)).is_over:
-        trouble = status.more.get("trouble")
+        trouble = status.trouble
         if trouble and trouble != said:
             print(trouble, flush=True)
         said = trouble

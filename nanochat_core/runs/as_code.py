@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from nanochat_core.config import FinetuneConfig
-from nanochat_core.paths import PROJECT_ROOT
+from nanochat_core.paths import find_file, home, shipped
 from nanochat_core.runs.presets import with_preset
 
 _BASE = ("data_path", "source", "model_tag", "from_finetuned", "output_tag")
@@ -59,7 +59,10 @@ def start_call(nproc: int = 1) -> str:
 
 
 def short_path(value: Any) -> Any:
-    """A path inside the project as it is typed there; any other value as it is."""
-    if isinstance(value, str) and os.path.isabs(value) and Path(value).is_relative_to(PROJECT_ROOT):
-        return str(Path(value).relative_to(PROJECT_ROOT))
+    """A path of the home folder, or of what is shipped, as `find_file` knows it anywhere; any other value as it is."""
+    if isinstance(value, str) and os.path.isabs(value):
+        for folder in (home(), shipped("")):
+            if Path(value).is_relative_to(folder):
+                short = str(Path(value).relative_to(folder))
+                return short if find_file(short).resolve() == Path(value) else value
     return value

@@ -16,16 +16,21 @@ from nanochat_core.system.files import sha256_of
 
 _IMPORTS = """\
 import hashlib
-import os
-from pathlib import Path
 
-if not os.path.isdir("nanochat_core"):
-    os.chdir("..")  # from the folder notebooks/ to the project's
-
-from nanochat_core import Engine, Run, check, choose_device, load_conversations, load_model, start_run, with_preset
+from nanochat_core import (
+    Engine,
+    Run,
+    check,
+    choose_device,
+    find_file,
+    load_conversations,
+    load_model,
+    start_run,
+    with_preset,
+)
 """
 _SAME_DATA = """\
-found = hashlib.sha256(Path(DATA).read_bytes()).hexdigest()
+found = hashlib.sha256(find_file(DATA).read_bytes()).hexdigest()
 if found != SHA256:
     raise ValueError(
         f"{DATA} has changed since the run was made. Put the old content back, or go on from here to use the new one."
@@ -80,7 +85,7 @@ def _cells(
     about = f"Base model {_code(config.base_name)}, data {_code(Path(str(path)).name)}, {made}"
     about += f" with {with_versions}." if with_versions else "."
     return [
-        ("markdown", f"# {_escaped(title)}\n\n{about}\n\nPut this file into the project's `notebooks/` and run it."),
+        ("markdown", f"# {_escaped(title)}\n\n{about}\n\nRun it wherever nanochat studio is installed."),
         ("code", _IMPORTS.rstrip()),
         ("markdown", "## The data\n\nThe file must still be the one whose SHA-256 was noted."),
         ("code", f"DATA = {path!r}\nSHA256 = {str(data.get('sha256', ''))!r}\n{_SAME_DATA}"),

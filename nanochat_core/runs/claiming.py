@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
+from nanochat_core.runs.folders import refuse_links
 from nanochat_core.system import processes
 from nanochat_core.system.files import now, write_json
 from nanochat_core.system.processes import ProcessIdentity
@@ -45,6 +46,7 @@ def claim(run: Run, command: list[str], detached: bool = False) -> None:
 @contextlib.contextmanager
 def claimed(run: Run) -> Iterator[None]:
     """Within it, no other process can claim the run, and none is running. ValueError when one is."""
+    refuse_links(run.path)
     with FileLock(run.path / ".launch.lock", timeout=60):
         others = [who for who in run_processes(run) if who.pid != os.getpid()]
         if others and run.status().is_over:

@@ -2,8 +2,13 @@
 
 import re
 import signal
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
+
+from nanochat_core.config import FinetuneConfig
+
+_SHORTEST_TO_HALVE = 64  # tokens; with fewer than 32 a conversation says nothing
 
 CLOSING_SECONDS = 4
 """How long the other ranks have, once one has died, until they are killed."""
@@ -14,8 +19,30 @@ _LOST_PEER = re.compile(
     re.IGNORECASE,
 )
 
+Retry = Callable[[FinetuneConfig], dict[str, Any] | None]
+"""From the settings of a failed run to those that would change in a new try; None when no setting would help."""
+
+
+def _nothing(config: FinetuneConfig) -> None:
+    return None
+
+
+def _less_memory(config: FinetuneConfig) -> dict[str, Any] | None:
+    if config.device_batch_size > 1:
+        return {"device_batch_size": config.device_batch_size // 2}
+    return {"max_seq_len": config.max_seq_len // 2} if config.max_seq_len >= _SHORTEST_TO_HALVE else None
+
+
+def _lower_rates(config: FinetuneConfig) -> dict[str, Any]:
+    return {"init_lr_frac": config.init_lr_frac / 2}
+
+
+def _one_process(config: FinetuneConfig) -> dict[str, Any]:
+    return {"nproc": 1}
+
+
 _SMALLER = (
-    "Close other programs that use memory and go on with `python -m nanochat_core runs resume {tag}`, or start again "
+    "Close other programs that use memory and resume with `python -m nanochat_core runs resume {tag}`, or start again "
     "with a smaller device_batch_size (the result stays the same) or max_seq_len under a new output_tag."
 )
 
@@ -24,47 +51,61 @@ _KNOWN = (
         r"CUDA out of memory|OutOfMemoryError|MPS backend out of memory|CUBLAS_STATUS_ALLOC_FAILED",
         "{who} ran out of memory on its device.",
         "Use a smaller device_batch_size (the result stays the same) or a smaller max_seq_len, under a new output_tag.",
+        _less_memory,
     ),
     (
         r"MemoryError|can't allocate memory|Cannot allocate memory|std::bad_alloc",
         "{who} ran out of memory.",
         _SMALLER,
+        _less_memory,
     ),
     (
         r"No space left on device|Errno 28|Disk quota exceeded|Errno 122|File too large",
         "{who} could not write: the disk is full.",
-        "Free some space, then go on with `python -m nanochat_core runs resume {tag}`.",
+        "Free some space, then resume with `python -m nanochat_core runs resume {tag}`.",
+        _nothing,
     ),
     (
         r"invalid device ordinal|Duplicate GPU detected",
         "More processes were started than there are devices.",
         "Start the run with as many processes as there are GPUs (nproc).",
+        _one_process,
     ),
     (
         r"NCCL|DistBackendError",
         "The devices could not talk to each other ({last}).",
         "Try one process (nproc 1); with NCCL_DEBUG=INFO in the environment, log.txt says more.",
+        _one_process,
     ),
     (
         r"ModuleNotFoundError|ImportError",
         "The installation is incomplete ({last}).",
-        "Run `make install`, then start again.",
+        "Install it again (`make install`, or `pip install` where it is no checkout), then start again.",
+        _nothing,
     ),
 )
 
+_MISTAKE, _NO_NUMBER = "ValueError: ", "Diverged: "  # the names of exceptions; what follows is written for people
+_SEE_LOG = "The whole message is in the run's log.txt."
 _DIVERGED = (
     "Lower the learning rates (init_lr_frac) and start again under a new output_tag; checkpoints saved before are good."
 )
 
 _SIGNALS = {
-    "SIGKILL": ("{who} was killed from outside (SIGKILL), most likely because memory ran out.", _SMALLER),
+    "SIGKILL": (
+        "{who} was killed from outside (SIGKILL), most likely because memory ran out.",
+        _SMALLER,
+        _less_memory,
+    ),
     "SIGTERM": (
         "{who} was ended from outside (SIGTERM).",
-        "Go on from the last checkpoint with `python -m nanochat_core runs resume {tag}`.",
+        "Resume from the last checkpoint with `python -m nanochat_core runs resume {tag}`.",
+        _nothing,
     ),
     "SIGBUS": (
         "{who} crashed (SIGBUS), most likely because shared memory or the disk is full.",
-        "Free some space, then go on with `python -m nanochat_core runs resume {tag}`.",
+        "Free some space, then resume with `python -m nanochat_core runs resume {tag}`.",
+        _nothing,
     ),
 }
 
@@ -109,33 +150,47 @@ def is_lost_peer(message: str) -> bool:
     return _LOST_PEER.search(message) is not None
 
 
-def explain(failure: Failure, tag: str) -> tuple[str, str]:
-    """(what went wrong, what to do) for run `tag`, each one sentence or two for the person who started it."""
+@dataclass(frozen=True)
+class Explanation:
+    """Why a run failed, for the person who started it and for the programs that offer a remedy."""
+
+    error: str
+    """What went wrong, one sentence or two."""
+    remedy: str
+    """What to do about it."""
+    retry: dict[str, Any] | None = None
+    """The settings to change for a new try, by name; None when none would help."""
+    is_mistake: bool = False
+    """A person's mistake: the error has its own remedy."""
+
+    def to_status(self, rank: int) -> dict[str, Any]:
+        """What status.json says of a run that failed so, first in process `rank`."""
+        return {"state": "failed", "eta_seconds": None, "rank": rank, **vars(self)}
+
+
+def explain(failure: Failure, tag: str, config: FinetuneConfig) -> Explanation:
+    """Why run `tag`, which has the settings `config`, failed."""
     who = f"Process {failure.rank} of the training (rank {failure.rank})"
     last = _last_line(failure.message)
     if failure.exitcode < 0 and not failure.message:
         name = _signal_name(-failure.exitcode)
-        error, remedy = _SIGNALS.get(name, ("{who} crashed ({name}).", _generic_remedy()))
-        return error.format(who=who, name=name), remedy.format(tag=tag)
-    if failure.message.startswith("ValueError: "):  # written for people, with its own remedy
-        return failure.message.removeprefix("ValueError: "), "Correct this, then start again."
-    for pattern, error, remedy in _KNOWN:
+        error, remedy, retry = _SIGNALS.get(name, ("{who} crashed ({name}).", _SEE_LOG, _nothing))
+        return Explanation(error.format(who=who, name=name), remedy.format(tag=tag), retry(config))
+    if failure.message.startswith(_MISTAKE):
+        return Explanation(failure.message.removeprefix(_MISTAKE), "Correct this, then start again.", is_mistake=True)
+    for pattern, error, remedy, retry in _KNOWN:
         if re.search(pattern, failure.message):
-            return error.format(who=who, last=last), remedy.format(tag=tag)
-    if failure.message.startswith("Diverged: "):
-        return failure.message.removeprefix("Diverged: "), _DIVERGED
+            return Explanation(error.format(who=who, last=last), remedy.format(tag=tag), retry(config))
+    if failure.message.startswith(_NO_NUMBER):
+        return Explanation(failure.message.removeprefix(_NO_NUMBER), _DIVERGED, _lower_rates(config))
     said = f": {last}" if last else f" with exit status {failure.exitcode} and no message"
-    return f"{who} failed{said}", _generic_remedy()
+    return Explanation(f"{who} failed{said}", _SEE_LOG)
 
 
 def last_exception(log: str) -> str:
     """The last line of a log that looks like a Python exception's, empty when there is none."""
     found = re.findall(r"^(?:\[rank\d+\]: ?)?((?:\w+\.)*\w*(?:Error|Exception|Interrupt): .*)$", log, re.MULTILINE)
     return found[-1] if found else ""
-
-
-def _generic_remedy() -> str:
-    return "The whole message is in the run's log.txt."
 
 
 def _last_line(message: str) -> str:

@@ -30,7 +30,7 @@ def start_watcher(tag: str, log_file: Path, token: str | None = None) -> int:
     command = [sys.executable, "-m", _WATCHER, tag]
     variables = {RUN_VARIABLE: None}  # with it the watcher would count as a trainer
     with open(log_file, "ab") as log:
-        process = spawn(command, variables, folder=log_file.parent, stdin=subprocess.PIPE, stdout=log)
+        process = spawn(command, variables, folder=log_file.parent, secrets=True, stdin=subprocess.PIPE, stdout=log)
     assert process.stdin is not None
     process.stdin.write((token or "").encode())
     process.stdin.close()

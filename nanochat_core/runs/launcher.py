@@ -9,6 +9,7 @@ from nanochat_core.runs.claiming import claimed
 from nanochat_core.runs.presets import original_base
 from nanochat_core.runs.record import run_record
 from nanochat_core.runs.run import Run
+from nanochat_core.runs.status import NOTHING_WRONG
 from nanochat_core.system import processes
 from nanochat_core.system.files import now
 from nanochat_core.system.spawn import collect, spawn
@@ -36,7 +37,7 @@ def start_run(config: FinetuneConfig, nproc: int = 1, resume: bool = False, work
         run.launch_file.unlink(
             missing_ok=True
         )  # the process of an earlier launch is gone and must not be shown as ours
-        run.write_status(state="queued", error=None, remedy=None, eta_seconds=None, is_mistake=None, rank=None)
+        run.write_status(state="queued", eta_seconds=None, **NOTHING_WRONG)
         command = [sys.executable, "-u", "-m", "nanochat_core.runs.supervisor", run.tag, f"--nproc={nproc}"]
         command += [f"--worker={worker}"] if worker != _WORKER else []
         with open(run.log_file, "ab") as log:

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from nanochat_core.config import FinetuneConfig
-from nanochat_core.paths import PROJECT_ROOT, starter_dir
+from nanochat_core.paths import shipped, starter_dir
 from nanochat_core.runs.run import Run
 
 
@@ -25,7 +25,7 @@ def preset_of(base_name: str) -> dict[str, Any]:
         return {}
     preset = json.loads((starter_dir() / "preset.json").read_text(encoding="utf-8"))
     if preset.get("replay_path"):
-        preset["replay_path"] = str(PROJECT_ROOT / preset["replay_path"])
+        preset["replay_path"] = str(shipped(preset["replay_path"]))
     return preset
 
 

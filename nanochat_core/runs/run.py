@@ -2,7 +2,6 @@
 
 from __future__ import annotations  # `list` inside the class is a method
 
-import shutil
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ from nanochat_core.config import FinetuneConfig
 from nanochat_core.paths import finetuned_dir, steps
 from nanochat_core.runs import metrics, stopping, watching
 from nanochat_core.runs.card import run_card
+from nanochat_core.runs.folders import is_left_over, make_folder, put_aside, refuse_links
 from nanochat_core.runs.status import STATES, RunStatus, StopReport, derive
 from nanochat_core.system import processes
 from nanochat_core.system.files import last_lines, read_json, write_json
@@ -74,28 +74,25 @@ class Run:
         cannot be a folder or is taken.
         """
         run = cls(check_tag(tag), finetuned_dir() / tag)
-        run._make_directory()
-        run.write_status(state="queued")
-        write_json(run.config_file, metrics.plain(record))  # last: a directory with this file is a whole run
+        refuse_links(run.path)
+        run._make_room()
+        status = {"state": "queued", "heartbeat": time.time()}
+        try:
+            make_folder(run.path, {"status.json": status, "config.json": metrics.plain(record)})
+        except FileExistsError:
+            resume = ", or resume it: --resume" if run.config_file.is_file() else ""
+            raise ValueError(
+                f"There is already a run '{tag}' in {run.path}. "
+                f"Choose another name: --output_tag {next_free_tag(run.path.parent, tag)}{resume}."
+            ) from None
         return run
 
-    def _make_directory(self) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        if self._came_to_nothing():
-            shutil.rmtree(self.path)
-        try:
-            self.path.mkdir()
-        except FileExistsError:
-            if not self.path.is_dir() or any(self.path.iterdir()):
-                free = next_free_tag(self.path.parent, self.tag)
-                go_on = ", or go on with it: --resume" if self.config_file.is_file() else ""
-                raise ValueError(
-                    f"There is already a run '{self.tag}' in {self.path}. "
-                    f"Choose another name: --output_tag {free}{go_on}."
-                ) from None
+    def _make_room(self) -> None:
+        """Put aside what came to nothing before its first step, on a fault in the data say: the name is free again."""
+        if self.path.is_dir() and (self._came_to_nothing() or (not self._is_run() and is_left_over(self.path))):
+            put_aside(self.path)
 
     def _came_to_nothing(self) -> bool:
-        """True for a run that ended before its first step, on a fault in the data say: its name is free again."""
         return self._is_run() and self.status().is_over and not self.metrics_file.exists() and not steps(self.path)
 
     @classmethod
@@ -118,7 +115,7 @@ class Run:
         """All runs, newest first. Folders that are no runs, or were left half made, are passed over."""
         folder = finetuned_dir()
         paths = folder.iterdir() if folder.is_dir() else ()
-        runs = [run for run in (cls(path.name, path) for path in paths) if run._is_run()]
+        runs = [run for run in (cls(path.name, path) for path in paths) if run.tag[0] != "." and run._is_run()]
         return sorted(runs, key=lambda run: (str(run.record().get("created", "")), run.tag), reverse=True)
 
     def _is_run(self) -> bool:

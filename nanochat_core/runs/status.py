@@ -6,6 +6,8 @@ from typing import Any
 from nanochat_core.system.processes import ProcessIdentity
 
 STATES = ("queued", "starting", "running", "stopping", "finished", "stopped", "failed", "interrupted")
+NOTHING_WRONG: dict[str, None] = dict.fromkeys(("error", "remedy", "is_mistake", "retry", "rank"))
+"""Written before a run starts or resumes: how it failed before holds no longer."""
 LIVE_STATES = ("starting", "running", "stopping")
 
 
@@ -26,6 +28,22 @@ class RunStatus:
     """What went wrong, as one plain sentence."""
     remedy: str | None = None
     """What to do about it, as one plain sentence."""
+    is_mistake: bool | None = None
+    """True when what went wrong was a person's mistake, such as a path that is not there."""
+    retry: dict[str, Any] | None = None
+    """The settings (and nproc, the number of processes) with which a failed run is likely to succeed."""
+    rank: int | None = None
+    """Which process failed first."""
+    doing: str | None = None
+    """What keeps a run busy that has not begun to train, as one plain sentence."""
+    device: str | None = None
+    """What each process computes on: cuda, mps or cpu."""
+    dtype: str | None = None
+    """What it computes in, such as bfloat16."""
+    stage: str | None = None
+    """The stage of the job that trains the run elsewhere, as the hub last stated it."""
+    trouble: str | None = None
+    """What keeps this machine from following that job, as one plain sentence."""
     best_step: int | None = None
     best_val_loss: float | None = None
     train_loss: float | None = None
@@ -63,7 +81,7 @@ def derive(written: dict[str, Any], launched: bool, alive: bool, stop_requested:
     state = state if state in STATES else "queued"
     if (state in LIVE_STATES or (state == "queued" and launched)) and not alive:
         values["error"] = "The run's process ended without saying why: it was killed, or the machine went down."
-        values["remedy"] = f"Go on from its last checkpoint with `python -m nanochat_core runs resume {tag}`."
+        values["remedy"] = f"Resume from its last checkpoint with `python -m nanochat_core runs resume {tag}`."
         values["eta_seconds"] = None
         state = "interrupted"
     elif state in LIVE_STATES and stop_requested:

@@ -149,12 +149,9 @@ def _last_word(run: Run, failures: list[Failure]) -> int:
         return 1  # the trainer knows better why it gave up
     if cause.exitcode > 0 and not cause.message:
         cause = replace(cause, message=last_exception(run.log_tail(200)))
-    error, remedy = explain(cause, run.tag)
-    is_mistake = cause.message.startswith("ValueError: ")
-    run.write_status(
-        state="failed", eta_seconds=None, error=error, remedy=remedy, rank=cause.rank, is_mistake=is_mistake
-    )
-    print(f"--- {now()}: failed. {error} {remedy}", flush=True)
+    why = explain(cause, run.tag, run.settings())
+    run.write_status(**why.to_status(cause.rank))
+    print(f"--- {now()}: failed. {why.error} {why.remedy}", flush=True)
     return 1
 
 

@@ -11,8 +11,9 @@ from collections.abc import Callable
 
 import torch
 
-from nanochat_core.engine.batch import Batch, Failed, Row, RowEvent
+from nanochat_core.engine.batch import Batch, Failed, RowEvent
 from nanochat_core.engine.reply import Done
+from nanochat_core.engine.row import Row
 from nanochat_core.engine.sampling import Sampling
 from nanochat_core.model.gpt import GPT
 from nanochat_core.tokenizer.tokenizer import Tokenizer
@@ -119,8 +120,7 @@ class Answering:
         with self._lock:
             rows = list(self._listeners)
         self._batch.clear()
-        if torch.cuda.is_initialized():
-            torch.cuda.empty_cache()
+        torch.cuda.empty_cache()  # does nothing without a GPU
         self._fail(rows, error)
 
     def _fail(self, rows: list[Row], error: Exception) -> None:

@@ -6,7 +6,6 @@ import hashlib
 import hmac
 import json
 import secrets
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,13 +15,13 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from nanochat_core.engine.batch import RowEvent
 from nanochat_core.engine.sampling import Sampling
 from nanochat_core.serve.answering import Answering, Busy, Closing
-from nanochat_core.serve.api_errors import ApiError
 from nanochat_core.serve.request import ChatRequest
-from nanochat_core.serve.response import ChatResponse
+from nanochat_core.serve.response import ApiError, ChatResponse
 from nanochat_core.serve.stream import ChatAnswer
 from nanochat_core.system.foreign_requests import RefuseForeign
 from nanochat_core.tokenizer.tokenizer import Tokenizer
@@ -50,7 +49,7 @@ class Served:
     """Whether the server was opened to other machines."""
 
 
-def build_app(served: Served) -> Callable[..., Awaitable[None]]:
+def build_app(served: Served) -> ASGIApp:
     """The ASGI application: /v1/chat/completions, /v1/models, /v1/models/NAME, and errors in OpenAI's shape."""
 
     async def models(_: Request) -> Response:
@@ -68,7 +67,7 @@ def build_app(served: Served) -> Callable[..., Awaitable[None]]:
         Route("/v1/models", models),
         Route("/v1/models/{name:path}", model),
     ]
-    handlers = {ApiError: _on_api_error, HTTPException: _on_http_error, Exception: _on_bug}
+    handlers: dict[Any, Any] = {ApiError: _on_api_error, HTTPException: _on_http_error, Exception: _on_bug}
     app = _RequireKey(Starlette(routes=routes, exception_handlers=handlers), served.api_key)
     return RefuseForeign(app, served.any_host, _refusal)
 
@@ -80,7 +79,8 @@ async def _complete(served: Served, request: Request) -> ChatAnswer:
     prompt = await run_in_threadpool(_render, served, asked)  # a long text takes a moment, and others wait for theirs
     seed = secrets.randbits(63) if asked.seed is None else asked.seed
     sampling = Sampling(asked.temperature, asked.top_k, seed, asked.top_p)
-    loop, events = asyncio.get_running_loop(), asyncio.Queue()
+    loop = asyncio.get_running_loop()
+    events: asyncio.Queue[RowEvent | None] = asyncio.Queue()
 
     def listen(event: RowEvent) -> None:
         with contextlib.suppress(RuntimeError):  # the server has ended, and its loop is closed
@@ -186,11 +186,11 @@ def _refusal(sentence: str) -> tuple[str, bytes]:
 class _RequireKey:
     """ASGI middleware: 401 without the right bearer key, where one is set."""
 
-    def __init__(self, app: Callable[..., Awaitable[None]], key: str | None):
+    def __init__(self, app: ASGIApp, key: str | None):
         self.app = app
         self._digest = None if key is None else _digest(f"Bearer {key}".encode())
 
-    async def __call__(self, scope: dict[str, Any], receive: Callable, send: Callable) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and self._digest is not None:
             given = dict(scope["headers"]).get(b"authorization", b"")
             if not hmac.compare_digest(_digest(given), self._digest):  # takes as long for a good beginning

@@ -20,11 +20,12 @@ from typing import IO
 import torch
 
 from nanochat_core.checkpoint.loading import build_for_inference, dtype_named, inference_dtype
-from nanochat_core.checkpoint.reading import model_config, read_meta, read_weights
+from nanochat_core.checkpoint.reading import model_config, read_checkpoint
 from nanochat_core.compute.devices import choose_device
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.engine.engine import Engine
 from nanochat_core.engine.reply import Done, Text
+from nanochat_core.model.blocks import Block
 from nanochat_core.paths import find_model
 from nanochat_core.serve.messages import (
     Answer,
@@ -39,7 +40,6 @@ from nanochat_core.serve.messages import (
     from_json,
     to_json,
 )
-from nanochat_core.tokenizer.tokenizer import Tokenizer
 from nanochat_core.training.probe import probe
 
 PROGRESS_SECONDS = 0.2
@@ -97,8 +97,7 @@ class ModelServer:
             say(Done("stopped", 0, 0, 0.0))
         except Exception as error:  # noqa: BLE001  whatever it is, the parent is told, and this process goes on
             traceback.print_exc()
-            if torch.cuda.is_initialized():
-                torch.cuda.empty_cache()
+            torch.cuda.empty_cache()  # does nothing without a GPU
             say(Failure(sentence_of(error)))
         finally:
             self._stops.discard(number)
@@ -113,15 +112,15 @@ class ModelServer:
         files = find_model(request.name, request.step)
         device = choose_device(request.device)
         say(Progress(0.0, f"Reading {files.weights.name}"))
-        meta, weights = read_meta(files.meta), read_weights(files.weights)
-        tokenizer = Tokenizer.from_directory(files.tokenizer_dir)
+        weights, meta, tokenizer = read_checkpoint(files)
         total, automatic = len(weights), inference_dtype(device, weights)
         with _reported(lambda: 1 - len(weights) / total, f"Loading {files.weights.name}", say):
             dtype = dtype_named(request.dtype)
             model = build_for_inference(model_config(meta, weights), weights, device, dtype)
         self._engine = Engine(model, tokenizer)
-        for block in model.transformer.h:  # so that a stop is heeded within a layer's time, also in a long prompt
-            block.register_forward_pre_hook(self._check_stop)
+        for block in model.modules():
+            if isinstance(block, Block):  # so that a stop is heeded within a layer's time, also in a long prompt
+                block.register_forward_pre_hook(self._check_stop)
         loaded = Loaded(
             name=request.name,
             step=files.step,
@@ -131,7 +130,7 @@ class ModelServer:
             automatic=_name(automatic),
             context=model.config.sequence_len,
             seconds=time.perf_counter() - started,
-            device_bytes=torch.cuda.memory_reserved() if torch.cuda.is_initialized() else 0,
+            device_bytes=torch.cuda.memory_reserved(),
         )
         say(loaded)
 

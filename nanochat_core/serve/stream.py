@@ -5,12 +5,13 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from starlette.types import Receive, Scope, Send
+
 from nanochat_core.engine.batch import Failed, RowEvent
 from nanochat_core.engine.reply import Done, Text
 from nanochat_core.serve.answering import Closing
-from nanochat_core.serve.api_errors import ApiError
 from nanochat_core.serve.request import ChatRequest
-from nanochat_core.serve.response import ChatResponse
+from nanochat_core.serve.response import ApiError, ChatResponse
 
 _JSON = [(b"content-type", b"application/json")]
 _EVENTS = [
@@ -33,7 +34,7 @@ class ChatAnswer:
         """`let_go` is called at the end, whatever it was: the reply's place is then free."""
         self.asked, self.response, self.events, self.let_go = asked, response, events, let_go
 
-    async def __call__(self, scope: dict[str, Any], receive: Callable, send: Callable) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the answer as an ASGI application, and let go of the model when the other side hangs up."""
         watcher = asyncio.create_task(self._watch(receive))
         try:
@@ -42,13 +43,13 @@ class ChatAnswer:
             watcher.cancel()
             self.let_go()
 
-    async def _watch(self, receive: Callable) -> None:
+    async def _watch(self, receive: Receive) -> None:
         while (await receive())["type"] != "http.disconnect":
             pass
         self.let_go()  # at once, not after the next piece of text
         self.events.put_nowait(None)
 
-    async def _send_whole(self, send: Callable) -> None:
+    async def _send_whole(self, send: Send) -> None:
         pieces = []
         while (event := await self.events.get()) is not None:
             match event:
@@ -61,7 +62,7 @@ class ChatAnswer:
                     failure = api_error(error)
                     return await _send_json(send, failure.status, failure.to_dict())
 
-    async def _send_stream(self, send: Callable) -> None:
+    async def _send_stream(self, send: Send) -> None:
         """The headers go with the first event, so that a reply that fails at once has an error's status."""
         event = await self.events.get()
         if isinstance(event, Failed):
@@ -99,14 +100,14 @@ def api_error(error: Exception) -> ApiError:
     return ApiError(500, f"The model failed ({said[:200]}). The server's terminal has the details.", "model_failed")
 
 
-async def _send_json(send: Callable, status: int, body: dict[str, Any]) -> None:
+async def _send_json(send: Send, status: int, body: dict[str, Any]) -> None:
     await send({"type": "http.response.start", "status": status, "headers": _JSON})
     await send({"type": "http.response.body", "body": json.dumps(body).encode()})
 
 
-async def _send_event(send: Callable, chunk: dict[str, Any]) -> None:
+async def _send_event(send: Send, chunk: dict[str, Any]) -> None:
     await _send_data(send, json.dumps(chunk), more=True)
 
 
-async def _send_data(send: Callable, data: str, more: bool) -> None:
+async def _send_data(send: Send, data: str, more: bool) -> None:
     await send({"type": "http.response.body", "body": f"data: {data}\n\n".encode(), "more_body": more})

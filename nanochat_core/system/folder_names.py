@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+from nanochat_core.system.words import first_hidden, printable
+
 _FORBIDDEN = re.compile(r'[/\\<>:"|?*\x00-\x1f\x7f]')
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # devices on Windows
 _MOST_BYTES = 100
@@ -12,7 +14,9 @@ def check_tag(tag: str) -> str:
     """`tag` itself. Raises ValueError when it cannot be the name of one folder on every system."""
     problem = _problem(tag)
     if problem:
-        raise ValueError(f"The output_tag {tag!r} {problem}. Use letters, digits, '-' and '_', such as my-bakery-2.")
+        raise ValueError(
+            f"The output_tag {printable(repr(tag))} {problem}. Use letters, digits, '-' and '_', such as my-bakery-2."
+        )
     return tag
 
 
@@ -31,6 +35,8 @@ def _problem(tag: str) -> str | None:
         too_long = len(tag.encode("utf-8")) > _MOST_BYTES
     except UnicodeEncodeError:
         return "contains half a character"
+    if hidden := first_hidden(tag):
+        return f"contains a character that cannot be seen ({hidden})"
     return f"is longer than {_MOST_BYTES} bytes" if too_long else None
 
 

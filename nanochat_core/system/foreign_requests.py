@@ -1,12 +1,12 @@
 """Refuses what a foreign page could send to a server here: a wrong Host (DNS rebinding) or another page's Origin."""
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from typing import Any
 from urllib.parse import urlsplit
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
-Message = dict[str, Any]
+Message = MutableMapping[str, Any]
 Answer = Callable[[str], tuple[str, bytes]]
 """From a sentence to the content type and the body of a refusal."""
 
@@ -63,7 +63,7 @@ class RefuseForeign:
     ):
         self.app, self.any_host, self.answer, self.own_names = app, any_host, answer, own_names
 
-    async def __call__(self, scope: Message, receive: Callable, send: Callable) -> None:
+    async def __call__(self, scope: Message, receive: Callable[..., Any], send: Callable[..., Any]) -> None:
         """Answer 403 to a request from another page; pass on all others."""
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)

@@ -1,13 +1,20 @@
 """The one way in which a process of ours starts another: environment, session, input and output."""
 
 import os
+import re
 import subprocess
 import threading
 from collections.abc import Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import IO
 
-from nanochat_core.paths import PROJECT_ROOT, home
+from nanochat_core.paths import checkout, home
+
+_SECRET = re.compile(
+    r"(^|_)(TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?|AUTH|(API|ACCESS|SECRET|PRIVATE)_?KEY|KEY)$"
+    r"|(^|_)(OAUTH|SECRET|PASSWORD)_",
+    re.IGNORECASE,
+)
 
 Stream = int | IO[bytes] | None
 
@@ -17,6 +24,7 @@ def spawn(
     variables: Mapping[str, str | None] | None = None,
     *,
     folder: Path | None = None,
+    secrets: bool = False,
     stdin: Stream = subprocess.DEVNULL,
     stdout: Stream = subprocess.DEVNULL,
     stderr: Stream = subprocess.STDOUT,
@@ -32,17 +40,21 @@ def spawn(
         stdout=stdout,
         stderr=stderr,
         cwd=folder,
-        env=child_environment(variables or {}),
+        env=child_environment(variables or {}, secrets=secrets),
         start_new_session=True,
         creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),  # the same for Windows
     )
 
 
-def child_environment(variables: Mapping[str, str | None]) -> dict[str, str]:
-    """Our environment plus what makes a child independent of the folder it is started in, then `variables`."""
-    paths = [str(PROJECT_ROOT), os.environ.get("PYTHONPATH", "")]
+def child_environment(variables: Mapping[str, str | None], *, secrets: bool = False) -> dict[str, str]:
+    """Our environment plus what makes a child independent of the folder it is started in, then `variables`.
+
+    Without `secrets`, nothing of ours whose name says that it is one: a child that runs a stranger's model or reads a
+    stranger's file has no use for them.
+    """
+    paths = [str(checkout() or ""), os.environ.get("PYTHONPATH", "")]
     environment = {
-        **os.environ,
+        **{name: value for name, value in os.environ.items() if secrets or not is_secret(name)},
         "NANOCHAT_STUDIO_HOME": str(home()),  # absolute: a relative one would mean another folder there
         "PYTHONPATH": os.pathsep.join(path for path in paths if path),
         "PYTHONSAFEPATH": "1",  # a file in that folder must not pass for a module
@@ -54,6 +66,11 @@ def child_environment(variables: Mapping[str, str | None]) -> dict[str, str]:
         else:
             environment[name] = value
     return environment
+
+
+def is_secret(name: str) -> bool:
+    """Whether an environment variable of this name holds a secret, such as HF_TOKEN or OAUTH_CLIENT_SECRET."""
+    return bool(_SECRET.search(name))
 
 
 def collect(process: subprocess.Popen[bytes]) -> None:

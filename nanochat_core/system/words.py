@@ -1,4 +1,17 @@
-"""Words for sentences: plurals, quotes, numbers of lines, durations."""
+"""Words for sentences: plurals, quotes, numbers of lines, durations; and foreign text made safe to print."""
+
+import unicodedata
+
+_BLANK = {chr(code) for code in (0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0)}
+_BLANK |= {
+    chr(code)
+    for first, last in ((0x180B, 0x180F), (0xFE00, 0xFE0F), (0xE0100, 0xE01EF))
+    for code in range(first, last + 1)
+}
+"""Letters, marks and signs by their category, and drawn as nothing."""
+
+_TURNING = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+"""Characters that change the direction of the text after them."""
 
 
 def plural(number: int, noun: str) -> str:
@@ -16,11 +29,35 @@ def name_numbers(noun: str, numbers: list[int], limit: int = 5) -> str:
     return f"{noun}s {', '.join(map(str, numbers[:-1]))} and {numbers[-1]}"
 
 
+def printable(text: str) -> str:
+    """A foreign text for a sentence of ours: control characters and what cannot be seen are spelled by number."""
+    return "".join(letter if letter.isprintable() else f"\\u{ord(letter):04x}" for letter in text)
+
+
+def for_terminal(text: str) -> str:
+    """A foreign text of several lines without what would steer the terminal or turn the direction of writing.
+
+    Joiners inside emoji and the marks of right-to-left scripts stay.
+    """
+    return "".join(letter for letter in text if letter in "\n\t" or not _steers(letter))
+
+
+def first_hidden(text: str) -> str | None:
+    """The first character that nobody sees or that turns the direction of writing, as U+200B; None without one.
+
+    In a name it would make two names look alike, or one look like what it is not.
+    """
+    hidden = (letter for letter in text if not letter.isprintable() or letter in _BLANK)
+    return next((f"U+{ord(letter):04X}" for letter in hidden), None)
+
+
+def _steers(letter: str) -> bool:
+    return unicodedata.category(letter) in ("Cc", "Cs") or letter in _TURNING
+
+
 def quoted(text: str, limit: int = 40) -> str:
     """A foreign text in quotes, shortened, safe to print: no control characters, nothing that cannot be encoded."""
-    cut = text[:limit]
-    safe = "".join(letter if letter.isprintable() else f"\\u{ord(letter):04x}" for letter in cut)
-    return f"'{safe}{'...' if len(text) > limit else ''}'"
+    return f"'{printable(text[:limit])}{'...' if len(text) > limit else ''}'"
 
 
 def duration(seconds: float | None) -> str:

@@ -35,7 +35,9 @@ MAX_PATTERN_CHARACTERS = 10_000
 MAX_INSTRUCTIONS = 4 * MAX_RANKS  # a token takes three: its bytes, the memo, its rank
 MAX_PROTOCOL = 5
 
-REMEDY = "Download the model again (make download), or take the file from a source that you trust."
+REMEDY = (
+    "Download the model again (make download, or nanochat download), or take the file from a source that you trust."
+)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from nanochat_core.runs.claiming import claim
 from nanochat_core.runs.failures import Failure, explain, is_lost_peer
 from nanochat_core.runs.launcher import check_resumable, create_run
 from nanochat_core.runs.run import Run
+from nanochat_core.runs.status import NOTHING_WRONG
 from nanochat_core.runs.stopping import StopFlag, StoppedEarly, launcher_from_environment, stop_signals, watch_launcher
 from nanochat_core.runs.watching import in_notebook, shown_meanwhile
 from nanochat_core.system.files import sha256_of
@@ -68,7 +69,7 @@ def _train(run: Run, ranks: Ranks, stop: StopFlag) -> Outcome:
     say = _speaker(run) if ranks.is_first else _silence
     try:
         if ranks.is_first:
-            run.write_status(state="starting", error=None, remedy=None, is_mistake=None, rank=None)
+            run.write_status(state="starting", **NOTHING_WRONG)
         _check_data_unchanged(run)
         recorder = Recorder(run, ranks, stop, say)
         setup, progress = recorder.set_up()
@@ -101,11 +102,10 @@ def _train(run: Run, ranks: Ranks, stop: StopFlag) -> Outcome:
         message = f"{type(error).__name__}: {error}"
         caused_here = ranks.world == 1 or not is_lost_peer(message)  # else the supervisor knows which rank died of what
         if ranks.is_first and caused_here:
-            sentence, remedy = explain(Failure(ranks.rank, 1, message), run.tag)
-            is_mistake = isinstance(error, ValueError)
-            run.write_status(state="failed", error=sentence, remedy=remedy, eta_seconds=None, is_mistake=is_mistake)
-            if not is_mistake or run.read_launch().get("detached"):  # else it is said by whoever called
-                say(f"{sentence} {remedy}")
+            why = explain(Failure(ranks.rank, 1, message), run.tag, run.settings())
+            run.write_status(**why.to_status(ranks.rank))
+            if not why.is_mistake or run.read_launch().get("detached"):  # else it is said by the caller
+                say(f"{why.error} {why.remedy}")
         raise
 
 

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from nanochat_core.checkpoint.checksums import write_checksum
 from nanochat_core.checkpoint.writing import save_tokenizer
 from nanochat_core.compute.devices import peak_memory
 from nanochat_core.compute.ranks import Ranks
@@ -46,6 +47,8 @@ class Recorder:
         StoppedEarly, on every rank, when any was asked to stop while the data was read.
         """
         setup = set_up(self.config, self.ranks, self._model_files(), self._load_data)
+        if self.ranks.is_first:
+            self._saver.remove_leftovers(self.resumed_step)
         if self.resumed_step is None:
             return setup, Progress()
         return setup, self._saver.restore(self.resumed_step, setup.model, setup.optimizers)
@@ -60,6 +63,8 @@ class Recorder:
         """Rank 0 checks and tokenizes the data; the others wait, and then find a large file in the cache."""
         if self.ranks.is_first and self.resumed_step is None:
             save_tokenizer(self.run.path, tokenizer)
+            for name in ("tokenizer.pkl", "token_bytes.pt"):
+                write_checksum(self.run.path / name)
         data, mistake = None, None
         if self.ranks.is_first:
             try:
@@ -94,6 +99,8 @@ class Recorder:
             precision += f" (this device is slower with {self.config.dtype})"
         processes = f"{self.ranks.world} processes" if self.ranks.world > 1 else "1 process"
         base, device = self.config.base_name, self.ranks.device.type
+        if self.ranks.is_first:
+            self.run.write_status(device=device, dtype=setup.precision)
         self.say(f"Base model {base}: {setup.parameter_count:,} parameters, {device}, {precision}.")
         for note in setup.data.notes:
             self.say(note)

@@ -1,19 +1,23 @@
 """Which checkpoints a run keeps, and the state beside the newest from which it resumes bit for bit."""
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from nanochat_core.checkpoint.writing import remove_checkpoint, save_checkpoint, verify_checksum
+from nanochat_core.checkpoint.checksums import remove_with_checksum, verify_checksum
+from nanochat_core.checkpoint.writing import remove_checkpoint, save_checkpoint
 from nanochat_core.compute.ranks import Ranks
 from nanochat_core.model.generations import is_table
 from nanochat_core.model.gpt import GPT
-from nanochat_core.paths import steps, weights_path
+from nanochat_core.paths import steps
 from nanochat_core.runs.run import Run
-from nanochat_core.system.files import write_atomically
 from nanochat_core.training.optimizers import collect_state, load_state
+
+_STATE = re.compile(r"state_(\d{6,})\.pt")
+_STEP_FILE = re.compile(r"(?:model_|meta_)(\d{6,})\.(?:pt|json)(?:\.sha256)?")
 
 
 @dataclass
@@ -45,12 +49,12 @@ class Saver:
         replaced = set(progress.saved_steps) - kept
         progress.saved_steps = sorted(kept)
         if self.ranks.is_first:
-            save_checkpoint(self.run.path, progress.step, model, meta)
             content = {"progress": vars(progress), "optimizers": state, "exact": _exact_tables(model)}
-            write_atomically(self._state_path(progress.step), lambda file: torch.save(content, file))
-            for path in self._state_paths():
-                if path != self._state_path(progress.step):
-                    path.unlink()
+            state_path = self._state_path(progress.step)
+            save_checkpoint(self.run.path, progress.step, model, meta, {state_path: content})
+            for step, path in self._states().items():
+                if step != progress.step:
+                    remove_with_checksum(path)
             for step in replaced:
                 remove_checkpoint(self.run.path, step)
         self.ranks.wait()
@@ -61,38 +65,53 @@ class Saver:
 
     def newest(self) -> int | None:
         """The newest step from which the run can be resumed; None when there is none yet."""
-        complete = set(steps(self.run.path))
-        resumable = [step for path in self._state_paths() if (step := int(path.stem.split("_")[1])) in complete]
-        return max(resumable, default=None)
+        return max(set(steps(self.run.path)) & set(self._states()), default=None)
 
     def restore(self, step: int, model: GPT, optimizers: list[torch.optim.Optimizer]) -> Progress:
         """Bring a `model` that was loaded from the checkpoint of `step`, and its optimizers, to exactly that point."""
-        verify_checksum(weights_path(self.run.path, step))
+        verify_checksum(self._state_path(step), _other_ways(self.run, step))
         state: dict[str, Any] = torch.load(self._state_path(step), map_location="cpu", weights_only=True, mmap=True)
         parameters = dict(model.named_parameters())
         with torch.no_grad():
             for name, tensor in state["exact"].items():
                 parameters[name].copy_(tensor)
         load_state(model, optimizers, state["optimizers"])
-        progress = Progress(**state["progress"])
-        if self.ranks.is_first:
-            self._clean_up(progress)
-        return progress
+        return Progress(**state["progress"])
 
-    def _clean_up(self, progress: Progress) -> None:
-        """Remove what a killed process left half written, and checkpoints that it saved but had not yet noted."""
+    def remove_leftovers(self, kept: int | None) -> None:
+        """Remove what a killed process left half written. kept: the step that the run resumes from, if any.
+
+        A step's files without its meta, states of other steps, temporary files: nothing that a reader would take.
+        """
         for folder in (self.run.path, self.run.resume_dir):
-            for path in folder.glob(".*.tmp"):
+            lone = [path for path in folder.glob("*.sha256") if not path.with_suffix("").exists()]
+            for path in [*folder.glob(".*.tmp"), *lone]:
                 path.unlink()
-        for step in steps(self.run.path):
-            if step not in progress.saved_steps:
-                remove_checkpoint(self.run.path, step)
+        complete = steps(self.run.path)
+        for path in self.run.path.glob("*_*"):
+            named = _STEP_FILE.fullmatch(path.name)
+            if named and int(named[1]) not in complete and path.is_file():
+                path.unlink()
+        for step, path in self._states().items():
+            if step != kept:
+                remove_with_checksum(path)
 
     def _state_path(self, step: int) -> Path:
         return self.run.resume_dir / f"state_{step:06d}.pt"
 
-    def _state_paths(self) -> list[Path]:
-        return sorted(self.run.resume_dir.glob("state_*.pt"))
+    def _states(self) -> dict[int, Path]:
+        """Step -> its resume state. What has another name is not ours."""
+        found = {path: _STATE.fullmatch(path.name) for path in self.run.resume_dir.glob("state_*.pt") if path.is_file()}
+        return {int(named[1]): path for path, named in sorted(found.items()) if named}
+
+
+def _other_ways(run: Run, damaged: int) -> str:
+    """How to train on when the state of a step cannot be used."""
+    others = [step for step in steps(run.path) if step != damaged]
+    at = f" --model_step {others[-1]}" if others else ""
+    return (
+        f"It cannot be resumed from. Start a new run from its model: --from_finetuned {run.tag}{at} --output_tag NAME."
+    )
 
 
 def _exact_tables(model: GPT) -> dict[str, torch.Tensor]:

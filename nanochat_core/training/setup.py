@@ -8,7 +8,7 @@ import torch
 from torch.optim import Optimizer
 
 from nanochat_core.checkpoint.loading import build_model
-from nanochat_core.checkpoint.reading import model_config, read_meta, read_weights
+from nanochat_core.checkpoint.reading import model_config, read_checkpoint
 from nanochat_core.compute.devices import choose_compute_dtype, prepare_cpu
 from nanochat_core.compute.ranks import Ranks
 from nanochat_core.config import FinetuneConfig
@@ -118,8 +118,7 @@ def base_files(config: FinetuneConfig) -> ModelFiles:
 
 
 def _load(config: FinetuneConfig, ranks: Ranks, files: ModelFiles) -> tuple[GPT, Tokenizer]:
-    weights, meta = read_weights(files.weights), read_meta(files.meta)
-    tokenizer = Tokenizer.from_directory(files.tokenizer_dir)
+    weights, meta, tokenizer = read_checkpoint(files)
     compute_dtype = choose_compute_dtype(config.dtype, ranks.device)
     shape = model_config(meta, weights)
     return build_model(shape, weights, ranks.device, torch.float32, compute_dtype), tokenizer

@@ -6,6 +6,9 @@ from typing import Any
 from studio.chat_tab.state import SIDES, Chat
 from studio.models.processes import AUTOMATIC
 
+_LARGEST = 2**53
+"""Up to here a browser's numbers are whole."""
+
 
 @dataclass(frozen=True)
 class ChatSettings:
@@ -35,6 +38,10 @@ class ChatSettings:
 
     def numbers(self) -> dict[str, int | float]:
         """As `sampling`, an empty field as 0: code may be shown before it is filled."""
+        for name in ("temperature", "top_k", "max_tokens", "seed"):
+            value = getattr(self, name) or 0
+            if not isinstance(value, int | float) or not abs(value) <= _LARGEST:  # NaN is not, either
+                raise ValueError(f"The setting {name} is {value!r:.40}. Give a number of ordinary size.")
         return {
             "max_tokens": int(self.max_tokens or 0),
             "temperature": float(self.temperature or 0),

@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from nanochat_core.paths import PROJECT_ROOT
+from nanochat_core.paths import shipped
 from studio.data_tab.view import Measure
 from studio.datasets.session import Session
 
@@ -84,9 +84,9 @@ def _module(line: str) -> tuple[bool, str]:
 
 def _path(session: Session | None, source: str) -> list[str]:
     path = Path(source) if source else None
-    if session is None or (path and path.parent == PROJECT_ROOT / "data" and session.path is None):
+    if session is None or (path and path.parent == shipped("data") and session.path is None):
         name = path.name if path else "example_data.jsonl"
-        return ["from nanochat_core.paths import PROJECT_ROOT", f'path = PROJECT_ROOT / "data" / {name!r}']
+        return ["from nanochat_core import find_file", f"path = find_file({f'data/{name}'!r})"]
     comment = "" if path and not session.is_dirty else "  # save it first"
     return ["from nanochat_core.paths import home", f'path = home() / "data" / {session.name!r}{comment}']
 

@@ -9,7 +9,7 @@ from nanochat_core.config import FinetuneConfig
 from studio.data_tab import handlers, view
 from studio.datasets.counting import tokenizer_names
 from studio.datasets.index import SHOW, SORT
-from studio.parts.html import step
+from studio.parts.html import size, step
 
 _LEAD = (
     "Pick a dataset, or drop a file: JSONL, JSON, ShareGPT, Alpaca, prompt and completion, CSV. "
@@ -38,8 +38,8 @@ class Files:
     delete_no: gr.Button
 
 
-def files() -> Files:
-    """Step 1: which file is edited."""
+def files(max_upload: int) -> Files:
+    """Step 1: which file is edited. max_upload: bytes of the largest one that may be sent."""
     gr.HTML(step(1, "Pick your data", _LEAD), padding=False)
     with gr.Row(equal_height=True):
         with gr.Column(scale=3, min_width=300):
@@ -55,7 +55,7 @@ def files() -> Files:
                     delete_no = tool("Keep it", "data-delete-no")
                 download_file = gr.DownloadButton(visible="hidden", elem_id="data-download-file")
         with gr.Column(scale=2, min_width=300):
-            upload = gr.File(label="Upload", elem_id="data-upload", height=132)
+            upload = gr.File(label=f"Upload (at most {size(max_upload)})", elem_id="data-upload", height=132)
     return by_name(Files, locals())
 
 

@@ -20,6 +20,7 @@ from studio.datasets.files import ConflictError, free_path
 from studio.parts.events import AT_ONCE, LATEST, QUIET, alerted, changes
 from studio.parts.html import note, step
 from studio.parts.showcode import show_code
+from studio.parts.uploads import removed_after
 
 _EDIT = "Click a conversation and type in its bubbles. The model learns the assistant's words."
 
@@ -79,7 +80,7 @@ def build(context: Context) -> None:
         gr.State(0),
     )
     code = {}
-    files = data_controls.files()
+    files = data_controls.files(context.max_upload)
     hub_panel.build(at)
     code["bring"] = show_code("data-code-bring")
     saving = data_controls.saving()
@@ -257,7 +258,8 @@ def _next(at: dict[str, Any], number: int, text: str, show: str, sort: str, *how
 
 
 def _uploaded(at: dict[str, Any], path: str) -> tuple[dict[str, Any], None]:
-    return handlers.upload(at, path), None
+    with removed_after(path) as file:
+        return handlers.upload(at, str(file)), None
 
 
 def _save(at: dict[str, Any]) -> tuple[Any, ...]:

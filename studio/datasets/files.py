@@ -13,11 +13,12 @@ from typing import Any, BinaryIO
 from filelock import FileLock
 
 from nanochat_core.data.line import write_data
-from nanochat_core.paths import PROJECT_ROOT, home
+from nanochat_core.paths import home, shipped
 from nanochat_core.system.files import sha256_of
+from nanochat_core.system.words import first_hidden, printable
 
 SHIPPED = ("example_data.jsonl",)
-"""The examples in the project's own data/ folder: templates, never written to."""
+"""The examples that come with the program, in its data/ folder: templates, never written to."""
 
 _NAME = re.compile(r"\w[\w .()-]{0,79}")
 _QUESTIONS = "_questions.jsonl"
@@ -50,14 +51,18 @@ def data_dir() -> Path:
 
 def list_datasets() -> list[Dataset]:
     """The person's own files by name, then the shipped examples. Files of questions are no datasets."""
-    shipped = [PROJECT_ROOT / "data" / name for name in SHIPPED]
+    examples = _examples()
     own = sorted(data_dir().glob("*.jsonl"), key=lambda path: path.name.lower()) if data_dir().is_dir() else []
-    found = [Dataset(path, is_shipped=False) for path in own if path.is_file() and _is_own(path, shipped)]
-    return found + [Dataset(path, is_shipped=True) for path in shipped if path.is_file()]
+    found = [Dataset(path, is_shipped=False) for path in own if path.is_file() and _is_own(path, examples)]
+    return found + [Dataset(path, is_shipped=True) for path in examples if path.is_file()]
 
 
-def _is_own(path: Path, shipped: list[Path]) -> bool:
-    return not path.name.startswith(".") and not path.name.endswith(_QUESTIONS) and path not in shipped
+def _examples() -> list[Path]:
+    return [shipped("data") / name for name in SHIPPED]
+
+
+def _is_own(path: Path, examples: list[Path]) -> bool:
+    return not path.name.startswith(".") and not path.name.endswith(_QUESTIONS) and path not in examples
 
 
 def find_dataset(path: str | Path) -> Dataset:
@@ -71,9 +76,9 @@ def find_dataset(path: str | Path) -> Dataset:
 def checked_name(name: str) -> str:
     """`name` as the name of a file in data/, with its ending. ValueError when it could be anything else."""
     stem = name.strip().removesuffix(".jsonl").strip()
-    if not _NAME.fullmatch(stem) or stem.endswith((".", " ")):
+    if not _NAME.fullmatch(stem) or stem.endswith((".", " ")) or first_hidden(stem):
         raise ValueError(
-            f"{name.strip()!r:.60} cannot be the name of a dataset. "
+            f"{printable(repr(name.strip())):.60} cannot be the name of a dataset. "
             "Use letters, digits, blanks, - and _, such as my-bakery."
         )
     if f"{stem}.jsonl".endswith(_QUESTIONS):
@@ -94,7 +99,8 @@ def free_path(name: str) -> Path:
 
 def name_from(file_name: str) -> str:
     """The name of a dataset made from an uploaded file's name, whatever that is."""
-    stem = re.sub(r"[^\w .()-]+", "-", Path(file_name).name.rsplit(".", 1)[0]).strip(" .-_")[:60].strip(" .")
+    seen = "".join(" " if first_hidden(letter) else letter for letter in file_name)
+    stem = re.sub(r"[^\w .()-]+", "-", Path(seen).name.rsplit(".", 1)[0]).strip(" .-_")[:60].strip(" .")
     stem = stem.removesuffix("_questions")
     return f"{stem or 'mydata'}.jsonl"
 
@@ -169,7 +175,7 @@ def _refuse_template(dataset: Dataset, what: str) -> None:
 
 
 def _is_template(path: Path) -> bool:
-    return path.parent == PROJECT_ROOT / "data" and path.name in SHIPPED
+    return path in _examples()
 
 
 # Versions

@@ -65,6 +65,14 @@ def png(series: Sequence[Series], x_axis: str, log: bool) -> bytes:
     return file.getvalue()
 
 
+_FORMULA = tuple("=+-@")
+
+
+def as_text(cell: str) -> str:
+    """A text for a CSV file that no spreadsheet takes for a formula."""
+    return f"'{cell}" if cell.lstrip()[:1] in _FORMULA else cell
+
+
 def csv_text(tags: Sequence[str]) -> str:
     """All measured losses of these runs, one line of metrics a row, nothing smoothed."""
     present = {run.tag: run for run in Run.list()}
@@ -74,5 +82,7 @@ def csv_text(tags: Sequence[str]) -> str:
     writer.writerow(("run", *names))
     for tag in tags:
         if tag in present:
-            writer.writerows((tag, *(row.get(name, "") for name in names)) for row in run_metrics.rows(present[tag]))
+            writer.writerows(
+                (as_text(tag), *(row.get(name, "") for name in names)) for row in run_metrics.rows(present[tag])
+            )
     return text.getvalue()

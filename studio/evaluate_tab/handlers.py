@@ -12,7 +12,7 @@ from nanochat_core.runs.run import Run
 from studio.context import Context
 from studio.evaluate_tab import charts, comparison
 from studio.parts import html
-from studio.parts.events import LATEST, QUIET, changes
+from studio.parts.events import LATEST, QUIET, alerted, changes, noted
 from studio.runs import facts as run_facts
 from studio.runs import live
 
@@ -68,17 +68,16 @@ def wire(fields: EvaluateFields, context: Context) -> None:
         "fn": compare,
         "inputs": [fields.first, fields.second, *look[1:]],
         "outputs": [fields.compared, fields.pair, fields.scores, fields.pair_code],
-        **QUIET,
     }
     context.page.load(**lists)
     # What the page's load sets while the tab is not open yet fires no change, so what follows from it is drawn here.
     opened = context.tab.select(**lists)
-    opened.then(**pair)
+    opened.then(**pair, **QUIET)
     opened.then(draw, look, drawn, **QUIET)
     fields.run.change(**of_run)
     gr.on([fields.sort.input, fields.run.input], show_table, pickers[:2], fields.table, **QUIET)
     gr.on(changes(look), draw, look, drawn, **LATEST)
-    gr.on([one.change for one in (fields.first, fields.second, *look[1:])], trigger_mode="always_last", **pair)
+    gr.on(changes([fields.first, fields.second, *look[1:]]), **pair, **LATEST)
     _wire_actions(fields, context, lists)
     seen = gr.State([])
     gr.Timer(LOOK_EVERY_SECONDS).tick(
@@ -90,23 +89,26 @@ def wire(fields: EvaluateFields, context: Context) -> None:
     )
     for button, make in ((fields.png, png_file), (fields.csv, csv_file)):
         button.click(make, look, fields.file, **QUIET).then(None, None, None, js=_DOWNLOAD)
-    fields.notebook.click(notebook_file, fields.run, fields.file, **QUIET).success(None, None, None, js=_DOWNLOAD)
+    notebook = fields.notebook.click(alerted(notebook_file), fields.run, fields.file, **QUIET)
+    notebook.success(None, None, None, js=_DOWNLOAD)
 
 
 def _wire_actions(fields: EvaluateFields, context: Context, lists: dict[str, Any]) -> None:
     def loaded() -> list[str]:
         return [one.name for one in context.models.loaded()] if context.models is not None else []
 
-    keep = fields.keep.click(keep_note, [fields.run, fields.note], fields.said, **QUIET)
+    keep = fields.keep.click(noted(keep_note, fields.said), [fields.run, fields.note], fields.said, **QUIET)
     rename = fields.rename.click(
-        lambda run, name: rename_run(run, name, loaded()),
+        noted(lambda run, name: rename_run(run, name, loaded()), fields.said),
         [fields.run, fields.name],
         [fields.said, fields.run],
         **QUIET,
     )
     fields.delete.click(ask_delete, fields.run, [fields.sure, fields.question, fields.said], **QUIET)
     fields.no.click(lambda: gr.Row(visible=False), None, fields.sure, **QUIET)
-    delete = fields.yes.click(lambda run: delete_run(run, loaded()), fields.run, [fields.sure, fields.said], **QUIET)
+    delete = fields.yes.click(
+        noted(lambda run: delete_run(run, loaded()), fields.said), fields.run, [fields.sure, fields.said], **QUIET
+    )
     for event in (keep, rename, delete):
         event.then(**lists)
 
@@ -179,14 +181,15 @@ def compare(first: str, second: str, which: str, x_axis: str, smoothing: float, 
 
 def keep_note(tag: str, text: str) -> str:
     """Save the note."""
-    return _said(lambda: run_facts.set_note(tag or "", text or ""), "The note is saved.")
+    run_facts.set_note(tag or "", text or "")
+    return html.note("The note is saved.", "good")
 
 
 def rename_run(tag: str, name: str, loaded: list[str]) -> tuple[str, Any]:
     """Rename the chosen run."""
-    said = _said(lambda: run_facts.rename(tag or "", name or "", loaded), f"{tag} is now called {name}.")
-    is_renamed = "note good" in said
-    return said, (gr.update(choices=live.run_tags(), value=name.strip()) if is_renamed else gr.skip())
+    renamed = run_facts.rename(tag or "", name or "", loaded).tag
+    said = html.note(f"{tag} is now called {renamed}.", "good")
+    return said, gr.update(choices=live.run_tags(), value=renamed)
 
 
 def ask_delete(tag: str) -> tuple[Any, str, str]:
@@ -199,15 +202,8 @@ def ask_delete(tag: str) -> tuple[Any, str, str]:
 
 def delete_run(tag: str, loaded: list[str]) -> tuple[Any, str]:
     """Delete the chosen run."""
-    return gr.Row(visible=False), _said(lambda: run_facts.delete(tag or "", loaded), f"Run {tag} is deleted.")
-
-
-def _said(action: Any, done: str) -> str:
-    try:
-        action()
-    except (ValueError, OSError) as error:
-        return html.note(str(error), "bad")
-    return html.note(done, "good")
+    run_facts.delete(tag or "", loaded)
+    return gr.Row(visible=False), html.note(f"Run {tag} is deleted.", "good")
 
 
 def png_file(shown: list[str], which: str, x_axis: str, smoothing: float, log: bool) -> Any:
@@ -218,10 +214,7 @@ def png_file(shown: list[str], which: str, x_axis: str, smoothing: float, log: b
 
 def notebook_file(tag: str) -> Any:
     """A notebook that repeats the chosen run, to download."""
-    try:
-        content = notebook_of(Run.open(tag or ""))
-    except ValueError as error:
-        raise gr.Error(str(error)) from error
+    content = notebook_of(Run.open(tag or ""))
     return gr.DownloadButton(value=_temporary(f"{tag}.ipynb", content.encode()))
 
 

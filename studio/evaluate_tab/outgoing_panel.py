@@ -6,7 +6,7 @@ import gradio as gr
 
 from studio.context import Context
 from studio.parts import html
-from studio.parts.events import LATEST, QUIET, changes
+from studio.parts.events import AT_ONCE, LATEST, QUIET, changes, noted
 from studio.parts.showcode import show_code
 from studio.runs import outgoing
 
@@ -33,22 +33,24 @@ def build(context: Context, run: gr.Dropdown) -> None:
         said = gr.HTML(elem_id="out_said", padding=False)
         code = show_code("out_code", label="Show the shell commands", language="shell")
     timer = gr.Timer(1, active=False)
-    chosen, watched = [run, repo, public, data, follow], {"outputs": [said, timer], **QUIET}
-    export.click(begin_export, run, **watched)
-    publish.click(begin_publish, chosen, **watched)
-    timer.tick(watch, queue=False, **watched)
-    context.page.load(watch, **watched)
+    chosen, watched = [run, repo, public, data, follow], [said, timer]
+    export.click(noted(begin_export, said), run, watched, **QUIET)
+    publish.click(noted(begin_publish, said), chosen, watched, **QUIET)
+    timer.tick(watch, None, watched, **AT_ONCE)
+    context.page.load(watch, None, watched, **QUIET)
     gr.on(changes(chosen), codes, chosen, code, **LATEST)
 
 
 def begin_export(tag: str) -> tuple[str, Any]:
     """Export the run's newest checkpoint."""
-    return _begin(f"The export of {tag}", lambda: outgoing.export_words(tag))
+    outgoing.start(f"The export of {tag}", outgoing.export_words(tag))
+    return watch()
 
 
 def begin_publish(tag: str, repo: str, public: bool, data: bool, follow: bool) -> tuple[str, Any]:
     """Publish the run's newest checkpoint, or each new one."""
-    return _begin(f"The publication of {tag}", lambda: outgoing.publish_words(tag, repo, public, data, follow))
+    outgoing.start(f"The publication of {tag}", outgoing.publish_words(tag, repo, public, data, follow))
+    return watch()
 
 
 def watch() -> tuple[str, Any]:
@@ -63,11 +65,3 @@ def codes(tag: str, repo: str, public: bool, data: bool, follow: bool) -> str:
     except ValueError:
         return ""
     return "\n".join(map(outgoing.shell, words))
-
-
-def _begin(title: str, words: Any) -> tuple[str, Any]:
-    try:
-        outgoing.start(title, words())
-    except ValueError as error:
-        return html.note(str(error), "bad"), gr.skip()
-    return watch()

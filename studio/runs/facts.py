@@ -1,8 +1,8 @@
 """What there is to know of each run, for the table of runs; and the actions on a whole run: note, rename, delete."""
 
+import contextlib
 import os
-import re
-import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,9 @@ from typing import Any
 from nanochat_core.paths import finetuned_dir
 from nanochat_core.runs import curves
 from nanochat_core.runs.claiming import run_processes
+from nanochat_core.runs.folders import delete_folder, refuse_links
 from nanochat_core.runs.run import Run
+from nanochat_core.runs.status import RunStatus
 from nanochat_core.system.files import write_atomically, write_json
 from nanochat_core.system.folder_names import check_tag
 from studio.parts import html
@@ -19,8 +21,6 @@ from studio.runs import launching
 COLUMNS = ("Run", "State", "Base", "Data", "Version", "Steps", "Best validation", "Time", "Device", "Note")
 SORTS = ("Newest first", "Best validation first", "Longest first", "By name", "By state", "By data")
 _NOTE = "note.txt"
-_DEVICE = re.compile(r"^Base model .*? parameters, (\w+), (\w+)", re.MULTILINE)
-_LOG_HEAD_BYTES = 4000
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def facts_of(run: Run) -> RunFacts:
         planned=status.steps,
         best=best,
         seconds=_training_seconds(rows),
-        device=_device(run),
+        device=_device(run, status),
         note=note_of(run),
     )
 
@@ -119,15 +119,9 @@ def _training_seconds(rows: list[dict[str, Any]]) -> float:
     return total
 
 
-def _device(run: Run) -> str:
-    """What the run said when it began; "" before that."""
-    try:
-        with open(run.log_file, "rb") as file:
-            found = _DEVICE.search(file.read(_LOG_HEAD_BYTES).decode("utf-8", errors="replace"))
-    except FileNotFoundError:
-        return ""
+def _device(run: Run, status: RunStatus) -> str:
     processes = int(run.read_launch().get("nproc") or 1)
-    return f"{processes} x {found[1]}" if found and processes > 1 else (found[1] if found else "")
+    return f"{processes} x {status.device}" if status.device and processes > 1 else status.device or ""
 
 
 def note_of(run: Run) -> str:
@@ -138,7 +132,10 @@ def note_of(run: Run) -> str:
 
 def set_note(tag: str, text: str) -> None:
     """Keep a remark beside the run."""
-    write_atomically(Run.open(tag).path / _NOTE, f"{text.strip()}\n".encode())
+    refuse_links(Run.open(tag).path)
+    run = Run.open(tag)
+    with _told_plainly(run):
+        write_atomically(run.path / _NOTE, f"{text.strip()}\n".encode())
 
 
 def rename(tag: str, new: str, loaded: list[str]) -> Run:
@@ -149,7 +146,8 @@ def rename(tag: str, new: str, loaded: list[str]) -> Run:
     target = finetuned_dir() / new
     if target.exists():
         raise ValueError(f"There is already a run '{new}'. Choose another name.")
-    os.rename(run.path, target)
+    with _told_plainly(run):
+        os.rename(run.path, target)
     for other in Run.list():
         record = other.record()
         changed = _renamed(record, other.tag == new, tag, new)
@@ -169,16 +167,29 @@ def _renamed(record: dict[str, Any], is_itself: bool, old: str, new: str) -> dic
 
 
 def delete(tag: str, loaded: list[str]) -> None:
-    """Remove a run with its checkpoints. ValueError while it trains, is loaded, or other runs are built on it."""
+    """Remove a run with its checkpoints; what a person put there, a note say, stays in the bin.
+
+    ValueError while it trains, is loaded, or other runs are built on it.
+    """
     run = Run.open(tag)
     _refuse_in_use(run, loaded, "deleted")
     children = [other.tag for other in Run.list() if other.record().get("base_model") == f"finetuned/{tag}"]
     if children:
         raise ValueError(f"Run '{children[0]}' was trained from '{tag}' and needs its record. Delete that one first.")
-    shutil.rmtree(run.path)
+    with _told_plainly(run):
+        delete_folder(run.path)
+
+
+@contextlib.contextmanager
+def _told_plainly(run: Run) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ValueError(f"{run.path} cannot be changed ({error.strerror}). Check its permissions.") from error
 
 
 def _refuse_in_use(run: Run, loaded: list[str], what: str) -> None:
+    refuse_links(run.path)
     if launching.is_active(run) or run_processes(run):
         raise ValueError(f"Run '{run.tag}' is training and cannot be {what}. Stop it first, in the Train tab.")
     if f"finetuned/{run.tag}" in loaded:

@@ -5,8 +5,6 @@ import dataclasses
 import os
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
 
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.paths import finetuned_dir
@@ -79,40 +77,24 @@ def _visible(devices: str) -> Iterator[None]:
                 os.environ["CUDA_VISIBLE_DEVICES"] = before
 
 
-@dataclass(frozen=True)
-class Change:
-    """What to change before a failed run is tried again."""
-
-    settings: dict[str, Any]
-    one_process: bool = False
-
-    @property
-    def label(self) -> str:
-        named = ", ".join(f"{name} {value:g}" for name, value in self.settings.items())
-        return f"Retry with {named or 'one process'}"
-
-
-def change_for(status: RunStatus, config: FinetuneConfig) -> Change | None:
-    """The change that the remedy of a failed run names; None when it names no setting."""
-    remedy = status.remedy or ""
-    if "device_batch_size" in remedy:
-        if config.device_batch_size > 1:
-            return Change({"device_batch_size": config.device_batch_size // 2})
-        return Change({"max_seq_len": config.max_seq_len // 2}) if config.max_seq_len >= 64 else None
-    if "init_lr_frac" in remedy:
-        return Change({"init_lr_frac": config.init_lr_frac / 2})
-    return Change({}, one_process=True) if "nproc" in remedy else None
+def retry_label(status: RunStatus) -> str:
+    """What a new try of a failed run changes, as a button says it; "" when there is nothing to change."""
+    changes = dict(status.retry or {})
+    if not changes:
+        return ""
+    processes = changes.pop("nproc", None)
+    named = [f"{name} {value:g}" for name, value in changes.items()]
+    named += [] if processes is None else ["one process" if processes == 1 else f"{processes} processes"]
+    return f"Retry with {', '.join(named)}"
 
 
 def retry(tag: str) -> Run:
-    """Start a failed run again from its beginning, with the change that its remedy names, under a free name."""
+    """Start a failed run again from its beginning, with the settings that its status names, under a free name."""
     run = Run.open(tag)
-    config, status = run.settings(), run.status()
-    change = change_for(status, config) if status.state == "failed" else None
-    if change is None:
+    status = run.status()
+    changes = dict(status.retry or {}) if status.state == "failed" else {}
+    if not changes:
         raise ValueError(f"Run '{tag}' names no setting to change. Start a new run with other settings.")
-    config = dataclasses.replace(
-        config, **change.settings, output_tag=next_free_tag(finetuned_dir(), tag), resume=False
-    )
-    launch = run.read_launch()
-    return start(config, 1 if change.one_process else int(launch.get("nproc") or 1))
+    nproc = changes.pop("nproc", None) or int(run.read_launch().get("nproc") or 1)
+    free = next_free_tag(finetuned_dir(), tag)
+    return start(dataclasses.replace(run.settings(), **changes, output_tag=free, resume=False), nproc)

@@ -82,8 +82,7 @@ def look(tag: str) -> View:
 
 
 def _of_status(status: RunStatus) -> tuple:
-    shown = (status.step, status.steps, status.eta_seconds, status.val_loss, status.more.get("trouble"))
-    shown = (*shown, status.more.get("doing"))
+    shown = (status.step, status.steps, status.eta_seconds, status.val_loss, status.trouble, status.doing)
     return status.state, status.error, status.remedy, *shown
 
 
@@ -98,8 +97,7 @@ def _mark(path: Path) -> tuple[int, int]:
 def _draw(run: Run, status: RunStatus, stopping: tuple[str, str], signature: tuple) -> View:
     rows = curves.rows(run)
     is_active = launching.is_active(run)
-    can_retry = status.state == "failed" and not run.is_remote()  # a job is gone on with, not begun anew here
-    change = launching.change_for(status, run.settings()) if can_retry else None
+    can_retry = status.state == "failed" and not run.is_remote()  # a job is resumed, not started over here
     return View(
         signature,
         run.tag,
@@ -108,7 +106,7 @@ def _draw(run: Run, status: RunStatus, stopping: tuple[str, str], signature: tup
         html.log(run.log_tail(LOG_LINES) or "The log is empty so far."),
         can_stop=is_active and status.state != "stopping",
         can_resume=status.state in ("stopped", "interrupted", "failed") and not is_active,
-        retry=change.label if change else "",
+        retry=launching.retry_label(status) if can_retry else "",
     )
 
 
@@ -129,7 +127,7 @@ def _status(run: Run, status: RunStatus, stopping: tuple[str, str], rows: list[d
         best = f" The best was step {status.best_step}." if status.best_step is not None else ""
         parts.append(html.note(f"Finished: talk to it in Chat, or look at it in Evaluate.{best}", "good"))
     if status.state == "starting":
-        doing = status.more.get("doing") or "Loading the model and asking it the questions before the training."
+        doing = status.doing or "Loading the model and asking it the questions before the training."
         parts.append(html.note(doing))
     return "".join(parts)
 

@@ -15,6 +15,8 @@ from nanochat_core.system.spawn import spawn
 from studio.parts import html
 from studio.runs import commands
 
+MISTAKE = 2
+"""Exit status of a command that was given something it cannot work with."""
 _LINES = 12
 _ENDS = re.compile(r"[\r\n]+")
 
@@ -60,7 +62,8 @@ def start(title: str, words: list[str]) -> None:
         if is_active():
             raise ValueError(f"{_last.title} is going on. Wait until it has ended.")
         output = tempfile.TemporaryFile()  # noqa: SIM115 - it is read until the next one begins
-        process = spawn([sys.executable, "-m", "nanochat_core", *words], stdout=output)
+        command = [sys.executable, "-m", "nanochat_core", *words]
+        process = spawn(command, secrets=words[0] == "publish", stdout=output)  # the login of who publishes
         _last = _Work(title, process, output)
 
 
@@ -79,8 +82,9 @@ def shown() -> str:
         return html.note(f"{work.title} is going on.") + html.log("\n".join(lines) or "...")
     if status == 0:
         return html.note(f"{work.title} is done.", "good") + html.log("\n".join(lines))
-    error = next((line.removeprefix("Error: ") for line in reversed(lines) if line.startswith("Error: ")), "")
-    return html.note(error or f"{work.title} failed.", "bad") + ("" if error else html.log("\n".join(lines)))
+    if status == MISTAKE and lines:  # its last line is the sentence for the person
+        return html.note(lines[-1].removeprefix("Error: "), "bad")
+    return html.note(f"{work.title} failed.", "bad") + html.log("\n".join(lines))
 
 
 def _tail(output: IO[bytes]) -> list[str]:

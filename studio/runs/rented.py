@@ -73,9 +73,9 @@ def about(run: Run) -> str:
     link = ""
     if url.startswith(("https://", "http://127.0.0.1:")):
         link = f' <a href="{html.escape(url)}" target="_blank" rel="noopener">the job on the hub</a>'
-    trouble = status.more.get("trouble")
+    trouble = status.trouble
     note = f'<div class="note">{html.escape(text)}{link}</div>'
-    return note + (html.note(str(trouble), "warn") if trouble else "")
+    return note + (html.note(trouble, "warn") if trouble else "")
 
 
 def _need(flavor: str | None) -> None:

@@ -148,11 +148,15 @@ def settings_json(config: FinetuneConfig) -> str:
     return json.dumps(config.to_dict(), indent=2) + "\n"
 
 
+_MOST_CHARACTERS = 1 << 20
+
+
 def read_settings(path: str | Path) -> FinetuneConfig:
     """Settings from a file that was saved here, or from a run's config.json. ValueError for anything else."""
     try:
-        values = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        with open(path, encoding="utf-8") as file:
+            values = json.loads(file.read(_MOST_CHARACTERS))  # cut short, a longer one is no JSON
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"The file of settings cannot be read: {error}. Choose one that was saved here.") from error
     if isinstance(values, dict) and isinstance(values.get("settings"), dict):
         values = {"split": "tail", **values["settings"]}  # a run of before `split` was a setting

@@ -12,6 +12,7 @@ import gradio as gr
 from nanochat_core.config import FinetuneConfig
 from studio.context import Context
 from studio.parts import html
+from studio.parts.uploads import removed_after
 from studio.parts.working import Working
 from studio.runs import launching
 from studio.runs import queue as run_queue
@@ -202,7 +203,8 @@ class Handlers:
     def load(self, path: str) -> list[Any]:
         """Fill everything from a file of settings. The dataset is taken over when it is there."""
         try:
-            config = read_settings(path)
+            with removed_after(path) as file:
+                config = read_settings(file)
         except ValueError as error:
             return [gr.skip()] * (3 + len(form_names())) + [html.note(str(error), "bad")]
         values, datasets = config.to_dict(), before_start.dataset_choices()

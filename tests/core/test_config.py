@@ -43,7 +43,7 @@ def test_every_setting_of_the_contract_has_its_default():
 
 
 def test_help_file_and_readme_come_from_the_one_list(capsys):
-    from nanochat_core.__main__ import main
+    from nanochat_core.cli.main import main
 
     with pytest.raises(SystemExit) as exit_:
         main(["finetune", "--help"])
@@ -116,3 +116,10 @@ def test_the_base_models_name():
 def test_a_name_that_is_no_folder_is_refused_with_one_sentence(tag):
     with pytest.raises(ValueError, match=r"^The output_tag '.*' (is empty|begins with).*Use letters.*my-bakery-2\.$"):
         FinetuneConfig(data_path="a.jsonl", output_tag=tag)
+
+
+@pytest.mark.parametrize("name", [setting.name for setting in settings() if setting.type in ("int", "float")])
+def test_every_number_has_an_upper_bound(name):
+    for value in (10**400, 2**63):
+        with pytest.raises(ValueError, match=f"Setting {name} is .*: it must "):
+            FinetuneConfig("data.jsonl", **{name: value})

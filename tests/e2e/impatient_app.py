@@ -3,9 +3,9 @@
 import sys
 from functools import partial
 
-import app
+from studio.__main__ import main
 from studio.runs import rented
 
 if __name__ == "__main__":
     rented.start_remote_run = partial(rented.start_remote_run, push_seconds=0.5, poll_seconds=0.5)
-    sys.exit(app.main())
+    sys.exit(main())

@@ -39,7 +39,7 @@ def invent_run(tag: str, state: str = "finished", steps: int = 120, done: int | 
         + "".join(f"step {step} of {steps}\n" for step in range(done + 1))
     )
     run.write_status(state=state, step=done, steps=steps, epoch=done / 14, val_loss=loss, best_val_loss=best)
-    run.write_status(best_step=best_step, eta_seconds=(steps - done) * 1.3)
+    run.write_status(device="cpu", dtype="float32", best_step=best_step, eta_seconds=(steps - done) * 1.3)
     run.evals_dir.mkdir()
     for name, correct in (("before", 0), ("after", 26)):
         replies = [["What are the opening hours of the bakery?", f"An invented reply {name} the training."]]

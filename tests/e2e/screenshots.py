@@ -54,6 +54,7 @@ def failed(home: Path) -> None:
         error="Process 0 of the training (rank 0) ran out of memory on its device.",
         remedy="Use a smaller device_batch_size (the result stays the same) or a smaller max_seq_len, under a new "
         "output_tag.",
+        retry={"device_batch_size": 4},
     )
 
 

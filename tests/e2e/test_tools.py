@@ -62,7 +62,9 @@ def test_a_failed_run_is_retried_with_the_change_it_names(app, mine, open_browse
     failed = invent_run(
         "bakery", "failed", 120, 60, data_path=str(mine), model_tag="tiny", device_batch_size=4, replay_path=None
     )
-    failed.write_status(error="The loss became infinite at step 60: it diverged.", remedy="Lower init_lr_frac.")
+    failed.write_status(
+        error="The loss became infinite at step 60: it diverged.", remedy="Lower it.", retry={"init_lr_frac": 0.4}
+    )
     failed.write_status(cause="diverged")
     app.start("--tab", "train")
     page = open_page(app, open_browser)

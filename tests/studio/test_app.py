@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 
-import app as program
+from studio import __main__ as program
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "studio").glob("*.py"))
 
 LAYOUT = """
 import json, sys
+from studio import __main__ as program
 from studio.app import build_app
 config = build_app("train").get_config_file()
 ids = [part["props"].get("elem_id") for part in config["components"]]

@@ -35,6 +35,8 @@ class FakeHub:
         """(status, headers) answered to every request for the repository."""
         self.refuses_files_only = False
         """The refusal holds for contents only: of a gated repository everybody sees the listing."""
+        self.captive = False
+        """Every request is answered by the sign-in page of a network."""
         self.damaged: set[str] = set()
         """Files that are sent with one bit flipped."""
         self.cut: dict[str, list[int]] = {}
@@ -143,7 +145,9 @@ def _answer(hub: FakeHub, request: BaseHTTPRequestHandler, with_body: bool) -> N
     path = unquote(urlsplit(request.path).path)
     hub.requests.append(f"{request.command} {path}")
     of_api = path == hub.api or path.startswith(f"{hub.api}/")
-    if not (of_api or path.startswith(hub.contents)) or not hub.lets_see(request.headers["Authorization"]):
+    if hub.captive:
+        _send(request, 200, {"Content-Type": "text/html"}, b"<!doctype html><title>Welcome</title>", with_body)
+    elif not (of_api or path.startswith(hub.contents)) or not hub.lets_see(request.headers["Authorization"]):
         headers = {"X-Error-Code": "RepoNotFound"} if path.startswith(f"/api/{hub.repo_type}s/") else {}
         _send(request, 404, headers, b"", with_body)
     elif hub.refusal and not (of_api and hub.refuses_files_only):

@@ -5,7 +5,7 @@ from unittest.mock import patch
 
 import torch
 
-from nanochat_core.__main__ import main
+from nanochat_core.cli.main import main
 
 muon_in_fp32 = patch("nanochat_core.training.muon.choose_compute_dtype", lambda *_: torch.float32)
 

@@ -30,13 +30,13 @@ def run_program(hub, folder: Path, program: str, *arguments: str, **more: str) -
 
 def run_command(hub, folder: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess:
     """`python -m nanochat_core ...`, run to its end."""
-    program = "import sys; from nanochat_core.__main__ import main; sys.exit(main(sys.argv[1:]))"
+    program = "import sys; from nanochat_core.cli.main import main; sys.exit(main(sys.argv[1:]))"
     return run_program(hub, folder, program, *arguments, **more)
 
 
 _COMMANDS = """
 import contextlib, io, json, os, sys
-from nanochat_core.__main__ import main
+from nanochat_core.cli.main import main
 answers = sys.stdout
 for line in sys.stdin:
     call = json.loads(line)

@@ -3,24 +3,27 @@
 import json
 import os
 import pickle
+import re
 import sys
+import time
 
 import pytest
 import torch
 
 from nanochat_core import load_model, paths
+from nanochat_core.checkpoint import checksums
+from nanochat_core.checkpoint.checksums import checksum_path, verify_checksum, write_checksum
 from nanochat_core.checkpoint.loading import _placed
 from nanochat_core.checkpoint.mapped_files import MappedReader
-from nanochat_core.checkpoint.reading import read_meta, read_weights
+from nanochat_core.checkpoint.reading import model_config, read_meta, read_weights
 from nanochat_core.checkpoint.writing import (
-    checksum_path,
     remove_checkpoint,
     save_checkpoint,
     save_tokenizer,
-    verify_checksum,
 )
 from nanochat_core.compute.huge_pages import HUGE_BYTES, HugePages
 from nanochat_core.system.files import sha256_of, write_atomically
+from tests.support.exporting import tiny_folder
 from tests.support.tiny import install_tiny_model, tiny_model, tiny_tokenizer
 
 
@@ -122,7 +125,47 @@ def test_a_cut_weights_file_is_refused(tmp_path):
         verify_checksum(path)
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{", '{"model_config": 3}'])
+@pytest.mark.parametrize("name", ["model_000007.pt", "tokenizer.pkl"])
+def test_a_flipped_byte_in_any_file_is_refused_and_another_step_offered(home, name):
+    folder = tiny_folder(home / "small")
+    save_checkpoint(folder, 5, tiny_model(), {})
+    write_checksum(folder / "tokenizer.pkl")
+    load_model(str(folder), step=7)
+    content = bytearray((folder / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / name).write_bytes(content)
+    with pytest.raises(ValueError, match=rf"{name} has changed since it was saved.*step 5"):
+        load_model(str(folder), step=7)
+
+
+def test_an_untouched_file_is_read_for_its_checksum_once(home, monkeypatch):
+    folder = tiny_folder(home / "small")
+    read = []
+    monkeypatch.setattr(checksums, "sha256_of", lambda path: read.append(path.name) or sha256_of(path))
+    load_model(str(folder))
+    load_model(str(folder))
+    assert sorted(read) == ["model_000007.pt"]
+
+
+@pytest.mark.parametrize("content", ["", "\n", "\xff"])
+def test_what_is_left_of_a_checksum_is_none(tmp_path, content):
+    save_checkpoint(tmp_path, 1, tiny_model(), {})
+    checksum_path(tmp_path / "model_000001.pt").write_text(content, encoding="latin-1")
+    verify_checksum(tmp_path / "model_000001.pt")
+
+
+STRANGE = [
+    "",
+    "[]",
+    '{"model_config": {}, "step": "7"}',
+    "{",
+    '{"model_config": 3}',
+    "[" * 100_000,
+    '{"model_config": {}, "x": "' + "x" * (17 << 20),
+]
+
+
+@pytest.mark.parametrize("content", STRANGE, ids=["empty", "list", "step", "torn", "number", "deep", "long"])
 def test_a_strange_meta_file_is_one_sentence(tmp_path, content):
     path = tmp_path / "meta_000001.json"
     path.write_text(content)
@@ -130,14 +173,71 @@ def test_a_strange_meta_file_is_one_sentence(tmp_path, content):
         read_meta(path)
 
 
-def test_weights_that_do_not_fit_the_meta_file_are_refused(home):
+def with_model_config(home, **changes):
+    """A model whose meta file says something else than its weights."""
     tag = install_tiny_model(home)
     files = paths.find_model(f"pretrained/{tag}")
     meta = json.loads(files.meta.read_text())
-    for change, said in (({"n_layer": 3}, "lacks transformer.h.2"), ({"n_embd": 128}, "by its model_config")):
-        files.meta.write_text(json.dumps({**meta, "model_config": {**meta["model_config"], **change}}))
-        with pytest.raises(ValueError, match=said):
-            load_model(f"pretrained/{tag}")
+    files.meta.write_text(json.dumps({**meta, "model_config": {**meta["model_config"], **changes}}))
+    return f"pretrained/{tag}"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"n_layer": 3}, "says n_layer 3, and the checkpoint's weights have 2"),
+        ({"n_layer": 10**9}, "says n_layer 1000000000"),
+        ({"n_layer": "2"}, "says n_layer '2'"),
+        ({"n_embd": 128}, "says n_embd 128, and the checkpoint's weights have 64"),
+        ({"n_head": "4"}, "n_head is '4'"),
+        ({"n_head": 0}, "n_head is 0"),
+        ({"n_head": 1.5}, "n_head is 1.5"),
+        ({"n_head": True}, "n_head is True"),
+        ({"n_head": [4]}, "n_head is"),
+        ({"n_head": 7}, "no even number of channels per head"),
+        ({"vocab_size": -1}, "vocab_size is -1"),
+        ({"vocab_size": 10**12}, "vocab_size is 1000000000000"),
+        ({"vocab_size": {}}, "vocab_size is {}"),
+        ({"sequence_len": 10**12}, "sequence_len is 1000000000000"),
+        ({"sequence_len": "2048"}, "sequence_len is '2048'"),
+        ({"window_pattern": 7}, "window_pattern is 7"),
+        ({"window_pattern": ""}, "window_pattern is ''"),
+    ],
+)
+def test_weights_that_do_not_fit_the_meta_file_are_refused_at_once(home, changes, said):
+    name = with_model_config(home, **changes)
+    began = time.monotonic()
+    with pytest.raises(ValueError, match=re.escape(said)):
+        load_model(name)
+    assert time.monotonic() - began < 5
+
+
+def weights_of(model, **changes):
+    """A table of weights, some of them others than the model's."""
+    return {**model.state_dict(), **changes}
+
+
+def test_weights_with_strange_layers_are_refused_at_once():
+    model = tiny_model()
+    meta = {"model_config": {"n_head": model.config.n_head}}
+    far = {"transformer.h.1000000000.attn.c_q.weight": torch.zeros(1)}
+    with pytest.raises(ValueError, match="weights of 3 layers and none of layer 2"):
+        model_config(meta, weights_of(model, **far))
+    with pytest.raises(ValueError, match="weights of 3 layers and none of layer 2"):
+        model_config(meta, weights_of(model, **{"transformer.h.x.weight": torch.zeros(1)}))
+    with pytest.raises(ValueError, match="weights of 0 layers"):
+        model_config(meta, {name: tensor for name, tensor in model.state_dict().items() if ".h." not in name})
+
+
+def test_a_tensor_that_is_larger_than_its_file_is_refused(tmp_path):
+    """A few bytes that pass for a table of terabytes, by a stride of nothing."""
+    path = tmp_path / "model_000001.pt"
+    torch.save({"lm_head.weight": torch.zeros(1).expand(10**6, 10**6)}, path)
+    with pytest.raises(ValueError, match="does not hold what its shape"):
+        read_weights(path)
+    torch.save({"lm_head.weight": torch.sparse_coo_tensor(size=(10**6, 10**6))}, path)
+    with pytest.raises(ValueError, match=r"model_000001\.pt"):
+        read_weights(path)
 
 
 def test_another_models_tokenizer_is_refused(home):

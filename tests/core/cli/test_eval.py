@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from nanochat_core.__main__ import main
+from nanochat_core.cli.main import main
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.paths import find_model
 from nanochat_core.runs.run import Run

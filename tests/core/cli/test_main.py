@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from nanochat_core import FinetuneConfig
-from nanochat_core.__main__ import _base_name, _parse, main
+from nanochat_core.cli.finetune import base_name
+from nanochat_core.cli.main import main
+from nanochat_core.cli.parsing import parse
 from nanochat_core.runs.launcher import create_run
 from tests.support.tiny import install_tiny_model, write_conversations
 
@@ -100,12 +102,12 @@ def test_an_unknown_command_lists_the_known_ones(capsys):
 
 def test_underscore_and_dash_are_the_same():
     parsed = [
-        _parse(FinetuneConfig, flags, "finetune")
+        parse(FinetuneConfig, flags, "finetune")
         for flags in (["--data_path", "x", "--num_epochs", "3"], ["--data-path=x", "--num-epochs=3"])
     ]
     assert parsed[0] == parsed[1] == FinetuneConfig("x", num_epochs=3)
     for flag in ("--from_finetuned", "--from-finetuned"):  # also where the base decides the defaults
-        assert _base_name([flag, "mine"]) == _base_name([f"{flag}=mine"]) == "finetuned/mine"
+        assert base_name([flag, "mine"]) == base_name([f"{flag}=mine"]) == "finetuned/mine"
 
 
 def test_a_run_that_came_to_nothing_leaves_its_name_free(home, capsys):

@@ -1,5 +1,6 @@
 """Choosing the next token: the compiled way and torch's choose the same, with the probabilities that are asked for."""
 
+import math
 import random
 from unittest.mock import patch
 
@@ -175,3 +176,9 @@ def test_top_p_keeps_the_likeliest_that_reach_it():
 def test_top_p_out_of_range(top_p):
     with pytest.raises(ValueError, match="top_p"):
         Sampling(top_p=top_p)
+
+
+@pytest.mark.parametrize("settings", [{"temperature": 1e300}, {"temperature": math.nan}, {"top_k": 10**30}])
+def test_numbers_beyond_all_reason_are_refused(settings):
+    with pytest.raises(ValueError, match=r"it must be from"):
+        Sampling(**settings)

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from nanochat_core.__main__ import main
 from nanochat_core.checkpoint.reading import read_weights
 from nanochat_core.checkpoint.writing import save_checkpoint, save_tokenizer
+from nanochat_core.cli.main import main
 from nanochat_core.export.export import export
 from nanochat_core.tokenizer.compiled import NANOCHAT_PATTERN
 from tests.support.exporting import tiny_folder

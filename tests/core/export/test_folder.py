@@ -67,7 +67,7 @@ def test_a_disk_that_fills_up_leaves_nothing(tiny_path, tmp_path):
     """A real limit on the size of files stands for the disk."""
     code = (
         "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)); "
-        "from nanochat_core.__main__ import main; common = ['export', '--model', *sys.argv[1:], '--format']; "
+        "from nanochat_core.cli.main import main; common = ['export', '--model', *sys.argv[1:], '--format']; "
         "sys.exit(10 * main([*common, 'transformers']) + main([*common, 'nanochat']))"
     )
     command = [sys.executable, "-c", code, tiny_path, str(tmp_path / "out")]

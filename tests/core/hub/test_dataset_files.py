@@ -45,3 +45,19 @@ def test_splits_are_found_as_the_card_declares_them():
     with pytest.raises(ValueError, match="several configurations"):
         chosen(paths, [{"config_name": "a"}, {"config_name": "b"}])
     assert chosen(paths, [{"config_name": "a", "default": True, "data_files": ["extra/deep/*"]}, *configs[1:]])
+
+
+@pytest.mark.parametrize("form", [{"train": "a.jsonl"}, {"train": ["a.jsonl"]}, ["a.jsonl"], "a.jsonl"])
+def test_every_form_in_which_cards_name_files_is_read(form):
+    assert chosen(["a.jsonl", "b.jsonl"], [{"config_name": "x", "data_files": form}]) == ["a.jsonl"]
+
+
+@pytest.mark.parametrize("form", [7, [7], [["a.jsonl"], 7], {"train": 7}, [{"split": "train", "path": {"a": 1}}]])
+def test_a_card_that_is_malformed_is_told_in_a_sentence(form):
+    with pytest.raises(ValueError, match="card of the dataset me/x describes its files in a form that cannot be read"):
+        chosen(["a.jsonl"], [{"config_name": "x", "data_files": form}])
+
+
+@pytest.mark.parametrize("configs", ["text", 7, {"a": 1}, [7, "x"], []])
+def test_a_card_without_configurations_is_as_none(configs):
+    assert chosen(["a.jsonl"], configs) == ["a.jsonl"]

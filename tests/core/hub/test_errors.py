@@ -1,13 +1,15 @@
 """Every download that cannot be ends in a sentence, and leaves no half of a model."""
 
 import errno
+import json
 import re
+import ssl
 from pathlib import Path
 
 import pytest
-from huggingface_hub.errors import OfflineModeIsEnabled
+from huggingface_hub.errors import FileMetadataError, HTTPError, OfflineModeIsEnabled
 
-from nanochat_core.hub.errors import IMPORT, PUBLICATION, told_plainly
+from nanochat_core.hub.errors import downloading, importing, publishing, requesting, told_plainly
 from tests.support.downloading import PROGRAM, REPO, contents, finished, said
 
 
@@ -21,6 +23,8 @@ from tests.support.downloading import PROGRAM, REPO, contents, finished, said
         (404, {"X-Error-Code": "RepoNotFound"}, ["no repository karpathy/nanochat-d32", "spelling"]),
         (429, {}, ["429", "some minutes"]),
         (500, {}, ["500", "later"]),
+        (407, {}, ["407", "HTTPS_PROXY"]),
+        (511, {}, ["Sign in to the network in a browser"]),
         (418, {}, ["418"]),
     ],
 )
@@ -69,23 +73,43 @@ def fetch_after_emptying(home, hub, fetch):
 
 def test_the_command_ends_with_a_sentence_and_status_2(home, hub, fetch):
     hub.refusal = (429, {})
-    program = "import sys; from nanochat_core.__main__ import main; sys.exit(main(['download', '--repo', sys.argv[1]]))"
+    program = "import sys; from nanochat_core.cli.main import main; sys.exit(main(['download', '--repo', sys.argv[1]]))"
     status, out, err = finished(fetch(program=program))
     assert (status, out) == (2, "")
     assert err.startswith("Error: The hub asks for patience")
     assert len(err.splitlines()) == 1
 
 
-def test_sentences_name_what_was_being_done():
-    folder = Path("/models")
-    with pytest.raises(ValueError, match="while sending me/x"), told_plainly("me/x", folder, PUBLICATION):
+def test_a_page_in_the_place_of_the_hub_is_told(home, hub, fetch):
+    """The sign-in page of a network answers every request with a page of its own."""
+    hub.captive = True
+    sentence = said(fetch())
+    assert "Sign in to the network in a browser" in sentence
+    assert "Expecting value" not in sentence
+    assert contents(home) == {}
+
+
+def test_what_is_no_page_stays_the_fault_that_it_is():
+    with pytest.raises(json.JSONDecodeError), told_plainly(downloading(REPO, Path("/models"))):
+        json.loads("{torn")
+
+
+ACTIONS = [downloading(REPO, Path("/a")), importing("me/x", Path("/a")), publishing("me/x", Path("/a"))]
+
+
+@pytest.mark.parametrize("action", [*ACTIONS, requesting("start a job for me")])
+def test_sentences_name_what_was_being_done(action):
+    with pytest.raises(ValueError, match=f"did not {action.do} "), told_plainly(action):
         raise ConnectionResetError("reset")
-    with pytest.raises(ValueError, match=r"\AThe hub client is offline"), told_plainly("me/x", folder, PUBLICATION):
+    with pytest.raises(ValueError, match=rf"\AThe hub client is offline and cannot {action.do}"), told_plainly(action):
         raise OfflineModeIsEnabled
-    with pytest.raises(ValueError, match="choose a place on another disk"), told_plainly("me/x", folder, IMPORT):
-        raise OSError(errno.ENOSPC, "No space left on device")
-    with pytest.raises(ValueError, match="sending me/x"), told_plainly("me/x", folder, PUBLICATION):
+    with pytest.raises(ValueError, match=f"did not {action.do} "), told_plainly(action):
         raise RuntimeError("Error while uploading") from ConnectionResetError("reset")
+
+
+def test_a_full_disk_has_the_remedy_of_what_is_written():
+    with pytest.raises(ValueError, match="choose a place on another disk"), told_plainly(importing("me/x", Path("/a"))):
+        raise OSError(errno.ENOSPC, "No space left on device")
 
 
 @pytest.mark.parametrize(
@@ -96,8 +120,12 @@ def test_sentences_name_what_was_being_done():
         (ConnectionResetError("reset"), "cannot be reached, or the connection broke off"),
         (RuntimeError("xet: bad\nmore"), "broke off (xet: bad)"),
         (RuntimeError(), "broke off (RuntimeError)"),
+        (RuntimeError("\x1b[2Jgone"), "broke off (\\u001b[2Jgone)"),
+        (HTTPError("407 Proxy Authentication Required"), "HTTPS_PROXY as http://NAME:PASSWORD@HOST:PORT"),
+        (FileMetadataError("Distant resource does not seem to be on huggingface.co"), "in place of the hub"),
+        (ssl.SSLCertVerificationError("self-signed certificate"), "SSL_CERT_FILE"),
     ],
 )
 def test_faults_of_the_machine_have_their_sentences(error, words):
-    with pytest.raises(ValueError, match=re.escape(words)), told_plainly(REPO, Path("/models")):
+    with pytest.raises(ValueError, match=re.escape(words)), told_plainly(downloading(REPO, Path("/models"))):
         raise error

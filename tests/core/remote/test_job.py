@@ -4,13 +4,14 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from huggingface_hub import HfApi
 
-from nanochat_core.__main__ import main
+from nanochat_core.cli.main import main
 from nanochat_core.paths import steps
 from nanochat_core.remote import job
 from nanochat_core.remote.inputs import REQUIREMENTS, base_model, code_files, inputs
@@ -78,6 +79,8 @@ def test_what_training_imports_is_installed_in_the_job():
                     waiting.append(rest)
     ours = {re.split("[<>=]", requirement)[0] for requirement in REQUIREMENTS}
     assert packages - set(sys.stdlib_module_names) - {"nanochat_core", "torch"} <= ours
+    project = tomllib.loads((CORE.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert set(REQUIREMENTS) <= set(project["dependencies"])
 
 
 def test_following_and_starting_load_no_torch():

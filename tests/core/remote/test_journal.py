@@ -110,7 +110,7 @@ def test_checkpoints_are_pushed_whole_replaced_and_fetched_verified(pushing, hub
     ]
     assert not any(f"{folder}/model_000001.pt" in commit for commit in hub.repo.commits)  # nor is it in the history
     status = sync_remote_run(run, TOKEN)
-    assert (status.state, "arrived damaged" in status.more["trouble"]) == ("running", True)
+    assert (status.state, "arrived damaged" in status.trouble) == ("running", True)
     assert steps(run.path) == []
     hub.damaged.clear()
     assert sync_remote_run(run, TOKEN).state == "finished"

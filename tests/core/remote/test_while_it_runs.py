@@ -93,11 +93,11 @@ def test_a_hub_that_is_away_is_said_in_the_status_and_forgotten_when_it_is_back(
     run = stuck_run()
     hub.refusals.append(("GET /api/jobs", 503, {}))
     status = sync_remote_run(run, TOKEN)
-    assert (status.state, "trouble of its own" in status.more["trouble"]) == ("queued", True)
+    assert (status.state, "trouble of its own" in status.trouble) == ("queued", True)
     with pytest.raises(ValueError, match="trouble of its own"):
         resume_remote_run("mine", token=TOKEN)
     hub.refusals.clear()
-    assert sync_remote_run(run, TOKEN).more["trouble"] is None
+    assert sync_remote_run(run, TOKEN).trouble is None
     with pytest.raises(ValueError, match="still goes on"):
         resume_remote_run("mine", token=TOKEN)
 

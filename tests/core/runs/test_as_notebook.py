@@ -7,7 +7,7 @@ import nbformat
 import pytest
 
 from nanochat_core import FinetuneConfig, Run, finetune, notebook_of
-from nanochat_core.paths import PROJECT_ROOT
+from nanochat_core.paths import shipped
 from nanochat_core.runs.as_code import config_call, notebook_cell
 from nanochat_core.runs.launcher import create_run
 from nanochat_core.runs.presets import with_preset
@@ -58,7 +58,7 @@ def test_other_data_is_refused_before_anything_starts(config):
     code = code_of(read(notebook_of(run)))
     write_conversations(Path(config.data_path), 13)
     names = {}
-    exec(code[0].replace('os.chdir("..")', "pass"), names)
+    exec(code[0], names)
     with pytest.raises(ValueError, match="has changed since the run was made"):
         exec(code[1], names)
     write_conversations(Path(config.data_path), 12)
@@ -113,5 +113,5 @@ def test_the_cell_to_copy_and_the_notebook_give_the_same_settings(changes):
 
 
 def test_the_projects_data_is_named_as_it_is_typed():
-    config = with_preset(data_path=str(PROJECT_ROOT / "data" / "example_data.jsonl"), model_tag="starter")
+    config = with_preset(data_path=str(shipped("data/example_data.jsonl")), model_tag="starter")
     assert "DATA = 'data/example_data.jsonl'" in "\n".join(code_of(read(notebook_of(config))))

@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from nanochat_core.config import FinetuneConfig
 from nanochat_core.runs.failures import CLOSING_SECONDS, Failure, explain, last_exception, root_cause
 
 LOST = "RuntimeError: [gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:1234"
@@ -48,10 +49,37 @@ def test_the_cause_comes_before_its_consequences(failures, rank):
     ],
 )
 def test_each_kind_has_its_sentence_and_remedy(exitcode, message, error, remedy):
-    told = explain(Failure(3, exitcode, message), "mine")
-    for text, pattern in zip(told, (error, remedy), strict=True):
+    told = explain(Failure(3, exitcode, message), "mine", FinetuneConfig("x"))
+    for text, pattern in zip((told.error, told.remedy), (error, remedy), strict=True):
         assert re.search(pattern, text), text
         assert "{who}" not in text
+
+
+@pytest.mark.parametrize(
+    ("exitcode", "message", "retry"),
+    [
+        (-9, "", {"device_batch_size": 4}),
+        (-11, "", None),
+        (-15, "", None),
+        (1, "torch.OutOfMemoryError: CUDA out of memory. Tried", {"device_batch_size": 4}),
+        (1, "MemoryError", {"device_batch_size": 4}),
+        (1, "OSError: [Errno 28] No space left on device: '/x'", None),
+        (1, "RuntimeError: invalid device ordinal", {"nproc": 1}),
+        (1, "torch.distributed.DistBackendError: NCCL error in: x", {"nproc": 1}),
+        (1, "Diverged: The loss is no number.", {"init_lr_frac": 0.2}),
+        (1, "ValueError: There is no model 'x'. Run it.", None),
+        (1, "KeyError: 'a'", None),
+    ],
+)
+def test_what_a_new_try_would_change_is_a_field(exitcode, message, retry):
+    config = FinetuneConfig("x", device_batch_size=8, init_lr_frac=0.4)
+    assert explain(Failure(0, exitcode, message), "mine", config).retry == retry
+
+
+@pytest.mark.parametrize(("length", "retry"), [(512, {"max_seq_len": 256}), (32, None)])
+def test_less_memory_than_a_batch_of_one_is_a_shorter_context(length, retry):
+    config = FinetuneConfig("x", device_batch_size=1, max_seq_len=length)
+    assert explain(Failure(0, -9), "mine", config).retry == retry
 
 
 def test_the_last_exception_of_a_log():

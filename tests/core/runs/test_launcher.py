@@ -126,14 +126,14 @@ def test_a_killed_rank_fails_the_run_with_its_rank_and_cause_though_the_others_h
     assert "rank 1" in status.error
     assert "memory" in status.error
     assert "device_batch_size" in status.remedy
-    assert status.more["rank"] == 1
+    assert status.rank == 1
     assert processes.wait_gone(workers, 5) == []
 
 
 def test_a_rank_that_raises_fails_the_run_with_the_cause(start):
     run = start("fail:RuntimeError: CUDA out of memory. Tried to allocate 2.00 GiB", nproc=2)
     status = run.wait(60)
-    assert (status.state, status.more["rank"]) == ("failed", 1)
+    assert (status.state, status.rank) == ("failed", 1)
     assert "rank 1" in status.error
     assert "out of memory" in status.error
 

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from nanochat_core import FinetuneConfig, with_preset
-from nanochat_core.paths import PROJECT_ROOT, starter_dir
+from nanochat_core.paths import shipped, starter_dir
 from nanochat_core.runs.launcher import create_run
 from nanochat_core.runs.presets import describe_preset, original_base, preset_of
 from tests.support.tiny import write_conversations
@@ -20,7 +20,7 @@ def preset():
 def test_the_starter_brings_its_settings(home, preset):
     config = with_preset(data_path="data.jsonl", model_tag="starter")
     for name, value in preset.items():
-        expected = str(PROJECT_ROOT / value) if name == "replay_path" else value
+        expected = str(shipped(value)) if name == "replay_path" else value
         assert getattr(config, name) == expected
     assert config.init_lr_frac > FinetuneConfig("data.jsonl").init_lr_frac
     sentence = describe_preset(preset_of("starter"), config)
@@ -51,5 +51,5 @@ def test_the_starters_descendants_get_them_too(home):
 
 
 def test_the_replay_set_and_questions_are_shipped(preset):
-    assert (PROJECT_ROOT / preset["replay_path"]).is_file()
+    assert shipped(preset["replay_path"]).is_file()
     assert (starter_dir() / "eval.jsonl").is_file()

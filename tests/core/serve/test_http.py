@@ -10,7 +10,7 @@ import httpx
 import openai
 import pytest
 
-from nanochat_core.__main__ import main
+from nanochat_core.cli.main import main
 from nanochat_core.paths import PROJECT_ROOT, starter_dir
 from nanochat_core.tokenizer.tokenizer import Tokenizer
 from tests.support.serving import ENDLESS, KEY, SECONDS, create, joined, user

@@ -20,7 +20,13 @@ from tests.support.serving import user
     [
         ({"model": "gpt-4"}, openai.NotFoundError, "model_not_found", "There is no model 'gpt-4' here"),
         ({"messages": user("a b " * 3000)}, openai.BadRequestError, "context_length_exceeded", "must hold them"),
-        ({"messages": [{"role": "tool", "content": "x"}]}, openai.BadRequestError, "invalid_value", "role 'tool'"),
+        (
+            {"messages": [{"role": "tool", "content": "x"}, *user("a")]},
+            openai.BadRequestError,
+            "invalid_value",
+            "role 'tool'",
+        ),
+        ({"messages": [{"role": "tool", "content": "x"}]}, openai.BadRequestError, "invalid_value", "from 'tool'"),
         ({"messages": user("a") + user("b")}, openai.BadRequestError, "invalid_value", "must alternate"),
         ({"messages": user("\ud800")}, openai.BadRequestError, "invalid_value", "surrogate"),
         ({"n": 2}, openai.BadRequestError, "unsupported_parameter", "n is 2"),

@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from nanochat_core.__main__ import main
+from nanochat_core.cli.main import main
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,33 @@ def test_variables_are_added_and_taken_out(monkeypatch):
     assert told(None, X=None)[1][3] == "None"
 
 
+SECRETS = [
+    "HF_TOKEN",
+    "HUGGING_FACE_HUB_TOKEN",
+    "OAUTH_CLIENT_SECRET",
+    "NANOCHAT_STUDIO_AUTH",
+    "WANDB_API_KEY",
+    "X_KEY",
+]
+PLAIN = ["TOKENIZERS_PARALLELISM", "HTTPS_PROXY", "SSH_AUTH_SOCK", "KEYBOARD", "AUTHOR"]
+
+
+@pytest.mark.parametrize("secrets", [False, True])
+def test_secrets_reach_only_a_child_that_needs_them(monkeypatch, secrets):
+    for name in (*SECRETS, *PLAIN):
+        monkeypatch.setenv(name, "hidden")
+    command = [sys.executable, "-c", "import os; print(*[n for n, v in os.environ.items() if v == 'hidden'])"]
+    process = spawn(command, secrets=secrets, stdout=subprocess.PIPE)
+    found = process.communicate()[0].decode().split()
+    assert set(found) == {*PLAIN, *(SECRETS if secrets else [])}
+
+
+def test_only_what_talks_to_the_hub_gets_secrets():
+    files = [path for folder in ("nanochat_core", "studio") for path in (PROJECT_ROOT / folder).rglob("*.py")]
+    found = {path.name for path in files if re.search(r"\bsecrets=[^s]", path.read_text(encoding="utf-8"))}
+    assert found == {"job_watcher.py", "outgoing.py", "jobs.py"}  # the last: what the hub keeps secret for a job
+
+
 def test_a_collected_child_leaves_no_zombie():
     process = spawn([sys.executable, "-c", "pass"])
     collect(process)

@@ -124,7 +124,7 @@ def test_two_processes_stop_while_the_first_reads_the_data(home, tmp_path):
         "import sys\n"
         "from nanochat_core import Run\n"
         "from nanochat_core.data import reader\n"
-        "from nanochat_core.__main__ import main\n"
+        "from nanochat_core.cli.main import main\n"
         "reader.BLOCK_BYTES = 200\n"
         "Run.stop_requested = lambda run: True\n"
         "sys.exit(main(sys.argv[1:]))\n"

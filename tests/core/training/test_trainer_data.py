@@ -104,9 +104,9 @@ def test_a_stop_while_the_data_is_read_ends_the_reading(config, cached, monkeypa
         run = finetune(config)
     assert len(blocks) == 3
     assert (run.status().state, run.status().step) == ("stopped", 0)
-    assert run.status().more.get("doing") is None
+    assert run.status().doing is None
     assert "Stopped before the training began" in run.log_tail()
-    assert len([process for process in processes if "nanochat_core.data.worker" in process.args]) == workers
+    assert len([process for process in processes if "nanochat_core.data.workers" in process.args]) == workers
     assert all(process.poll() is not None for process in processes)
     assert list(cached.iterdir()) == []
     assert finetune(changed(config, resume=True)).status().step == 20

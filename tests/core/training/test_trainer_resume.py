@@ -107,7 +107,7 @@ def test_killed_before_any_checkpoint_begins_anew(config, monkeypatch):
 def test_sigterm_saves_and_stops(config):
     script = (
         "import os, signal, sys, json; from nanochat_core.training.trainer import Trainer\n"
-        "from nanochat_core.__main__ import main\n"
+        "from nanochat_core.cli.main import main\n"
         "step = Trainer.step\n"
         "def term(self, examples):\n"
         "    step(self, examples)\n"
@@ -149,6 +149,80 @@ def test_resuming_removes_what_a_kill_left_half_written(config, monkeypatch):
     finetune(changed(config, resume=True))
     assert not list(run.path.rglob("*.tmp"))
     assert not (run.path / "model_000012.pt").exists()
+
+
+def _kill_at_every_write(config) -> int:
+    """Train again and again, killed before the n-th change of a checkpoint's names; how often until it came through."""
+    script = (
+        "import os, signal, sys, json\n"
+        "from nanochat_core import FinetuneConfig\n"
+        "from nanochat_core.training.finetune import finetune\n"
+        "def counted(change, left):\n"
+        "    def changing(*args, **kwargs):\n"
+        "        if any(name in str(args[-1]) for name in ('model_', 'meta_', 'state_')):\n"
+        "            left[0] -= 1\n"
+        "            if left[0] < 0: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "        return change(*args, **kwargs)\n"
+        "    return changing\n"
+        "for kill_at in range(100):\n"
+        "    if os.fork() == 0:\n"  # importing torch takes longer than the training
+        "        left = [kill_at]\n"
+        "        for name in ('replace', 'unlink'): setattr(os, name, counted(getattr(os, name), left))\n"
+        "        settings = {**json.loads(sys.argv[1]), 'output_tag': f'killed-{kill_at}'}\n"
+        "        finetune(FinetuneConfig.from_dict(settings))\n"
+        "        os._exit(0)\n"
+        "    if os.wait()[1] == 0: sys.exit(kill_at)\n"
+    )
+    words = [sys.executable, "-c", script, json.dumps(config.to_dict())]
+    return subprocess.run(words, cwd=ROOT, check=False, stdout=subprocess.DEVNULL).returncode
+
+
+def test_a_kill_between_any_two_writes_of_checkpoints_loses_nothing(config):
+    """Whatever the moment: the run resumes, its files are those of a run without a kill, and nothing is left over."""
+    config = changed(config, num_iterations=2, eval_every=1, save_every=1)
+    straight = finetune(config)
+    files = _checkpoint_files(straight)
+    kills = _kill_at_every_write(config)
+    assert 10 < kills < 100
+    for kill_at in range(kills):
+        run = Run.open(f"killed-{kill_at}")
+        assert run.status().state == "interrupted"
+        finetune(changed(config, output_tag=run.tag, resume=True))
+        assert run.status().state == "finished"
+        _assert_same_runs(straight, run, step=2)
+        assert _checkpoint_files(run) == files
+        assert not list(run.path.rglob("*.tmp"))
+
+
+def _checkpoint_files(run: Run) -> list[str]:
+    return sorted(path.name for path in run.path.rglob("*") if path.suffix in (".pt", ".json", ".sha256"))
+
+
+def test_a_damaged_resume_state_is_not_trained_on(config, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "stop_requested", lambda run: run.metrics()["train_loss"].count() >= 10)
+        run = finetune(config)
+    [state] = run.resume_dir.glob("state_*.pt")
+    content = bytearray(state.read_bytes())
+    content[len(content) // 2] ^= 1
+    state.write_bytes(content)
+    with pytest.raises(ValueError, match=r"state_000010\.pt has changed.*--from_finetuned straight --model_step 6 "):
+        finetune(changed(config, resume=True))
+
+
+def test_strays_in_the_folder_are_passed_over(config, monkeypatch):
+    straight = finetune(config)
+    other = changed(config, output_tag="other")
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "stop_requested", lambda run: run.metrics()["train_loss"].count() >= 10)
+        run = finetune(other)
+    (run.resume_dir / "state_best.pt").write_bytes(b"mine")
+    (run.path / "model_000099.pt").mkdir()
+    (run.path / "meta_000099.json").mkdir()
+    (run.path / "model_000010.pt.sha256").write_bytes(b"")
+    finetune(changed(other, resume=True))
+    _assert_same_runs(straight, run)
+    assert (run.resume_dir / "state_best.pt").read_bytes() == b"mine"
 
 
 def test_changed_data_is_not_resumed_on(config, monkeypatch):

@@ -29,8 +29,12 @@ def test_the_example_is_listed_last_and_questions_are_not(home):
     ]
 
 
+HIDDEN = ["a\u200bb", "a\u202egnp.exe", "\u3164", "a\u2066b", "a\ufeffb", "a\u00adb", "\u2800x", "a\ufe0fb", "a\u00a0b"]
+
+
 @pytest.mark.parametrize(
-    "name", ["", " ", "../x", "a/b", ".hidden", "a\\b", "x" * 90, "a\0b", "end.", "my_questions", "a\nb", "-"]
+    "name",
+    ["", " ", "../x", "a/b", ".hidden", "a\\b", "x" * 90, "a\0b", "end.", "my_questions", "a\nb", "-", *HIDDEN],
 )
 def test_names_that_could_be_anything_else_are_refused(home, name):
     with pytest.raises(ValueError, match=r"cannot be the name|are kept for"):
@@ -38,7 +42,7 @@ def test_names_that_could_be_anything_else_are_refused(home, name):
 
 
 @pytest.mark.parametrize(
-    "upload", ["../../etc/passwd", "a/b.csv", "ü ö.json", "...", "", "x_questions.jsonl", "a" * 300]
+    "upload", ["../../etc/passwd", "a/b.csv", "ü ö.json", "...", "", "x_questions.jsonl", "a" * 300, *HIDDEN]
 )
 def test_any_uploaded_name_becomes_a_good_one(home, upload):
     assert files.checked_name(files.name_from(upload))

@@ -100,6 +100,18 @@ def test_downloads(home):
     assert sum(bool(row["train_loss"]) for row in rows) == 20
 
 
+@pytest.mark.parametrize("tag", ["=1+1", "+1", "@SUM(A1)", " =1"])
+def test_no_spreadsheet_takes_a_name_for_a_formula(tag):
+    assert charts.as_text(tag) == f"'{tag}"
+    assert charts.as_text("one") == "one"
+
+
+def test_a_download_has_no_formulas(home):
+    invent_run("=HYPERLINK(1)", steps=2)
+    rows = list(csv.reader(io.StringIO(charts.csv_text(["=HYPERLINK(1)"]))))
+    assert not [cell for row in rows for cell in row if cell[:1] in ("=", "+", "@")]
+
+
 def test_only_what_differs_is_compared(home):
     invent_run("one", init_lr_frac=0.4)
     invent_run("two", init_lr_frac=0.1, seed=7)

@@ -118,7 +118,7 @@ def test_trouble_with_the_hub_is_told_and_a_stop_is_a_request(far_run):
 
 
 def test_a_failed_run_elsewhere_is_not_begun_anew_here(far_run):
-    far_run.write_status(state="failed", error="Out of memory.", remedy="Lower device_batch_size.")
+    far_run.write_status(state="failed", error="Out of memory.", remedy="Lower it.", retry={"device_batch_size": 2})
     view = live.look("far")
     assert (view.retry, view.can_resume) == ("", True)
     assert json.loads(far_run.status_file.read_text())["state"] == "failed"

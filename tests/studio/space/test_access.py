@@ -7,7 +7,7 @@ import gradio as gr
 import gradio.oauth
 import pytest
 
-import app as program
+from studio import __main__ as program
 from studio.app import build_app
 from studio.chat_tab.shelf import InMemory
 from studio.chat_tab.state import Chat, Turn

@@ -14,6 +14,7 @@ from studio.space.home import BUCKET, HOME
 from studio.space.visitor_limits import MODEL, MOST_CHARACTERS, MOST_TOKENS
 
 ROOT = Path(__file__).resolve().parents[3]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 # The hub refuses or ignores others; `hardware` is none of them.
 KNOWN = {"title", "short_description", "license", "sdk", "sdk_version", "python_version", "app_file", "hf_oauth"}
@@ -27,8 +28,11 @@ def front():
 
 
 def requirement(name: str) -> Requirement:
-    lines = (ROOT / "requirements.txt").read_text().splitlines()
-    return next(found for found in map(Requirement, lines) if found.name == name)
+    return next(found for found in map(Requirement, PROJECT["dependencies"]) if found.name == name)
+
+
+def test_a_space_installs_what_the_package_asks_for():
+    assert (ROOT / "requirements.txt").read_text().splitlines() == PROJECT["dependencies"]
 
 
 def test_the_front_matter_makes_it_a_gradio_space(front):
@@ -43,9 +47,8 @@ def test_its_versions_are_those_of_the_project(front):
     gradio = requirement("gradio")
     assert front["sdk_version"] in gradio.specifier
     assert "oauth" in gradio.extras  # the sign-in's libraries
-    python = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"]
     assert front["python_version"] == "3.12"
-    assert front["python_version"] in SpecifierSet(python)
+    assert front["python_version"] in SpecifierSet(PROJECT["requires-python"])
     assert "2.11" in requirement("torch").specifier  # the newest that ZeroGPU has
 
 

@@ -87,16 +87,17 @@ def test_questions_lie_beside_the_data(data):
 @pytest.mark.parametrize("changes", [{}, {"num_epochs": 3, "seed": 9}, {"replay_path": None, "replay_ratio": 0.0}])
 @pytest.mark.parametrize("base", ["starter", "pretrained/mid/d32"])
 def test_the_command_and_the_cell_make_the_same_config(base, changes, data, monkeypatch):
-    from nanochat_core import __main__ as command_line
+    from nanochat_core.cli import finetune as command_line
+    from nanochat_core.cli.main import main
 
     config = choices.make_config(
         base, data, "my run", {**choices.preset_values(choices.PRESETS[0], base, data), **changes}
     )
     made = []
-    monkeypatch.setattr(command_line, "_finetune_detached", lambda config, nproc: made.append((config, nproc)) or 0)
+    monkeypatch.setattr(command_line, "_detached", lambda config, nproc: made.append((config, nproc)) or 0)
     words = shlex.split(commands.shell_command(config, 2, "0,3"))
     assert words[:5] == ["CUDA_VISIBLE_DEVICES=0,3", "python", "-m", "nanochat_core", "finetune"]
-    assert command_line.main(words[4:]) == 0
+    assert main(words[4:]) == 0
     monkeypatch.setattr(
         "nanochat_core.runs.launcher.start_run",
         lambda config, nproc=1: made.append((config, nproc)) or Run("x", EXAMPLE),

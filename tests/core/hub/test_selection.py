@@ -2,7 +2,8 @@
 
 import pytest
 
-from nanochat_core.hub.files import RemoteFile, choose, tag_of
+from nanochat_core.hub.files import RemoteFile
+from nanochat_core.hub.selection import choose, tag_of
 from tests.support.downloading import REPO
 
 

@@ -1,0 +1,43 @@
+"""`check`: look for faults in a file of conversations, and repair them."""
+
+import json
+import sys
+from dataclasses import dataclass
+
+import tyro
+
+from nanochat_core.cli.parsing import parse
+from nanochat_core.data.conversations import check
+from nanochat_core.data.repair.file import fix_file
+from nanochat_core.paths import find_model
+from nanochat_core.tokenizer.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class CheckCommand:
+    """Look for faults in a file of conversations. Exits with 0, or with 1 when the file is rejected."""
+
+    file: tyro.conf.Positional[str]
+    """The JSONL file."""
+    json: bool = False
+    """Print the report as JSON."""
+    fix: str | None = None
+    """Write a repaired copy to this file, and say what was done."""
+    model: str | None = None
+    """NAME of the model whose tokenizer counts the tokens; without it d32's, or the starter's."""
+    max_seq_len: int = 2048
+    """Longest conversation in tokens."""
+
+
+def run(arguments: list[str]) -> int:
+    """Check a file, after repairing it where that is wanted. Returns the exit status."""
+    options: CheckCommand = parse(CheckCommand, arguments, "check")
+    if options.fix is not None:
+        print(fix_file(options.file, options.fix).summary(), file=sys.stderr if options.json else sys.stdout)
+    path = options.file if options.fix is None else options.fix
+    tokenizer = Tokenizer.from_directory(find_model(options.model).tokenizer_dir) if options.model else None
+    report = check(path, tokenizer, options.max_seq_len)
+    print(json.dumps(report.to_dict(), ensure_ascii=False) if options.json else report.summary())
+    if options.json:
+        print("".join(f"{note}\n" for note in report.notes), end="", file=sys.stderr)
+    return 1 if report.verdict == "reject" else 0

@@ -1,0 +1,65 @@
+"""`finetune`: train a model on a person's own conversations, in this process or in processes of their own."""
+
+import functools
+import os
+
+from nanochat_core.cli.follow import follow
+from nanochat_core.cli.parsing import parse
+from nanochat_core.config import FinetuneConfig
+from nanochat_core.runs.launcher import start_run
+from nanochat_core.runs.presets import describe_preset, preset_of
+from nanochat_core.runs.run import Run
+
+
+def run(arguments: list[str]) -> int:
+    """Train a run. Returns the exit status."""
+    nproc, arguments = _take_nproc(arguments)
+    preset = preset_of(base_name(arguments))
+    config: FinetuneConfig = parse(functools.partial(FinetuneConfig, **preset), arguments, "finetune")
+    if preset and os.environ.get("RANK", "0") == "0":
+        print(describe_preset(preset, config), flush=True)
+    if nproc is not None:
+        return _detached(config, nproc)
+    from nanochat_core.training.finetune import finetune
+    from nanochat_core.training.setup import Diverged
+
+    try:
+        finetune(config)
+    except Diverged:
+        return 1  # said by the training itself
+    return 0
+
+
+def _detached(config: FinetuneConfig, nproc: int) -> int:
+    """Train in processes of their own, one a device, and show their log until they are done."""
+    log = Run.open(config.output_tag).log_file if config.resume else None
+    position = log.stat().st_size if log and log.is_file() else 0
+    status = follow(start_run(config, nproc, resume=config.resume), position)
+    if status.state == "failed" and status.is_mistake:
+        raise ValueError(status.error)
+    return 0 if status.state in ("finished", "stopped") else 1
+
+
+def _take_nproc(arguments: list[str]) -> tuple[int | None, list[str]]:
+    """Split `--nproc N` off: it says how to start a run, and is no setting of the run."""
+    for position, argument in enumerate(arguments):
+        flag, equals, value = argument.partition("=")
+        if flag != "--nproc":
+            continue
+        width = 1 if equals else 2
+        value = value if equals else "".join(arguments[position + 1 : position + 2])
+        if not value.isdecimal() or int(value) < 1:
+            raise ValueError(f"--nproc is '{value}': give the number of processes, one for each GPU.")
+        return int(value), arguments[:position] + arguments[position + width :]
+    return None, arguments
+
+
+def base_name(arguments: list[str]) -> str:
+    """The base model named among the arguments: what it is decides the other settings' defaults."""
+    named = {}
+    for position, argument in enumerate(arguments):
+        flag, equals, value = argument.partition("=")
+        name = flag.removeprefix("--").replace("-", "_")
+        if name in ("model_tag", "from_finetuned") and (equals or position + 1 < len(arguments)):
+            named[name] = value if equals else arguments[position + 1]
+    return FinetuneConfig(data_path="-", **{name: value for name, value in named.items() if value != "None"}).base_name

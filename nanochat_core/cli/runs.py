@@ -1,0 +1,84 @@
+"""`runs`: list, show, stop or resume training runs."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import tyro
+
+from nanochat_core.cli.parsing import parse
+from nanochat_core.runs.launcher import start_run
+from nanochat_core.runs.run import Run
+from nanochat_core.runs.stopping import SAVE_SECONDS, wait_while_alive
+
+
+@dataclass(frozen=True)
+class RunsCommand:
+    """List all training runs, or show, stop or resume one."""
+
+    action: Annotated[str, tyro.conf.Positional] = "list"
+    """list, show, stop or resume."""
+    tag: Annotated[str | None, tyro.conf.Positional] = None
+    """Name of the run."""
+    nproc: int | None = None
+    """resume: number of processes; without it as many as before."""
+
+
+def run(arguments: list[str]) -> int:
+    """List the runs, or act on one. Returns the exit status."""
+    options: RunsCommand = parse(RunsCommand, arguments, "runs")
+    if options.action == "list":
+        for known in Run.list():
+            print(_run_line(known))
+        return 0
+    actions = {"show": _show_run, "stop": _stop_run, "resume": lambda run: _resume_run(run, options.nproc)}
+    if options.action not in actions:
+        raise ValueError(f"There is no action '{options.action}' for runs. Use list, show, stop or resume.")
+    if options.tag is None:
+        raise ValueError(f"runs {options.action} needs the name of a run: `runs list` shows them.")
+    return actions[options.action](Run.open(options.tag))
+
+
+def _run_line(run: Run) -> str:
+    status = run.status()
+    loss = f"best validation loss {status.best_val_loss:.4f}" if status.best_val_loss is not None else ""
+    return f"{run.tag:<32} {status.state:<12} step {status.step}/{status.steps:<8} {loss}"
+
+
+def _show_run(run: Run) -> int:
+    status = run.status()
+    print(_run_line(run))
+    for label, text in (("problem", status.error), ("remedy", status.remedy), ("folder", run.path)):
+        if text:
+            print(f"{label}: {text}")
+    for name, value in run.record().get("settings", {}).items():
+        print(f"  {name} = {value}")
+    print(run.log_tail(10))
+    return 0
+
+
+def _stop_run(run: Run) -> int:
+    if run.status().is_over:
+        print(f"Run '{run.tag}' is not running ({run.status().state}).")
+        return 0
+    minutes = f"{SAVE_SECONDS / 60:g} minutes"
+    print(f"Asked run '{run.tag}' to save and stop (ended by force after {minutes} without a sign of life)", flush=True)
+    if not run.read_launch().get("detached"):  # it trains in somebody's terminal or notebook: that is not ours to end
+        run.stop()
+        wait_while_alive(run.path, lambda: run.status().is_over)
+        state = run.status().state
+        print(f"Run '{run.tag}' is {state}.")
+        return 0 if state in ("stopped", "finished") else 1
+    report = run.stop(wait=SAVE_SECONDS, kill=True)
+    print(f"Run '{run.tag}' is {report.state}; {len(report.alive) or 'none'} of its processes left.")
+    return 0 if not report.alive else 1
+
+
+def _resume_run(run: Run, nproc: int | None) -> int:
+    if run.is_remote():
+        from nanochat_core.cli.remote import run as remote  # the hub's client takes half a second to load
+
+        return remote(["resume", run.tag])
+    processes = nproc if nproc is not None else int(run.read_launch().get("nproc", 1))
+    start_run(run.settings(), nproc=processes, resume=True)
+    print(f"Run '{run.tag}' is resumed in the background. Watch it: python -m nanochat_core runs show {run.tag}")
+    return 0

@@ -46,8 +46,9 @@ class Piece(NamedTuple):
 
 def open_data(path: str | Path) -> BinaryIO:
     """Open the data file that `paths.find_file` finds. ValueError: missing, a folder, not readable, not ordinary."""
-    path = find_file(path)
+    path = Path(path)
     try:
+        path = find_file(path)
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
             raise ValueError(f"{path} is a folder. Name a file in it, such as {path / 'mydata.jsonl'}.")

@@ -36,7 +36,8 @@ _SOURCES = (
     *("data/chunk.py", "data/file_kinds.py", "data/formats.py", "data/json_faults.py", "data/length.py"),
     *("data/line.py", "data/reader.py", "data/report.py", "data/rules.py", "data/survey.py", "data/tokens/file.py"),
     *("data/workers.py", "tokenizer/compiled.py", "tokenizer/pickle_file.py", "tokenizer/rendering.py"),
-    *("tokenizer/tokenizer.py", "native/c/merges.h", "native/c/pieces.h", "native/c/tokenize.c"),
+    "tokenizer/tokenizer.py",
+    *(f"native/c/{name}" for name in ("layout.h", "merges.h", "pieces.h", "tokenize.c")),
 )
 """The code that decides what is accepted and what the ids are; a test holds it against what is imported."""
 

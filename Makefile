@@ -24,7 +24,7 @@ QUESTIONS ?= $(if $(filter %_data.jsonl,$(DATA)),$(wildcard $(DATA:_data.jsonl=_
 SETTINGS = --data_path "$(DATA)" --model_tag $(MODEL) --output_tag $(TAG) \
            $(if $(QUESTIONS),--questions_path "$(QUESTIONS)") $(ARGS)
 
-.PHONY: help install download finetune finetune-multi chat app chat-web test lint format types layers sanitize test-browser chromium screenshots bench starter notebook notebooks clean
+.PHONY: help install download finetune finetune-multi chat app chat-web test check lint format types layers sanitize test-browser chromium screenshots bench starter notebook notebooks clean
 
 help:
 	@echo "make install                               install what is needed, once; every target below does it first"
@@ -32,6 +32,7 @@ help:
 	@echo "make finetune [DATA=my.jsonl] [TAG=name]   train on conversations; make finetune-multi NPROC=8 on several GPUs"
 	@echo "make chat [TAG=name]                       talk to the trained model"
 	@echo "make download                              fetch nanochat-d32 (7.3 GB)"
+	@echo "make check                                 style, types, layers and the quick tests, in about a minute"
 	@echo "make test                                  run all checks; make test-browser only the app's in a real browser"
 	@echo "make notebook                              open the walkthroughs in Jupyter"
 	@echo "make screenshots [SHOTS=folder]            pictures of every tab"
@@ -65,6 +66,10 @@ test: chromium lint layers
 	-$(VENV)/bin/mypy
 	$(VENV)/bin/python -m pytest -n 2 --ignore=tests/e2e $(PYTEST)
 	$(VENV)/bin/python -m pytest tests/e2e
+
+# What to run before each commit, in about a minute: all but the tests that start processes or a browser.
+check: lint types layers
+	$(VENV)/bin/python -m pytest -q -n 2 -m "not processes" --ignore=tests/e2e $(PYTEST)
 
 # Style, by the rules in pyproject.toml; `make format` changes what it can.
 lint: $(VENV)/.installed-tests

@@ -8,12 +8,12 @@ from nanochat_core.paths import home
 from nanochat_core.remote.start import keep_following
 from nanochat_core.system.foreign_requests import RefuseForeign, is_loopback
 from studio.app import build_app
-from studio.guesses import SlowGuesses
 from studio.parts.uploads import DEFAULT_UPLOAD
 from studio.runs import queue as run_queue
 from studio.space import home as space_home
 from studio.space.access import current_space
 from studio.space.doors import OwnersDoors
+from studio.space.guesses import SlowGuesses
 from studio.theme import CSS_FILES, theme
 
 _IDLE_SECONDS = 0.05  # gradio looks for work every millisecond, which costs 5% of a core while nothing happens

@@ -1,6 +1,9 @@
 """Fixtures for every test: a home folder of its own, and no network."""
 
 import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -12,6 +15,41 @@ settings.load_profile("repeatable")
 pytest.register_assert_rewrite("tests.support.downloading")  # what its assertions found is shown, as of a test's own
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the tests' models are so small that threads only cost
+
+
+_started = [0]
+"""Processes of ours that the tests have started so far, by Python's interpreter or a shell."""
+
+
+def _count_started(event, arguments):
+    if event == "subprocess.Popen" and Path(str(arguments[0])).name in (Path(sys.executable).name, "bash"):
+        _started[0] += 1
+
+
+sys.addaudithook(_count_started)
+
+
+def pytest_collection_modifyitems(items):
+    """The browser's tests each start the app."""
+    for item in items:
+        if "e2e" in item.path.parts:
+            item.add_marker(pytest.mark.processes)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item) -> Iterator[None]:
+    """Count from here on, fixtures included."""
+    item.started_before = _started[0]
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item) -> Iterator[None]:
+    """A test that starts processes says so, or `make check` would soon take as long as everything."""
+    result = yield
+    if _started[0] > item.started_before and not item.get_closest_marker("processes"):
+        pytest.fail(f"{item.name} starts a process. Mark it with @pytest.mark.processes: `make check` leaves it out.")
+    return result
 
 
 @pytest.fixture

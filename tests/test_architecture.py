@@ -54,6 +54,7 @@ def _plain_modules() -> list[str]:
     return found
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("contract", CONTRACTS)
 def test_a_broken_layer_is_found(contract, tmp_path):
     for path in FILES:
@@ -86,6 +87,7 @@ def test_tokens_are_kept_until_code_that_decides_them_changes():
     assert set(_SOURCES) == decide | {f"native/c/{name}" for name in compiled}
 
 
+@pytest.mark.processes
 def test_importing_the_plain_half_loads_no_torch_and_writes_nothing(tmp_path):
     code = f"import sys\nfor name in {_plain_modules()}: __import__(name)\n"
     code += "assert 'torch' not in sys.modules"

@@ -9,6 +9,8 @@ from benchmarks.load_memory import SMALL, measure, write_model
 from benchmarks.pairs import ratio, table, take_turns
 from nanochat_core.paths import PROJECT_ROOT
 
+pytestmark = pytest.mark.processes
+
 BALLAST = 200 << 20
 """Bytes of memory that a measurement is not to contain."""
 

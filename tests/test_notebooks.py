@@ -14,6 +14,8 @@ from nanochat_core import FinetuneConfig, Run
 from notebooks.execute import FOLDER, MOST_BYTES, NAMES, execute, problems, source_hash, store
 from tests.support.tiny import install_tiny_model
 
+pytestmark = pytest.mark.processes
+
 RUNS = {
     "01_data.ipynb": [],
     "02_finetune.ipynb": ["by-heart", "cafe-notebook"],

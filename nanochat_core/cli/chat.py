@@ -1,6 +1,5 @@
 """`chat`: talk to a model in the terminal."""
 
-import sys
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -8,6 +7,7 @@ import tyro
 
 from nanochat_core.checkpoint.loading import dtype_named, load_model
 from nanochat_core.cli.parsing import parse
+from nanochat_core.cli.terminal import say, tell
 from nanochat_core.compute.devices import choose_device
 from nanochat_core.engine.engine import Engine
 from nanochat_core.engine.reply import Notice, Text
@@ -56,7 +56,7 @@ def chat(options: ChatCommand) -> None:
     history = [{"role": "system", "content": options.system}] if options.system else []
     interactive = options.prompt is None
     if interactive:
-        print(f"{name}. An empty line ends the chat.", file=sys.stderr)
+        tell(f"{name}. An empty line ends the chat.")
     while True:
         question = _read_question() if options.prompt is None else options.prompt
         if not question.strip():
@@ -65,11 +65,11 @@ def chat(options: ChatCommand) -> None:
         pieces = []
         for event in engine.events(history, options.max_tokens, options.temperature, options.top_k, options.seed):
             if isinstance(event, Text):
-                print(event.text, end="", flush=True)
+                say(event.text, end="", flush=True)
                 pieces.append(event.text)
             elif isinstance(event, Notice):
-                print(f"({event.text})", file=sys.stderr, flush=True)
-        print(flush=True)
+                tell(f"({event.text})")
+        say(flush=True)
         if not interactive:
             return
         history.append({"role": "assistant", "content": "".join(pieces)})

@@ -1,12 +1,12 @@
 """`check`: look for faults in a file of conversations, and repair them."""
 
 import json
-import sys
 from dataclasses import dataclass
 
 import tyro
 
 from nanochat_core.cli.parsing import parse
+from nanochat_core.cli.terminal import say, tell
 from nanochat_core.data.conversations import check
 from nanochat_core.data.repair.file import fix_file
 from nanochat_core.paths import find_model
@@ -33,11 +33,15 @@ def run(arguments: list[str]) -> int:
     """Check a file, after repairing it where that is wanted. Returns the exit status."""
     options: CheckCommand = parse(CheckCommand, arguments, "check")
     if options.fix is not None:
-        print(fix_file(options.file, options.fix).summary(), file=sys.stderr if options.json else sys.stdout)
+        fixed = fix_file(options.file, options.fix).summary()
+        tell(fixed) if options.json else say(fixed)
     path = options.file if options.fix is None else options.fix
     tokenizer = Tokenizer.from_directory(find_model(options.model).tokenizer_dir) if options.model else None
     report = check(path, tokenizer, options.max_seq_len)
-    print(json.dumps(report.to_dict(), ensure_ascii=False) if options.json else report.summary())
     if options.json:
-        print("".join(f"{note}\n" for note in report.notes), end="", file=sys.stderr)
+        print(json.dumps(report.to_dict(), ensure_ascii=False))
+        for note in report.notes:
+            tell(note)
+    else:
+        say(report.summary())
     return 1 if report.verdict == "reject" else 0

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from nanochat_core.cli.parsing import parse
+from nanochat_core.cli.terminal import say
 from nanochat_core.hub.downloading import download
 
 
@@ -22,5 +23,5 @@ def run(arguments: list[str]) -> int:
     """Fetch a model. Returns the exit status."""
     options = parse(DownloadCommand, arguments, "download")
     folder = download(options.repo, options.tag, options.source)
-    print(f"{options.repo} is in {folder}.")
+    say(f"{options.repo} is in {folder}.")
     return 0

@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass
 
 from nanochat_core.cli.parsing import parse
+from nanochat_core.cli.terminal import say
 from nanochat_core.paths import default_model
 
 _WRONG_SHOWN = 10
@@ -51,11 +52,11 @@ def run(arguments: list[str]) -> int:
         print(json.dumps(measured.to_dict(), ensure_ascii=False))
         return 0
     for file, result in measured.questions.items():
-        print(f"{file}: {result.correct} of {result.total} answered ({100 * result.accuracy:.1f}%)")
+        say(f"{file}: {result.correct} of {result.total} answered ({100 * result.accuracy:.1f}%)")
         for answer in [answer for answer in result.answers if not answer.correct][:_WRONG_SHOWN]:
-            print(f"  {answer.question}\n    said:     {answer.reply}\n    expected: {' | '.join(answer.expected)}")
+            say(f"  {answer.question}\n    said:     {answer.reply}\n    expected: {' | '.join(answer.expected)}")
     for file, loss in measured.losses.items():
-        print(f"{file}: loss {loss.loss:.4f} nats a trained token, {loss.bits_per_byte:.4f} bits a byte")
+        say(f"{file}: loss {loss.loss:.4f} nats a trained token, {loss.bits_per_byte:.4f} bits a byte")
     if kept:
-        print(f"Kept in {kept}.")
+        say(f"Kept in {kept}.")
     return 0

@@ -6,6 +6,7 @@ from typing import Annotated
 import tyro
 
 from nanochat_core.cli.parsing import parse
+from nanochat_core.cli.terminal import say
 from nanochat_core.paths import default_model
 
 
@@ -33,6 +34,6 @@ def run(arguments: list[str]) -> int:
     name = default_model() if options.model is None else options.model
     folder = export(name, options.out, options.format, options.dtype, options.step)
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        print(f"{path.relative_to(folder)!s:<48} {path.stat().st_size / 1e6:>10,.2f} MB")
-    print(f"{name} is in {folder}. README.md, 'Use it elsewhere', says how to load it.")
+        say(f"{path.relative_to(folder)!s:<48} {path.stat().st_size / 1e6:>10,.2f} MB")
+    say(f"{name} is in {folder}. README.md, 'Use it elsewhere', says how to load it.")
     return 0

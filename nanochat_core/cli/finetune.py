@@ -5,6 +5,7 @@ import os
 
 from nanochat_core.cli.follow import follow
 from nanochat_core.cli.parsing import parse
+from nanochat_core.cli.terminal import say
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.runs.launcher import start_run
 from nanochat_core.runs.presets import describe_preset, preset_of
@@ -17,7 +18,7 @@ def run(arguments: list[str]) -> int:
     preset = preset_of(base_name(arguments))
     config: FinetuneConfig = parse(functools.partial(FinetuneConfig, **preset), arguments, "finetune")
     if preset and os.environ.get("RANK", "0") == "0":
-        print(describe_preset(preset, config), flush=True)
+        say(describe_preset(preset, config), flush=True)
     if nproc is not None:
         return _detached(config, nproc)
     from nanochat_core.training.finetune import finetune

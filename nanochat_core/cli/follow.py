@@ -1,8 +1,8 @@
 """Watching a detached run from a terminal, which may be closed at any time without harm to the run."""
 
-import sys
 import time
 
+from nanochat_core.cli.terminal import say
 from nanochat_core.runs.claiming import run_processes
 from nanochat_core.runs.run import Run
 from nanochat_core.runs.status import RunStatus
@@ -15,7 +15,7 @@ def follow(run: Run, position: int = 0) -> RunStatus:
 
     Ctrl-C asks the run to save and stop; a second one only leaves.
     """
-    print(f"Run '{run.tag}' trains in the background; closing this terminal does not end it.", flush=True)
+    say(f"Run '{run.tag}' trains in the background; closing this terminal does not end it.", flush=True)
     asked = False
     while True:
         try:
@@ -29,7 +29,7 @@ def follow(run: Run, position: int = 0) -> RunStatus:
                 raise
             asked = True
             run.stop()
-            print("\nAsked the run to save and stop ...", flush=True)
+            say("\nAsked the run to save and stop ...", flush=True)
             time.sleep(LOOK_EVERY_SECONDS)
 
 
@@ -39,6 +39,5 @@ def _print_from(run: Run, position: int) -> int:
     with open(run.log_file, "rb") as log:
         log.seek(position)
         new = log.read()
-    sys.stdout.write(new.decode("utf-8", errors="replace"))
-    sys.stdout.flush()
+    say(new.decode("utf-8", errors="replace").replace("\r\n", "\n").replace("\r", "\n"), end="", flush=True)
     return position + len(new)

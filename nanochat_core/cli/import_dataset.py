@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import tyro
 
 from nanochat_core.cli.parsing import parse
+from nanochat_core.cli.terminal import say
 from nanochat_core.hub.datasets import import_dataset
 
 
@@ -30,5 +31,5 @@ class ImportDatasetCommand:
 def run(arguments: list[str]) -> int:
     """Import a dataset. Returns the exit status."""
     options = parse(ImportDatasetCommand, arguments, "import-dataset")
-    print(import_dataset(options.repo, options.out, options.split, options.config, options.limit).summary())
+    say(import_dataset(options.repo, options.out, options.split, options.config, options.limit).summary())
     return 0

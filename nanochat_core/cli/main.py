@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 
 from nanochat_core.cli.parsing import PROGRAM
+from nanochat_core.cli.terminal import tell
 from nanochat_core.system.spawn import share_cores
 
 Command = Callable[[list[str]], int]
@@ -41,18 +42,18 @@ def main(arguments: list[str] | None = None) -> int:
         wants_help = bool(arguments) and arguments[0] in ("-h", "--help", "help")
         print(_usage(), file=sys.stdout if wants_help else sys.stderr)
         if arguments and not wants_help:
-            print(f"There is no command '{arguments[0]}'. Choose one of the above.", file=sys.stderr)
+            tell(f"There is no command '{arguments[0]}'. Choose one of the above.")
         return 0 if wants_help else 2
     try:
         return command(arguments[1:])
     except ValueError as error:
         if os.environ.get("RANK", "0") == "0":  # under torchrun every rank has the same to say
-            print(f"Error: {error}", file=sys.stderr)
+            tell(f"Error: {error}")
         return 2
     except KeyboardInterrupt:
         return 130
     except (PermissionError, FileNotFoundError, FileExistsError, NotADirectoryError) as error:
-        print(f"Error: {error.filename}: {error.strerror}. Check the path and its permissions.", file=sys.stderr)
+        tell(f"Error: {error.filename}: {error.strerror}. Check the path and its permissions.")
         return 2
     except BrokenPipeError:  # `... | head`: the reader has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from nanochat_core import paths
 from nanochat_core.cli.parsing import parse
+from nanochat_core.cli.terminal import say
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,7 @@ def run(arguments: list[str]) -> int:
     parse(ModelsCommand, arguments, "models")
     for model in paths.list_models():
         megabytes = model.weights.stat().st_size / 1e6
-        print(f"{model.name:<32} step {model.step:<8} {megabytes:>10,.1f} MB  {model.folder}")
+        say(f"{model.name:<32} step {model.step:<8} {megabytes:>10,.1f} MB  {model.folder}")
     if not paths.steps(paths.pretrained_dir() / "chatsft_checkpoints" / "d32"):
-        print(f"pretrained/d32 is not here yet: `{paths.download_command()}` fetches it (7.3 GB).")
+        say(f"pretrained/d32 is not here yet: `{paths.download_command()}` fetches it (7.3 GB).")
     return 0

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import tyro
 
 from nanochat_core.cli.parsing import parse
+from nanochat_core.cli.terminal import say
 from nanochat_core.publish.following import publish_following
 from nanochat_core.publish.publishing import publish
 
@@ -41,7 +42,7 @@ def run(arguments: list[str]) -> int:
         published = publish(
             options.model, options.repo, options.public, options.with_data, options.step, dtype=options.dtype
         )
-        print(published.summary())
+        say(published.summary())
         return 0
     kind, _, tag = options.model.partition("/")
     if kind != "finetuned" or not tag or options.step is not None:

@@ -7,6 +7,7 @@ from typing import Annotated
 import tyro
 
 from nanochat_core.cli.parsing import PROGRAM, parse
+from nanochat_core.cli.terminal import say
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.remote import jobs
 from nanochat_core.remote.start import resume_remote_run, start_remote_run
@@ -61,7 +62,7 @@ def run(arguments: list[str]) -> int:
     actions = {"hardware": _hardware, "start": _start, "sync": _sync, "stop": _stop, "resume": _resume}
     action = arguments[0] if arguments else ""
     if action in ("-h", "--help"):
-        print(f"usage: {_PROG} ACTION [--help]\n\nActions: {_ACTIONS}.")
+        say(f"usage: {_PROG} ACTION [--help]\n\nActions: {_ACTIONS}.")
         return 0
     if action not in actions:
         raise ValueError(f"There is no action '{action}' for remote. Use {_ACTIONS}.")
@@ -70,17 +71,17 @@ def run(arguments: list[str]) -> int:
 
 def _hardware(arguments: list[str]) -> int:
     for machine in jobs.hardware():
-        print(machine)
+        say(machine)
     return 0
 
 
 def _start(arguments: list[str]) -> int:
     if {"-h", "--help"} & set(arguments):
-        print("Where: --flavor, --timeout, --namespace, --image. What: every flag of `finetune`, but --resume.\n")
+        say("Where: --flavor, --timeout, --namespace, --image. What: every flag of `finetune`, but --resume.\n")
         tyro.cli(StartOptions, prog=f"{_PROG} start", args=["--help"])
     where, rest = tyro.cli(StartOptions, prog=f"{_PROG} start", args=arguments, return_unknown_args=True)
     config = _settings(rest)
-    print(f"Sending the run '{config.output_tag}' to {jobs.find_hardware(where.flavor)} ...", flush=True)
+    say(f"Sending the run '{config.output_tag}' to {jobs.find_hardware(where.flavor)} ...", flush=True)
     started = start_remote_run(config, where.flavor, where.namespace, where.timeout, image=where.image)
     return _say_where(started)
 
@@ -94,7 +95,7 @@ def _settings(arguments: list[str]) -> FinetuneConfig:
     preset = preset_of(base.base_name)
     config = tyro.cli(functools.partial(FinetuneConfig, **preset), prog=prog, args=arguments)
     if preset:
-        print(describe_preset(preset, config))
+        say(describe_preset(preset, config))
     return config
 
 
@@ -105,9 +106,9 @@ def _resume(arguments: list[str]) -> int:
 
 def _say_where(started: Run) -> int:
     launch = started.read_launch()
-    print(f"Run '{started.tag}' is a job now: {launch['url']}")
-    print(f"Its state goes through the private repository {launch['repo']}; this machine may be switched off.")
-    print(f"Look: python -m nanochat_core remote sync {started.tag}")
+    say(f"Run '{started.tag}' is a job now: {launch['url']}")
+    say(f"Its state goes through the private repository {launch['repo']}; this machine may be switched off.")
+    say(f"Look: python -m nanochat_core remote sync {started.tag}")
     return 0
 
 
@@ -116,10 +117,10 @@ def _sync(arguments: list[str]) -> int:
     status = sync_remote_run(started)
     loss = f", best validation loss {status.best_val_loss:.4f}" if status.best_val_loss is not None else ""
     stage = status.stage or "not seen yet"
-    print(f"{started.tag}: {status.state}, step {status.step} of {status.steps}{loss} (job: {stage})")
+    say(f"{started.tag}: {status.state}, step {status.step} of {status.steps}{loss} (job: {stage})")
     for text in (status.trouble, status.error, status.remedy):
         if text:
-            print(text)
+            say(text)
     if not status.is_over:
         start_watcher(started.tag, started.path / WATCHER_LOG)
     return 0
@@ -131,5 +132,5 @@ def _stop(arguments: list[str]) -> int:
         raise ValueError(f"Run '{started.tag}' is trained here: `python -m nanochat_core runs stop {started.tag}`.")
     started.stop()
     minutes = int(STOP_SECONDS // 60)
-    print(f"The job is asked to save and stop; after {minutes} minutes of silence it is cancelled.")
+    say(f"The job is asked to save and stop; after {minutes} minutes of silence it is cancelled.")
     return 0

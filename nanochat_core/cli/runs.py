@@ -6,6 +6,7 @@ from typing import Annotated
 import tyro
 
 from nanochat_core.cli.parsing import parse
+from nanochat_core.cli.terminal import say
 from nanochat_core.runs.launcher import start_run
 from nanochat_core.runs.run import Run
 from nanochat_core.runs.stopping import SAVE_SECONDS, wait_while_alive
@@ -28,7 +29,7 @@ def run(arguments: list[str]) -> int:
     options: RunsCommand = parse(RunsCommand, arguments, "runs")
     if options.action == "list":
         for known in Run.list():
-            print(_run_line(known))
+            say(_run_line(known))
         return 0
     actions = {"show": _show_run, "stop": _stop_run, "resume": lambda run: _resume_run(run, options.nproc)}
     if options.action not in actions:
@@ -46,30 +47,30 @@ def _run_line(run: Run) -> str:
 
 def _show_run(run: Run) -> int:
     status = run.status()
-    print(_run_line(run))
+    say(_run_line(run))
     for label, text in (("problem", status.error), ("remedy", status.remedy), ("folder", run.path)):
         if text:
-            print(f"{label}: {text}")
+            say(f"{label}: {text}")
     for name, value in run.record().get("settings", {}).items():
-        print(f"  {name} = {value}")
-    print(run.log_tail(10))
+        say(f"  {name} = {value}")
+    say(run.log_tail(10))
     return 0
 
 
 def _stop_run(run: Run) -> int:
     if run.status().is_over:
-        print(f"Run '{run.tag}' is not running ({run.status().state}).")
+        say(f"Run '{run.tag}' is not running ({run.status().state}).")
         return 0
     minutes = f"{SAVE_SECONDS / 60:g} minutes"
-    print(f"Asked run '{run.tag}' to save and stop (ended by force after {minutes} without a sign of life)", flush=True)
+    say(f"Asked run '{run.tag}' to save and stop (ended by force after {minutes} without a sign of life)", flush=True)
     if not run.read_launch().get("detached"):  # it trains in somebody's terminal or notebook: that is not ours to end
         run.stop()
         wait_while_alive(run.path, lambda: run.status().is_over)
         state = run.status().state
-        print(f"Run '{run.tag}' is {state}.")
+        say(f"Run '{run.tag}' is {state}.")
         return 0 if state in ("stopped", "finished") else 1
     report = run.stop(wait=SAVE_SECONDS, kill=True)
-    print(f"Run '{run.tag}' is {report.state}; {len(report.alive) or 'none'} of its processes left.")
+    say(f"Run '{run.tag}' is {report.state}; {len(report.alive) or 'none'} of its processes left.")
     return 0 if not report.alive else 1
 
 
@@ -80,5 +81,5 @@ def _resume_run(run: Run, nproc: int | None) -> int:
         return remote(["resume", run.tag])
     processes = nproc if nproc is not None else int(run.read_launch().get("nproc", 1))
     start_run(run.settings(), nproc=processes, resume=True)
-    print(f"Run '{run.tag}' is resumed in the background. Watch it: python -m nanochat_core runs show {run.tag}")
+    say(f"Run '{run.tag}' is resumed in the background. Watch it: python -m nanochat_core runs show {run.tag}")
     return 0

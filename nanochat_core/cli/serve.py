@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import socket
-import sys
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import tyro
 
 from nanochat_core.cli.parsing import parse
+from nanochat_core.cli.terminal import say, tell
 from nanochat_core.paths import default_model, find_model
 from nanochat_core.system.foreign_requests import is_loopback
 
@@ -113,11 +113,11 @@ def _serve(options: ServeCommand, name: str, key: str | None, listener: socket.s
         signal.signal(number, _interrupt)
     try:
         thread.start()
-        print(_greeting(served, options.host, listener.getsockname()[1], options.max_batch), flush=True)
+        say(_greeting(served, options.host, listener.getsockname()[1], options.max_batch), flush=True)
         ended.wait()  # not thread.join(): one that a signal interrupts takes the thread for dead (bpo-45274)
     except KeyboardInterrupt:
         return _stop(server, ended, served.answering)
-    print("Error: The HTTP server ended by itself; the lines above say why.", file=sys.stderr)
+    tell("Error: The HTTP server ended by itself; the lines above say why.")
     return 1
 
 
@@ -161,7 +161,7 @@ def _http_server(served: "Served") -> "uvicorn.Server":
 
 def _stop(server: "uvicorn.Server", ended: threading.Event, answering: "Answering") -> int:
     unfinished = answering.open_requests()
-    print(f"Stopping; unfinished replies that end here: {unfinished}.", flush=True)
+    say(f"Stopping; unfinished replies that end here: {unfinished}.", flush=True)
     is_idle = answering.close(STOP_SECONDS)
     server.should_exit = True
     if not (ended.wait(STOP_SECONDS) and is_idle):

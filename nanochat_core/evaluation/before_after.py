@@ -14,6 +14,7 @@ from nanochat_core.model.gpt import GPT
 from nanochat_core.paths import starter_dir
 from nanochat_core.runs.run import Run
 from nanochat_core.system.files import write_json
+from nanochat_core.system.words import printable
 from nanochat_core.tokenizer.tokenizer import Tokenizer
 
 SAMPLES = 3
@@ -70,7 +71,9 @@ class Summary:
         if before is None or after is None:
             return
         for (question, old_reply), (_, new_reply) in zip(before["replies"], after["replies"]):
-            self.say(f"\nQuestion: {question}\n  before: {_one_line(old_reply)}\n  after:  {_one_line(new_reply)}")
+            self.say(
+                f"\nQuestion: {_one_line(question)}\n  before: {_one_line(old_reply)}\n  after:  {_one_line(new_reply)}"
+            )
         self.say("")
         for kind, title in (("new", "New questions answered"), ("old", "Old skills kept")):
             if after[kind]:
@@ -93,4 +96,4 @@ def _first_question(conversation: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split()) or "(an empty reply)"
+    return printable(" ".join(text.split())) or "(an empty reply)"

@@ -147,6 +147,10 @@ class _Rows:
             for batch in table.iter_batches(_BATCH_ROWS, columns=columns, use_threads=False):
                 for row in batch.to_pylist():
                     yield _as_line(self._relevant({key: _as_list(value) for key, value in row.items()}))
+        except MemoryError as error:
+            raise ValueError(
+                f"{file.path} of {self.repo} unpacks to more than the memory there is for it. Take another dataset."
+            ) from error
         except pyarrow.ArrowInvalid as error:
             raise ValueError(
                 f"{file.path} of {self.repo} cannot be read as parquet ({error}). Tell its owner, or take another."

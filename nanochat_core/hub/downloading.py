@@ -16,6 +16,7 @@ from nanochat_core.hub.record import DownloadRecord
 from nanochat_core.hub.selection import Selection, choose, tag_of
 from nanochat_core.paths import SOURCE_FOLDERS, pretrained_dir, steps
 from nanochat_core.system.folder_names import check_tag
+from nanochat_core.system.words import printable
 from nanochat_core.system.workspaces import workspace
 
 Report = Callable[[int, int], Any]
@@ -41,7 +42,7 @@ class RepositorySize:
 
     def summary(self) -> str:
         """A line for each file, and the sum."""
-        lines = [f"{path}  {size / 1e6:,.1f} MB" for path, size in self.files]
+        lines = [f"{printable(path)}  {size / 1e6:,.1f} MB" for path, size in self.files]
         return "\n".join([*lines, f"In all {self.total_bytes / 1e6:,.1f} MB from {self.repo}."])
 
 

@@ -155,8 +155,8 @@ def stop_signals() -> Iterator[StopFlag]:
         flag.set()
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    before = {signal.SIGTERM: flag.set, signal.SIGINT: interrupted}
-    before = {number: signal.signal(number, handler) for number, handler in before.items()}
+    handlers = {signal.SIGTERM: flag.set, signal.SIGINT: interrupted}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield flag
     finally:

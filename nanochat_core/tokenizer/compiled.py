@@ -8,7 +8,7 @@ import ctypes
 import threading
 from collections.abc import Sequence
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tiktoken
@@ -79,7 +79,7 @@ class CompiledEncoding:
         self._met = 0  # characters
         self._own = threading.local()
 
-    def __reduce__(self) -> tuple:
+    def __reduce__(self) -> tuple[Any, ...]:
         """Tables are made anew where a copy is used."""
         return CompiledEncoding, self._arguments
 

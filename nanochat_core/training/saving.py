@@ -42,7 +42,9 @@ class Saver:
         """save_every: the multiples of this step are all kept, beside the best and the last; -1: only these two."""
         self.run, self.ranks, self.save_every = run, ranks, save_every
 
-    def save(self, model: GPT, optimizers: list[torch.optim.Optimizer], progress: Progress, meta: dict) -> None:
+    def save(
+        self, model: GPT, optimizers: list[torch.optim.Optimizer], progress: Progress, meta: dict[str, Any]
+    ) -> None:
         """Write checkpoint and resume state of `progress.step`, then remove what they replace."""
         state = collect_state(model, optimizers)
         kept = {step for step in [*progress.saved_steps, progress.step] if self._is_kept(step, progress)}

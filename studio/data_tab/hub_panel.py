@@ -7,8 +7,8 @@ from typing import Any
 
 import gradio as gr
 
-from nanochat_core.hub.datasets import ImportReport, import_dataset
 from studio.data_tab import handlers
+from studio.datasets.apart import HubImport, import_apart
 from studio.parts import html
 from studio.parts.events import QUIET
 from studio.parts.working import Working
@@ -40,7 +40,7 @@ def bring(at: dict[str, Any], repo: str, rows: float | None) -> Iterator[tuple[A
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"{repo.rpartition('/')[2] or 'dataset'}.jsonl"
         limit = int(rows) if rows else None
-        reading = Working(lambda report: import_dataset(repo, path, limit=limit, report=_counted(report, limit)))
+        reading = Working(lambda report: import_apart(repo, path, limit, _counted(report, limit)))
         for shown in reading:
             yield gr.skip(), shown
         try:
@@ -50,14 +50,13 @@ def bring(at: dict[str, Any], repo: str, rows: float | None) -> Iterator[tuple[A
             yield gr.skip(), html.note(str(error), "bad")
 
 
-def _counted(report: Callable[[float, str], Any], limit: int | None) -> Callable[[int, int | None], None]:
-    def count(rows: int, of: int | None) -> None:
-        most = limit or of
-        report(rows / most if most else 0.0, f"{rows:,} rows")
+def _counted(report: Callable[[float, str], Any], limit: int | None) -> Callable[[int], None]:
+    def count(rows: int) -> None:
+        report(rows / limit if limit else 0.0, f"{rows:,} rows")
 
     return count
 
 
-def _said(report: ImportReport) -> str:
-    dropped = "".join(html.note(line) for line in report.repaired.summary().splitlines()[:12])
+def _said(report: HubImport) -> str:
+    dropped = "".join(html.note(line) for line in report.said[:12])
     return html.note(f"Read {report.rows:,} rows of {report.repo}; not saved yet.", "good") + dropped

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from nanochat_core.runs.run import Run
 from nanochat_core.system.words import plural
@@ -36,7 +37,7 @@ def difference(old: Iterable[bytes], new: Iterable[bytes]) -> Difference:
     return Difference(_beyond(old, Counter(new)), _beyond(new, Counter(old)))
 
 
-def _beyond(lines: list[bytes], other: Counter) -> list[bytes]:
+def _beyond(lines: list[bytes], other: Counter[Any]) -> list[bytes]:
     """The lines that occur more often here than in `other`."""
     left = Counter(other)
     found = []

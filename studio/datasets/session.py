@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO, TypeGuard
+from typing import Any, BinaryIO, TypeGuard
 
 from nanochat_core.system.files import sha256_of
 from nanochat_core.system.words import plural
@@ -49,7 +49,7 @@ class Session:
         self.rows = Rows(imported.lines)
         self.changed: set[int] = set()
         """Rows that differ from the file."""
-        self.field_names: dict[int, tuple[bytes, list]] = {}
+        self.field_names: dict[int, tuple[bytes, list[Any]]] = {}
         """By row: the line, and the names of its fields on the page (studio.datasets.fields)."""
         self.journal: Journal | None = None
         """Writes the unsaved changes to disk; None for a session that nobody keeps."""

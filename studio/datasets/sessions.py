@@ -8,6 +8,7 @@ from pathlib import Path
 
 from nanochat_core.system.files import sha256_of
 from studio.datasets import drafts, files
+from studio.datasets.apart import read_apart
 from studio.datasets.drafts import Found
 from studio.datasets.edit import blank_conversation
 from studio.datasets.importing import Imported, read_lines
@@ -75,7 +76,7 @@ def open_dataset(dataset: files.Dataset) -> Session:
 
 def open_upload(path: Path, file_name: str) -> Session:
     """Show an uploaded file of any format as a dataset that is not saved yet."""
-    imported = read_lines(path)
+    imported = read_apart(path, file_name)
     if not imported.lines:
         raise ValueError(f"{file_name} holds no conversation. Choose another file.")
     session = Session(files.free_path(files.name_from(file_name)).name, imported)

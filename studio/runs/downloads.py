@@ -43,7 +43,7 @@ def start(repo: str) -> None:
     repo = (repo or "").strip()
     check_repo(repo)
     with _lock:
-        if is_active():
+        if _last is not None and is_active():
             raise ValueError(f"{_last.repo} is being downloaded. Wait until that has ended.")
         _last = _Download(repo)
     threading.Thread(target=_fetch, args=(_last,), name="download", daemon=True).start()

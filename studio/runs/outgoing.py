@@ -26,7 +26,7 @@ class _Work:
     """One command that was started."""
 
     title: str
-    process: subprocess.Popen
+    process: subprocess.Popen[bytes]
     output: IO[bytes]
 
 
@@ -59,7 +59,7 @@ def start(title: str, words: list[str]) -> None:
     """Begin. It goes on when the app is closed. ValueError while another one goes on."""
     global _last
     with _lock:
-        if is_active():
+        if _last is not None and is_active():
             raise ValueError(f"{_last.title} is going on. Wait until it has ended.")
         output = tempfile.TemporaryFile()  # noqa: SIM115 - it is read until the next one begins
         command = [sys.executable, "-m", "nanochat_core", *words]

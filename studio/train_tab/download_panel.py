@@ -6,10 +6,10 @@ import gradio as gr
 
 from studio.context import Context
 from studio.parts import html
+from studio.parts.events import QUIET
 from studio.parts.showcode import show_code
 from studio.runs import downloads
 from studio.train_tab import before_start
-from studio.train_tab.handlers import PRIVATE
 
 _REPO = "karpathy/nanochat-d32"
 _CODE = (
@@ -34,12 +34,12 @@ def build(context: Context, base: gr.Dropdown) -> None:
         said = gr.HTML(elem_id="download_said", padding=False)
         code = show_code("download_code", _CODE.format(_REPO))
     timer = gr.Timer(1, active=False)
-    watched = {"outputs": [said, timer, base], **PRIVATE}
-    look.click(downloads.size, repo, said, **PRIVATE)
+    watched: dict[str, Any] = {"outputs": [said, timer, base], **QUIET}
+    look.click(downloads.size, repo, said, **QUIET)
     start.click(begin, repo, **watched)
     timer.tick(watch, queue=False, **watched)
     context.page.load(watch, **watched)
-    repo.change(lambda name: _CODE.format((name or "").strip()), repo, code, **PRIVATE)
+    repo.change(lambda name: _CODE.format((name or "").strip()), repo, code, **QUIET)
 
 
 def begin(repo: str) -> tuple[str, Any, Any]:

@@ -36,7 +36,13 @@ def by_name(values: tuple[Any, ...] | list[Any]) -> dict[str, Any]:
 def _field(setting: Setting, value: Any) -> gr.components.Component:
     label = _LABELS.get(setting.name, setting.name)
     info = setting.help if label == setting.name else f"{setting.name}: {setting.help}"
-    shared = {"label": label, "info": info, "elem_id": f"set_{setting.name}", "min_width": 200, "interactive": True}
+    shared: dict[str, Any] = {
+        "label": label,
+        "info": info,
+        "elem_id": f"set_{setting.name}",
+        "min_width": 200,
+        "interactive": True,
+    }
     if setting.name in CHOICES:
         return gr.Dropdown(list(CHOICES[setting.name]), value=value, **shared)
     if setting.type in ("int", "float"):  # a number field shows 0 for "not given", so optional numbers are text

@@ -12,6 +12,7 @@ import gradio as gr
 from nanochat_core.config import FinetuneConfig
 from studio.context import Context
 from studio.parts import html
+from studio.parts.events import LATEST, QUIET, changes
 from studio.parts.uploads import removed_after
 from studio.parts.working import Working
 from studio.runs import launching
@@ -29,8 +30,6 @@ from studio.train_tab.choices import (
     suggest_tag,
 )
 from studio.train_tab.form import by_name
-
-PRIVATE = {"api_visibility": "private", "show_progress": "hidden"}
 
 
 @dataclass
@@ -70,40 +69,39 @@ def wire(fields: TrainFields, panel: Any, context: Context, handlers: "Handlers"
     lists = [fields.base, fields.data]
     begin = [fields.base, fields.data, fields.preset]
     for event in (fields.base.input, fields.preset.input):
-        event(handlers.fill, begin, fields.form, **PRIVATE)
+        event(handlers.fill, begin, fields.form, **QUIET)
     tag_and_questions = [fields.tag, fields.form[form_names().index("questions_path")]]
-    fields.data.input(handlers.name_run, fields.data, tag_and_questions, **PRIVATE)
-    refresh = {"fn": handlers.lists, "inputs": lists, "outputs": lists, **PRIVATE}
+    fields.data.input(handlers.name_run, fields.data, tag_and_questions, **QUIET)
+    refresh: dict[str, Any] = {"fn": handlers.lists, "inputs": lists, "outputs": lists, **QUIET}
     context.page.load(**refresh)
-    preview = {
+    preview: dict[str, Any] = {
         "fn": handlers.preview,
         "inputs": chosen,
         "outputs": [fields.counts, fields.command, fields.cell, fields.probed],
-        "trigger_mode": "always_last",
         "concurrency_limit": 4,
-        **PRIVATE,
+        **LATEST,
     }
     context.page.load(**preview)
     # What is set while the tab is not open does not fire its change.
     context.tab.select(**refresh).then(**preview)
-    context.dataset.change(handlers.take_dataset, context.dataset, [fields.data, *tag_and_questions], **PRIVATE).then(
+    context.dataset.change(handlers.take_dataset, context.dataset, [fields.data, *tag_and_questions], **QUIET).then(
         **preview
     )
-    gr.on([component.change for component in chosen], **preview)
-    fields.start.click(handlers.start, chosen, [fields.said, panel.picker, fields.tag], **PRIVATE).then(
+    gr.on(changes(chosen), **preview)
+    fields.start.click(handlers.start, chosen, [fields.said, panel.picker, fields.tag], **QUIET).then(
         None, None, None, js=_SCROLL
     )
-    fields.queue.click(handlers.queue, chosen, [fields.said, fields.waiting, fields.clear, fields.tag], **PRIVATE)
-    fields.clear.click(handlers.empty_queue, None, [fields.said, fields.waiting, fields.clear], **PRIVATE)
-    fields.save.click(handlers.save, chosen, [fields.saved, fields.said], **PRIVATE).then(
+    fields.queue.click(handlers.queue, chosen, [fields.said, fields.waiting, fields.clear, fields.tag], **QUIET)
+    fields.clear.click(handlers.empty_queue, None, [fields.said, fields.waiting, fields.clear], **QUIET)
+    fields.save.click(handlers.save, chosen, [fields.saved, fields.said], **QUIET).then(
         None, None, None, js="() => document.querySelector('#train_saved').click()"
     )
     fields.load.upload(
-        handlers.load, fields.load, [fields.base, fields.data, fields.tag, *fields.form, fields.said], **PRIVATE
+        handlers.load, fields.load, [fields.base, fields.data, fields.tag, *fields.form, fields.said], **QUIET
     )
     # Gradio takes a function for a generator only when it is one itself, which no lambda is.
     probe = partial(handlers.probe, context.models)
-    fields.probe.click(probe, chosen, [fields.probed, fields.probe], **PRIVATE)
+    fields.probe.click(probe, chosen, [fields.probed, fields.probe], **QUIET)
 
 
 _SCROLL = """() => { if (!document.querySelector('#train_said .bad'))
@@ -151,8 +149,8 @@ class Handlers:
         bases, datasets = before_start.base_choices(), before_start.dataset_choices()
         base = base if base in [value for _, value in bases] else bases[0][1]
         paths = [path for _, path in datasets]
-        data = data if data in paths else (paths[0] if paths else None)
-        return gr.update(choices=bases, value=base), gr.Dropdown(choices=datasets, value=data)
+        chosen = data if data in paths else (paths[0] if paths else None)
+        return gr.update(choices=bases, value=base), gr.Dropdown(choices=datasets, value=chosen)
 
     def preview(self, *chosen: Any) -> Iterator[tuple[Any, Any, Any, Any]]:
         """Counts, command and cell of what is chosen; a sentence in place of the counts where it cannot work."""

@@ -5,11 +5,12 @@ from typing import Any
 import gradio as gr
 
 from studio.parts import html
+from studio.parts.events import LATEST, QUIET, changes
 from studio.parts.showcode import show_code
 from studio.runs import rented
 from studio.train_tab import before_start
 from studio.train_tab.choices import suggest_tag
-from studio.train_tab.handlers import PRIVATE, Handlers, TrainFields, chosen_fields
+from studio.train_tab.handlers import Handlers, TrainFields, chosen_fields
 
 _TITLE = "Train on a rented machine instead"
 
@@ -36,19 +37,16 @@ def build(fields: TrainFields, handlers: Handlers, picker: gr.Dropdown) -> None:
         cell = show_code("rent_cell")
         command = show_code("rent_command", label="Show the shell command", language="shell")
     where, chosen = [machine, limit, account], chosen_fields(fields)
-    fold.expand(list_machines, machine, [machine, said], **PRIVATE)
-    gr.on([machine.change, limit.change], rented.cost, [machine, limit], cost, trigger_mode="always_last", **PRIVATE)
+    fold.expand(list_machines, machine, [machine, said], **QUIET)
+    gr.on(changes([machine, limit]), rented.cost, [machine, limit], cost, **LATEST)
     gr.on(
-        [one.change for one in (*where, *chosen)],
+        changes([*where, *chosen]),
         lambda *values: codes(handlers, *values),
         [*where, *chosen],
         [command, cell],
-        trigger_mode="always_last",
-        **PRIVATE,
+        **LATEST,
     )
-    start.click(
-        lambda *values: start_rented(handlers, *values), [*where, *chosen], [said, picker, fields.tag], **PRIVATE
-    )
+    start.click(lambda *values: start_rented(handlers, *values), [*where, *chosen], [said, picker, fields.tag], **QUIET)
 
 
 def list_machines(chosen: str | None) -> tuple[Any, str]:

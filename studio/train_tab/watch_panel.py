@@ -8,10 +8,11 @@ import gradio as gr
 from nanochat_core.runs.run import Run
 from studio.context import Context
 from studio.parts import html
+from studio.parts.events import AT_ONCE, QUIET
 from studio.parts.showcode import show_code
 from studio.runs import launching, live, stops
 from studio.train_tab import before_start
-from studio.train_tab.handlers import PRIVATE, TrainFields
+from studio.train_tab.handlers import TrainFields
 
 POLL_SECONDS = 1.0
 
@@ -44,16 +45,15 @@ def build(context: Context, fields: TrainFields) -> WatchPanel:
     timer = gr.Timer(POLL_SECONDS)
 
     shown = [status, chart, log, stop, resume, retry, code, fields.waiting, fields.clear, picker, seen]
-    polled = {"fn": poll, "inputs": [picker, seen], "outputs": shown, "queue": False, **PRIVATE}
+    polled: dict[str, Any] = {"fn": poll, "inputs": [picker, seen], "outputs": shown, **AT_ONCE}
     timer.tick(**polled)
     context.page.load(**polled)
     picker.input(**polled)
-    ask = {"queue": False, **PRIVATE}
-    stop.click(lambda: gr.Row(visible=True), None, sure, **ask)
-    no.click(lambda: gr.Row(visible=False), None, sure, **ask)
-    yes.click(stop_run, picker, [sure, said], **ask)
-    resume.click(resume_run, picker, said, **PRIVATE)
-    retry.click(retry_run, picker, [said, picker], **PRIVATE)
+    stop.click(lambda: gr.Row(visible=True), None, sure, **AT_ONCE)
+    no.click(lambda: gr.Row(visible=False), None, sure, **AT_ONCE)
+    yes.click(stop_run, picker, [sure, said], **AT_ONCE)
+    resume.click(resume_run, picker, said, **QUIET)
+    retry.click(retry_run, picker, [said, picker], **QUIET)
     return WatchPanel(picker)
 
 

@@ -12,6 +12,8 @@ import pytest
 
 from studio import __main__ as program
 
+pytestmark = pytest.mark.processes
+
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "studio").glob("*.py"))
 

@@ -184,6 +184,7 @@ def test_a_model_is_the_same_by_either_way(home, monkeypatch, dtype):
             assert torch.equal(loaded.state_dict()[name], tensor), name
 
 
+@pytest.mark.processes
 def test_loading_does_not_import_torchs_compiler(home):
     install_tiny_model(home, generation="E", n_layer=4)
     code = "import sys, nanochat_core as n; n.load_model('pretrained/tiny'); print('torch._dynamo' in sys.modules)"

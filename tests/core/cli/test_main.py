@@ -51,6 +51,7 @@ def test_check_fix_writes_a_copy_that_passes(home, capsys):
     assert main(["check", str(share), "--fix", str(out)]) == 2  # never overwrites
 
 
+@pytest.mark.processes
 def test_one_question_is_answered_and_nothing_else_is_printed(home):
     install_tiny_model(home)
     process = _run("chat", "--model", "pretrained/tiny", "-p", "hello", "--max-tokens", "5", "--temperature", "0")

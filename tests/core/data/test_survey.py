@@ -20,6 +20,8 @@ from tests.support.faulty_files import FAULTS, GOOD_FILES, WARNINGS
 from tests.support.samples import GOOD, assistant, line, user
 from tests.support.tiny import tiny_ranks, tiny_tokenizer, write_conversations
 
+pytestmark = pytest.mark.processes
+
 
 @pytest.fixture
 def in_small_blocks(monkeypatch):

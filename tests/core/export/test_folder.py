@@ -63,6 +63,7 @@ def test_no_room(tiny_path, tmp_path, monkeypatch, format):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["home", "small"]
 
 
+@pytest.mark.processes
 def test_a_disk_that_fills_up_leaves_nothing(tiny_path, tmp_path):
     """A real limit on the size of files stands for the disk."""
     code = (
@@ -78,6 +79,7 @@ def test_a_disk_that_fills_up_leaves_nothing(tiny_path, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["home", "small"]
 
 
+@pytest.mark.processes
 def test_what_a_killed_export_left_is_cleared(tiny_path, tmp_path):
     code = (
         "import sys, time; from nanochat_core.export import export as module; "

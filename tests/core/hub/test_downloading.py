@@ -13,6 +13,8 @@ import pytest
 
 from tests.support.downloading import FILES, MODEL, REPO, WHOLE, assert_whole, contents, finished, pretrained, said
 
+pytestmark = pytest.mark.processes
+
 
 def test_a_complete_download_then_a_second_call_without_a_hub(home, hub, fetch):
     status, out, err = finished(fetch())

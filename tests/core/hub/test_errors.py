@@ -12,6 +12,8 @@ from huggingface_hub.errors import FileMetadataError, HTTPError, OfflineModeIsEn
 from nanochat_core.hub.errors import downloading, importing, publishing, requesting, told_plainly
 from tests.support.downloading import PROGRAM, REPO, contents, finished, said
 
+pytestmark = pytest.mark.processes
+
 
 @pytest.mark.parametrize(
     ("status", "headers", "words"),

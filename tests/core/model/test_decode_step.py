@@ -139,6 +139,7 @@ def test_two_threads_give_what_one_gives():
         torch.set_num_threads(threads)
 
 
+@pytest.mark.processes
 def test_a_forked_process_has_threads_of_its_own():
     code = (
         "import os, torch\nfrom tests.support.tiny import tiny_model\ntorch.set_grad_enabled(False)\n"

@@ -44,6 +44,7 @@ def test_without_a_compiler_torch_does_it_and_it_is_said_once(sources, monkeypat
     assert ("cannot" if broken else "no C compiler was found") in record.getMessage()
 
 
+@pytest.mark.processes
 def test_two_processes_that_build_at_once(sources):
     code = (
         "import sys, pathlib\nfrom nanochat_core.native import build\n"

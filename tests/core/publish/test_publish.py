@@ -12,6 +12,7 @@ from tests.support.samples import parquet
 from tests.support.tiny import install_tiny_model
 
 
+@pytest.mark.processes
 def test_a_run_is_published_whole_and_private(home, hub, published):
     run = make_run(home)
     status, out, err = published()

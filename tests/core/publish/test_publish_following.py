@@ -11,6 +11,8 @@ from nanochat_core.paths import steps
 from tests.support.hub_process import environment
 from tests.support.published_run import EXPORTED, REPO, TOKEN, make_run, save
 
+pytestmark = pytest.mark.processes
+
 FOLLOW = """
 import sys
 from nanochat_core.publish import following

@@ -83,11 +83,13 @@ def test_what_training_imports_is_installed_in_the_job():
     assert set(REQUIREMENTS) <= set(project["dependencies"])
 
 
+@pytest.mark.processes
 def test_following_and_starting_load_no_torch():
     code = "import sys, nanochat_core.remote.start, nanochat_core.remote.watcher, nanochat_core.remote.job\n"
     subprocess.run([sys.executable, "-c", code + "assert 'torch' not in sys.modules"], check=True)
 
 
+@pytest.mark.processes
 def test_the_command_line_lists_starts_follows_stops_and_resumes(config, hub, monkeypatch, capsys):
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     hub.stuck = ("SCHEDULING", None)
@@ -112,6 +114,7 @@ def test_the_command_line_lists_starts_follows_stops_and_resumes(config, hub, mo
     assert "Traceback" not in capsys.readouterr().err
 
 
+@pytest.mark.processes
 def test_an_app_that_begins_anew_follows_what_goes_on_once(stuck_run, hub):
     run = stuck_run()
     assert keep_following(TOKEN) == [run] == keep_following(TOKEN)

@@ -18,6 +18,8 @@ from nanochat_core.training.finetune import finetune
 from tests.core.remote.following import followed, losses, start, watchers
 from tests.support.fake_jobs import TOKEN, until
 
+pytestmark = pytest.mark.processes
+
 
 def test_stopped_killed_and_resumed_the_run_ends_with_the_losses_of_an_uninterrupted_one(config, hub):
     hub.environment["HOLD_AT"] = "6"

@@ -36,6 +36,7 @@ def read(text):
     return notebook
 
 
+@pytest.mark.processes
 def test_it_repeats_the_run_to_the_last_digit(config, home):
     first = finetune(config)
     notebook = read(notebook_of(first))

@@ -9,6 +9,8 @@ from nanochat_core.runs.claiming import claim, run_processes
 from nanochat_core.system import processes
 from tests.support.recorded_run import supervised
 
+pytestmark = pytest.mark.processes
+
 
 def test_a_second_process_cannot_claim_a_running_run(run, sleeper):
     process = sleeper()

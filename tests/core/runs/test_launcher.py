@@ -18,6 +18,8 @@ from nanochat_core.runs.run import Run
 from nanochat_core.system import processes
 from nanochat_core.system.processes import ProcessIdentity
 
+pytestmark = pytest.mark.processes
+
 ROOT = Path(__file__).parents[3]
 SUPPORT = ROOT / "tests" / "support"
 

@@ -10,6 +10,8 @@ import pytest
 from nanochat_core.runs.stopping import ORPHAN_EXIT_STATUS, launcher_from_environment, watch_launcher
 from nanochat_core.system.processes import identity
 
+pytestmark = pytest.mark.processes
+
 LAUNCHER = """
 import subprocess, sys, time
 from nanochat_core.runs.stopping import announce_launcher

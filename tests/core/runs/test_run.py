@@ -122,6 +122,7 @@ def test_list_without_any_folder_is_empty(home):
     assert Run.list() == []
 
 
+@pytest.mark.processes
 def test_reading_runs_does_not_load_torch():
     code = "import sys, nanochat_core.runs.run; assert 'torch' not in sys.modules and 'pandas' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

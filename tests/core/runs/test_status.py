@@ -10,6 +10,8 @@ from nanochat_core.runs.claiming import claimed
 from nanochat_core.system import processes
 from tests.support.recorded_run import supervised
 
+pytestmark = pytest.mark.processes
+
 
 def test_status_merges_and_beats(run):
     before = time.time()

@@ -6,11 +6,15 @@ import subprocess
 import sys
 import threading
 
+import pytest
+
 from nanochat_core.paths import PROJECT_ROOT
 from nanochat_core.runs import stopping
 from nanochat_core.runs.claiming import claim, run_processes
 from nanochat_core.system import processes
 from tests.support.recorded_run import supervised
+
+pytestmark = pytest.mark.processes
 
 
 def test_stop_of_a_queued_run_needs_no_process(run):

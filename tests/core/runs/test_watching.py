@@ -18,6 +18,8 @@ from nanochat_core.system import processes
 from tests.support.kernels import Kernel, run_cells
 from tests.support.tiny import install_tiny_model, write_conversations
 
+pytestmark = pytest.mark.processes
+
 ROOT = Path(__file__).parents[3]
 
 

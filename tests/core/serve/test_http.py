@@ -15,6 +15,8 @@ from nanochat_core.paths import PROJECT_ROOT, starter_dir
 from nanochat_core.tokenizer.tokenizer import Tokenizer
 from tests.support.serving import ENDLESS, KEY, SECONDS, create, joined, user
 
+pytestmark = pytest.mark.processes
+
 QUESTIONS = (
     "What is the capital of France?",
     "What is 12 * 34?",

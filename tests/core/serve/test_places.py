@@ -8,6 +8,8 @@ import pytest
 
 from tests.support.serving import ENDLESS, SECONDS, create, install_endless_model, served
 
+pytestmark = pytest.mark.processes
+
 
 def endless_stream(server, **settings):
     """A reply of 90,000 tokens, begun: if its place were not given back, whoever waits would wait for many minutes."""

@@ -14,6 +14,8 @@ from nanochat_core.serve.response import ChatResponse
 from nanochat_core.serve.stream import ChatAnswer
 from tests.support.serving import user
 
+pytestmark = pytest.mark.processes
+
 
 @pytest.mark.parametrize(
     ("settings", "error", "code", "part"),

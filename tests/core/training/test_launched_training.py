@@ -15,6 +15,8 @@ from nanochat_core.runs.run import Run
 from nanochat_core.system import processes
 from tests.support.tiny import install_tiny_model, write_conversations
 
+pytestmark = pytest.mark.processes
+
 
 @pytest.fixture
 def config(home, tmp_path):

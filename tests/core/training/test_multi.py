@@ -13,6 +13,8 @@ from nanochat_core.tokenizer.rendering import render
 from tests.support.finetune_in_fp32 import muon_in_fp32
 from tests.support.tiny import install_tiny_model, tiny_tokenizer, write_conversations
 
+pytestmark = pytest.mark.processes
+
 ROOT = Path(__file__).parents[3]
 SETTINGS = {
     "model_tag": "tiny",

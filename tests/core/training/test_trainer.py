@@ -112,6 +112,7 @@ def test_a_finetuned_model_loads_in_transformers(config):
     assert ((model(ids) - expected).norm() / expected.norm()).item() < 1e-3
 
 
+@pytest.mark.processes
 def test_the_command_ends_a_mistake_with_one_sentence(config, home):
     arguments = ["finetune", "--data_path", str(home / "missing.jsonl"), "--model_tag", "tiny"]
     process = subprocess.run(

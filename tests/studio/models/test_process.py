@@ -17,6 +17,8 @@ from studio.models.process import ModelProcess
 from studio.models.processes import ModelProcesses
 from tests.support.tiny import install_tiny_model, write_conversations
 
+pytestmark = pytest.mark.processes
+
 HI = [{"role": "user", "content": "Hello, which word?"}]
 LONG = {"max_tokens": 4000, "temperature": 1.0, "seed": 3}
 

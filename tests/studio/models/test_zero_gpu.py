@@ -114,6 +114,7 @@ def test_what_cannot_be_is_a_sentence(models, monkeypatch):
     assert zero_gpu.is_zero_gpu()
 
 
+@pytest.mark.processes
 def test_the_page_uses_it_where_it_is_and_only_there(home, spaces):
     code = "import sys; from studio.app import chat_models_here as m; print(type(m()).__name__, 'torch' in sys.modules)"
 

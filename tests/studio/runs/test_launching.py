@@ -49,6 +49,7 @@ def wait_for(condition, seconds=60):
         time.sleep(0.1)
 
 
+@pytest.mark.processes
 def test_one_run_at_a_time_stopped_and_the_queue_goes_on(data, fake_training):
     fake_training("wait")
     run = launching.start(settings_of(data))
@@ -110,6 +111,7 @@ def test_a_remedy_becomes_a_button_whatever_its_words(home, monkeypatch, message
     assert view.can_resume
 
 
+@pytest.mark.processes
 def test_retry_starts_the_changed_run_under_a_free_name(home, fake_training):
     fake_training("count")
     failed = invent_run("mine", "failed", 40, 20, device_batch_size=8)

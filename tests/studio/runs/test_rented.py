@@ -104,6 +104,7 @@ def test_a_run_elsewhere_is_shown_with_its_job_and_keeps_no_run_here_waiting(far
     assert "javascript" not in rented.about(far_run)
 
 
+@pytest.mark.processes
 def test_trouble_with_the_hub_is_told_and_a_stop_is_a_request(far_run):
     before = live.look("far").signature
     far_run.write_status(trouble="The hub does not answer; it is asked again.")

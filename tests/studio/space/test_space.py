@@ -11,6 +11,8 @@ from tests.e2e.invented import invent_run
 from tests.support.space_app import SpaceApp, cookie, sentence
 from tests.support.tiny import write_conversations
 
+pytestmark = pytest.mark.processes
+
 SECRET = "quokka"
 """In every name and text of the owner's."""
 CHAT = "0123456789abcdef"

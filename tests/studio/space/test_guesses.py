@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from studio.guesses import FREE_GUESSES, LONGEST_SECONDS, MOST_ADDRESSES, MOST_WAITING, SlowGuesses, address
+from studio.space.guesses import FREE_GUESSES, LONGEST_SECONDS, MOST_ADDRESSES, MOST_WAITING, SlowGuesses, address
 
 
 class Door:

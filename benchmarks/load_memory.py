@@ -24,8 +24,8 @@ from benchmarks.memory import forget_peak
 from nanochat_core.checkpoint.loading import load_model
 from nanochat_core.checkpoint.reading import read_weights
 from nanochat_core.engine.engine import Engine
-from nanochat_core.model.generations import is_table
 from nanochat_core.model.gpt import GPT, GPTConfig
+from nanochat_core.model.shape import is_table
 from nanochat_core.paths import meta_path, weights_path
 from nanochat_core.system.files import write_json
 from nanochat_core.system.processes import peak_bytes

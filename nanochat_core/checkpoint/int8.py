@@ -18,9 +18,9 @@ from nanochat_core.model.gpt import GPT
 from nanochat_core.native.build import library
 
 PIECE_BYTES = 1 << 20
-"""Of weights that are turned back into floats for torch at once."""
+"""So many bytes of weights are turned back into floats for torch at once."""
 ROUNDED_BYTES = 4 << 20
-"""Of floats that are rounded at once."""
+"""So many bytes of floats are rounded at once."""
 _COMPILED = (torch.float32, torch.bfloat16)
 
 
@@ -70,8 +70,8 @@ class _Request(ctypes.Structure):
 class _Rounding:
     """Rounds one matrix after the other, each read once, a piece at a time, which stays in the processor's cache.
 
-    By compiled code where there is some: one pass, and no thread waits for another that has lost its core. The same
-    bits come of torch's operators.
+    By compiled code where there is some: one pass, and no thread waits for another that has lost its core. Torch's
+    operators give the same bits.
     """
 
     def __init__(self, memory: HugePages, reader: MappedReader | None):

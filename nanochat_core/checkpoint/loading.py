@@ -1,7 +1,4 @@
-"""Checkpoints in nanochat's layout, read and written: model_<step>.pt, its SHA-256, and meta_<step>.json.
-
-Reading never runs code from a file, maps the file instead of copying it, and holds at most one tensor twice.
-"""
+"""From a checkpoint to a model: on its device, in its precision, and never with a second copy of the weights."""
 
 import ctypes
 from collections.abc import Mapping
@@ -12,16 +9,68 @@ from torch import Tensor
 
 from nanochat_core.checkpoint.int8 import quantize_int8
 from nanochat_core.checkpoint.mapped_files import MappedReader
-from nanochat_core.checkpoint.reading import SMALL_BYTES, check_names, model_config, read_checkpoint
+from nanochat_core.checkpoint.reading import check_names, model_config, read_checkpoint
 from nanochat_core.compute.huge_pages import HugePages
-from nanochat_core.model.generations import is_table
 from nanochat_core.model.gpt import GPT, GPTConfig
+from nanochat_core.model.shape import is_table
 from nanochat_core.native.build import library
 from nanochat_core.paths import find_model
 from nanochat_core.tokenizer.tokenizer import Tokenizer
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.int8}
-"""In what a model can be held for inference."""
+"""The number formats in which a model can be held for inference."""
+
+
+SMALL_BYTES = 1 << 30
+"""Up to this size in fp32 a model is kept in fp32 on a CPU: exact, and fast without bf16 instructions."""
+
+
+def load_model(
+    name: str,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | None = None,
+    step: int | None = None,
+) -> tuple[GPT, Tokenizer, dict[str, Any]]:
+    """(model, tokenizer, meta) of the model called `name`, for inference: parameters in `dtype`, gradients off.
+
+    `dtype` None takes bf16 on an accelerator and for a large model, fp32 for a small one on a CPU; torch.int8 rounds
+    the matrices to eight bits, on a CPU only (see `quantization`). Raises ValueError in a sentence when there is no
+    such model or its files do not fit together.
+    """
+    files = find_model(name, step)
+    weights, meta, tokenizer = read_checkpoint(files)
+    config = model_config(meta, weights)
+    device = torch.device(device)
+    return build_for_inference(config, weights, device, dtype), tokenizer, meta
+
+
+def build_for_inference(
+    config: GPTConfig, weights: dict[str, Tensor], device: torch.device, dtype: torch.dtype | None
+) -> GPT:
+    """`build_model` for a model that is not trained, with the `dtype` of `load_model`."""
+    best = inference_dtype(device, weights)
+    if dtype != torch.int8:
+        model = build_model(config, weights, device, dtype or best, compute_dtype=dtype or best)
+    elif device.type == "cpu":
+        model = quantize_int8(build_model(config, weights, device, None, best, mapped=True), mapped=True)
+    else:
+        raise ValueError(f"Weights in int8 are for a CPU, and this is {device.type}. Take bfloat16.")
+    return model.eval().requires_grad_(requires_grad=False)
+
+
+def inference_dtype(device: torch.device, weights: Mapping[str, Tensor]) -> torch.dtype:
+    """The precision in which a model is held for inference when nobody says."""
+    small = sum(tensor.numel() for tensor in weights.values()) * 4 <= SMALL_BYTES
+    return torch.float32 if device.type == "cpu" and small else torch.bfloat16
+
+
+def dtype_named(name: str | None) -> torch.dtype | None:
+    """The dtype that a person calls `name`; None for None. ValueError for a name that is none of DTYPES."""
+    if name is None:
+        return None
+    if name not in DTYPES:
+        raise ValueError(f"dtype is '{name}'; it must be one of {', '.join(DTYPES)}.")
+    return DTYPES[name]
 
 
 def build_model(
@@ -38,7 +87,7 @@ def build_model(
     They are those of `read_weights`. Tensor by tensor, onto a model without storage, so that there is never a second
     copy of the weights. On a CPU the matrices come to lie in huge pages. A table that already has the dtype stays the
     file's mapping: only the rows that are looked up are ever read, and an optimizer's change to one is private to this
-    process. So does everything that has the dtype when `mapped`: for a model whose weights are read once.
+    process. With `mapped` so does everything that has the dtype: for a model whose weights are read once.
     """
     with torch.device("meta"):
         model = GPT(config, compute_dtype)
@@ -79,51 +128,3 @@ def _placed(
 
 def _narrow(compiled: ctypes.CDLL, block: Tensor, target: Tensor) -> None:
     compiled.narrow(*(ctypes.c_void_p(each.data_ptr()) for each in (block, target)), ctypes.c_int64(block.numel()))
-
-
-def load_model(
-    name: str,
-    device: str | torch.device = "cpu",
-    dtype: torch.dtype | None = None,
-    step: int | None = None,
-) -> tuple[GPT, Tokenizer, dict[str, Any]]:
-    """(model, tokenizer, meta) of the model called `name`, for inference: parameters in `dtype`, gradients off.
-
-    `dtype` None takes bf16 on an accelerator and for a large model, fp32 for a small one on a CPU; torch.int8 rounds
-    the matrices to eight bits, on a CPU only (see `quantization`). Raises ValueError in a sentence when there is no
-    such model or its files do not fit together.
-    """
-    files = find_model(name, step)
-    weights, meta, tokenizer = read_checkpoint(files)
-    config = model_config(meta, weights)
-    device = torch.device(device)
-    return build_for_inference(config, weights, device, dtype), tokenizer, meta
-
-
-def build_for_inference(
-    config: GPTConfig, weights: dict[str, Tensor], device: torch.device, dtype: torch.dtype | None
-) -> GPT:
-    """`build_model` for a model that is not trained, with the `dtype` of `load_model`."""
-    best = inference_dtype(device, weights)
-    if dtype != torch.int8:
-        model = build_model(config, weights, device, dtype or best, compute_dtype=dtype or best)
-    elif device.type == "cpu":
-        model = quantize_int8(build_model(config, weights, device, None, best, mapped=True), mapped=True)
-    else:
-        raise ValueError(f"Weights in int8 are for a CPU, and this is {device.type}. Take bfloat16.")
-    return model.eval().requires_grad_(requires_grad=False)
-
-
-def dtype_named(name: str | None) -> torch.dtype | None:
-    """The dtype that a person calls `name`; None for None. ValueError for a name that is none of DTYPES."""
-    if name is None:
-        return None
-    if name not in DTYPES:
-        raise ValueError(f"dtype is '{name}'; it must be one of {', '.join(DTYPES)}.")
-    return DTYPES[name]
-
-
-def inference_dtype(device: torch.device, weights: Mapping[str, Tensor]) -> torch.dtype:
-    """The precision in which a model is held for inference when nobody says."""
-    small = sum(tensor.numel() for tensor in weights.values()) * 4 <= SMALL_BYTES
-    return torch.float32 if device.type == "cpu" and small else torch.bfloat16

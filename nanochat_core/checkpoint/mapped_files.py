@@ -93,7 +93,7 @@ class MappedReader:
     def share_out(self, stored: Tensor, work: Callable[[slice, Tensor], None]) -> None:
         """Call `work` with (rows, these rows of `stored`) for all rows, from several threads, each with a few of them.
 
-        What it is given is its own during the call only. Errors as of `fill`.
+        What it is given is its own during the call only. Raises what `fill` raises.
         """
         place = self._place_of(stored)
 

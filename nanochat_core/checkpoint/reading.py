@@ -1,4 +1,7 @@
-"""What lies in a checkpoint: its tensors and its meta file, checked, without a model."""
+"""What lies in a checkpoint: its tensors and its meta file, checked, without a model.
+
+Reading never runs code from a file, and maps the file instead of copying it.
+"""
 
 import json
 from collections.abc import Mapping
@@ -10,22 +13,20 @@ import torch
 from torch import Tensor
 
 from nanochat_core.checkpoint.checksums import verify_checksum
-from nanochat_core.model.generations import detect_generation
 from nanochat_core.model.gpt import GPTConfig
+from nanochat_core.model.shape import detect_generation
 from nanochat_core.paths import ModelFiles, steps
 from nanochat_core.tokenizer.tokenizer import Tokenizer
 
 COMPILED_PREFIX = "_orig_mod."  # torch.compile leaves it in the names
 
+
 MOST_META = 16 << 20
 """Characters of a meta file; it describes a model and a run in some thousands."""
 
-SMALL_BYTES = 1 << 30
-"""Up to this size in fp32 a model is kept in fp32 on a CPU: exact, and fast without bf16 instructions."""
-
 
 def read_checkpoint(files: ModelFiles) -> tuple[dict[str, Tensor], dict[str, Any], Tokenizer]:
-    """(weights, meta, tokenizer) of a model, each compared with its checksum; the weights as of `read_weights`.
+    """(weights, meta, tokenizer) of a model, each compared with its checksum; the weights are those of `read_weights`.
 
     ValueError in a sentence when one of them is missing, damaged, or does not fit the others.
     """

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from nanochat_core.checkpoint.checksums import remove_with_checksum, write_with_checksum
-from nanochat_core.model.generations import is_table
 from nanochat_core.model.gpt import GPT
+from nanochat_core.model.shape import is_table
 from nanochat_core.paths import meta_path, weights_path
 from nanochat_core.system.files import write_atomically, write_json
 from nanochat_core.tokenizer.tokenizer import Tokenizer
@@ -30,12 +30,6 @@ def save_checkpoint(
     write_json(meta_path(folder, step), {"step": step, "model_config": model.config.to_meta(), **meta})
 
 
-def remove_checkpoint(folder: Path, step: int) -> None:
-    """Delete a step's files, the meta first, so that a half-deleted checkpoint is an incomplete one."""
-    meta_path(folder, step).unlink(missing_ok=True)
-    remove_with_checksum(weights_path(folder, step))
-
-
 def _as_stored(name: str, tensor: Tensor) -> Tensor:
     return tensor.to("cpu", torch.bfloat16) if is_table(name) else tensor.cpu()
 
@@ -45,3 +39,9 @@ def save_tokenizer(folder: Path, tokenizer: Tokenizer) -> None:
     tokenizer.save(folder / "tokenizer.pkl")
     sizes = torch.tensor(tokenizer.token_bytes(), dtype=torch.int32)
     write_atomically(folder / "token_bytes.pt", partial(torch.save, sizes))
+
+
+def remove_checkpoint(folder: Path, step: int) -> None:
+    """Delete a step's files, the meta first, so that a half-deleted checkpoint is an incomplete one."""
+    meta_path(folder, step).unlink(missing_ok=True)
+    remove_with_checksum(weights_path(folder, step))

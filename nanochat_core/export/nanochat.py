@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from nanochat_core.checkpoint.writing import save_tokenizer
-from nanochat_core.model.generations import is_table
 from nanochat_core.model.gpt import GPT
+from nanochat_core.model.shape import is_table
 from nanochat_core.paths import SOURCE_FOLDERS, ModelFiles, meta_path, weights_path
 from nanochat_core.system.files import write_json
 from nanochat_core.tokenizer.tokenizer import Tokenizer

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from nanochat_core.export.safetensors import write_shards
 from nanochat_core.export.tokenizer_json import BOS, END, tokenizer_config, tokenizer_json
-from nanochat_core.model.generations import GENERATIONS
 from nanochat_core.model.gpt import GPT, NORM_EPSILON, GPTConfig
 from nanochat_core.model.loss import SOFTCAP
+from nanochat_core.model.shape import GENERATIONS
 from nanochat_core.tokenizer.pickle_file import EncodingState
 
 _DTYPE_NAMES = {torch.float32: "float32", torch.bfloat16: "bfloat16"}

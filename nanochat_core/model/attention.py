@@ -104,16 +104,21 @@ def _attend_rows(q: Tensor, k: Tensor, v: Tensor, window: int | None) -> Tensor:
 
 
 class _BlockedAttention(torch.autograd.Function):
-    """Attention of q to k, v, all (N, H, D), within conversations of `lengths` laid end to end."""
+    """Attention of q to k, v, all (N, H, D), within conversations of `lengths` laid end to end.
+
+    With S = q k' / sqrt(D), P = softmax(S) and y = P v, let g be the gradient of y. Then v has P' g, P has g v', and S
+    has dS = P * (g v' - its mean under P), which is softmax's rule; q has dS k / sqrt(D), and k has dS' q / sqrt(D).
+    """
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, lengths: list[int], window: int | None) -> Tensor:
         out = torch.empty_like(q)
-        q = q * q.shape[2] ** -0.5
+        q = q * q.shape[2] ** -0.5  # here rather than in the scores, which are more
+        # A head first, (H, N, D), as views: bmm takes them as they lie, and writes to its place in `out`.
         q_heads, k_heads, v_heads, out_heads = (t.transpose(0, 1) for t in (q, k, v, out))
         weights = []
         for queries, keys, mask in _blocks(lengths, window, q.dtype):
-            weight = _softmax(q_heads[:, queries], k_heads[:, keys], mask)
+            weight = _softmax(q_heads[:, queries], k_heads[:, keys], mask)  # (H, queries, keys)
             torch.bmm(weight, v_heads[:, keys], out=out_heads[:, queries])
             weights.append(weight if weight.shape[2] <= KEPT_KEYS else None)
         if any(ctx.needs_input_grad):
@@ -123,18 +128,21 @@ class _BlockedAttention(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        q, k, v, *weights = ctx.saved_tensors
+        q, k, v, *weights = ctx.saved_tensors  # q as it was scaled
+        # Each query is in one block, each key also in its conversation's later ones, whose shares are added up.
         grad_q, grad_k, grad_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
         gradient, q, k, v = (t.transpose(0, 1) for t in (gradient, q, k, v))
         to_q, to_k, to_v = (t.transpose(0, 1) for t in (grad_q, grad_k, grad_v))
         for (queries, keys, mask), weight in zip(_blocks(ctx.lengths, ctx.window, q.dtype), weights):
             if weight is None:
                 weight = _softmax(q[:, queries], k[:, keys], mask)
-            upstream = gradient[:, queries]
+            upstream = gradient[:, queries]  # (H, queries, D)
+            # Where a mask hid a key its weight is 0, and so is the gradient of its score: no mask is needed again.
             scores = torch._softmax_backward_data(upstream @ v[:, keys].mT, weight, -1, weight.dtype)
             to_q[:, queries] = scores @ k[:, keys]
             to_k[:, keys] += scores.mT @ q[:, queries]
             to_v[:, keys] += weight.mT @ upstream
+        # The factor of S: k's gradient has it from the scaled q, q's lacks it still.
         return grad_q.mul_(grad_q.shape[2] ** -0.5), grad_k, grad_v, None, None
 
 

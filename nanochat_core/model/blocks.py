@@ -6,9 +6,8 @@ from torch import Tensor, nn
 
 from nanochat_core.model.attention import Layout, attend, causal_mask
 from nanochat_core.model.functions import norm, product, rotate_and_norm, squared_relu_mlp
-from nanochat_core.model.generations import GENERATIONS
 from nanochat_core.model.kv_cache import KVCache
-from nanochat_core.model.shape import GPTConfig
+from nanochat_core.model.shape import GENERATIONS, GPTConfig
 
 
 class Linear(nn.Linear):
@@ -31,7 +30,7 @@ class Linear(nn.Linear):
 
 
 class Embedding(nn.Embedding):
-    """A table of which a token looks up one row."""
+    """A table in which a token looks up one row."""
 
     def reset_parameters(self) -> None:
         """Fill the matrix at random, unless it has no memory yet."""
@@ -108,7 +107,7 @@ class Block(nn.Module):
     def forward(
         self, x: Tensor, value_embedding: Tensor | None, context: "Context", wanted: Tensor | None = None
     ) -> Tensor:
-        """(B, T, C), or with `wanted`, the indices of K tokens, their (1, K, C) alone."""
+        """The stream x (B, T, C) after this block; with `wanted`, the indices of K tokens, theirs alone (1, K, C)."""
         mixed = self.attn(norm(x), value_embedding, context)
         x, mixed = pick(x, wanted), pick(mixed, wanted)
         x = x + self.attn.c_proj(mixed)
@@ -131,7 +130,7 @@ class Context:
         self._masks: dict[int | None, Tensor | None] = {}
 
     def mask(self, keys: int, window: int | None) -> Tensor | None:
-        """Which of `keys` cached positions each new token sees, (B, 1, T, keys); None when all. Made once a window."""
+        """Which of `keys` cached positions each new token sees, (B, 1, T, keys); None: all. Made once per window."""
         if window not in self._masks:
             assert self.positions is not None
             one_row_one_token = self.positions.shape == (1, 1)

@@ -72,7 +72,7 @@ class _Request(ctypes.Structure):
 class DecodeStep:
     """The step for one model. Holds where its parameters lie, and looks with every new cache whether they still do.
 
-    For other modules than those it was made for it has to be made anew: `model.decoder = None`. Threads take turns.
+    For other modules than those it was made for it has to be made again: `model.decoder = None`. Threads take turns.
 
     All that Python does between two tokens counts: the weights that went through the processor have left nothing else
     in its caches, so that each object it touches comes from memory. Hence so few.
@@ -104,7 +104,7 @@ class DecodeStep:
         return _nothing, ()
 
     def __call__(self, ids: Tensor, cache: KVCache, counts: list[int]) -> Tensor | None:
-        """`GPT._continue`: the new tokens `ids` (B, T) into the cache; logits (B, 1, vocab_size) at each last one.
+        """Put the new tokens `ids` (B, T) into the cache; logits (B, 1, vocab_size) at each row's last one.
 
         None, and nothing done, where this is not for the step and torch has to do it.
         """
@@ -113,8 +113,8 @@ class DecodeStep:
         if is_too_long or rows != len(cache.lengths) or any(self._hooks):  # hooks want to see tensors
             return None
         with self._one_at_a_time:
-            goes_on = added == 1 and self._cache() is cache
-            if not goes_on and not self._takes(ids, cache):
+            continues = added == 1 and self._cache() is cache
+            if not continues and not self._takes(ids, cache):
                 return None
             for block, hooks in self._pre_hooks:
                 for hook in hooks.values():  # the wish to stop is noticed there
@@ -129,7 +129,7 @@ class DecodeStep:
         return logits
 
     def _run(self, ids: Tensor, cache: KVCache, counts: list[int], logits: Tensor) -> int:
-        """`decode` of c/decode.c into `logits`."""
+        """Have c/decode.c compute `logits`; returns its outcome."""
         rows, added = ids.shape
         keys, tables = cache.keys[0], self._model.rotary.of(max(cache.lengths) + added, cache.ids.device)
         self._point_to(cache, *tables)  # held here: another thread may replace the model's tables by longer ones
@@ -151,9 +151,9 @@ class DecodeStep:
         return self._decode(ctypes.byref(self._shape), self._layers, ctypes.byref(request))
 
     def _takes(self, ids: Tensor, cache: KVCache) -> bool:
-        """Whether the step can do this; `ids` may still be no tokens of the model.
+        """Whether the step can do this. Whether `ids` are tokens of the model is not asked.
 
-        Not asked again while one token after the other goes into the same cache: by weights that changed meanwhile its
+        Not asked again while one token after the other goes into the same cache: if weights changed meanwhile, its
         keys and values would be wrong, too.
         """
         self._cache = _nothing
@@ -219,7 +219,7 @@ class DecodeStep:
         layer.window = -1 if window is None else window
 
     def _point_to(self, cache: KVCache, cosines: Tensor, sines: Tensor) -> None:
-        """What may be another at every token: the cache, the rotary tables, the learned scalars."""
+        """Write down what may change from token to token: the cache, the rotary tables, the learned scalars."""
         model, shape = self._model, self._shape
         places = cache.keys[0].data_ptr(), cache.values[-1].data_ptr()
         if self._cache() is not cache or self._cache_places != places:  # a cache replaces all of its tensors or none

@@ -4,6 +4,9 @@ On a CPU such a pass, and above all fresh memory, costs as much as many operatio
 little as it can. Elsewhere norms and rotations are torch's own kernels. The gradient of a matrix or table is added
 straight into a `.grad` that is there already (the training keeps them for good), and handed to autograd only where
 there is none.
+
+Rotary positions turn each pair of channels of a head by an angle that grows with the position (Su et al., RoFormer,
+arXiv 2104.09864); the pairs are the halves of the head, as in nanochat.
 """
 
 from typing import Any
@@ -12,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nanochat_core.model.rotary import rotate
+from nanochat_core.model.shape import Generation
 
 NORM_EPSILON = 1.1920929e-07  # float32's; nanochat leaves it at torch's default
 
@@ -37,10 +40,7 @@ def norm(x: Tensor) -> Tensor:
 
 
 def rotate_and_norm(x: Tensor, cos: Tensor, sin: Tensor, gain: float) -> Tensor:
-    """gain * norm of the rotary position embedding of x (B, T, H, D), for cos and sin (B, T, 1, D / 2).
-
-    On split halves (Su et al., RoFormer, arXiv 2104.09864).
-    """
+    """gain * norm of the rotary position embedding of x (B, T, H, D), for cos and sin (B, T, 1, D / 2)."""
     if _is_training_on_cpu(x):
         return _RotateAndNorm.apply(x, cos, sin, gain)
     y = norm(rotate(x, cos, sin))
@@ -91,6 +91,7 @@ class _Lookup(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        # The rows that were looked up, added where they belong: autograd would make a table of zeros (V, C) first.
         ids, table = ctx.saved_tensors
         table.grad.index_add_(0, ids.reshape(-1), gradient.reshape(-1, gradient.shape[-1]))
         return None, None
@@ -126,6 +127,7 @@ class _RotateAndNorm(torch.autograd.Function):
         if ctx.gain != 1.0:
             gradient = gradient * ctx.gain
         turned = _norm_backward(gradient, y, scale)
+        # A turn's gradient is the turn back, by the same angles: cos stays, sin changes its sign.
         back = torch.empty_like(turned)
         _rotate(turned, cos, -sin, back)
         return back, None, None, None
@@ -166,3 +168,34 @@ def _rotate(x: Tensor, cos: Tensor, sin: Tensor, out: Tensor) -> None:
     (a, b), (first, second) = x.chunk(2, -1), out.chunk(2, -1)
     torch.mul(a, cos, out=first).addcmul_(b, sin)
     torch.mul(b, cos, out=second).addcmul_(a, sin, value=-1)
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Turn (B, T, H, D) by the angles whose cos and sin are (B, T, 1, D / 2)."""
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat([first * cos + second * sin, second * cos - first * sin], -1)
+
+
+class RotaryTable:
+    """cos and sin of every position so far asked for, in fp32; made again for more of them or another device."""
+
+    def __init__(self, generation: Generation, head_dim: int, length: int):
+        """length: positions that are made at least."""
+        self._generation, self._head_dim, self._length = generation, head_dim, length
+        self._table: tuple[Tensor, Tensor] | None = None
+
+    def of(self, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        """cos and sin, each (`length` or more, head_dim / 2), on `device`."""
+        table = self._table
+        if table is None or table[0].device != device or len(table[0]) < length:
+            self._table = table = self._made(max(length, self._length), device)
+        return table  # not what lies there now: another thread may have put a shorter one
+
+    def _made(self, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        channels = torch.arange(0, self._head_dim, 2, dtype=torch.float32, device=device)
+        frequencies = 1.0 / (self._generation.rope_base ** (channels / self._head_dim))
+        angles = torch.outer(torch.arange(length, dtype=torch.float32, device=device), frequencies)
+        cos, sin = angles.cos(), angles.sin()
+        if self._generation.rounds_rotary:
+            cos, sin = cos.bfloat16().float(), sin.bfloat16().float()
+        return cos, sin

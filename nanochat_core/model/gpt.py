@@ -17,12 +17,10 @@ from nanochat_core.model.attention import Layout
 from nanochat_core.model.batch import Batch
 from nanochat_core.model.blocks import Block, Context, Embedding, Linear, pick
 from nanochat_core.model.decode_step import DecodeStep, decode_step
-from nanochat_core.model.functions import NORM_EPSILON, lookup, norm
-from nanochat_core.model.generations import GENERATIONS
+from nanochat_core.model.functions import NORM_EPSILON, RotaryTable, lookup, norm
 from nanochat_core.model.kv_cache import KVCache
 from nanochat_core.model.loss import SOFTCAP, cross_entropy_gradient, cross_entropy_sum, token_nats
-from nanochat_core.model.rotary import RotaryTable
-from nanochat_core.model.shape import GPTConfig
+from nanochat_core.model.shape import GENERATIONS, GPTConfig
 
 __all__ = ["GPT", "NORM_EPSILON", "GPTConfig"]
 
@@ -165,7 +163,7 @@ class GPT(nn.Module):
         return self
 
     def _apply(self, fn: Callable[..., Tensor], recurse: bool = True) -> "GPT":
-        """What `to`, `float` and the like go through: the step would hold the former weights' memory."""
+        """Every `to`, `float` and the like comes here: the decode step would hold the former weights' memory."""
         self.decoder = None
         return super()._apply(fn, recurse)
 

@@ -37,16 +37,21 @@ def cross_entropy_gradient(
     grad_hidden = torch.empty_like(hidden)
     total = hidden.new_zeros((), dtype=torch.float32)
     for rows in _chunks(targets, len(head)):
+        # The n rows of a chunk make two tensors (n, V), into which all that follows is written: another one of 16 MiB
+        # would push these out of the processor's caches.
         sigmoid = _sigmoid(hidden[rows], head)
-        gradient, sums = _exponentials(sigmoid)
-        target = targets[rows, None]
+        gradient, sums = _exponentials(sigmoid)  # (n, V) and (n, 1): softmax is their quotient
+        target = targets[rows, None]  # (n, 1)
+        # Before the sigmoid is overwritten. The constant -c of the capped logits stands in both terms and is left out.
         total += (sums.log() - sigmoid.gather(1, target).mul_(2 * SOFTCAP)).sum()
+        # 4 * scale * (softmax - onehot): the 4 of the cap's derivative and the scale ride on a division of (n, 1), and
+        # the one-hot is a subtraction at n places.
         gradient.mul_(4 * scale / sums)
         gradient.scatter_add_(1, target, gradient.new_full(target.shape, -4 * scale))
-        gradient.mul_(sigmoid.addcmul_(sigmoid, sigmoid, value=-1))
-        gradient = gradient.to(hidden.dtype)
+        gradient.mul_(sigmoid.addcmul_(sigmoid, sigmoid, value=-1))  # times s - s^2, in the sigmoid's memory
+        gradient = gradient.to(hidden.dtype)  # rounded once, when all is summed
         torch.mm(gradient, head, out=grad_hidden[rows])
-        if gradient.dtype == grad_weight.dtype:
+        if gradient.dtype == grad_weight.dtype:  # one pass over (V, C) instead of two
             grad_weight.addmm_(gradient.T, hidden[rows])
         else:
             grad_weight.add_(gradient.T @ hidden[rows])

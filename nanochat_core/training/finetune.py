@@ -4,6 +4,7 @@ import contextlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from nanochat_core.compute.ranks import Ranks, joined_ranks
 from nanochat_core.config import FinetuneConfig
@@ -124,7 +125,7 @@ def _say_outcome(run: Run, steps: int, progress: Progress, outcome: Outcome, say
     say(f"Talk to it: python -m nanochat_core chat --model {name}")
 
 
-def _samples(setup: Setup) -> list[dict]:
+def _samples(setup: Setup) -> list[dict[str, Any]]:
     return [setup.data.conversations[example.index] for example in setup.data.validation[:SAMPLES]]
 
 

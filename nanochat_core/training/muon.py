@@ -6,7 +6,7 @@ m <= n, by five steps of X <- QX with Q = aI + bG + cG^2 and G = XX'. Here
 - symmetric products (G, G^2 and whatever commutes with G) are computed above the diagonal only, and mirrored;
 - for wide matrices two steps become one pass over X, X <- (Q2 Q1) X, where the second step's G is G Q1^2: all of these
   are polynomials of one matrix. What bf16 loses of the smallest singular values grows twelvefold with each step, until
-  G is made anew from X: passes of three steps would be farther from the exact result than torch.optim.Muon is;
+  G is made again from X: passes of three steps would be farther from the exact result than torch.optim.Muon is;
 - sums of opposite signs that nearly cancel are rounded once. So the result is nearer to the exact one than torch's.
 
 Products of 2m^3 FLOPs a matrix, in blocks: 11.3 instead of 15 where n = m, 27.1 instead of 45 where n = 4m. At d32

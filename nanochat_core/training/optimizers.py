@@ -21,7 +21,7 @@ MUON = {"momentum": 0.95, "weight_decay": 0.0}
 ADAMW = {"betas": (0.8, 0.95), "eps": 1e-10}
 
 State = dict[str, dict[str, Tensor]]
-"""Optimizer state of a parameter, by the parameter's name."""
+"""Each parameter's optimizer state, by the parameter's name."""
 
 STATE_KEYS = {Muon: ("momentum_buffer",), AdamW: ("step", "exp_avg", "exp_avg_sq")}
 

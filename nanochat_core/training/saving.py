@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.optim import Optimizer
 
 from nanochat_core.checkpoint.checksums import remove_with_checksum, verify_checksum
 from nanochat_core.checkpoint.writing import remove_checkpoint, save_checkpoint
 from nanochat_core.compute.ranks import Ranks
-from nanochat_core.model.generations import is_table
 from nanochat_core.model.gpt import GPT
+from nanochat_core.model.shape import is_table
 from nanochat_core.paths import steps
 from nanochat_core.runs.run import Run
 from nanochat_core.training.optimizers import collect_state, load_state
@@ -42,9 +43,7 @@ class Saver:
         """save_every: the multiples of this step are all kept, beside the best and the last; -1: only these two."""
         self.run, self.ranks, self.save_every = run, ranks, save_every
 
-    def save(
-        self, model: GPT, optimizers: list[torch.optim.Optimizer], progress: Progress, meta: dict[str, Any]
-    ) -> None:
+    def save(self, model: GPT, optimizers: list[Optimizer], progress: Progress, meta: dict[str, Any]) -> None:
         """Write checkpoint and resume state of `progress.step`, then remove what they replace."""
         state = collect_state(model, optimizers)
         kept = {step for step in [*progress.saved_steps, progress.step] if self._is_kept(step, progress)}
@@ -69,7 +68,7 @@ class Saver:
         """The newest step from which the run can be resumed; None when there is none yet."""
         return max(set(steps(self.run.path)) & set(self._states()), default=None)
 
-    def restore(self, step: int, model: GPT, optimizers: list[torch.optim.Optimizer]) -> Progress:
+    def restore(self, step: int, model: GPT, optimizers: list[Optimizer]) -> Progress:
         """Bring a `model` that was loaded from the checkpoint of `step`, and its optimizers, to exactly that point."""
         verify_checksum(self._state_path(step), _other_ways(self.run, step))
         state: dict[str, Any] = torch.load(self._state_path(step), map_location="cpu", weights_only=True, mmap=True)

@@ -17,7 +17,7 @@ from nanochat_core.tokenizer.rendering import Example
 
 
 class TrainingStep:
-    """What every step of a training needs. Gives each parameter a gradient of zeros, which is kept for good."""
+    """Makes one step after the other. Gives each parameter a gradient of zeros, whose memory is kept for good."""
 
     def __init__(self, model: GPT, optimizers: Sequence[Optimizer], ranks: Ranks, device_batch_size: int):
         self.model, self.optimizers, self.ranks = model, optimizers, ranks
@@ -57,5 +57,5 @@ class TrainingStep:
             gradient.zero_()
 
     def _gradients(self) -> list[torch.Tensor]:
-        """Those of all parameters: they are there from the beginning on."""
+        """The gradients of all parameters; each has one from the beginning on."""
         return [parameter.grad for parameter in self.parameters if parameter.grad is not None]

@@ -1,6 +1,7 @@
 """Products of matrices that are known to be symmetric, at little more than half their cost.
 
-Of matrices (size, size) or stacks of them (count, size, size): in rows of blocks from the diagonal on, mirrored.
+A product of matrices (size, size), or of stacks of them (count, size, size), is computed in rows of blocks from the
+diagonal on; what lies below the diagonal is mirrored.
 """
 
 import math

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from nanochat_core.model.generations import detect_generation
+from nanochat_core.model.shape import detect_generation
 from tests.support.reference_model import reference_logits
 from tests.support.tiny import tiny_model
 from tests.support.transformers_twin import relative, rounded_angles, transformers_twin

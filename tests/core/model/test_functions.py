@@ -2,8 +2,8 @@
 
 import torch
 
-from nanochat_core.model.generations import GENERATIONS
-from nanochat_core.model.rotary import RotaryTable
+from nanochat_core.model.functions import RotaryTable
+from nanochat_core.model.shape import GENERATIONS
 
 
 class Shared(RotaryTable):

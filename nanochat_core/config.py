@@ -4,13 +4,14 @@ import ast
 import dataclasses
 import inspect
 import itertools
+import json
 import math
 import textwrap
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from nanochat_core.paths import SOURCE_FOLDERS, find_file
+from nanochat_core.paths import SOURCE_FOLDERS, default_model, find_file, shipped, starter_dir
 from nanochat_core.system.folder_names import check_tag
 
 _MOST = {
@@ -165,6 +166,20 @@ class FinetuneConfig:
         _require(not unknown, f"unknown setting {', '.join(unknown)}", "remove it or correct its spelling")
         _require("data_path" in values, "data_path is missing", "give the JSONL file to train on")
         return cls(**values)
+
+
+def starter_preset() -> dict[str, Any]:
+    """The settings that suit the shipped practice model, by FinetuneConfig's names."""
+    preset: dict[str, Any] = json.loads((starter_dir() / "preset.json").read_text(encoding="utf-8"))
+    if preset.get("replay_path"):
+        preset["replay_path"] = str(shipped(preset["replay_path"]))
+    return preset
+
+
+def default_max_seq_len() -> int:
+    """The longest conversation of a run that names no model: of d32, or of the starter where d32 is not there."""
+    preset = starter_preset() if default_model() == "starter" else {}
+    return int(preset.get("max_seq_len", FinetuneConfig.max_seq_len))
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,11 @@ import tyro
 
 from nanochat_core.cli.parsing import parse
 from nanochat_core.cli.terminal import say, tell
+from nanochat_core.config import FinetuneConfig
 from nanochat_core.data.conversations import check
 from nanochat_core.data.repair.file import fix_file
 from nanochat_core.paths import find_model
+from nanochat_core.runs.presets import preset_of
 from nanochat_core.tokenizer.tokenizer import Tokenizer
 
 
@@ -25,8 +27,8 @@ class CheckCommand:
     """Write a repaired copy to this file, and say what was done."""
     model: str | None = None
     """NAME of the model whose tokenizer counts the tokens; without it d32's, or the starter's."""
-    max_seq_len: int = 2048
-    """Longest conversation in tokens."""
+    max_seq_len: int | None = None
+    """Longest conversation in tokens; without it as the model is finetuned: 2048, the starter 512."""
 
 
 def run(arguments: list[str]) -> int:
@@ -37,7 +39,10 @@ def run(arguments: list[str]) -> int:
         tell(fixed) if options.json else say(fixed)
     path = options.file if options.fix is None else options.fix
     tokenizer = Tokenizer.from_directory(find_model(options.model).tokenizer_dir) if options.model else None
-    report = check(path, tokenizer, options.max_seq_len)
+    length = options.max_seq_len
+    if length is None and options.model:
+        length = preset_of(options.model).get("max_seq_len", FinetuneConfig.max_seq_len)
+    report = check(path, tokenizer, length)
     if options.json:
         print(json.dumps(report.to_dict(), ensure_ascii=False))
         for note in report.notes:

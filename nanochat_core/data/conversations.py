@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from nanochat_core.config import default_max_seq_len
 from nanochat_core.data.chunk import Block, Wanted
 from nanochat_core.data.line import to_line, write_data
 from nanochat_core.data.report import Problem, Report
@@ -17,13 +18,13 @@ from nanochat_core.tokenizer.tokenizer import Tokenizer
 __all__ = ["Problem", "Report", "check", "load_conversations", "save_conversations"]
 
 
-def check(path: str | Path, tokenizer: Tokenizer | None = None, max_seq_len: int = 2048) -> Report:
+def check(path: str | Path, tokenizer: Tokenizer | None = None, max_seq_len: int | None = None) -> Report:
     """Everything that is wrong with a data file, or worth knowing, with line numbers; reads it without keeping it.
 
-    Lengths are counted with `tokenizer`, or else with that of the model that would be finetuned. ValueError only
-    when the file cannot be opened: missing, a folder, not readable.
+    Lengths are counted with `tokenizer` and compared with `max_seq_len`; without them, as the model that `finetune`
+    would take has it. ValueError only when the file cannot be opened: missing, a folder, not readable.
     """
-    return survey(path, Wanted(tokenizer, max_seq_len))
+    return survey(path, Wanted(tokenizer, default_max_seq_len() if max_seq_len is None else max_seq_len))
 
 
 def load_conversations(

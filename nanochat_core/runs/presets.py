@@ -1,10 +1,8 @@
 """Finetuning settings that come with a base model: a small practice model needs other ones than d32."""
 
-import json
 from typing import Any
 
-from nanochat_core.config import FinetuneConfig
-from nanochat_core.paths import shipped, starter_dir
+from nanochat_core.config import FinetuneConfig, starter_preset
 from nanochat_core.runs.run import Run
 
 
@@ -23,10 +21,7 @@ def preset_of(base_name: str) -> dict[str, Any]:
     """
     if original_base(base_name) != "starter":
         return {}
-    preset = json.loads((starter_dir() / "preset.json").read_text(encoding="utf-8"))
-    if preset.get("replay_path"):
-        preset["replay_path"] = str(shipped(preset["replay_path"]))
-    return preset
+    return starter_preset()
 
 
 def with_preset(**settings: Any) -> FinetuneConfig:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nanochat_core.serve.response import ApiError
+from nanochat_core.tokenizer.messages import joined, joined_parts
 
 MOST_STOPS = 4
 TOP_K = 50
@@ -137,7 +138,7 @@ def _messages(messages: Any) -> list[dict[str, str]]:
             f"The last message is from {plain[-1]['role']!r}; it must be the user's, for the model to answer it.",
             "messages",
         )
-    return plain
+    return joined(plain)  # as chats have them after a stopped reply, and as check --fix joins them in training data
 
 
 def _message(number: int, message: Any) -> dict[str, str]:
@@ -155,16 +156,12 @@ def _message(number: int, message: Any) -> dict[str, str]:
 
 
 def _content(number: int, content: Any) -> str:
-    """The text of a message; OpenAI's list of text parts is joined."""
+    """The text of a message; OpenAI's list of text parts is joined with line breaks, as in training data."""
     if isinstance(content, str):
         return content
-    if isinstance(content, list) and content and all(_is_text_part(part) for part in content):
-        return "".join(part["text"] for part in content)
+    if (text := joined_parts(content)) is not None:
+        return text
     raise _wrong(f"Message {number} must have a text, or a list of parts of type text, as its content.", "messages")
-
-
-def _is_text_part(part: Any) -> bool:
-    return isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str)
 
 
 def _max_tokens(fields: dict[str, Any]) -> int | None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from nanochat_core.data import length
 from nanochat_core.data.conversations import check
 from nanochat_core.data.length import LengthCheck, default_tokenizer
+from nanochat_core.paths import PROJECT_ROOT
 from tests.support.samples import assistant, line, system, user
 from tests.support.tiny import tiny_tokenizer
 
@@ -154,3 +155,13 @@ def test_a_damaged_tokenizer_is_said_and_the_starters_is_used(places):
     assert tokenizer.vocab_size == 512
     assert "counted with the tokenizer of starter" in note
     assert "d32" in note
+
+
+def test_without_a_length_it_is_that_of_the_model_that_would_be_finetuned(tmp_path, monkeypatch):
+    path = PROJECT_ROOT / "tests" / "field_cases" / "check_length" / "long.jsonl"
+    monkeypatch.setenv("NANOCHAT_STUDIO_HOME", str(tmp_path))  # only the starter is there
+    report = check(path)
+    assert report.verdict == "accept_with_warning"
+    assert "only 512 fit" in report.problems[0].message
+    assert report == check(path, None, 512)
+    assert check(path, None, 2048).verdict == "accept"

@@ -129,3 +129,10 @@ def test_what_is_refused(fields, param, part):
     assert part in str(error)
     assert str(error).endswith(".")
     assert error.to_dict()["error"].keys() == {"message", "type", "param", "code"}
+
+
+def test_neighbours_of_one_role_and_parts_are_joined_as_in_training_data():
+    parts = [{"type": "text", "text": "What is the capital"}, {"type": "text", "text": "of France?"}]
+    messages = [{"role": "user", "content": "I am in Paris."}, {"role": "user", "content": parts}]
+    asked = ChatRequest.parse(json.dumps({"model": "m", "messages": messages}).encode())
+    assert asked.messages == [{"role": "user", "content": "I am in Paris.\n\nWhat is the capital\nof France?"}]

@@ -178,7 +178,10 @@ def starter_preset() -> dict[str, Any]:
 
 def default_max_seq_len() -> int:
     """The longest conversation of a run that names no model: of d32, or of the starter where d32 is not there."""
-    preset = starter_preset() if default_model() == "starter" else {}
+    try:
+        preset = starter_preset() if default_model() == "starter" else {}
+    except OSError:  # an installation without the starter: then nothing is counted either
+        preset = {}
     return int(preset.get("max_seq_len", FinetuneConfig.max_seq_len))
 
 

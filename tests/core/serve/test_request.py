@@ -51,7 +51,7 @@ def test_messages_as_openai_knows_them():
         USER,
     ]
     assert [(message["role"], message["content"]) for message in parse(messages=messages).messages] == [
-        ("system", "Be brief."),
+        ("system", "Be \nbrief."),
         ("user", "Hi"),
         ("assistant", "Hello."),
         ("user", "Hi"),

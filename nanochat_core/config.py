@@ -92,7 +92,7 @@ class FinetuneConfig:
     questions_path: str | None = None
     """Questions with expected answers, asked before and after the training (JSONL: question, expected)."""
     resume: bool = False
-    """Go on with the stopped or interrupted run of this output_tag, exactly where its last checkpoint is."""
+    """Resume the stopped or interrupted run of this output_tag, exactly where its last checkpoint is."""
 
     def __post_init__(self) -> None:
         self._check_types()
@@ -130,7 +130,8 @@ class FinetuneConfig:
         """A config.json edited by hand may hold "4" for 4; an int is welcome where a float is meant."""
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            accepted = {bool: (bool,), int: (int,), float: (int, float), str: (str,)}.get(field.type)
+            known: dict[Any, tuple[type, ...]] = {bool: (bool,), int: (int,), float: (int, float), str: (str,)}
+            accepted = known.get(field.type)
             if accepted is None:  # the optional ones
                 accepted = (type(None), int if field.type == int | None else str)
             is_right = isinstance(value, accepted) and (bool in accepted or not isinstance(value, bool))
@@ -151,7 +152,8 @@ class FinetuneConfig:
     def with_absolute_paths(self) -> "FinetuneConfig":
         """The same settings, valid from any working folder."""
         names = ("data_path", "replay_path", "questions_path")
-        paths = {name: str(find_file(value).resolve()) for name in names if (value := getattr(self, name))}
+        values = {name: getattr(self, name) for name in names}
+        paths: dict[str, Any] = {name: str(find_file(path).resolve()) for name, path in values.items() if path}
         return dataclasses.replace(self, **paths)
 
     def to_dict(self) -> dict[str, Any]:
@@ -221,11 +223,13 @@ def settings_table() -> str:
 
 def _field_docstrings(cls: type) -> dict[str, str]:
     """The string literal below each annotated field. Python drops them at run time, so they are read in the source."""
-    body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0].body
+    definition = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
+    assert isinstance(definition, ast.ClassDef)
     return {
-        field.target.id: text.value.value
-        for field, text in itertools.pairwise(body)
-        if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant)
+        field.target.id: str(text.value.value)
+        for field, text in itertools.pairwise(definition.body)
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
+        if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant)
     }
 
 

@@ -2,6 +2,7 @@
 
 import functools
 import os
+from typing import Any
 
 from nanochat_core.cli.follow import follow
 from nanochat_core.cli.parsing import parse
@@ -57,7 +58,7 @@ def _take_nproc(arguments: list[str]) -> tuple[int | None, list[str]]:
 
 def base_name(arguments: list[str]) -> str:
     """The base model named among the arguments: what it is decides the other settings' defaults."""
-    named = {}
+    named: dict[str, Any] = {}
     for position, argument in enumerate(arguments):
         flag, equals, value = argument.partition("=")
         name = flag.removeprefix("--").replace("-", "_")

@@ -30,7 +30,7 @@ class PublishCommand:
     dtype: str | None = None
     """Of the files for transformers: float32 (the default) or bfloat16, which are half as large."""
     follow: bool = False
-    """Publish each new checkpoint of a run that is going on, until it is over."""
+    """Publish each new checkpoint of a run that is training, until it is over."""
     every: float = 10.0
     """With --follow: minutes between two publications, at least."""
 

@@ -1,4 +1,4 @@
-"""The command `remote`: train on a rented machine of the Hugging Face Hub, follow such a run, and go on with it."""
+"""The command `remote`: train on a rented machine of the Hugging Face Hub, follow such a run, and resume it."""
 
 import functools
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ class StartOptions:
 
 @dataclass(frozen=True)
 class ResumeOptions:
-    """Go on with a remote run in a new job. What is not given stays as it was."""
+    """Resume a remote run in a new job. What is not given stays as it was."""
 
     tag: Annotated[str, tyro.conf.Positional]
     """Name of the run."""
@@ -91,7 +91,7 @@ def _settings(arguments: list[str]) -> FinetuneConfig:
     prog = f"{_PROG} start"
     base = tyro.cli(FinetuneConfig, prog=prog, args=arguments)
     if base.resume:
-        raise ValueError(f"To go on with a remote run: `{_PROG} resume {base.output_tag}`.")
+        raise ValueError(f"To resume a remote run: `{_PROG} resume {base.output_tag}`.")
     preset = preset_of(base.base_name)
     config = tyro.cli(functools.partial(FinetuneConfig, **preset), prog=prog, args=arguments)
     if preset:

@@ -67,7 +67,7 @@ def _checked_key(options: ServeCommand) -> str | None:
     if key is not None and not (key and key.isascii() and key.isprintable() and " " not in key):
         raise ValueError("The API key must be letters, digits and signs without blanks: it travels in an HTTP header.")
     if key is None and not is_loopback(options.host):
-        # Refused and not only warned of: whoever reaches the port could use the machine, and a key costs one line.
+        # Refused and not only warned of: anyone who reaches the port could use the machine, and a key costs one line.
         raise ValueError(
             f"--host {options.host} lets other machines in, and no API key is set. Put a long random text into "
             f"{KEY_VARIABLE} (or --api-key), or serve on 127.0.0.1."

@@ -51,7 +51,7 @@ def export(
     model, tokenizer, meta = _read(files)
     if format == "transformers":
         check_exportable(model.config)
-    chosen = DTYPES.get(dtype)
+    chosen = DTYPES[dtype] if dtype else None
     with _appearing(out) as folder:
         _check_space(folder, model, chosen or torch.float32)
         if format == "transformers":

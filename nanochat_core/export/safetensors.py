@@ -9,6 +9,7 @@ import os
 import struct
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,7 +29,7 @@ def write_shards(folder: Path, tensors: Mapping[str, Tensor], dtype: torch.dtype
     if len(shards) == 1:
         write_safetensors(folder / "model.safetensors", tensors, dtype)
         return
-    places = {}
+    places: dict[str, str] = {}
     for number, names in enumerate(shards, start=1):
         file_name = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
         write_safetensors(folder / file_name, {name: tensors[name] for name in names}, dtype)
@@ -40,7 +41,8 @@ def write_shards(folder: Path, tensors: Mapping[str, Tensor], dtype: torch.dtype
 
 def write_safetensors(path: Path, tensors: Mapping[str, Tensor], dtype: torch.dtype) -> None:
     """Write one safetensors file of `tensors`, each converted to `dtype` as its turn comes; on the disk at return."""
-    entries, offset = {"__metadata__": {"format": "pt"}}, 0
+    entries: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    offset = 0
     for name, tensor in tensors.items():
         end = offset + _size(tensor, dtype)
         entries[name] = {"dtype": _DTYPE_NAMES[dtype], "shape": list(tensor.shape), "data_offsets": [offset, end]}

@@ -82,7 +82,7 @@ def _stage_in(*names: str) -> str | None:
 
 def _preference(found: tuple[str, RemoteFile, RemoteFile]) -> tuple[int, int, int]:
     stage, weights, _ = found
-    step = int(_WEIGHTS.fullmatch(weights.name)[1])
+    step = int(weights.name.removeprefix("model_").removesuffix(".pt"))
     return ["base", "mid", "rl", "sft"].index(stage), step, -len(weights.path)
 
 

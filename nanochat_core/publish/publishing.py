@@ -176,19 +176,19 @@ def _base(record: dict[str, Any]) -> tuple[str, str | None]:
 
 def _results(run: Run, step: int) -> list[tuple[str, str, str]]:
     """Rows of (what, before, at `step`). Scores only: questions and replies are the data's."""
-    rows = []
+    rows: list[tuple[str, str, str]] = []
     losses = run.metrics().dropna(subset=["val_loss"])
     losses = losses[losses["step"] <= step]
     if len(losses) > 1:
         rows.append(("Validation loss", f"{losses.val_loss.iloc[0]:.4f}", f"{losses.val_loss.iloc[-1]:.4f}"))
-        rows.append(("Validation bits per byte", *(f"{losses.val_bpb.iloc[place]:.4f}" for place in (0, -1))))
+        rows.append(("Validation bits per byte", f"{losses.val_bpb.iloc[0]:.4f}", f"{losses.val_bpb.iloc[-1]:.4f}"))
     if step != run.status().step:
         return rows  # the questions were asked after the last step
     before, after = (read_json(run.evals_dir / f"{name}.json") for name in ("before", "after"))
     for key, words in (("new", "New questions answered"), ("old", "Old skills kept")):
-        scores = [snapshot.get(key) for snapshot in (before, after)]
-        if all(isinstance(score, dict) for score in scores):
-            rows.append((words, *(f"{score['correct']} of {score['total']}" for score in scores)))
+        then, now = before.get(key), after.get(key)
+        if isinstance(then, dict) and isinstance(now, dict):
+            rows.append((words, f"{then['correct']} of {then['total']}", f"{now['correct']} of {now['total']}"))
     return rows
 
 

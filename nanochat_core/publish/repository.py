@@ -44,9 +44,12 @@ class Repository:
         names = {path: git_sha1((folder / path).read_bytes()) if path == CARD else "" for path in _paths(folder)}
         write_json(folder / RECORD, {**facts, "files": names})
         paths = [path for path in [*names, RECORD] if not (path == CARD and self.edited_card)]
-        operations = [CommitOperationAdd(path, folder / path) for path in paths]
+        added = [CommitOperationAdd(path, folder / path) for path in paths]
         old = set(self.published) - set(names) - {RECORD, CARD}
-        operations += [CommitOperationDelete(path, is_folder=False) for path in sorted(old)]
+        operations: list[CommitOperationAdd | CommitOperationDelete] = [
+            *added,
+            *(CommitOperationDelete(path, is_folder=False) for path in sorted(old)),
+        ]
         with _bars_for_people():
             return HfApi().create_commit(self.name, operations, commit_message=message).commit_url
 
@@ -69,8 +72,9 @@ def open_repository(name: str, model: str, public: bool = False) -> Repository:
             f"The repository {name} is public: everybody could read the model. Publish to a new name, which is made "
             "private, or say --public."
         )
-    present = {file.path: file.git_sha1 for file in files_at(api, name, info.sha)}
-    owner, record = _read_record(name, info.sha) if RECORD in present else (model, {})
+    commit = str(info.sha)
+    present = {file.path: file.git_sha1 for file in files_at(api, name, commit)}
+    owner, record = _read_record(name, commit) if RECORD in present else (model, {})
     if owner != model:
         raise ValueError(f"The repository {name} holds another model, {owner}. Choose a new name for {model}.")
     foreign = sorted(set(present) - set(record) - _OF_THE_HUB - {RECORD})

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from huggingface_hub import HfApi, get_token
-from huggingface_hub.hf_api import JobInfo
+from huggingface_hub.hf_api import JobHardwareInfo, JobInfo
 
 from nanochat_core.hub.errors import requesting, told_plainly
 
@@ -76,14 +76,14 @@ def connect(token: str | None = None) -> HfApi:
     return HfApi(token=token)
 
 
-def hardware(token: str | None = None) -> list[Hardware]:
+def hardware(token: bool | str | None = None) -> list[Hardware]:
     """Every machine that jobs can rent, cheapest first. No login is needed. ValueError when the hub does not answer."""
     with told_plainly(requesting("list its machines")):
         found = [_hardware(info) for info in HfApi(token=token or get_token()).list_jobs_hardware()]
     return sorted(found, key=lambda item: (item.price_per_hour is None, item.price_per_hour or 0, item.flavor))
 
 
-def _hardware(info) -> Hardware:
+def _hardware(info: JobHardwareInfo) -> Hardware:
     accelerator = info.accelerator
     hours = _HOURS.get(info.unit_label.rstrip("s").lower())
     return Hardware(
@@ -98,7 +98,7 @@ def _hardware(info) -> Hardware:
     )
 
 
-def find_hardware(flavor: str, token: str | None = None) -> Hardware:
+def find_hardware(flavor: str, token: bool | str | None = None) -> Hardware:
     """The machine called `flavor`. ValueError that lists what there is."""
     machines = hardware(token)
     found = next((item for item in machines if item.flavor == flavor), None)

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -90,6 +91,7 @@ class Pusher:
     def _send_entry(self, new: dict[str, Path], gone: set[str]) -> None:
         folder = run_folder(self.run.tag)
         files: dict[str, Path | bytes] = {f"{folder}/{path}": file for path, file in new.items()}
+        assert self._waiting is not None
         files[journal_path(self.attempt, self.number + 1)] = self._waiting
         self.repo.commit(files, f"Step {self.run.status().step}", [f"{folder}/{path}" for path in sorted(gone)])
         self.number += 1
@@ -123,7 +125,7 @@ def _checkpoint_files(folder: Path) -> list[str]:
 
 
 @contextlib.contextmanager
-def _linked(folder: Path, staging: Path):
+def _linked(folder: Path, staging: Path) -> Iterator[dict[str, Path]]:
     """The checkpoint files as they are at one moment, held by links while the trainer goes on and replaces them."""
     shutil.rmtree(staging, ignore_errors=True)
     try:

@@ -12,7 +12,7 @@ lead to it, and the hub states the digest of every file. Buckets are written by 
 
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -40,10 +40,13 @@ class RemoteRepo:
         """Delete the repository with everything in it."""
         self.api.delete_repo(self.name)
 
-    def commit(self, files: dict[str, Path | bytes], message: str, removed: Iterable[str] = ()) -> None:
+    def commit(self, files: Mapping[str, Path | bytes], message: str, removed: Iterable[str] = ()) -> None:
         """Add or replace `files` (path in the repository -> content) and delete `removed`, all or nothing."""
-        operations = [CommitOperationAdd(path, str(it) if isinstance(it, Path) else it) for path, it in files.items()]
-        operations += [CommitOperationDelete(path, is_folder=False) for path in removed]
+        added = [CommitOperationAdd(path, str(it) if isinstance(it, Path) else it) for path, it in files.items()]
+        operations: list[CommitOperationAdd | CommitOperationDelete] = [
+            *added,
+            *(CommitOperationDelete(path, is_folder=False) for path in removed),
+        ]
         self.api.create_commit(self.name, operations, commit_message=message)
 
     def forget_history(self) -> None:
@@ -52,7 +55,7 @@ class RemoteRepo:
 
     def head(self) -> str:
         """The commit that `main` is at."""
-        return self.api.repo_info(self.name, revision="main").sha
+        return str(self.api.repo_info(self.name, revision="main").sha)
 
     def list(self, folder: str, revision: str = "main", recursive: bool = False) -> list[RemoteFile]:
         """The files in `folder`; empty when there is no such folder."""

@@ -4,6 +4,7 @@ import contextlib
 import re
 import secrets
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -177,7 +178,7 @@ def _submit(
     run: Run,
     repo: RemoteRepo,
     launch: RemoteLaunch,
-    files: dict[str, Path | bytes],
+    files: Mapping[str, Path | bytes],
     worker: str,
     state_before: str | None = None,
 ) -> None:

@@ -99,10 +99,9 @@ class _Follower:
             self._pass_stop_on(job)
         while self._take_entries():
             pass
-        if self.state.last_status is not None:
-            self._finish(self.state.last_status)
-        elif job.is_over:
+        if self.state.last_status is None and job.is_over:
             self._note(last_status=self._without_last_word(job))
+        if self.state.last_status is not None:
             self._finish(self.state.last_status)
 
     # The job

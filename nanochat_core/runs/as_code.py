@@ -1,6 +1,7 @@
-"""A run as Python text to paste into a cell: the call that gives its settings, and the one that starts it."""
+"""A run as text to copy: the shell command that starts it, and the Python of a cell that does the same."""
 
 import os
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -36,13 +37,28 @@ def named_settings(config: FinetuneConfig) -> dict[str, Any]:
     return {name: short_path(value) for name, value in {**base, **changed}.items()}
 
 
+def shell_command(config: FinetuneConfig, nproc: int = 1, devices: str = "") -> str:
+    """What to type in the project's folder. devices: numbers of the GPUs, "" for all."""
+    words = ["python", "-m", "nanochat_core", "finetune"]
+    if nproc > 1:
+        words += ["--nproc", str(nproc)]
+    prefix = f"CUDA_VISIBLE_DEVICES={devices} " if devices else ""
+    return prefix + joined(words, named_settings(config))
+
+
+def joined(words: list[str], flags: Mapping[str, Any]) -> str:
+    """A shell command of these words and flags, quoted where it must be."""
+    given = [part for name, value in flags.items() for part in (f"--{name}", str(value))]
+    return " ".join(shlex.quote(word) for word in [*words, *given])
+
+
 def config_call(config: FinetuneConfig) -> str:
     """The `with_preset(...)` call that gives `config`, in the project's folder."""
     return python_call("with_preset", named_settings(config))
 
 
 def notebook_cell(config: FinetuneConfig, nproc: int = 1, devices: str = "") -> str:
-    """A cell that starts the run and shows its status; the run goes on when the notebook is closed.
+    """A cell that starts the run and shows its status; the run continues when the notebook is closed.
 
     devices: numbers of the GPUs to use, such as "0,3"; "" for all.
     """

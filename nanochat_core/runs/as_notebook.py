@@ -33,7 +33,7 @@ _SAME_DATA = """\
 found = hashlib.sha256(find_file(DATA).read_bytes()).hexdigest()
 if found != SHA256:
     raise ValueError(
-        f"{DATA} has changed since the run was made. Put the old content back, or go on from here to use the new one."
+        f"{DATA} has changed since the run was made. Put the old content back, or run on from here to use the new one."
     )
 check(DATA)"""
 _CHAT = """\

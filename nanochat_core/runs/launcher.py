@@ -1,4 +1,4 @@
-"""Start a run in processes of its own, which outlive whoever started them: an app, a terminal, a notebook."""
+"""Start a run in processes of its own, which outlive what started them: an app, a terminal, a notebook."""
 
 import os
 import sys
@@ -20,7 +20,7 @@ _WORKER = "nanochat_core.training.worker"
 def start_run(config: FinetuneConfig, nproc: int = 1, resume: bool = False, worker: str = _WORKER) -> Run:
     """Start training in `nproc` processes and return at once; `Run.status` tells how it goes.
 
-    resume: go on with the stopped, failed or interrupted run of config.output_tag, by the settings that it was made
+    resume: resume the stopped, failed or interrupted run of config.output_tag with the settings that it was made
     with. worker: the module that trains a run when it is called with its tag.
     Raises ValueError when the run exists (or does not, for resume), already runs, or its base model is missing.
     """
@@ -63,7 +63,7 @@ def check_resumable(run: Run) -> None:
     if run.is_remote():
         raise ValueError(
             f"Run '{run.tag}' is trained by jobs on the hub, and its state is there. "
-            f"Go on with it there: `python -m nanochat_core remote resume {run.tag}`."
+            f"Resume it there: `python -m nanochat_core remote resume {run.tag}`."
         )
     run.settings()  # a config.json that was edited into something else is refused here, not in a log
     if run.status().state == "finished":

@@ -86,7 +86,7 @@ def seconds(path: Path) -> float | None:
 
 
 def rewind(path: Path, step: int) -> None:
-    """Drop the lines after `step`: a resumed run goes on from its checkpoint and writes those steps again."""
+    """Drop the lines after `step`: a resumed run starts at its checkpoint and writes those steps again."""
     if not path.is_file():
         return
     kept = [json.dumps(row) + "\n" for row in lines(path) if row["step"] <= step]

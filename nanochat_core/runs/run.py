@@ -134,7 +134,7 @@ class Run:
 
     def status(self) -> RunStatus:
         """Where the run is now; `interrupted` when its process is gone without a last word."""
-        if self.is_remote():  # whoever keeps in touch with the job writes here when it is gone
+        if self.is_remote():  # the job's watcher writes here when it is gone
             return derive(
                 read_json(self.status_file),
                 launched=True,
@@ -147,7 +147,9 @@ class Run:
         if launcher is not None and not processes.is_alive(launcher):
             written = read_json(self.status_file)  # it may have written its last word just before it went
             return derive(written, launched=True, alive=False, stop_requested=self.stop_requested(), tag=self.tag)
-        return derive(written, launcher is not None, launcher is not None, self.stop_requested(), self.tag)
+        is_launched = launcher is not None  # and alive
+        asked = self.stop_requested()
+        return derive(written, launched=is_launched, alive=is_launched, stop_requested=asked, tag=self.tag)
 
     def is_remote(self) -> bool:
         """True when a job on the hub trains the run; what it writes is then copied to this directory."""
@@ -220,7 +222,7 @@ class Run:
     def wait(self, timeout: float | None = None) -> RunStatus:
         """Wait until the run is over and its launcher is gone, at most `timeout` seconds. Returns the status then.
 
-        A notebook that trained it by itself is not waited for: it goes on living.
+        A notebook that trained it by itself is not waited for: it stays alive.
         """
         limit = time.monotonic() + (float("inf") if timeout is None else timeout)
         while True:
@@ -234,7 +236,7 @@ class Run:
     def watch(self) -> RunStatus:
         """Wait until the run is over and show how it goes: a progress bar in a notebook, a line in a terminal.
 
-        Interrupting it ends the watching only; the run goes on.
+        Interrupting it ends the watching only; the run continues.
         """
         return watching.watch(self)
 

@@ -69,7 +69,7 @@ class StopReport:
     """Processes that are still there."""
 
 
-def derive(written: dict[str, Any], launched: bool, alive: bool, stop_requested: bool, tag: str) -> RunStatus:
+def derive(written: dict[str, Any], *, launched: bool, alive: bool, stop_requested: bool, tag: str) -> RunStatus:
     """The status of run `tag` from the written file and what the system knows of its process.
 
     written: content of status.json, empty when there is none. launched: a process was recorded. alive: it still runs.

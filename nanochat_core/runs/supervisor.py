@@ -123,7 +123,7 @@ def _close_quickly() -> None:
     def close_quickly(context: PContext, death_sig: signal.Signals | None = None, timeout: int = 30) -> None:
         close(context, death_sig, min(timeout, CLOSING_SECONDS))
 
-    PContext.close = close_quickly
+    PContext.close = close_quickly  # type: ignore[method-assign,assignment]  # torchrun has no setting for it
 
 
 def _message(failure: "ProcessFailure") -> str:

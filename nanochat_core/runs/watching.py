@@ -1,4 +1,4 @@
-"""Showing a run while it goes on: in a notebook a card that is brought up to date, in a terminal a line.
+"""Showing a run while it trains: in a notebook a card that is brought up to date, in a terminal a line.
 
 The card is HTML that the notebook's own display machinery replaces in place: it needs no widgets and no scripts, and
 what is stored with the notebook is its last state.

@@ -18,7 +18,9 @@ _SIZE = (7.2, 3.6)
 class Measured(Protocol):
     """A run, as far as a chart needs it."""
 
-    tag: str
+    @property
+    def tag(self) -> str:
+        """The run's name."""
 
     def metrics(self) -> pandas.DataFrame:
         """A row for each line of metrics.jsonl."""

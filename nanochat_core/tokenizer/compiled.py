@@ -48,7 +48,7 @@ PATTERNS = {
 """nanochat's, the same with up to three digits together as in other vocabularies, and the starter's."""
 
 
-_VOCABULARY = [
+_VOCABULARY: list[tuple[str, type[ctypes.c_void_p] | type[ctypes.c_int64]]] = [
     *((name, _pointer) for name in ("bytes", "starts", "slots")),
     *((name, _count) for name in ("count", "mask", "longest")),
 ]
@@ -112,6 +112,7 @@ class CompiledEncoding:
     def _known(self) -> int:
         """Where this thread keeps the pieces that it has met."""
         if not hasattr(self._own, "known"):
+            assert self._tables is not None
             self._own.known = np.zeros(self._tables.known_bytes + _LINE, np.uint8)
         return -(-self._own.known.ctypes.data // _LINE) * _LINE
 

@@ -247,7 +247,7 @@ class _PickleReader:
 
 
 def _name_of(code: bytes) -> str:
-    known = pickletools.code2op.get(code.decode("latin-1"))
+    known = {op.code: op for op in pickletools.opcodes}.get(code.decode("latin-1"))
     return known.name if known else f"{code[0]:#04x}"
 
 
@@ -255,7 +255,7 @@ def _push(take: Callable[[_PickleReader], Any]) -> Callable[[_PickleReader], Non
     return lambda reader: reader.stack.append(take(reader))
 
 
-_INSTRUCTIONS: dict[bytes, Callable[[_PickleReader], None]] = {
+_INSTRUCTIONS: dict[bytes, Callable[[_PickleReader], object]] = {
     pickle.PROTO: _PickleReader.protocol,
     pickle.FRAME: lambda reader: reader.take(8),
     pickle.MARK: _push(lambda reader: _MARK),

@@ -23,7 +23,7 @@ def build(context: Context) -> None:
 
 
 def _runs(fields: EvaluateFields) -> None:
-    gr.HTML(html.step(1, "All runs", "Whoever started them, and wherever."))
+    gr.HTML(html.step(1, "All runs", "Started in this app, in a terminal or in a notebook."))
     fields.table = gr.HTML(elem_id="eval_table", padding=False)
     with gr.Row(elem_classes="fields"):
         fields.sort = gr.Dropdown(list(facts.SORTS), value=facts.SORTS[0], label="Order", elem_id="eval_sort")

@@ -1,4 +1,4 @@
-"""One download of a model at a time, in a thread of the app, so that it goes on when the browser is closed."""
+"""One download of a model at a time, in a thread of the app, so that it continues when the browser is closed."""
 
 import threading
 import time
@@ -11,7 +11,7 @@ from studio.parts import html
 
 @dataclass
 class _Download:
-    """What is known of it, for whoever looks."""
+    """What is known of it."""
 
     repo: str
     began: float = field(default_factory=time.monotonic)
@@ -38,7 +38,7 @@ def size(repo: str) -> str:
 
 
 def start(repo: str) -> None:
-    """Begin. ValueError for what is no repository's name, and while another download goes on."""
+    """Begin. ValueError for what is no repository's name, and while another download runs."""
     global _last
     repo = (repo or "").strip()
     check_repo(repo)
@@ -50,7 +50,7 @@ def start(repo: str) -> None:
 
 
 def is_active() -> bool:
-    """Whether a download is going on."""
+    """Whether a download is running."""
     return _last is not None and not _last.is_over
 
 
@@ -79,5 +79,5 @@ def _fetch(one: _Download) -> None:
         one.folder = download(one.repo, report=report)
     except ValueError as error:
         one.error = str(error)
-    except OSError as error:  # a thread has nobody above it: what is not told here is told nowhere
+    except OSError as error:  # nothing is above a thread: what is not told here is told nowhere
         one.error = f"The download of {one.repo} failed: {error}. Try again; what is whole already is kept."

@@ -97,13 +97,13 @@ def _mean_of(values: np.ndarray, count: int) -> int:
 
 
 def _replay(config: FinetuneConfig, tokenizer_dir: Path) -> np.ndarray:
-    if config.replay_ratio == 0:
+    if config.replay_path is None or config.replay_ratio == 0:
         return np.empty(0, FACTS)
     facts = _lengths(config.replay_path, tokenizer_dir, config.max_seq_len)
     return facts[facts["supervised"] > 0]
 
 
-_cache: dict[tuple, np.ndarray] = {}
+_cache: dict[tuple[object, ...], np.ndarray] = {}
 _lock = threading.Lock()
 
 

@@ -19,7 +19,7 @@ _lock = threading.Lock()
 
 
 def active_run() -> Run | None:
-    """A run that trains on this machine or is about to, whoever started it; the newest when there are several."""
+    """A run that trains on this machine or is about to, however it was started; the newest when there are several."""
     return next((run for run in Run.list() if is_active(run) and not run.is_remote()), None)
 
 
@@ -40,7 +40,7 @@ def start(config: FinetuneConfig, nproc: int = 1, devices: str = "") -> Run:
 
 
 def resume(tag: str, nproc: int | None = None, devices: str = "") -> Run:
-    """Go on with a run that is over but not finished: on as many processes as before, or in a job as before."""
+    """Resume a run that is over but not finished: on as many processes as before, or in a job as before."""
     run = Run.open(tag)
     if run.is_remote():
         resume_remote_run(tag)

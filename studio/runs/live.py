@@ -67,7 +67,7 @@ def followed(tag: str) -> str:
 
 
 def look(tag: str) -> View:
-    """The run's view, drawn anew only when something in its directory, or its process, has changed."""
+    """The run's view, drawn again only when something in its directory, or its process, has changed."""
     if not tag:
         return NOTHING
     run = Run.open(tag)
@@ -139,7 +139,7 @@ def _facts(status: RunStatus, rows: list[dict[str, Any]]) -> dict[str, str]:
         "Step": f"{status.step} of {status.steps or '–'}",
         "Epoch": f"{status.epoch:.2f}",
         "Time left": "–" if status.is_over else html.duration(status.eta_seconds),
-        "Tokens a second": f"{speed:,.0f}" if speed else "–",
+        "Tokens per second": f"{speed:,.0f}" if speed else "–",
         "Memory": html.size(memory),
         "Training loss": f"{train:.4f}" if train is not None else "–",
         "Validation loss": f"{status.val_loss:.4f}" if status.val_loss is not None else "–",

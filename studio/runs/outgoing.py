@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import IO
 
 from nanochat_core.paths import home
+from nanochat_core.runs import as_code
 from nanochat_core.runs.run import Run
 from nanochat_core.system.spawn import spawn
 from studio.parts import html
-from studio.runs import commands
 
 MISTAKE = 2
 """Exit status of a command that was given something it cannot work with."""
@@ -52,15 +52,15 @@ def publish_words(tag: str, repo: str, public: bool, with_data: bool, follow: bo
 
 def shell(words: list[str]) -> str:
     """The same to type in a shell."""
-    return commands.joined(["python", "-m", "nanochat_core", *words], {})
+    return as_code.joined(["python", "-m", "nanochat_core", *words], {})
 
 
 def start(title: str, words: list[str]) -> None:
-    """Begin. It goes on when the app is closed. ValueError while another one goes on."""
+    """Start it. It continues when the app is closed. ValueError while another one is running."""
     global _last
     with _lock:
         if _last is not None and is_active():
-            raise ValueError(f"{_last.title} is going on. Wait until it has ended.")
+            raise ValueError(f"{_last.title} is still running. Wait until it has ended.")
         output = tempfile.TemporaryFile()  # noqa: SIM115 - it is read until the next one begins
         command = [sys.executable, "-m", "nanochat_core", *words]
         process = spawn(command, secrets=words[0] == "publish", stdout=output)  # the login of who publishes
@@ -68,7 +68,7 @@ def start(title: str, words: list[str]) -> None:
 
 
 def is_active() -> bool:
-    """Whether an export or a publication is going on."""
+    """Whether an export or a publication is running."""
     return _last is not None and _last.process.poll() is None
 
 
@@ -79,7 +79,7 @@ def shown() -> str:
         return ""
     status, lines = work.process.poll(), _tail(work.output)
     if status is None:
-        return html.note(f"{work.title} is going on.") + html.log("\n".join(lines) or "...")
+        return html.note(f"{work.title} is running.") + html.log("\n".join(lines) or "...")
     if status == 0:
         return html.note(f"{work.title} is done.", "good") + html.log("\n".join(lines))
     if status == MISTAKE and lines:  # its last line is the sentence for the person
@@ -88,7 +88,7 @@ def shown() -> str:
 
 
 def _tail(output: IO[bytes]) -> list[str]:
-    """The last lines of what was printed; of a bar that draws itself anew, its last state."""
+    """The last lines of what was printed; of a bar that draws itself again, its last state."""
     size = os.fstat(output.fileno()).st_size
     # Not seek and read: the process writes on from where this file stands.
     text = os.pread(output.fileno(), 20_000, max(0, size - 20_000)).decode("utf-8", "replace")

@@ -40,7 +40,7 @@ def waiting() -> list[Waiting]:
     except FileNotFoundError:
         return []
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"The queue in {_file()} cannot be read ({error}). Delete that file to begin anew.") from error
+        raise ValueError(f"The queue in {_file()} cannot be read ({error}). Delete that file to start over.") from error
 
 
 def add(config: FinetuneConfig, nproc: int = 1, devices: str = "") -> None:

@@ -5,10 +5,11 @@ from typing import Any
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.remote import jobs
 from nanochat_core.remote.start import start_remote_run, timeout_seconds
+from nanochat_core.runs import as_code
 from nanochat_core.runs.as_code import named_settings, python_call
 from nanochat_core.runs.run import Run
 from studio.parts import html
-from studio.runs import commands, stops
+from studio.runs import stops
 
 LOGIN = (
     "As a Hugging Face Job: the settings, the data and this program go to a new private repository of yours, and what "
@@ -53,7 +54,7 @@ def codes(config: FinetuneConfig, flavor: str | None, limit: str, account: str) 
     if (account or "").strip():
         where["namespace"] = account.strip()
     flags = {**where, **named_settings(config)}
-    shell = commands.joined(["python", "-m", "nanochat_core", "remote", "start"], flags)
+    shell = as_code.joined(["python", "-m", "nanochat_core", "remote", "start"], flags)
     call = python_call("start_remote_run", where).replace("(\n", "(\n    config,\n", 1)
     cell = (
         "from nanochat_core import with_preset\nfrom nanochat_core.remote.start import start_remote_run\n\n"

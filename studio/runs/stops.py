@@ -26,9 +26,9 @@ _lock = threading.Lock()
 
 
 def stop(run: Run, force_after: float = SAVE_SECONDS) -> None:
-    """Ask `run` to save and stop; a second call while that goes on changes nothing.
+    """Ask `run` to save and stop; a second call meanwhile changes nothing.
 
-    A remote run is only asked: whoever keeps in touch with its job cancels that when it does not stop.
+    A remote run is only asked: its watcher cancels the job when it does not stop.
     """
     if run.is_remote():
         run.stop()

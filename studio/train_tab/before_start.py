@@ -3,10 +3,11 @@
 from pathlib import Path
 
 from nanochat_core.config import FinetuneConfig
+from nanochat_core.runs import as_code
 from nanochat_core.training.needs import Needs
 from studio.datasets.files import list_datasets
 from studio.parts import html
-from studio.runs import commands, live
+from studio.runs import live
 from studio.runs import queue as run_queue
 from studio.runs.estimate import Estimate, estimate
 from studio.runs.hardware import Hardware
@@ -26,9 +27,9 @@ def _counts(counts: Estimate) -> dict[str, str]:
     return {
         "Conversations": f"{counts.conversations:,}",
         "Train / validate": f"{counts.train:,} / {counts.validation:,}",
-        "Replayed an epoch": f"{counts.replayed:,}",
-        "Tokens an epoch": f"{counts.tokens_per_epoch:,}",
-        "Of them trained on": f"{counts.trained_per_epoch:,}",
+        "Replayed per epoch": f"{counts.replayed:,}",
+        "Tokens per epoch": f"{counts.tokens_per_epoch:,}",
+        "Trained tokens": f"{counts.trained_per_epoch:,}",
         "Rows cut": f"{counts.cut:,}",
         "Steps": f"{counts.steps:,}",
         "Disk, at most": f"{html.size(counts.disk_needed)} of {html.size(counts.disk_free)}",
@@ -40,8 +41,8 @@ def probe_result(needs: Needs, nproc: int) -> str:
     share = needs.peak_bytes / needs.device_bytes if needs.device_bytes else 0
     shown = {
         "Time, all steps": html.duration(needs.total_seconds / nproc),
-        "A step": f"{needs.seconds_per_step / nproc:.2f} s",
-        "Tokens a second": f"{needs.tokens_per_s * nproc:,.0f}",
+        "Time per step": f"{needs.seconds_per_step / nproc:.2f} s",
+        "Tokens per second": f"{needs.tokens_per_s * nproc:,.0f}",
         "Peak memory": f"{html.size(needs.peak_bytes)} of {html.size(needs.device_bytes)}",
         "Device": f"{needs.device}, {needs.dtype}",
         "Parameters": f"{needs.parameters:,}",
@@ -56,23 +57,23 @@ def probe_result(needs: Needs, nproc: int) -> str:
 
 def codes(config: FinetuneConfig, nproc: int, devices: str) -> tuple[str, str]:
     """(shell command, notebook cell)."""
-    return commands.shell_command(config, nproc, devices), commands.notebook_cell(config, nproc, devices)
+    return as_code.shell_command(config, nproc, devices), as_code.notebook_cell(config, nproc, devices)
 
 
-def processes(hardware: Hardware, gpus: list[str], count: float | None) -> tuple[int, str]:
+def processes(hardware: Hardware, gpus: list[int], count: float | None) -> tuple[int, str]:
     """(number of processes, numbers of the GPUs as CUDA_VISIBLE_DEVICES has them) of what was ticked."""
     if not hardware.gpus:
         return max(1, int(count or 1)), ""
-    chosen = sorted(int(name.split(":")[0].removeprefix("GPU ")) for name in gpus)
+    chosen = sorted(gpus)
     if not chosen:
         raise ValueError("No GPU is ticked. Tick at least one, or set device_type to cpu in More settings.")
     every = [gpu.index for gpu in hardware.gpus]
     return len(chosen), "" if chosen == every else ",".join(map(str, chosen))
 
 
-def gpu_names(hardware: Hardware) -> list[str]:
-    """One choice for each GPU."""
-    return [f"GPU {gpu.index}: {gpu.name}, {gpu.memory / 1e9:.0f} GB" for gpu in hardware.gpus]
+def gpu_choices(hardware: Hardware) -> list[tuple[str, int]]:
+    """(label, index) of each GPU."""
+    return [(f"GPU {gpu.index}: {gpu.name}, {gpu.memory / 1e9:.0f} GB", gpu.index) for gpu in hardware.gpus]
 
 
 def queue_html() -> str:

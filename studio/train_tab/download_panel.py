@@ -5,8 +5,7 @@ from typing import Any
 import gradio as gr
 
 from studio.context import Context
-from studio.parts import html
-from studio.parts.events import QUIET
+from studio.parts.events import AT_ONCE, QUIET, noted
 from studio.parts.showcode import show_code
 from studio.runs import downloads
 from studio.train_tab import before_start
@@ -34,20 +33,17 @@ def build(context: Context, base: gr.Dropdown) -> None:
         said = gr.HTML(elem_id="download_said", padding=False)
         code = show_code("download_code", _CODE.format(_REPO))
     timer = gr.Timer(1, active=False)
-    watched: dict[str, Any] = {"outputs": [said, timer, base], **QUIET}
+    watched = [said, timer, base]
     look.click(downloads.size, repo, said, **QUIET)
-    start.click(begin, repo, **watched)
-    timer.tick(watch, queue=False, **watched)
-    context.page.load(watch, **watched)
+    start.click(noted(begin, said), repo, watched, **QUIET)
+    timer.tick(watch, None, watched, **AT_ONCE)
+    context.page.load(watch, None, watched, **QUIET)
     repo.change(lambda name: _CODE.format((name or "").strip()), repo, code, **QUIET)
 
 
 def begin(repo: str) -> tuple[str, Any, Any]:
     """Start the download and look at it once a second from then on."""
-    try:
-        downloads.start(repo)
-    except ValueError as error:
-        return html.note(str(error), "bad"), gr.skip(), gr.skip()
+    downloads.start(repo)
     return watch()
 
 

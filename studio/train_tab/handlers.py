@@ -1,7 +1,7 @@
 """What happens in the upper half of the Train tab: choices fill the form, the form fills the preview, Start starts."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,7 @@ import gradio as gr
 from nanochat_core.config import FinetuneConfig
 from studio.context import Context
 from studio.parts import html
-from studio.parts.events import LATEST, QUIET, changes
+from studio.parts.events import LATEST, QUIET, alerted, changes, noted
 from studio.parts.uploads import removed_after
 from studio.parts.working import Working
 from studio.runs import launching
@@ -58,8 +58,30 @@ class TrainFields:
     command: Any = None
 
 
+@dataclass(frozen=True)
+class Chosen:
+    """What is chosen above and in the form: the values of `chosen_fields`, by name."""
+
+    base: str
+    data: str
+    tag: str
+    gpus: list[int]
+    count: float | None
+    form: dict[str, Any]
+
+    @classmethod
+    def of(cls, values: Sequence[Any]) -> "Chosen":
+        """From the values of `chosen_fields` in their order, as gradio hands them over."""
+        base, data, tag, gpus, count, *form = values
+        return cls(base, data or "", tag, gpus, count, by_name(form))
+
+    def config(self) -> FinetuneConfig:
+        """The config of what is chosen, on whatever machine. ValueError in a sentence."""
+        return make_config(self.base, self.data, self.tag, self.form)
+
+
 def chosen_fields(fields: TrainFields) -> list[Any]:
-    """What `Handlers.read` takes, in its order."""
+    """The components whose values are a `Chosen`."""
     return [fields.base, fields.data, fields.tag, fields.gpus, fields.count, *fields.form]
 
 
@@ -88,17 +110,17 @@ def wire(fields: TrainFields, panel: Any, context: Context, handlers: "Handlers"
         **preview
     )
     gr.on(changes(chosen), **preview)
-    fields.start.click(handlers.start, chosen, [fields.said, panel.picker, fields.tag], **QUIET).then(
-        None, None, None, js=_SCROLL
-    )
-    fields.queue.click(handlers.queue, chosen, [fields.said, fields.waiting, fields.clear, fields.tag], **QUIET)
+    said = fields.said
+    start = fields.start.click(noted(handlers.start, said), chosen, [said, panel.picker, fields.tag], **QUIET)
+    start.then(None, None, None, js=_SCROLL)
+    queued = [said, fields.waiting, fields.clear, fields.tag]
+    fields.queue.click(noted(handlers.queue, said), chosen, queued, **QUIET)
     fields.clear.click(handlers.empty_queue, None, [fields.said, fields.waiting, fields.clear], **QUIET)
-    fields.save.click(handlers.save, chosen, [fields.saved, fields.said], **QUIET).then(
+    fields.save.click(alerted(handlers.save), chosen, [fields.saved, fields.said], **QUIET).success(
         None, None, None, js="() => document.querySelector('#train_saved').click()"
     )
-    fields.load.upload(
-        handlers.load, fields.load, [fields.base, fields.data, fields.tag, *fields.form, fields.said], **QUIET
-    )
+    filled = [fields.base, fields.data, fields.tag, *fields.form, said]
+    fields.load.upload(noted(handlers.load, said), fields.load, filled, **QUIET)
     # Gradio takes a function for a generator only when it is one itself, which no lambda is.
     probe = partial(handlers.probe, context.models)
     fields.probe.click(probe, chosen, [fields.probed, fields.probe], **QUIET)
@@ -114,19 +136,13 @@ class Handlers:
     def __init__(self, hardware: Hardware):
         self.hardware = hardware
 
-    def read(
-        self, base: str, data: str, tag: str, gpus: list[str], count: float | None, *form: Any
-    ) -> tuple[FinetuneConfig, int, str]:
+    def read(self, *values: Any) -> tuple[FinetuneConfig, int, str]:
         """(config, processes, GPUs) of what is chosen. ValueError in a sentence."""
-        config = make_config(base, data or "", tag, by_name(form))
+        chosen = Chosen.of(values)
+        config = chosen.config()
         if config.device_type == "cpu":
-            return config, max(1, int(count or 1)), ""
-        return config, *before_start.processes(self.hardware, gpus, count)
-
-    def config(self, *chosen: Any) -> FinetuneConfig:
-        """The config of what is chosen, for a machine that is not this one. ValueError in a sentence."""
-        base, data, tag, _, _, *form = chosen
-        return make_config(base, data or "", tag, by_name(form))
+            return config, max(1, int(chosen.count or 1)), ""
+        return config, *before_start.processes(self.hardware, chosen.gpus, chosen.count)
 
     def fill(self, base: str, data: str, preset: str) -> list[Any]:
         """The form's values under a preset."""
@@ -165,20 +181,14 @@ class Handlers:
 
     def start(self, *chosen: Any) -> tuple[Any, Any, Any]:
         """Start the run and follow it."""
-        try:
-            run = launching.start(*self.read(*chosen))
-        except ValueError as error:
-            return html.note(str(error), "bad"), gr.skip(), gr.skip()
+        run = launching.start(*self.read(*chosen))
         said = html.note(f"Run {run.tag} has been started.", "good")
-        return said, gr.update(choices=before_start.run_choices(), value=""), suggest_tag(chosen[1])
+        return said, gr.update(choices=before_start.run_choices(), value=""), suggest_tag(Chosen.of(chosen).data)
 
     def queue(self, *chosen: Any) -> tuple[Any, Any, Any, Any]:
         """Put the run at the end of the queue."""
-        try:
-            config, nproc, devices = self.read(*chosen)
-            run_queue.add(config, nproc, devices)
-        except ValueError as error:
-            return html.note(str(error), "bad"), gr.skip(), gr.skip(), gr.skip()
+        config, nproc, devices = self.read(*chosen)
+        run_queue.add(config, nproc, devices)
         said = html.note(f"Run {config.output_tag} starts when no other one trains, while the app is open.", "good")
         return said, before_start.queue_html(), gr.Button(visible=True), f"{config.output_tag}-next"
 
@@ -190,21 +200,15 @@ class Handlers:
 
     def save(self, *chosen: Any) -> tuple[Any, Any]:
         """The settings as a file to download."""
-        try:
-            config, _, _ = self.read(*chosen)
-        except ValueError as error:
-            raise gr.Error(str(error)) from error
+        config = Chosen.of(chosen).config()
         path = Path(tempfile.mkdtemp()) / f"{config.output_tag}-settings.json"
         path.write_text(settings_json(config), encoding="utf-8")
         return gr.DownloadButton(value=str(path)), ""
 
     def load(self, path: str) -> list[Any]:
         """Fill everything from a file of settings. The dataset is taken over when it is there."""
-        try:
-            with removed_after(path) as file:
-                config = read_settings(file)
-        except ValueError as error:
-            return [gr.skip()] * (3 + len(form_names())) + [html.note(str(error), "bad")]
+        with removed_after(path) as file:
+            config = read_settings(file)
         values, datasets = config.to_dict(), before_start.dataset_choices()
         is_known = config.data_path in [known for _, known in datasets]
         data = gr.update(choices=datasets, value=config.data_path) if is_known else gr.skip()

@@ -5,17 +5,17 @@ from typing import Any
 import gradio as gr
 
 from studio.parts import html
-from studio.parts.events import LATEST, QUIET, changes
+from studio.parts.events import LATEST, QUIET, changes, noted
 from studio.parts.showcode import show_code
 from studio.runs import rented
 from studio.train_tab import before_start
 from studio.train_tab.choices import suggest_tag
-from studio.train_tab.handlers import Handlers, TrainFields, chosen_fields
+from studio.train_tab.handlers import Chosen, TrainFields, chosen_fields
 
 _TITLE = "Train on a rented machine instead"
 
 
-def build(fields: TrainFields, handlers: Handlers, picker: gr.Dropdown) -> None:
+def build(fields: TrainFields, picker: gr.Dropdown) -> None:
     """Lay it out and wire it; `picker` follows what is started."""
     with gr.Accordion(_TITLE, open=False, elem_id="rent_fold") as fold:
         gr.HTML(html.lead(rented.LOGIN), padding=False)
@@ -37,43 +37,30 @@ def build(fields: TrainFields, handlers: Handlers, picker: gr.Dropdown) -> None:
         cell = show_code("rent_cell")
         command = show_code("rent_command", label="Show the shell command", language="shell")
     where, chosen = [machine, limit, account], chosen_fields(fields)
-    fold.expand(list_machines, machine, [machine, said], **QUIET)
+    fold.expand(noted(list_machines, said), machine, [machine, said], **QUIET)
     gr.on(changes([machine, limit]), rented.cost, [machine, limit], cost, **LATEST)
-    gr.on(
-        changes([*where, *chosen]),
-        lambda *values: codes(handlers, *values),
-        [*where, *chosen],
-        [command, cell],
-        **LATEST,
-    )
-    start.click(lambda *values: start_rented(handlers, *values), [*where, *chosen], [said, picker, fields.tag], **QUIET)
+    gr.on(changes([*where, *chosen]), codes, [*where, *chosen], [command, cell], **LATEST)
+    start.click(noted(start_rented, said), [*where, *chosen], [said, picker, fields.tag], **QUIET)
 
 
 def list_machines(chosen: str | None) -> tuple[Any, str]:
     """The machines and their prices, fetched when the fold is opened."""
-    try:
-        found = rented.machines()
-    except ValueError as error:
-        return gr.skip(), html.note(str(error), "bad")
+    found = rented.machines()
     known = [flavor for _, flavor in found]
     return gr.Dropdown(choices=found, value=chosen if chosen in known else None), ""
 
 
-def codes(handlers: Handlers, machine: str | None, limit: str, account: str, *chosen: Any) -> tuple[str, str]:
+def codes(machine: str | None, limit: str, account: str, *chosen: Any) -> tuple[str, str]:
     """(shell command, notebook cell) of what is chosen; empty where it cannot work."""
     try:
-        return rented.codes(handlers.config(*chosen), machine, limit, account)
+        return rented.codes(Chosen.of(chosen).config(), machine, limit, account)
     except ValueError:
         return "", ""  # what is wrong with it is said above, before the start
 
 
-def start_rented(
-    handlers: Handlers, machine: str | None, limit: str, account: str, *chosen: Any
-) -> tuple[str, Any, Any]:
+def start_rented(machine: str | None, limit: str, account: str, *values: Any) -> tuple[str, Any, Any]:
     """Send the run off and follow it."""
-    try:
-        run = rented.start(handlers.config(*chosen), machine, limit, account)
-    except ValueError as error:
-        return html.note(str(error), "bad"), gr.skip(), gr.skip()
+    chosen = Chosen.of(values)
+    run = rented.start(chosen.config(), machine, limit, account)
     said = html.note(f"Run {run.tag} is on its way; below you see what comes back from it.", "good")
-    return said, gr.update(choices=before_start.run_choices(), value=run.tag), suggest_tag(chosen[1])
+    return said, gr.update(choices=before_start.run_choices(), value=run.tag), suggest_tag(chosen.data)

@@ -30,7 +30,7 @@ def build(context: Context) -> None:
     gr.HTML(html.step(5, "Watch"), elem_id="watch_title")
     panel, handlers = watch_panel.build(context, fields), Handlers(hardware)
     with rented:
-        rent_panel.build(fields, handlers, panel.picker)
+        rent_panel.build(fields, panel.picker)
     train_events.wire(fields, panel, context, handlers)
 
 
@@ -45,14 +45,15 @@ def _choice(fields: TrainFields, base: str, datasets: list[tuple[str, str]], dat
             suggest_tag(data), label="Name of the run", elem_id="train_tag", min_width=200, max_lines=1
         )
         fields.preset = gr.Dropdown(
-            list(PRESETS), value=PRESETS[0], label="Settings to begin with", elem_id="train_preset", min_width=220
+            list(PRESETS), value=PRESETS[0], label="Preset", elem_id="train_preset", min_width=220
         )
 
 
 def _settings(fields: TrainFields, hardware: Hardware, values: dict[str, Any]) -> None:
     gr.HTML(html.step(2, "How", hardware.sentence()), elem_id="train_hardware")
-    names = before_start.gpu_names(hardware)
-    fields.gpus = gr.CheckboxGroup(names, value=names, label="GPUs to use", visible=bool(names), elem_id="train_gpus")
+    gpus = before_start.gpu_choices(hardware)
+    every = [index for _, index in gpus]
+    fields.gpus = gr.CheckboxGroup(gpus, value=every, label="GPUs to use", visible=bool(gpus), elem_id="train_gpus")
     with gr.Row(elem_id="train_essentials", elem_classes="fields"):
         essential = essential_fields(values)
         fields.count = gr.Number(
@@ -61,7 +62,7 @@ def _settings(fields: TrainFields, hardware: Hardware, values: dict[str, Any]) -
             info="How many share the work on the CPU; one is best for a small model.",
             precision=0,
             minimum=1,
-            visible=not names,
+            visible=not gpus,
             elem_id="train_nproc",
             min_width=200,
         )
@@ -87,7 +88,7 @@ def _before(fields: TrainFields, context: Context) -> None:
 
 
 def _start(fields: TrainFields) -> None:
-    gr.HTML(html.step(4, "Start", "The run goes on when this page, or the whole app, is closed."))
+    gr.HTML(html.step(4, "Start", "The run continues when this page, or the whole app, is closed."))
     with gr.Row(elem_classes="buttons"):
         fields.start = gr.Button("Start training", variant="primary", elem_id="train_start", scale=0, min_width=180)
         fields.queue = gr.Button("Queue it", elem_id="train_queue", scale=0, min_width=130)

@@ -8,7 +8,7 @@ import gradio as gr
 from nanochat_core.runs.run import Run
 from studio.context import Context
 from studio.parts import html
-from studio.parts.events import AT_ONCE, QUIET
+from studio.parts.events import AT_ONCE, QUIET, noted
 from studio.parts.showcode import show_code
 from studio.runs import launching, live, stops
 from studio.train_tab import before_start
@@ -52,8 +52,8 @@ def build(context: Context, fields: TrainFields) -> WatchPanel:
     stop.click(lambda: gr.Row(visible=True), None, sure, **AT_ONCE)
     no.click(lambda: gr.Row(visible=False), None, sure, **AT_ONCE)
     yes.click(stop_run, picker, [sure, said], **AT_ONCE)
-    resume.click(resume_run, picker, said, **QUIET)
-    retry.click(retry_run, picker, [said, picker], **QUIET)
+    resume.click(noted(resume_run, said), picker, said, **QUIET)
+    retry.click(noted(retry_run, said), picker, [said, picker], **QUIET)
     return WatchPanel(picker)
 
 
@@ -66,14 +66,10 @@ def poll(tag: str, seen: list[Any]) -> list[Any]:
         return [html.note(str(error), "bad"), *[gr.skip()] * 9, []]
     now = [hash(view.signature), waiting, live.tags_signature()]
     was = seen if len(seen) == len(now) else [None] * len(now)
-    changes: list[Any] = [gr.skip()] * 10
-    if now[0] != was[0]:
-        changes[:7] = _shown(view)
-    if now[1] != was[1]:
-        changes[7:9] = [waiting, gr.Button(visible=bool(waiting))]
-    if now[2] != was[2]:
-        changes[9] = gr.update(choices=before_start.run_choices())
-    return [*changes, gr.skip() if now == seen else now]
+    shown = _shown(view) if now[0] != was[0] else [gr.skip()] * 7
+    queue = [waiting, gr.Button(visible=bool(waiting))] if now[1] != was[1] else [gr.skip()] * 2
+    runs = gr.update(choices=before_start.run_choices()) if now[2] != was[2] else gr.skip()
+    return [*shown, *queue, runs, gr.skip() if now == seen else now]
 
 
 def _shown(view: live.View) -> list[Any]:
@@ -97,19 +93,13 @@ def stop_run(tag: str) -> tuple[Any, str]:
 
 
 def resume_run(tag: str) -> str:
-    """Go on with the shown run."""
-    try:
-        run = launching.resume(live.followed(tag or ""))
-    except ValueError as error:
-        return html.note(str(error), "bad")
-    return html.note(f"Run {run.tag} goes on from its last checkpoint.", "good")
+    """Resume the shown run."""
+    run = launching.resume(live.followed(tag or ""))
+    return html.note(f"Run {run.tag} resumes from its last checkpoint.", "good")
 
 
 def retry_run(tag: str) -> tuple[str, Any]:
-    """Start the failed run again with the change that its remedy names."""
-    try:
-        run = launching.retry(live.followed(tag or ""))
-    except ValueError as error:
-        return html.note(str(error), "bad"), gr.skip()
+    """Start the failed run again with the change that its status names."""
+    run = launching.retry(live.followed(tag or ""))
     said = html.note(f"Started again as {run.tag}.", "good")
     return said, gr.update(choices=before_start.run_choices(), value="")

@@ -37,9 +37,10 @@ def test_gpus_are_found_without_torch(driver):
     found = hardware.find_hardware()
     assert [(gpu.index, gpu.memory >> 30) for gpu in found.gpus] == [(0, 79), (1, 0)]
     assert "NVIDIA H100" in found.sentence()
-    names = before_start.gpu_names(found)
-    assert before_start.processes(found, names, 1) == (2, "")
-    assert before_start.processes(found, names[1:], 1) == (1, "1")
+    choices = before_start.gpu_choices(found)
+    assert choices[0][0].startswith("GPU 0: NVIDIA H100")
+    assert before_start.processes(found, [index for _, index in choices], 1) == (2, "")
+    assert before_start.processes(found, [1], 1) == (1, "1")
     with pytest.raises(ValueError, match="No GPU is ticked"):
         before_start.processes(found, [], 1)
 

@@ -8,8 +8,8 @@ import pytest
 
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.paths import find_file
+from nanochat_core.runs import as_code
 from nanochat_core.runs.run import Run
-from studio.runs import commands
 from studio.train_tab import choices
 from tests.e2e.invented import EXAMPLE
 from tests.support.training_form import form, write_form_data
@@ -96,14 +96,14 @@ def test_the_command_and_the_cell_make_the_same_config(base, changes, data, monk
     )
     made = []
     monkeypatch.setattr(command_line, "_detached", lambda config, nproc: made.append((config, nproc)) or 0)
-    words = shlex.split(commands.shell_command(config, 2, "0,3"))
+    words = shlex.split(as_code.shell_command(config, 2, "0,3"))
     assert words[:5] == ["CUDA_VISIBLE_DEVICES=0,3", "python", "-m", "nanochat_core", "finetune"]
     assert main(words[4:]) == 0
     monkeypatch.setattr(
         "nanochat_core.runs.launcher.start_run",
         lambda config, nproc=1: made.append((config, nproc)) or Run("x", EXAMPLE),
     )
-    exec(commands.notebook_cell(config, 2), {})
+    exec(as_code.notebook_cell(config, 2), {})
     found = [
         (dataclasses.replace(one, data_path=str(find_file(one.data_path))), nproc) for one, nproc in made
     ]  # short in both

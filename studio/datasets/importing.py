@@ -1,6 +1,7 @@
 """From any file that a person uploads to the lines of a dataset: JSON lines as they are, other layouts converted."""
 
 import json
+import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,8 @@ Line = tuple[int, bytes]
 """Where it is in the file, from 1, and its JSON without the line end."""
 
 _TABLE_ENDINGS = (".csv", ".tsv")
-_FORMATTED = ("other_format", "preference_pair")
+_FORMATTED = ("other_format", "preference_pair", "json_array")
+_OURS = re.compile(rb'\s*(\{\s*"messages"\s*:\s*)?\[\s*\{\s*"(role|content)"')
 
 
 @dataclass(frozen=True)
@@ -96,13 +98,13 @@ def _data_of(piece: Piece) -> bytes:
 
 def _foreign_format(data: bytes) -> str | None:
     """The name of a record's layout when it is another one than ours. Quick for nearly every line: no second look."""
-    if b'"messages"' in data[:64] and b'"chosen' not in data and b'"rejected' not in data:
+    if _OURS.match(data) and b'"chosen' not in data and b'"rejected' not in data:
         return None
     kinds = {fault.kind for fault in judge_line(data)[1]}
     if not kinds.intersection(_FORMATTED):
         return None
     try:
-        return recognise(json.loads(data)) or ("preference pair" if "preference_pair" in kinds else "ShareGPT")
+        return recognise(json.loads(data)) or ("preference pair" if "preference_pair" in kinds else "list")
     except ValueError:
         return None
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from nanochat_core.data.formats.names import MEDIA, REASONING, ROLE_NAMES, SAID, SPEAKERS, TOOL_ROLES, plain
-from nanochat_core.tokenizer.messages import PART_TYPES, joined_parts
+from nanochat_core.tokenizer.messages import joined_parts, wrong_part
 
 Message = dict[str, Any]
 
@@ -93,7 +93,7 @@ def _is_parts(message: Message) -> bool:
 
 def _joined(parts: list[Any], role: Any) -> Any:
     """Text parts as one text with line breaks; the assistant's own parts (nanochat's) and unknown ones as they are."""
-    if role == "assistant" and all(isinstance(part, dict) and part.get("type") in PART_TYPES for part in parts):
+    if role == "assistant" and not any(map(wrong_part, parts)):
         return parts
     if (text := joined_parts(parts)) is not None:
         return text

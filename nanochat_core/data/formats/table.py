@@ -108,22 +108,32 @@ def _rows(text: io.TextIOWrapper, name: str) -> Iterator[Row]:
     else:
         text.seek(0)
         separator = _separator(first)
-    reader = csv.reader(text, delimiter=separator)
+    raw: list[str] = []
+    reader = csv.reader(_noted(text, raw), delimiter=separator)
     columns = [column.strip() for column in next(reader, [])]
     if not columns_read(columns):
         listed = ", ".join(columns[:8]) or "none"
         raise ValueError(f"{name} has the columns {listed}. {_REMEDY}")
     begins = reader.line_num + 1
+    raw.clear()
     for cells in reader:
         line, begins = begins + skipped, reader.line_num + 1
         if any(cell.strip() for cell in cells):
-            yield Row(line, _record(columns, cells), _fault(columns, cells, reader.line_num + skipped - line))
+            yield Row(line, _record(columns, cells), _fault(columns, cells, raw, separator))
+        raw.clear()
 
 
-def _fault(columns: list[str], cells: list[str], lines: int) -> Fault | None:
-    """What is wrong with a row that has more or fewer cells than there are columns."""
-    if len(cells) < len(columns) and lines > 1 and any("\n" in cell for cell in cells[-1:]):
-        message = f"A quote that opens here is never closed: it has taken in the {lines} lines below."
+def _noted(text: io.TextIOWrapper, raw: list[str]) -> Iterator[str]:
+    """The lines of a text; those of the row that is being read are in `raw` too."""
+    for line in text:
+        raw.append(line)
+        yield line
+
+
+def _fault(columns: list[str], cells: list[str], raw: list[str], separator: str) -> Fault | None:
+    """What is wrong with a row that ends in the middle of a text, or has more cells than there are columns."""
+    if len(raw) > 1 and not _is_closed(raw, separator):
+        message = f"A quote that opens here is never closed: it has taken in the {len(raw) - 1} lines below."
         return Fault("error", "quote_not_closed", message, "Close the quote, or write two for one that is meant.")
     if len(cells) > len(columns) and any(cell.strip() for cell in cells[len(columns) :]):
         message = f"This row has {len(cells)} cells, and there are {len(columns)} columns."
@@ -132,11 +142,21 @@ def _fault(columns: list[str], cells: list[str], lines: int) -> Fault | None:
     return None
 
 
+def _is_closed(raw: list[str], separator: str) -> bool:
+    try:
+        next(csv.reader(raw, delimiter=separator, strict=True), None)
+    except csv.Error as error:
+        return "end of data" not in str(error)
+    return True
+
+
 def _record(columns: list[str], cells: list[str]) -> dict[str, object]:
     record: dict[str, object] = {}
     for name, cell in zip_longest(columns, cells[: len(columns)], fillvalue=""):
         if name and cell.strip():
             record[name] = _cell(plain(name), cell)
+        elif plain(name) in names.PARENTS:
+            record[name] = None  # it begins a branch
     return record
 
 

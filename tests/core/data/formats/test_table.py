@@ -1,0 +1,98 @@
+"""Tables of any program: what is read, what is left out and said, and what is no table."""
+
+import json
+
+import pytest
+
+from nanochat_core.data.conversations import check, load_conversations
+from nanochat_core.data.file_kinds import foreign_kind
+from nanochat_core.data.repair.file import fix_file
+from tests.support.tiny import tiny_tokenizer
+
+
+@pytest.fixture
+def fixed(tmp_path):
+    def run(text, name="data.csv"):
+        path, out = tmp_path / name, tmp_path / "out.jsonl"
+        path.write_bytes(text.encode() if isinstance(text, str) else text)
+        report = fix_file(path, out)
+        return report, [[one["content"] for one in talk["messages"]] for talk in load_conversations(out)], out
+
+    return run
+
+
+def test_rows_with_other_cells_than_the_header_are_left_out_and_said(fixed):
+    report, talks, _ = fixed('prompt,completion\nWhen?,At seven, daily.\nWhere?,"Here, in the yard."\n')
+    assert talks == [["Where?", "Here, in the yard."]]
+    assert "Line 2: This row has 3 cells, and there are 2 columns." in report.summary()
+
+
+def test_a_quote_that_is_never_closed_is_named_with_its_line(fixed):
+    report, talks, _ = fixed('prompt,completion\nWhen?,At seven.\nWhere?,"In the yard.\nHow?,Well.\nWho?,Ann.\n')
+    assert talks[0] == ["When?", "At seven."]
+    assert "Line 3: A quote that opens here is never closed" in report.summary()
+
+
+def test_verdicts_and_marks_of_a_table_are_meant(fixed, tmp_path):
+    report, talks, _ = fixed("prompt,completion,label\nWhen?,At seven.,True\nWhere?,Nowhere.,False\n")
+    assert talks == [["When?", "At seven."]]
+    assert "marked as bad" in report.summary()
+
+
+def test_columns_that_are_not_known_stay_beside_and_are_named_once(fixed):
+    _, _, out = fixed("prompt,completion,remark\n" + "".join(f"q {n},a,he told us on the phone\n" for n in range(9)))
+    report = check(out, tiny_tokenizer())
+    assert "'remark'" in report.summary()
+    assert report.counts == {"unused_key": 1}
+
+
+def test_rows_that_answer_another_become_one_conversation_a_branch(fixed):
+    report, talks, out = fixed(
+        "id,parent_id,prompt,completion\n1,,one,A\n2,1,two,B\n3,1,other,C\n4,,alone,D\n5,2,three,E\n"
+    )
+    assert talks == [["one", "A", "other", "C"], ["alone", "D"], ["one", "A", "two", "B", "three", "E"]]
+    assert "Joined the rows" in report.summary()
+    learned = [
+        message["content"]
+        for text in out.read_text().splitlines()
+        for message in json.loads(text)["messages"]
+        if message["role"] == "assistant" and message.get("train", True)
+    ]
+    assert sorted(learned) == list("ABCDE")  # what two branches share is learned once
+
+
+def test_a_circle_of_rows_ends(fixed):
+    with pytest.raises(ValueError, match="nothing was written"):
+        fixed("id,parent_id,role,text\n1,2,user,a\n2,1,assistant,b\n")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "hello\nworld\n",
+        "Dear Ann, how are you?\nI am well, thank you.\n",
+        "x,y\n",
+        "1,2\n3,4\n",
+        '{"a": 1}\n{"b": 2}\n',
+        "",
+    ],
+)
+def test_what_is_no_table(text):
+    fault = foreign_kind(text.encode())
+    assert fault is None or fault.kind != "table"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Ann: Are you open?\nBob: Yes.\nAnn: Fine.\n",
+        "10:01 - Ann: Are you open?\n10:02 - Bob: Yes, from seven.\n",
+        "[10:01:02] Ann: Are you open?\n[10:01:09] Bob: Yes.\nand on Sundays too\n",
+        "2024-01-02 10:00 Ann: Are you open?\n2024-01-02 10:01 Bob: Yes.\n",
+    ],
+)
+def test_a_plain_chat_is_one_sentence(text, tmp_path):
+    path = tmp_path / "chat.txt"
+    path.write_text(text)
+    report = check(path)
+    assert [problem.kind for problem in report.problems] == ["plain_text"]

@@ -18,6 +18,7 @@ _NOTHING = (None, "", [], {})
 _WORDS = re.compile(r"\w+(\W+\w+){3}")
 """Four words: so much text may be something that somebody meant to be learned."""
 
+_SPEAKS_OF_TRAINING = re.compile(r"(^|_)(train(ed|ing|able)?|loss|mask(ed)?|weights?|learn(ed)?)(_|$)")
 _MARKS = LEARN_MARKS | SKIP_MARKS | UNCLEAR_MARKS
 _VERDICTS = names.BAD_IF_FALSE | names.BAD_IF_TRUE
 MEANINGFUL = frozenset(
@@ -27,11 +28,11 @@ MEANINGFUL = frozenset(
     | names.MEDIA
     | names.REASONING
     | names.TOOLS
-    | {*names.SYSTEMS, *names.CHOSEN, *names.REJECTED, *names.CALLS}
+    | {*names.SYSTEMS, *names.BESIDE, *names.HISTORIES, *names.CHOSEN, *names.REJECTED, *names.CALLS}
 )
 """Keys whose meaning is known: a value of theirs is looked at."""
-SYSTEM_BESIDE = "system_beside"
-FIXABLE_WARNINGS = (SYSTEM_BESIDE,)
+SYSTEM_BESIDE, TEXT_BESIDE = FIXABLE_WARNINGS = ("system_beside", "text_beside")
+"""Kinds of warnings of what a rule brings into the messages."""
 
 
 def verdict_faults(value: Any) -> Iterator[Fault]:
@@ -116,6 +117,9 @@ def _warning(key: str, content: Any, entry: dict[str, Any], is_record: bool, mes
     if is_record and name in names.SYSTEMS:
         message = f"The training does not use {shown}, which stands beside the messages."
         return Fault("warning", SYSTEM_BESIDE, message, "Make it a first message of the role system.", once=True)
+    if is_record and name in (*names.BESIDE, *names.HISTORIES) and not _is_said(content, messages):
+        message = f"The training does not use {shown}, which stands beside the messages."
+        return Fault("warning", TEXT_BESIDE, message, "Bring it into the messages.", once=True)
     if name in names.MEDIA:
         return media_fault(shown)
     if name in names.REASONING:
@@ -129,7 +133,9 @@ def _warning(key: str, content: Any, entry: dict[str, Any], is_record: bool, mes
         return Fault("warning", "unused_key", message, "Write 0 where an answer is not to be learned.", once=True)
     if name in _MARKS or name in _VERDICTS or name in names.OWN:
         return None
-    if name in names.TOOLS or name in names.CALLS:
+    if _SPEAKS_OF_TRAINING.search(name):
+        fix = 'Write "train": false beside a message that is not to be learned, and remove this key.'
+    elif name in names.TOOLS or name in names.CALLS:
         fix = "Say what matters in the messages: tools cannot be called here."
     elif name in names.RATINGS:
         fix = "It may be a verdict on the example: remove the rows that are not to be learned."
@@ -167,6 +173,6 @@ def _is_said(content: Any, messages: list[Any]) -> bool:
 
 def is_silent(key: str, content: Any) -> bool:
     """Whether a key beside the messages surely needs no word: the quick look at nearly every line."""
-    if isinstance(content, list | dict) or plain(key) in MEANINGFUL:
+    if isinstance(content, list | dict) or plain(key) in MEANINGFUL or _SPEAKS_OF_TRAINING.search(plain(key)):
         return False
     return not isinstance(content, str) or len(content) < 8 or plain(key) in names.OWN

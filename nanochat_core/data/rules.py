@@ -6,6 +6,7 @@ from itertools import pairwise
 from typing import Any
 
 from nanochat_core.data.formats import names
+from nanochat_core.data.formats.chains import belong_together
 from nanochat_core.data.formats.names import TOOL_ROLES, plain
 from nanochat_core.data.formats.record import recognise
 from nanochat_core.data.keys import key_warnings, mark_faults, media_fault, verdict_faults
@@ -170,6 +171,10 @@ def _no_messages(value: Any) -> Fault:
         messages = value["messages"]
         what = "is empty" if messages == [] else f"is {_kind(messages)}, not a list"
         return Fault("error", "no_messages", f'"messages" {what}.', f"Write {_SHAPE}.")
+    if belong_together(value):
+        message = "This line is one row of a conversation, or a row that another one answers."
+        fix = "Put the conversation on one line; `check FILE --fix NEW.jsonl` joins the rows that belong together."
+        return Fault("error", "no_messages", message, fix)
     if "role" in value or "from" in value:
         message = "This line is a single message, not a conversation."
         return Fault("error", "no_messages", message, f"Put all messages of a conversation on one line: {_SHAPE}.")

@@ -94,7 +94,7 @@ FIXES: dict[str, Fix] = {
     **dict.fromkeys(
         (
             *("other_format", "unknown_role", "wrong_order", "ends_with_user", "content_not_text", "broken_character"),
-            *("json_array", "preference_pair", "system_beside", "malformed_part", "no_role"),
+            *("json_array", "preference_pair", "system_beside", "text_beside", "malformed_part", "no_role"),
             *("not_a_message", *SEVERAL),
         ),
         _REPAIR,

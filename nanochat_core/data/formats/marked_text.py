@@ -26,6 +26,7 @@ FAMILIES = (
     _Family("Gemma", re.compile(r"<start_of_turn>(\w+)\n"), _END),
     _Family("Zephyr", re.compile(r"<\|(system|user|assistant)\|>\s*"), _END),
     _Family("###", re.compile(rf"(?:^|\n)\s*#{{2,3}}\s*{_NAMES}\s*:[ ]*\n?", re.IGNORECASE), _END),
+    _Family("USER:", re.compile(r"(?:^|(?<=\s)|(?<=</s>))(SYSTEM|USER|ASSISTANT)\s*:[ ]*"), _END),
     _Family("Human:", re.compile(r"(?:^|\n)\s*(human|user|assistant|system|ai|gpt|bot)\s*:[ ]*", re.IGNORECASE), _END),
 )
 """Tried in this order: a text may hold the weaker marks of a later family."""
@@ -55,7 +56,7 @@ def messages_of_text(text: Any) -> tuple[str, list[dict[str, Any]]] | None:
         if len(marks) < 2 or any(_role(mark[1]) is None for mark in marks):
             continue
         before = body[: marks[0].start()].strip()
-        if before and not _PREAMBLE.match(before):
+        if before and family.name != "USER:" and not _PREAMBLE.match(before):
             continue
         messages = [{"role": "system", "content": before}] if before else []
         for mark, following in zip(marks, [*marks[1:], None]):

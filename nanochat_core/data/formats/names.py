@@ -21,7 +21,7 @@ TOOL_ROLES = frozenset(
 
 TURNS = (
     *("messages", "conversations", "conversation", "dialogue", "dialog", "dialogs", "chat", "turns", "items"),
-    *("contents", "chat_messages", "chat_history"),
+    *("contents", "chat_messages"),
 )
 """Keys of a list of turns."""
 
@@ -31,29 +31,33 @@ QUESTIONS = (
 )
 ANSWERS = (
     *("output", "completion", "response", "answer", "assistant", "gpt", "bot", "model_response", "output_text"),
-    *("reply", "target", "solution", "assistant_message", "model_output", "bot_response"),
+    *("reply", "target", "solution", "assistant_message", "model_output", "bot_response", "answers"),
 )
 """Keys of one question and one answer, the surest first."""
 
 CONTEXTS = ("context", "input", "passage", "document", "background", "documents")
 """Keys of what the question is about."""
 
+BESIDE = ("context", "input", "passage", "document", "background")
+"""Of these, the ones that belong to the first question of a list of turns too."""
+
 HISTORIES = ("history", "chat_history", "previous_turns")
 """Keys of earlier turns beside a question."""
 
 SYSTEMS = (
     *("system", "system_prompt", "system_message", "systeminstruction", "system_instruction", "systemprompt"),
-    *("preamble",),
+    *("preamble", "instructions"),
 )
 """Keys of a system message beside the messages."""
 
 CHOSEN = (
     *("chosen", "chosen_response", "chosen_message", "chosen_messages", "preferred", "preferred_output"),
-    *("response_chosen", "preferred_response", "accepted_response"),
+    *("response_chosen", "preferred_response", "accepted_response", "response_j", "chosen_answer", "winner"),
 )
 REJECTED = (
     *("rejected", "rejected_response", "rejected_message", "rejected_messages", "non_preferred_output"),
     *("response_rejected", "dispreferred", "dispreferred_output", "dispreferred_response", "rejected_output"),
+    *("response_k", "rejected_answer", "loser"),
 )
 """Keys of the better and of the worse answer of a preference pair."""
 

@@ -85,7 +85,7 @@ def _asked(found: Imported, values: dict[str, Any], fields: dict[str, str], ques
         found.messages = [{"role": "user", "content": asked}]
     for name in names.CONTEXTS:
         if name in fields and fields[name] not in found.used and values[name] not in (None, "", [], {}):
-            _add_context(found.messages, name, values[name])
+            add_context(found.messages, name, values[name])
             found.used.add(fields[name])
         elif name in fields and values[name] in (None, "", [], {}):
             found.used.add(fields[name])
@@ -93,12 +93,12 @@ def _asked(found: Imported, values: dict[str, Any], fields: dict[str, str], ques
         raise ValueError('The "instruction" must be text: put it in quotes.')
     for name in names.HISTORIES:
         if name in fields:
-            found.messages = [*_history(name, values[name]), *found.messages]
+            found.messages = [*history_of(name, values[name]), *found.messages]
             found.used.add(fields[name])
     return found
 
 
-def _add_context(messages: list[Any], name: str, context: Any) -> None:
+def add_context(messages: list[Any], name: str, context: Any) -> None:
     """Append what the question is about to the question. ValueError when it is no text."""
     if isinstance(context, list) and all(isinstance(one, str) for one in context):
         context = "\n".join(context)
@@ -109,7 +109,8 @@ def _add_context(messages: list[Any], name: str, context: Any) -> None:
         messages[-1] = {**last, "content": f"{last['content']}\n\n{context}".strip("\n")}
 
 
-def _history(name: str, history: Any) -> list[Any]:
+def history_of(name: str, history: Any) -> list[Any]:
+    """Earlier turns, as pairs, turns or marked text. ValueError when they are none of these."""
     if history in (None, "", [], {}):
         return []
     turns = messages_of_turns(from_text(history))
@@ -126,6 +127,8 @@ def _with_answer(found: Imported, answer: Any) -> Imported:
         answer = answer["text"][0]  # SQuAD's {"text": [...], "answer_start": [...]}
     if isinstance(answer, dict) and ("role" in answer or "from" in answer):
         answer = [answer]
+    if isinstance(answer, list) and len(answer) > 1 and all(isinstance(one, str) for one in answer):
+        raise ValueError("There are several answers to one question: keep the one that is to be learned.")
     if isinstance(answer, list) and looks_like_turns(answer):
         found.messages += messages_of_turns(answer) or []
     elif isinstance(answer, list) and len(answer) == 1:

@@ -10,7 +10,16 @@ from typing import Any
 from nanochat_core.data.formats import exports, names
 from nanochat_core.data.formats.columns import pair_of
 from nanochat_core.data.formats.marked_text import messages_of_text
-from nanochat_core.data.formats.pairs import PREFERENCE, Imported, answer_under, answered, fields_of, title_of
+from nanochat_core.data.formats.pairs import (
+    PREFERENCE,
+    Imported,
+    add_context,
+    answer_under,
+    answered,
+    fields_of,
+    history_of,
+    title_of,
+)
 from nanochat_core.data.formats.preference import BOTH, ONLY_CHOSEN, is_same_answer, with_chosen, with_rejected
 from nanochat_core.data.formats.turns import from_text, import_message, looks_like_turns, messages_of_turns
 
@@ -61,6 +70,7 @@ def read_record(record: Any) -> Imported | None:
         return None
     found = found or Imported(PREFERENCE, [])
     is_ours = found.name == _OURS
+    _add_context(found, record, fields)
     _add_system(found, record, fields)
     if chosen:
         found.messages = with_chosen(found.messages, from_text(record[fields[chosen]]))
@@ -185,6 +195,31 @@ def _is_pair(messages: list[Any], rejected: Any) -> bool:
     if not messages or not isinstance(messages[-1], dict) or messages[-1].get("role") != "assistant":
         return False
     return isinstance(rejected, str | list | dict) and not is_same_answer(messages[-1], rejected)
+
+
+def _add_context(found: Imported, record: dict[str, Any], fields: dict[str, str]) -> None:
+    """Put history before the turns, and what they are about to their first question. ValueError when it is no text."""
+    for name in (*names.BESIDE, *names.HISTORIES):
+        key = fields.get(name)
+        if key is None or key in found.used or record[key] in (None, "", [], {}):
+            continue
+        if name in names.HISTORIES:
+            found.messages = [*history_of(name, record[key]), *found.messages]
+        else:
+            found.messages = _with_context(found.messages, name, record[key])
+        found.used.add(key)
+
+
+def _with_context(messages: list[Any], name: str, context: Any) -> list[Any]:
+    place = next((n for n, one in enumerate(messages) if isinstance(one, dict) and one.get("role") == "user"), None)
+    if place is None:
+        return messages
+    said = messages[place].get("content")
+    if isinstance(said, str) and isinstance(context, str) and context.strip() in said:
+        return messages
+    with_it = [messages[place]]
+    add_context(with_it, name, context)
+    return [*messages[:place], *with_it, *messages[place + 1 :]]
 
 
 def _add_system(found: Imported, record: dict[str, Any], fields: dict[str, str]) -> None:

@@ -33,14 +33,13 @@ LARGEST_CACHE = 20 << 30
 _DAY = 24 * 3600.0
 _PACKAGE = Path(__file__).parents[2]
 _SOURCES = (
-    *("data/chunk.py", "data/ends.py", "data/file_kinds.py", "data/json_faults.py", "data/keys.py"),
-    *("data/length.py", "data/line.py", "data/reader.py", "data/report.py", "data/roles.py", "data/rules.py"),
-    *("data/survey.py", "data/tokens/file.py", "data/workers.py", "data/repair/line.py", "data/repair/rules.py"),
-    *("data/formats/columns.py", "data/formats/exports.py", "data/formats/marked_text.py", "data/formats/names.py"),
-    *("data/formats/pairs.py", "data/formats/preference.py", "data/formats/record.py", "data/formats/table.py"),
-    *("data/formats/turns.py", "tokenizer/compiled.py", "tokenizer/messages.py", "tokenizer/pickle_file.py"),
-    *("tokenizer/rendering.py", "tokenizer/tokenizer.py", "native/c/merges.h", "native/c/pieces.h"),
-    *("native/c/layout.h", "native/c/tokenize.c"),
+    *(f"data/{name}.py" for name in ("chunk", "ends", "file_kinds", "json_faults", "keys", "length", "line", "reader")),
+    *(f"data/{name}.py" for name in ("report", "roles", "rules", "survey", "tokens/file", "workers")),
+    *(f"data/formats/{name}.py" for name in ("chains", "columns", "exports", "marked_text", "names", "pairs")),
+    *(f"data/formats/{name}.py" for name in ("preference", "record", "table", "turns")),
+    *(f"data/repair/{name}.py" for name in ("line", "rules")),
+    *(f"tokenizer/{name}.py" for name in ("compiled", "messages", "pickle_file", "rendering", "tokenizer")),
+    *(f"native/c/{name}" for name in ("layout.h", "merges.h", "pieces.h", "tokenize.c")),
 )
 """The code that decides what is accepted and what the ids are; a test holds it against what is imported."""
 

@@ -7,6 +7,8 @@ import pytest
 
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.data.conversations import check, load_conversations
+from nanochat_core.data.repair.file import fix_file
+from nanochat_core.data.report import REPAIR
 from nanochat_core.data.tokens.cache import tokenized
 from nanochat_core.data.tokens.file import TokenFile
 from nanochat_core.data.tokens.plan import Examples, split, validation_places
@@ -194,3 +196,49 @@ def test_a_persons_own_keys_stay_silent(tmp_path, key):
         ],
     )
     assert check(path, tiny_tokenizer()).verdict == "accept"
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        ({"context": "The shed opens with 4711."}, "a\n\nThe shed opens with 4711."),
+        ({"input": "Haus"}, "a\n\nHaus"),
+        ({"history": [["q", "r"]]}, "q"),
+        ({"system_prompt": "be brief"}, "be brief"),
+        ({"instructions": "be brief"}, "be brief"),
+    ],
+)
+def test_text_beside_the_messages_is_named_and_brought_in(tmp_path, record, message):
+    path, out = write(tmp_path, {**conversation(user("a"), assistant("b")), **record}), tmp_path / "out.jsonl"
+    report = check(path, tiny_tokenizer())
+    assert report.verdict == "accept_with_warning"
+    assert REPAIR in report.problems[0].fix
+    fix_file(path, out)
+    assert load_conversations(out)[0]["messages"][0]["content"] == message
+    assert check(out, tiny_tokenizer()).verdict == "accept"
+
+
+def test_what_has_no_place_in_the_messages_stays_beside_them_and_is_named(tmp_path):
+    path = write(tmp_path, {**conversation(user("a"), assistant("b")), "context": {"x": 1}, "mask_history": True})
+    assert {one.kind for one in check(path, tiny_tokenizer()).problems} == {"text_beside", "unused_key"}
+    report = fix_file(path, tmp_path / "out.jsonl")
+    assert (report.written, report.left_out) == (1, 0)
+    assert (tmp_path / "out.jsonl").read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"instruction": "q", "output": ["good", "bad"]},
+        {"question": "q", "context": {"a": 1}, "answer": "x"},
+        {"prompt": "q", "history": 5, "completion": "x"},
+        {"chosen": "good", "rejected": "bad"},
+        {"prompt": "q", "chosen": [], "rejected": "bad"},
+    ],
+)
+def test_words_that_cannot_be_placed_are_refused_with_a_sentence(tmp_path, record):
+    path = write(tmp_path, record, json.loads(GOOD))
+    assert not any(REPAIR in one.fix for one in check(path, tiny_tokenizer()).problems)
+    report = fix_file(path, tmp_path / "out.jsonl")
+    assert (report.written, report.left_out) == (1, 1)
+    assert report.problems

@@ -105,6 +105,7 @@ MENDED = {
     "unused_key": json.dumps({**HI, "tools": [{"name": "f"}]}),
     "preference_pair": json.dumps({"messages": [user("a")], "chosen": "b", "rejected": "c"}),
     "system_beside": json.dumps({**HI, "system_prompt": "be brief"}),
+    "text_beside": json.dumps({**HI, "context": "in the yard"}),
     "no_role": json.dumps({"messages": [{"user": "a"}, {"assistant": "b"}]}),
     "not_a_message": json.dumps({"messages": ["a", "b"]}),
     "malformed_part": line(user("a"), assistant([{"text": "b"}])),

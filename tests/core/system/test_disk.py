@@ -58,6 +58,7 @@ def test_sizes_are_said_in_words():
     ]
 
 
+@pytest.mark.processes
 def test_a_long_log_loses_its_oldest_half_while_it_is_written(tmp_path):
     log = tmp_path / "log.txt"
     code = "import sys\nfor number in range(int(sys.argv[1])): print('line', number, flush=True)"

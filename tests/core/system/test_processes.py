@@ -13,6 +13,7 @@ from nanochat_core.system import processes
 from nanochat_core.system.processes import peak_bytes
 
 
+@pytest.mark.processes
 def test_a_process_of_any_name_is_told_by_its_start(tmp_path):
     program = shutil.copy(shutil.which("sleep"), tmp_path / "a) 1 (b")
     started = subprocess.Popen([program, "60"])

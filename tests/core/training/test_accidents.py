@@ -25,6 +25,8 @@ from nanochat_core.training.saving import Progress
 from nanochat_core.training.step import TrainingStep
 from tests.support.short_training import changed, short_training
 
+pytestmark = pytest.mark.processes
+
 
 @pytest.fixture
 def config(home):
@@ -167,16 +169,13 @@ def test_a_folder_that_cannot_be_written_is_a_sentence(config, home):
             start(config)
 
 
-def test_a_stopped_rank_is_told_by_name_and_ended_by_a_stop(config, monkeypatch):
-    """Two real ranks, of which one is held: the run is stalled, and says who holds it up."""
-    run = start_run(changed(config, num_iterations=100_000, output_tag="held"), nproc=2)
-    _wait_for_step("held", 3)
-    ranks = [process for process in run_processes(run) if _environment(process.pid).get("RANK") == "1"]
-    for process in ranks:
-        os.kill(process.pid, signal.SIGSTOP)
-    monkeypatch.setattr("nanochat_core.runs.status.STALLED_SECONDS", 1.0)
+def test_a_rank_that_hangs_is_told_by_name_and_ended_by_a_stop(config, monkeypatch):
+    """Two real ranks, of which one never finishes its part of the fifth step."""
+    run = start_run(changed(config, output_tag="held"), nproc=2, worker="tests.support.hanging_rank")
+    _wait_for_step("held", 1)
+    monkeypatch.setattr("nanochat_core.runs.status.STALLED_SECONDS", 4.0)
     monkeypatch.setattr("nanochat_core.runs.status.STALLED_STEPS", 1.0)
-    limit = time.monotonic() + 30
+    limit = time.monotonic() + 60
     while run.status().state != "stalled" and time.monotonic() < limit:
         time.sleep(0.1)
     status = run.status()

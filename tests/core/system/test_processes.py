@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from nanochat_core.paths import PROJECT_ROOT
 from nanochat_core.system import processes

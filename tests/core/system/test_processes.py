@@ -13,6 +13,8 @@ from nanochat_core.paths import PROJECT_ROOT
 from nanochat_core.system import processes
 from nanochat_core.system.processes import peak_bytes
 
+pytestmark = pytest.mark.processes
+
 
 @pytest.mark.processes
 def test_a_process_of_any_name_is_told_by_its_start(tmp_path):

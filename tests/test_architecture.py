@@ -111,6 +111,24 @@ def test_nothing_lies_outside_its_folder():
     assert {name for name in in_core if not (CORE / name / "__init__.py").is_file()} == IN_CORE
 
 
+@pytest.mark.parametrize("page", ["ARCHITECTURE.md", "CONTRIBUTING.md"])
+def test_every_file_that_is_named_exists(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    named = set(re.findall(r"`((?:[\w.-]+/)*[\w-]+\.(?:py|md|css|toml)|(?:[\w.-]+/)+)`", text))
+    assert len(named) > 4
+    known = {f"/{name}" for name in _tracked()}
+    known |= {name[: place + 1] for name in known for place, letter in enumerate(name) if letter == "/"}
+    missing = {name for name in named if not any(one.endswith(f"/{name}") for one in known)}
+    assert not missing
+
+
+def test_the_type_checker_s_exceptions_are_counted():
+    found = sum(path.read_text(encoding="utf-8").count("# type: ignore") for path in FILES)
+    said = re.search(r"Number of `# type: ignore` .*: (\d+)\.", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"))
+    assert said is not None
+    assert int(said[1]) == found
+
+
 def test_the_tests_mirror_the_packages():
     for half, package in (("core", "nanochat_core"), ("studio", "studio")):
         folders = {path.name for path in (ROOT / "tests" / half).iterdir() if (path / "__init__.py").is_file()}

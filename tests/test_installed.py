@@ -24,6 +24,8 @@ EXAMPLE = ["--data_path", "data/example_data.jsonl", "--questions_path", "data/e
 SHORT = ["--model_tag", "starter", "--num_iterations", "2", "--eval_steps", "1"]
 START_SECONDS = 240
 
+pytestmark = pytest.mark.processes
+
 
 @dataclass(frozen=True)
 class Installed:

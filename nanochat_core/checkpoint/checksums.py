@@ -20,10 +20,10 @@ def checksum_path(path: Path) -> Path:
     return path.with_name(f"{path.name}.sha256")
 
 
-def write_with_checksum(path: Path, content: bytes | Callable[[BinaryIO], Any]) -> None:
-    """Write `path` atomically, and its checksum after it: a file without one is not compared with anything."""
+def write_with_checksum(path: Path, content: bytes | Callable[[BinaryIO], Any], size: int = 0) -> None:
+    """Write `path` as `write_atomically` does, its checksum after it: a file without one is compared with nothing."""
     checksum_path(path).unlink(missing_ok=True)
-    write_atomically(path, content)
+    write_atomically(path, content, size)
     write_checksum(path)
 
 

@@ -26,8 +26,16 @@ def save_checkpoint(
     """
     weights = {name: _as_stored(name, parameter.detach()) for name, parameter in model.named_parameters()}
     for path, content in {weights_path(folder, step): weights, **(also or {})}.items():
-        write_with_checksum(path, partial(torch.save, content))
+        write_with_checksum(path, partial(torch.save, content), _size(content))
     write_json(meta_path(folder, step), {"step": step, "model_config": model.config.to_meta(), **meta})
+
+
+def _size(content: Any) -> int:
+    """Bytes of all tensors in nested tables and lists."""
+    if isinstance(content, Tensor):
+        return content.numel() * content.element_size()
+    parts = content.values() if isinstance(content, Mapping) else content if isinstance(content, list | tuple) else ()
+    return sum(map(_size, parts))
 
 
 def _as_stored(name: str, tensor: Tensor) -> Tensor:

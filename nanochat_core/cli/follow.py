@@ -1,5 +1,6 @@
 """Watching a detached run from a terminal, which may be closed at any time without harm to the run."""
 
+import os
 import time
 
 from nanochat_core.cli.terminal import say
@@ -37,6 +38,7 @@ def _print_from(run: Run, position: int) -> int:
     if not run.log_file.is_file():
         return position
     with open(run.log_file, "rb") as log:
+        position = min(position, log.seek(0, os.SEEK_END))  # a log that grew too long was shortened
         log.seek(position)
         new = log.read()
     say(new.decode("utf-8", errors="replace").replace("\r\n", "\n").replace("\r", "\n"), end="", flush=True)

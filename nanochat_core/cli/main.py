@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from nanochat_core.cli.parsing import PROGRAM
 from nanochat_core.cli.terminal import tell
+from nanochat_core.system.disk import DiskFull
 from nanochat_core.system.spawn import share_cores
 
 Command = Callable[[list[str]], int]
@@ -54,6 +55,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
     except (PermissionError, FileNotFoundError, FileExistsError, NotADirectoryError) as error:
         tell(f"Error: {error.filename}: {error.strerror}. Check the path and its permissions.")
+        return 2
+    except DiskFull as error:
+        tell(f"Error: {error} Free some space, then try again.")
         return 2
     except BrokenPipeError:  # `... | head`: the reader has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

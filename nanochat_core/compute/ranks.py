@@ -2,9 +2,10 @@
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -22,6 +23,8 @@ class Ranks:
     rank: int
     world: int
     device: torch.device
+    before_waiting: list[Callable[[], Any]] = field(default_factory=list, compare=False)
+    """Called before this rank waits for the others, so that one can tell who holds up the rest."""
 
     @property
     def is_first(self) -> bool:
@@ -32,6 +35,7 @@ class Ranks:
         values = list(values)
         if self.world == 1:
             return values
+        self._announce()
         dtype = torch.float32 if self.device.type == "mps" else torch.float64
         tensor = torch.tensor(values, dtype=dtype, device=self.device)
         dist.all_reduce(tensor)
@@ -41,6 +45,7 @@ class Ranks:
         """Replace every gradient by its sum over all ranks. All ranks pass the same parameters."""
         if self.world == 1:
             return
+        self._announce()
         for work in [dist.all_reduce(parameter.grad, async_op=True) for parameter in parameters]:
             work.wait()
 
@@ -53,9 +58,14 @@ class Ranks:
         """Rank 0's `text`, on every rank."""
         if self.world == 1:
             return text
+        self._announce()
         texts = [text]
         dist.broadcast_object_list(texts, 0)
         return texts[0]
+
+    def _announce(self) -> None:
+        for call in self.before_waiting:
+            call()
 
     def wait(self) -> None:
         """Return when every rank is here."""

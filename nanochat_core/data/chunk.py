@@ -105,9 +105,9 @@ class Block:
 
     marks: LineMarks = field(default_factory=LineMarks)
     problems: list[tuple[int, Fault]] = field(default_factory=list)
-    lines: array = field(default_factory=lambda: array("q"))
+    lines: "array[int]" = field(default_factory=lambda: array("q"))
     """Of each faultless conversation, in the order of the file: its line,"""
-    hashes: array = field(default_factory=lambda: array("q"))
+    hashes: "array[int]" = field(default_factory=lambda: array("q"))
     """and a number that equal conversations share."""
     notes: list[str] = field(default_factory=list)
     marked: int = 0
@@ -210,7 +210,8 @@ class BlockReader:
             if wanted.keep:
                 block.kept.append(messages)
             if wanted.tokens:
-                stretches = self._rendering.untrained(ids[: wanted.max_seq_len], messages)
+                assert isinstance(ids, np.ndarray), "what has no ids has a fault, which is an error"
+                stretches = self._tokens.untrained(ids[: wanted.max_seq_len], messages)
                 self._untrained += [(len(self._ids), start, end) for start, end in stretches]
                 self._starts.append(at)
                 self._ids.append(ids)
@@ -218,13 +219,19 @@ class BlockReader:
     def _ids_of(self, waiting: list[tuple[int, int, Messages, int]]) -> Sequence[np.ndarray | ValueError | None]:
         """The ids of each conversation, None where they are not needed. For counting, a very long one goes alone."""
         if self.wanted.tokens:
-            return self._rendering.ids([messages for _, _, messages, _ in waiting])
-        limit, found = self.wanted.max_seq_len, [None] * len(waiting)
+            return self._tokens.ids([messages for _, _, messages, _ in waiting])
+        limit = self.wanted.max_seq_len
+        found: list[np.ndarray | ValueError | None] = [None] * len(waiting)
         long = [number for number, (*_, size) in enumerate(waiting) if limit < size <= LONGEST_IN_A_BATCH]
         if long and self._has_tokenizer():
-            for number, ids in zip(long, self._rendering.ids([waiting[number][2] for number in long])):
+            for number, ids in zip(long, self._tokens.ids([waiting[number][2] for number in long])):
                 found[number] = ids
         return found
+
+    @property
+    def _tokens(self) -> Rendering:
+        assert self._rendering is not None, "only where tokens are wanted, or a tokenizer was found"
+        return self._rendering
 
     def _has_tokenizer(self) -> bool:
         if self._rendering is None and self._lengths.tokenizer is not None:
@@ -240,7 +247,7 @@ class BlockReader:
             return refused(ids)
         if len(ids) <= limit:
             return None
-        return self._lengths.too_long(messages, ids, self._rendering.trained(ids[:limit], messages).any())
+        return self._lengths.too_long(messages, ids, bool(self._tokens.trained(ids[:limit], messages).any()))
 
     def _end(self) -> Block:
         self._tokenize()
@@ -255,11 +262,11 @@ class BlockReader:
         """All ids of the block one after the other, each conversation's as far as they fit, and its facts."""
         facts, limit = np.zeros(len(self._ids), FACTS), self.wanted.max_seq_len
         if not self._ids:
-            return np.empty(0, self._rendering.dtype), facts
+            return np.empty(0, self._tokens.dtype), facts
         sizes = np.array([len(ids) for ids in self._ids])
         facts["line"], facts["cut"], facts["tokens"] = self._starts, sizes > limit, np.minimum(sizes, limit)
         ids = np.concatenate([ids[:limit] for ids in self._ids] if facts["cut"].any() else self._ids)
-        facts["supervised"] = self._rendering.supervised(ids, facts["tokens"])
+        facts["supervised"] = self._tokens.supervised(ids, facts["tokens"])
         return ids, facts
 
     def _without_marked(self, ids: np.ndarray, facts: np.ndarray) -> np.ndarray:
@@ -267,7 +274,7 @@ class BlockReader:
         found = np.array(self._untrained, UNTRAINED)
         first = np.cumsum(facts["tokens"], dtype=np.int64) - facts["tokens"]
         for number, start, end in self._untrained:
-            mask = self._rendering.mask(ids[first[number] : first[number] + facts["tokens"][number]])
+            mask = self._tokens.mask(ids[first[number] : first[number] + facts["tokens"][number]])
             facts["supervised"][number] -= mask[start:end].sum()
         return found
 

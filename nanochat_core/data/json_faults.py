@@ -3,6 +3,8 @@
 import json
 import re
 import sys
+from collections import Counter
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from nanochat_core.data.report import Fault
@@ -30,6 +32,7 @@ def _refuse_constant(name: str) -> NoReturn:
 
 # Built once: with a hook for NaN only, the C scanner does everything.
 _DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+_SCAN: Callable[[str, int], tuple[Any, int]] = vars(_DECODER)["scan_once"]
 
 
 def read_json(text: str, column: int = 0) -> tuple[Any, Fault | None, int]:
@@ -43,7 +46,7 @@ def read_json(text: str, column: int = 0) -> tuple[Any, Fault | None, int]:
         )
         return None, Fault("error", "too_large", message, "Split it into conversations of a few messages each."), 0
     try:
-        value, end = _DECODER.scan_once(text, 0)  # decode() without its search for blanks around the value
+        value, end = _SCAN(text, 0)  # decode() without its search for blanks around the value
     except (StopIteration, ValueError, RecursionError):  # what it is, is said below
         end = -1
     if end == len(text):
@@ -69,7 +72,7 @@ def read_json(text: str, column: int = 0) -> tuple[Any, Fault | None, int]:
 
 def read_several(text: str, decoder: json.JSONDecoder = _DECODER) -> list[Any]:
     """All values of a line that holds several (or one with a comma after it); [] when it is anything else."""
-    values, position = [], _BETWEEN_VALUES.match(text).end()
+    values, position = [], _after_blanks(text, 0)
     while position < len(text):
         try:
             value, position = decoder.raw_decode(text, position)
@@ -78,8 +81,14 @@ def read_several(text: str, decoder: json.JSONDecoder = _DECODER) -> list[Any]:
         if not isinstance(value, dict | list):
             return []
         values.append(value)
-        position = _BETWEEN_VALUES.match(text, position).end()
+        position = _after_blanks(text, position)
     return values
+
+
+def _after_blanks(text: str, position: int) -> int:
+    """Where the next value begins: after blanks and at most one comma."""
+    between = _BETWEEN_VALUES.match(text, position)
+    return between.end() if between else position
 
 
 def repeated_keys(text: str) -> list[str]:
@@ -89,8 +98,8 @@ def repeated_keys(text: str) -> list[str]:
     def note_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         value = dict(pairs)
         if len(value) < len(pairs):
-            seen: set[str] = set()
-            repeated.update((key, None) for key, _ in pairs if key in seen or seen.add(key))
+            counts = Counter(key for key, _ in pairs)
+            repeated.update((key, None) for key, count in counts.items() if count > 1)
         return value
 
     read_several(text, json.JSONDecoder(object_pairs_hook=note_repeats))

@@ -14,7 +14,7 @@ from nanochat_core.data.report import Fault
 from nanochat_core.system.words import name_numbers, quoted
 from nanochat_core.tokenizer.messages import LEARN_MARKS, SKIP_MARKS, UNCLEAR_MARKS, fractions, odd_marks, says
 
-_NOTHING = (None, "", [], {})
+_NOTHING: tuple[Any, ...] = (None, "", [], {})
 _WORDS = re.compile(r"\w+(\W+\w+){3}")
 """Four words: so much text may be something that somebody meant to be learned."""
 

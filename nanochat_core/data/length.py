@@ -51,18 +51,24 @@ class LengthCheck:
             self.notes += [note] if note else []
         return self._tokenizer
 
+    @property
+    def _found(self) -> Tokenizer:
+        tokenizer = self.tokenizer
+        assert tokenizer is not None, "without one nothing is too long"
+        return tokenizer
+
     def _too_long(self, messages: list[dict[str, Any]]) -> Fault | None:
         for text in texts(messages):
             if len(text) > MAX_RUN:
-                self._tokenizer.encode(text)  # refuses what the training would refuse
+                self._found.encode(text)  # refuses what the training would refuse
         shortened, is_whole = _shortened(messages, max(COUNTED_CHARACTERS, 200 * self.max_seq_len))
-        ids, mask = self._tokenizer.render_conversation(shortened, max_tokens=sys.maxsize)
+        ids, mask = self._found.render_conversation(shortened, max_tokens=sys.maxsize)
         if len(ids) <= self.max_seq_len:
             return None
         return self.too_long(messages, ids, 1 in mask[: self.max_seq_len], is_whole)
 
     def too_long(
-        self, messages: list[dict[str, Any]], ids: Sequence[int], teaches: bool, is_whole: bool = True
+        self, messages: list[dict[str, Any]], ids: Sequence[int] | np.ndarray, teaches: bool, is_whole: bool = True
     ) -> Fault:
         """The fault of a conversation with more ids than fit. `teaches`: whether any that fits is trained on."""
         size = f"{'' if is_whole else 'more than '}{len(ids):,} tokens, and only {self.max_seq_len:,} fit"
@@ -72,9 +78,9 @@ class LengthCheck:
         message = f"The conversation has {size}: {self._what_is_cut(messages, ids)}."
         return Fault("warning", "too_long", message, _SHORTEN)
 
-    def _what_is_cut(self, messages: list[dict[str, Any]], ids: Sequence[int]) -> str:
+    def _what_is_cut(self, messages: list[dict[str, Any]], ids: Sequence[int] | np.ndarray) -> str:
         """`message 4 (assistant) is cut off, messages 5 and 6 are lost`."""
-        beginnings = [self._tokenizer.special("<|user_start|>"), self._tokenizer.special("<|assistant_start|>")]
+        beginnings = [self._found.special(name) for name in ("<|user_start|>", "<|assistant_start|>")]
         starts = np.flatnonzero(np.isin(ids, beginnings)).tolist()
         begun = sum(position < self.max_seq_len for position in starts)
         first = 1 + (messages[0]["role"] == "system")  # the number of the first turn's message

@@ -36,7 +36,7 @@ def judge_line(data: bytes, column: int = 0) -> tuple[list[Messages], list[Fault
         return judged, [fault, *faults], line
     messages = value.get("messages") if type(value) is dict else value
     contents = ordinary_contents(messages)
-    if contents is not None and not _is_suspicious(text, value, contents):
+    if messages is not None and contents is not None and not _is_suspicious(text, value, contents):
         return [messages], [], 0
     if isinstance(value, dict | list) and nests_too_deeply(value):
         return [], [TOO_DEEP], 0

@@ -3,7 +3,7 @@
 import contextlib
 import os
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -48,7 +48,7 @@ def survey(
     return tally.report(str(path))
 
 
-def _blocks(file: BinaryIO, wanted: Wanted, size: int, problems: Problems) -> Iterator[tuple[int, Block]]:
+def _blocks(file: BinaryIO, wanted: Wanted, size: int, problems: Problems) -> Generator[tuple[int, Block], None, None]:
     """(bytes of the file until its end, block) of each; what the beginning of the file tells goes to `problems`."""
     head = head_of(file)
     if fault := foreign_kind(head):

@@ -16,12 +16,13 @@ from nanochat_core.data.survey import Progress
 from nanochat_core.data.tokens.cache import tokenized
 from nanochat_core.data.tokens.plan import Examples, split
 from nanochat_core.system.words import plural
+from nanochat_core.tokenizer.rendering import Example
 from nanochat_core.tokenizer.tokenizer import Tokenizer
 
 _NOTE_SECONDS, _SAY_SECONDS = 1.0, 10.0
 
 
-class Conversations(Sequence[dict]):
+class Conversations(Sequence[dict[str, Any]]):
     """The conversations of a file of lines, each read when it is asked for."""
 
     def __init__(self, path: str | Path, lines: np.ndarray):
@@ -32,10 +33,10 @@ class Conversations(Sequence[dict]):
         return len(self._lines)
 
     @overload
-    def __getitem__(self, number: int) -> dict: ...
+    def __getitem__(self, number: int) -> dict[str, Any]: ...
     @overload
     def __getitem__(self, number: slice) -> "Conversations": ...
-    def __getitem__(self, number):
+    def __getitem__(self, number: int | slice) -> "dict[str, Any] | Conversations":
         """ValueError when the file has changed meanwhile, so far as that shows."""
         if isinstance(number, slice):
             return Conversations(self._path, self._lines[number])
@@ -73,8 +74,8 @@ class TrainingData:
 
     train: Examples
     validation: Examples
-    replay: Examples | list
-    conversations: Sequence[dict]
+    replay: Examples | list[Example]
+    conversations: Sequence[dict[str, Any]]
     """The file's conversations; an example's `index` points into them."""
     notes: list[str]
     """What a person should know of it, as sentences."""
@@ -111,8 +112,8 @@ def load_training_data(
             f"Use at most {len(train)} processes, or add conversations to {config.data_path}."
         )
     notes.insert(0, note_on_split(len(tokens), train, validation, config.split))
-    replay: Examples | list = []
-    if config.replay_ratio > 0:
+    replay: Examples | list[Example] = []
+    if config.replay_path and config.replay_ratio > 0:
         replay = Examples(tokenized(config.replay_path, tokenizer, length, say, reading), tokenizer)
         notes.append(
             f"Replay: {round(len(train) * config.replay_ratio)} of {len(replay)} general conversations are mixed "

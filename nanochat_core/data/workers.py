@@ -75,16 +75,19 @@ class _Worker:
             stdout=subprocess.PIPE,
             stderr=None,
         )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._stdin, self._stdout = self._process.stdin, self._process.stdout
         self._greeting: Wanted | None = wanted
 
     def read(self, lines: LineBlock) -> Block:
         try:
             if self._greeting is not None:
-                pickle.dump(self._greeting, self._process.stdin)
+                pickle.dump(self._greeting, self._stdin)
                 self._greeting = None
-            pickle.dump(lines, self._process.stdin)
-            self._process.stdin.flush()
-            return pickle.load(self._process.stdout)
+            pickle.dump(lines, self._stdin)
+            self._stdin.flush()
+            return pickle.load(self._stdout)
         except (OSError, EOFError, ValueError, pickle.UnpicklingError) as error:
             raise ValueError(
                 f"A process that reads the data (pid {self._process.pid}) ended too early, exit status "
@@ -94,7 +97,7 @@ class _Worker:
     def end(self) -> None:
         self._process.kill()
         self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
+        for pipe in (self._stdin, self._stdout):
             with contextlib.suppress(OSError):  # what was not yet written has no reader any more
                 pipe.close()
 

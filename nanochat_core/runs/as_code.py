@@ -38,7 +38,7 @@ def named_settings(config: FinetuneConfig) -> dict[str, Any]:
 
 
 def shell_command(config: FinetuneConfig, nproc: int = 1, devices: str = "") -> str:
-    """What to type in the project's folder. devices: numbers of the GPUs, "" for all."""
+    """What to type in a shell, in any folder. devices: numbers of the GPUs, "" for all."""
     words = ["python", "-m", "nanochat_core", "finetune"]
     if nproc > 1:
         words += ["--nproc", str(nproc)]
@@ -53,7 +53,7 @@ def joined(words: list[str], flags: Mapping[str, Any]) -> str:
 
 
 def config_call(config: FinetuneConfig) -> str:
-    """The `with_preset(...)` call that gives `config`, in the project's folder."""
+    """The `with_preset(...)` call that gives `config`, in whichever folder it is run."""
     return python_call("with_preset", named_settings(config))
 
 
@@ -80,5 +80,5 @@ def short_path(value: Any) -> Any:
         for folder in (home(), shipped("")):
             if Path(value).is_relative_to(folder):
                 short = str(Path(value).relative_to(folder))
-                return short if find_file(short).resolve() == Path(value) else value
+                return short if find_file(short).resolve() == Path(value).resolve() else value
     return value

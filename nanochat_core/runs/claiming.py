@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from nanochat_core.runs.folders import refuse_links
+from nanochat_core.runs.status import LIVE_STATES
 from nanochat_core.system import processes
-from nanochat_core.system.files import now, write_json
+from nanochat_core.system.files import now, read_json, write_json
 from nanochat_core.system.processes import ProcessIdentity
 
 if TYPE_CHECKING:
@@ -57,3 +59,39 @@ def claimed(run: Run) -> Iterator[None]:
                 f"Wait for it, or stop it first: `python -m nanochat_core runs stop {run.tag}`."
             )
         yield
+
+
+def training_lock(run: Run) -> FileLock:
+    """Held by the process that trains the run as its first rank, for as long as it does."""
+    return FileLock(run.path / ".trainer.lock")
+
+
+def is_trained(run: Run) -> bool:
+    """Whether a process lives that trains the run, by everything that tells: launcher, lock, and marked processes.
+
+    A notebook outlives the training in it: once the trainer has held its lock, the lock counts. A supervisor may be
+    killed while a rank hangs: then the rank counts.
+    """
+    launch = run.read_launch()
+    launcher = ProcessIdentity.from_dict(launch)
+    if not processes.is_alive(launcher):
+        return bool(launch.get("detached")) and _is_live(run) and bool(processes.marked(run.path))
+    return bool(launch.get("detached")) or not _is_left(run)
+
+
+def _is_live(run: Run) -> bool:
+    return read_json(run.status_file).get("state") in LIVE_STATES
+
+
+def _is_left(run: Run) -> bool:
+    """Whether a program that trains by itself has said that it trains, and no longer does."""
+    if read_json(run.status_file).get("state") not in ("running", "stopping"):
+        return False
+    lock = training_lock(run)
+    if not Path(lock.lock_file).is_file():
+        return False
+    try:
+        with lock.acquire(timeout=0):
+            return True
+    except (Timeout, OSError):  # held; or a folder that only its owner may write to
+        return False

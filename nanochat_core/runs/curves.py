@@ -12,8 +12,6 @@ from nanochat_core.runs.run import Run
 Point = tuple[float, float]
 """(x, y) of one value of a metric."""
 
-X_AXES = ("step", "epoch", "tokens", "minutes")
-
 
 @dataclass
 class _File:
@@ -62,7 +60,7 @@ def _row(line: bytes) -> dict[str, Any] | None:
 
 
 def points(rows: list[dict[str, Any]], key: str, x_axis: str = "step") -> list[Point]:
-    """(x, value of `key`) of the lines that have both; x is one of X_AXES, minutes since the first line."""
+    """(x, value of `key`) of the lines that have both; x is step, epoch, tokens, or minutes since the first line."""
     start = next((row["time"] for row in rows if isinstance(row.get("time"), int | float)), 0.0)
     found, tokens = [], 0
     for row in rows:

@@ -3,10 +3,13 @@
 import re
 import signal
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from nanochat_core.config import FinetuneConfig
+from nanochat_core.runs.status import RunStatus
+from nanochat_core.system.disk import free_bytes, is_full, said
 
 _SHORTEST_TO_HALVE = 64  # tokens; with fewer than 32 a conversation says nothing
 
@@ -46,6 +49,9 @@ _SMALLER = (
     "with a smaller device_batch_size (the result stays the same) or max_seq_len under a new output_tag."
 )
 
+_DISK_FULL = "DiskFull: "
+_FREE_SPACE = "Free some space, then resume with `python -m nanochat_core runs resume {tag}`."
+
 _KNOWN = (
     (
         r"CUDA out of memory|OutOfMemoryError|MPS backend out of memory|CUBLAS_STATUS_ALLOC_FAILED",
@@ -62,7 +68,7 @@ _KNOWN = (
     (
         r"No space left on device|Errno 28|Disk quota exceeded|Errno 122|File too large",
         "{who} could not write: the disk is full.",
-        "Free some space, then resume with `python -m nanochat_core runs resume {tag}`.",
+        _FREE_SPACE,
         _nothing,
     ),
     (
@@ -104,7 +110,7 @@ _SIGNALS = {
     ),
     "SIGBUS": (
         "{who} crashed (SIGBUS), most likely because shared memory or the disk is full.",
-        "Free some space, then resume with `python -m nanochat_core runs resume {tag}`.",
+        _FREE_SPACE,
         _nothing,
     ),
 }
@@ -178,13 +184,23 @@ def explain(failure: Failure, tag: str, config: FinetuneConfig) -> Explanation:
         return Explanation(error.format(who=who, name=name), remedy.format(tag=tag), retry(config))
     if failure.message.startswith(_MISTAKE):
         return Explanation(failure.message.removeprefix(_MISTAKE), "Correct this, then start again.", is_mistake=True)
+    if failure.message.startswith(_DISK_FULL):
+        return Explanation(failure.message.removeprefix(_DISK_FULL), _FREE_SPACE.format(tag=tag))
     for pattern, error, remedy, retry in _KNOWN:
         if re.search(pattern, failure.message):
             return Explanation(error.format(who=who, last=last), remedy.format(tag=tag), retry(config))
     if failure.message.startswith(_NO_NUMBER):
         return Explanation(failure.message.removeprefix(_NO_NUMBER), _DIVERGED, _lower_rates(config))
-    said = f": {last}" if last else f" with exit status {failure.exitcode} and no message"
-    return Explanation(f"{who} failed{said}", _SEE_LOG)
+    ending = f": {last}" if last else f" with exit status {failure.exitcode} and no message"
+    return Explanation(f"{who} failed{ending}", _SEE_LOG)
+
+
+def without_last_word(status: RunStatus, folder: Path) -> RunStatus:
+    """The status of a run in `folder` that ended without a word: failed, where the full disk says why."""
+    if not is_full(folder):
+        return status
+    error = f"The run ended, and could not say so: the disk is full ({said(free_bytes(folder))} free in {folder})."
+    return replace(status, state="failed", error=error, remedy=_FREE_SPACE.format(tag=folder.name))
 
 
 def last_exception(log: str) -> str:

@@ -1,16 +1,21 @@
 """Start a run in processes of its own, which outlive what started them: an app, a terminal, a notebook."""
 
+import contextlib
 import os
 import sys
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
 
 from nanochat_core.config import FinetuneConfig
-from nanochat_core.paths import find_model
+from nanochat_core.paths import find_model, finetuned_dir
 from nanochat_core.runs.claiming import claimed
-from nanochat_core.runs.presets import original_base
+from nanochat_core.runs.presets import original_base, preset_of
 from nanochat_core.runs.record import run_record
 from nanochat_core.runs.run import Run
 from nanochat_core.runs.status import NOTHING_WRONG
 from nanochat_core.system import processes
+from nanochat_core.system.disk import DiskFull, need_room
 from nanochat_core.system.files import now
 from nanochat_core.system.spawn import collect, spawn
 
@@ -28,7 +33,7 @@ def start_run(config: FinetuneConfig, nproc: int = 1, resume: bool = False, work
         raise ValueError(f"nproc is {nproc}: a run needs at least one process.")
     if resume or config.resume:
         run = Run.open(config.output_tag)
-        check_resumable(run)
+        check_resumable(run, config)
     else:
         find_model(config.base_name, config.model_step, config.base_source)
         run = create_run(config)
@@ -51,26 +56,79 @@ def start_run(config: FinetuneConfig, nproc: int = 1, resume: bool = False, work
 def create_run(config: FinetuneConfig) -> Run:
     """Make the run's directory with its record.
 
-    Which model it descends from is noted, since its ancestors may be deleted. ValueError when the tag is taken or the
-    data cannot be read.
+    Which model it descends from is noted, since its ancestors may be deleted. ValueError when the tag is taken, the
+    data cannot be read, or the disk has no room for what the run will save.
     """
-    record = {**run_record(config.with_absolute_paths()), "original_base": original_base(config.base_name)}
-    return Run.create(config.output_tag, record)
+    with _said():
+        _need_room(config)
+        record = {**run_record(config.with_absolute_paths()), "original_base": original_base(config.base_name)}
+        return Run.create(config.output_tag, record)
 
 
-def check_resumable(run: Run) -> None:
-    """ValueError when the run has finished, its settings cannot be read, or its state lies on the hub."""
+@contextlib.contextmanager
+def _said() -> Iterator[None]:
+    """Within it, an error of the system is a ValueError: what, where, remedy."""
+    try:
+        yield
+    except DiskFull as error:
+        raise ValueError(f"{error} Free some space, then try again.") from error
+    except OSError as error:
+        where = error.filename or finetuned_dir()
+        raise ValueError(
+            f"{where} cannot be written ({error.strerror or error}). Check the folder and its permissions, or set "
+            "NANOCHAT_STUDIO_HOME to a folder of your own."
+        ) from error
+
+
+def _need_room(config: FinetuneConfig) -> None:
+    """ValueError when the disk has no room for a checkpoint and what it takes to resume from it.
+
+    Measured: a resume state is 1.2 times the weights, which are saved as the base's own file is. Two of each lie there
+    while the second replaces the first.
+    """
+    try:
+        base = find_model(config.base_name, config.model_step, config.base_source)
+    except ValueError:
+        return  # said by the one who loads it
+    needed = round(4.4 * base.weights.stat().st_size)
+    need_room(finetuned_dir() / config.output_tag, needed, f"Run '{config.output_tag}'")
+
+
+def check_resumable(run: Run, config: FinetuneConfig | None = None) -> None:
+    """ValueError when the run has finished, its settings cannot be read, or its state lies on the hub.
+
+    config: with which it is asked to resume; refused when it names settings that are not the run's own.
+    """
     if run.is_remote():
         raise ValueError(
             f"Run '{run.tag}' is trained by jobs on the hub, and its state is there. "
             f"Resume it there: `python -m nanochat_core remote resume {run.tag}`."
         )
-    run.settings()  # a config.json that was edited into something else is refused here, not in a log
+    own = run.settings()  # a config.json that was edited into something else is refused here, not in a log
     if run.status().state == "finished":
         raise ValueError(
             f"Run '{run.tag}' has finished, there is nothing left to resume. To train its model further, start a new "
             f"run from it: --from_finetuned {run.tag} --output_tag NAME."
         )
+    if other := other_settings(config, own) if config is not None else []:
+        raise ValueError(
+            f"Run '{run.tag}' resumes with the settings that it was made with, and these differ: {'; '.join(other)}. "
+            "Leave them out to resume, or start a new run under another output_tag."
+        )
+
+
+def other_settings(wanted: FinetuneConfig, own: FinetuneConfig) -> list[str]:
+    """What a resume asks for beyond defaults and is not so in the run, such as `matrix_lr is 0.01, not 0.02`."""
+    preset = preset_of(wanted.base_name)
+    found = []
+    for item in fields(FinetuneConfig):
+        mine, asked = getattr(own, item.name), getattr(wanted, item.name)
+        if item.name in ("resume", "output_tag") or asked in (mine, item.default, preset.get(item.name, mine)):
+            continue
+        if item.name.endswith("_path") and asked and mine and Path(asked).expanduser().absolute() == Path(mine):
+            continue
+        found.append(f"{item.name} is {mine}, not {asked}")
+    return found
 
 
 def _variables(run: Run, nproc: int) -> dict[str, str]:

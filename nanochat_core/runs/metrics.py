@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nanochat_core.system.disk import writing
 from nanochat_core.system.files import write_atomically
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def plain(value: Any) -> Any:
 def append(path: Path, values: dict[str, Any]) -> None:
     """Append one line in a single write, so that a reader sees all of it or a torn last line."""
     line = json.dumps(plain(values), allow_nan=False).encode() + b"\n"
-    with open(path, "a+b", buffering=0) as file:
+    with writing(path, len(line)), open(path, "a+b", buffering=0) as file:
         if file.seek(0, os.SEEK_END) > 0:
             file.seek(-1, os.SEEK_END)
             if file.read(1) != b"\n":  # a killed process left half a line: it must not spoil this one

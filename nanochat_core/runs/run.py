@@ -11,16 +11,22 @@ from nanochat_core.config import FinetuneConfig
 from nanochat_core.paths import finetuned_dir, steps
 from nanochat_core.runs import metrics, stopping, watching
 from nanochat_core.runs.card import run_card
+from nanochat_core.runs.claiming import is_trained
+from nanochat_core.runs.failures import without_last_word
 from nanochat_core.runs.folders import is_left_over, make_folder, put_aside, refuse_links
 from nanochat_core.runs.status import STATES, RunStatus, StopReport, derive
+from nanochat_core.runs.stopping import silence
 from nanochat_core.system import processes
-from nanochat_core.system.files import last_lines, read_json, write_json
+from nanochat_core.system.disk import DiskFull
+from nanochat_core.system.files import last_lines, read_json, write_atomically, write_json
 from nanochat_core.system.folder_names import check_tag, next_free_tag
 from nanochat_core.system.processes import ProcessIdentity
 
 if TYPE_CHECKING:
     import pandas
     from matplotlib.figure import Figure
+
+_RESERVED_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -55,6 +61,10 @@ class Run:
     @property
     def stop_file(self) -> Path:
         return self.path / "stop"
+
+    @property
+    def reserve_file(self) -> Path:
+        return self.path / ".reserve"
 
     @property
     def resume_dir(self) -> Path:
@@ -144,12 +154,18 @@ class Run:
             )
         launcher = self.launcher()
         written = read_json(self.status_file)
-        if launcher is not None and not processes.is_alive(launcher):
+        alive = launcher is not None and is_trained(self)
+        if launcher is not None and not alive:
             written = read_json(self.status_file)  # it may have written its last word just before it went
-            return derive(written, launched=True, alive=False, stop_requested=self.stop_requested(), tag=self.tag)
-        is_launched = launcher is not None  # and alive
-        asked = self.stop_requested()
-        return derive(written, launched=is_launched, alive=is_launched, stop_requested=asked, tag=self.tag)
+        status = derive(
+            written,
+            launched=launcher is not None,
+            alive=alive,
+            stop_requested=self.stop_requested(),
+            tag=self.tag,
+            silence=silence(self.path, written) if alive else None,
+        )
+        return without_last_word(status, self.path) if status.state == "interrupted" else status
 
     def is_remote(self) -> bool:
         """True when a job on the hub trains the run; what it writes is then copied to this directory."""
@@ -182,7 +198,17 @@ class Run:
         """Merge `changes` into status.json, with a new heartbeat. One writer at a time: rank 0, or its launcher."""
         assert changes.get("state", "queued") in STATES, changes
         present = read_json(self.status_file)
-        write_json(self.status_file, metrics.plain({**present, **changes, "heartbeat": time.time()}))
+        beats = {"heartbeat": time.time(), "beat": time.monotonic()}
+        content = metrics.plain({**present, **changes, **beats})
+        try:
+            write_json(self.status_file, content)
+        except DiskFull:
+            self.reserve_file.unlink(missing_ok=True)  # kept for a last word
+            write_json(self.status_file, content)
+
+    def reserve(self) -> None:
+        """Keep room on the disk for a last word, should it be full by then."""
+        write_atomically(self.reserve_file, bytes(_RESERVED_BYTES))
 
     def append_metrics(self, values: dict[str, Any]) -> None:
         """Append one line to metrics.jsonl; `step` is required, NaN and infinities are written as null."""

@@ -4,11 +4,16 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from nanochat_core.system.processes import ProcessIdentity
+from nanochat_core.system.words import duration
 
-STATES = ("queued", "starting", "running", "stopping", "finished", "stopped", "failed", "interrupted")
-NOTHING_WRONG: dict[str, None] = dict.fromkeys(("error", "remedy", "is_mistake", "retry", "rank"))
+STATES = ("queued", "starting", "running", "stopping", "stalled", "finished", "stopped", "failed", "interrupted")
+NOTHING_WRONG: dict[str, None] = dict.fromkeys(("error", "remedy", "is_mistake", "retry", "rank", "warning"))
 """Written before a run starts or resumes: how it failed before holds no longer."""
-LIVE_STATES = ("starting", "running", "stopping")
+LIVE_STATES = ("starting", "running", "stopping", "stalled")
+STALLED_SECONDS = 300.0
+"""A run without a sign of life for so long, and for STALLED_STEPS of its steps, is stalled."""
+STALLED_STEPS = 30.0
+"""A validation takes as long as about ten steps, and shows nothing while it goes on."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +28,8 @@ class RunStatus:
     epoch: float = 0.0
     heartbeat: float | None = None
     """When the trainer last wrote, in seconds since 1970."""
+    beat: float | None = None
+    """The same by the clock that runs since the boot and that no one sets."""
     eta_seconds: float | None = None
     error: str | None = None
     """What went wrong, as one plain sentence."""
@@ -38,6 +45,10 @@ class RunStatus:
     """What keeps a run busy that has not begun to train, as one plain sentence."""
     device: str | None = None
     """What each process computes on: cuda, mps or cpu."""
+    seconds_per_step: float | None = None
+    """How long its steps have taken, on average."""
+    warning: str | None = None
+    """What is likely to be wrong with a training that goes on, and what to do about it, in plain sentences."""
     dtype: str | None = None
     """What it computes in, such as bfloat16."""
     stage: str | None = None
@@ -69,10 +80,28 @@ class StopReport:
     """Processes that are still there."""
 
 
-def derive(written: dict[str, Any], *, launched: bool, alive: bool, stop_requested: bool, tag: str) -> RunStatus:
+@dataclass(frozen=True)
+class Silence:
+    """How long a living run has shown no sign of life."""
+
+    seconds: float
+    rank: int | None = None
+    """The process that has not finished its part of the present step while others have; None when none stands out."""
+
+
+def derive(
+    written: dict[str, Any],
+    *,
+    launched: bool,
+    alive: bool,
+    stop_requested: bool,
+    tag: str,
+    silence: Silence | None = None,
+) -> RunStatus:
     """The status of run `tag` from the written file and what the system knows of its process.
 
     written: content of status.json, empty when there is none. launched: a process was recorded. alive: it still runs.
+    silence: for one that runs, if it is known.
     """
     known = {item.name for item in fields(RunStatus)} - {"more"}
     values = {key: value for key, value in written.items() if key in known}
@@ -85,5 +114,18 @@ def derive(written: dict[str, Any], *, launched: bool, alive: bool, stop_request
         values["eta_seconds"] = None
         state = "interrupted"
     elif state in LIVE_STATES and stop_requested:
-        state = "stopping"
+        state, values["eta_seconds"] = "stopping", None
+    elif state == "running" and silence and silence.seconds > stalled_after(values.get("seconds_per_step")):
+        state, values["eta_seconds"], values["rank"] = "stalled", None, silence.rank
+        who = "" if silence.rank is None else f" Process {silence.rank} (rank {silence.rank}) holds it up."
+        values["error"] = f"There has been no sign of life for {duration(silence.seconds)}.{who}"
+        values["remedy"] = (
+            f"Stop it, which ends it by force if need be, and resume from its last checkpoint: "
+            f"`python -m nanochat_core runs stop {tag}`, then `runs resume {tag}`."
+        )
     return RunStatus(**{**values, "state": state}, more=more)
+
+
+def stalled_after(seconds_per_step: float | None) -> float:
+    """After how many seconds without a sign of life a run is stalled."""
+    return max(STALLED_SECONDS, STALLED_STEPS * (seconds_per_step or 0.0))

@@ -13,11 +13,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nanochat_core.runs.claiming import run_processes
 from nanochat_core.runs.job_watcher import stop_job
-from nanochat_core.runs.status import StopReport
+from nanochat_core.runs.status import Silence, StopReport
 from nanochat_core.system import processes
 from nanochat_core.system.files import read_json
 from nanochat_core.system.processes import ProcessIdentity, identity, is_alive
@@ -31,6 +31,9 @@ SAVE_SECONDS = 600.0
 d32 saves 16 GB. Nobody knows how fast a disk is, but while a file grows, it works. What shows nothing is a long step,
 or the system writing out what it had taken into memory.
 """
+
+BEATS = ".beats"
+"""Folder in which each rank of several writes how many steps it has computed; the slowest holds up a stalled run."""
 
 LAUNCHER_VARIABLE = "NANOCHAT_STUDIO_LAUNCHER"
 """Environment variable in which the launcher hands its identity to the processes that it starts."""
@@ -89,6 +92,30 @@ def signs_of_life(folder: Path) -> tuple[object, dict[str, int]]:
     return read_json(folder / "status.json").get("heartbeat"), sizes
 
 
+def silence(folder: Path, written: dict[str, Any]) -> Silence | None:
+    """How long the living run in `folder` has shown no sign of life, and which rank holds it up; None if unknown.
+
+    By a clock that no one sets (all processes of a boot share it); a growing file of a checkpoint counts, too.
+    """
+    if not isinstance(written.get("beat"), int | float):
+        return None
+    seconds = time.monotonic() - written["beat"]
+    for path in [*folder.glob(".*.tmp"), *folder.glob("resume/.*.tmp")]:
+        with contextlib.suppress(FileNotFoundError):
+            seconds = min(seconds, max(0.0, time.time() - path.stat().st_mtime))
+    return Silence(seconds, _slowest(folder))
+
+
+def _slowest(folder: Path) -> int | None:
+    """The rank that has computed fewer steps than all others; None when there is no such one."""
+    done: dict[int, int] = {}
+    for path in folder.glob(f"{BEATS}/*"):
+        with contextlib.suppress(OSError, ValueError):
+            done[int(path.name)] = int(path.read_text())
+    fewest = [rank for rank, count in done.items() if count == min(done.values())]
+    return fewest[0] if len(fewest) == 1 and len(done) > 1 else None
+
+
 def _end_before_training(run: Run) -> None:
     """Nothing can be saved yet, and loading a large model would only delay the look at the stop file."""
     _signal_supervisor(run)
@@ -142,7 +169,9 @@ class StopFlag:
 
 @contextlib.contextmanager
 def stop_signals() -> Iterator[StopFlag]:
-    """A flag that SIGTERM and the first Ctrl-C set; a second Ctrl-C interrupts as usual.
+    """A flag that SIGTERM, SIGHUP and the first Ctrl-C set; a second Ctrl-C interrupts as usual.
+
+    SIGHUP comes when the terminal is closed; under nohup it is ignored, and stays so.
 
     Python delivers signals to the main thread only; in any other thread the flag stays for others to set.
     """
@@ -155,7 +184,9 @@ def stop_signals() -> Iterator[StopFlag]:
         flag.set()
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    handlers = {signal.SIGTERM: flag.set, signal.SIGINT: interrupted}
+    handlers: dict[int, Any] = {signal.SIGTERM: flag.set, signal.SIGINT: interrupted}
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # not on Windows
+        handlers[signal.SIGHUP] = flag.set
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield flag

@@ -7,11 +7,11 @@ import pandas
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-X_LABELS = {"step": "Step", "epoch": "Epoch", "tokens": "Tokens", "minutes": "Minutes"}
+from nanochat_core.show.palette import COLOURS, X_LABELS, Y_LABEL
+
 SMOOTHING = 0.8
 """Weight of the past in the smoothed line."""
 
-_COLOURS = ("#4f46e5", "#d97706", "#059669", "#db2777", "#0284c7", "#7c3aed", "#65a30d", "#dc2626")
 _SIZE = (7.2, 3.6)
 
 
@@ -56,16 +56,21 @@ def plot_runs(*runs: Measured, x: str = "step", smoothing: float = SMOOTHING, lo
     axes = chart.add_subplot()
     for number, run in enumerate(runs):
         name = f"{run.tag}: " if len(runs) > 1 else ""
-        validation = _COLOURS[number % len(_COLOURS)] if len(runs) > 1 else _COLOURS[1]
-        _draw(axes, _with_axis(run.metrics(), x), name, _COLOURS[number % len(_COLOURS)], validation, smoothing)
-    axes.set(xlabel=X_LABELS[x], ylabel="Loss (nats a token)", yscale="log" if log else "linear")
+        validation = COLOURS[number % len(COLOURS)] if len(runs) > 1 else COLOURS[1]
+        _draw(axes, _with_axis(run.metrics(), x), name, COLOURS[number % len(COLOURS)], validation, smoothing)
+    finish(axes, x, log=log)
+    return chart
+
+
+def finish(axes: Axes, x: str, *, log: bool) -> None:
+    """Label the axes of a loss chart over `x`, after its lines were drawn."""
+    axes.set(xlabel=X_LABELS[x], ylabel=Y_LABEL, yscale="log" if log else "linear")
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     if axes.lines:
         axes.legend(frameon=False, fontsize="small")
     else:
         axes.text(0.5, 0.5, "No losses yet", transform=axes.transAxes, ha="center")
-    return chart
 
 
 def _with_axis(metrics: pandas.DataFrame, x: str) -> pandas.DataFrame:

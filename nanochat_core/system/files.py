@@ -10,16 +10,25 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from nanochat_core.system.disk import writing
+
 CHUNK_BYTES = 1 << 20
 
 
-def write_atomically(path: Path, content: bytes | Callable[[BinaryIO], Any]) -> None:
+def write_atomically(path: Path, content: bytes | Callable[[BinaryIO], Any], size: int = 0) -> None:
     """Replace `path` by `content` (bytes, or a function that writes to an open binary file), all or nothing.
 
     The data is on the disk before the name is, and the folder entry too, so that a power cut leaves the old
     file or the new one. The temporary file lies beside the target and is removed when writing fails.
+    size: bytes that a function will write, as far as they are known. DiskFull when there is no room for it.
     """
     path = Path(path)
+    with writing(path, size or (0 if callable(content) else len(content))):
+        _write(path, content)
+    sync_folder(path.parent)
+
+
+def _write(path: Path, content: bytes | Callable[[BinaryIO], Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
@@ -36,7 +45,6 @@ def write_atomically(path: Path, content: bytes | Callable[[BinaryIO], Any]) -> 
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
         raise
-    sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:

@@ -40,19 +40,14 @@ class Rendering:
 
     def ids(self, conversations: Sequence[Messages]) -> list[np.ndarray | ValueError]:
         """The ids of each, whole; a ValueError (what and where, as render_conversation says it) for one without."""
-        found: list[np.ndarray | ValueError | None] = [None] * len(conversations)
-        together, texts = [], []
-        for number, messages in enumerate(conversations):
-            text = _marked_up(messages)
-            if text is None:
-                found[number] = self._alone(messages)
-            else:
-                together.append(number)
-                texts.append(text)
-        encoded = self._together(texts)
-        for position, number in enumerate(together):
-            found[number] = encoded[position] if encoded else self._alone(conversations[number])
-        return found
+        marked = [_marked_up(messages) for messages in conversations]
+        encoded = self._together([text for text in marked if text is not None])
+        if not encoded:
+            return [self._alone(messages) for messages in conversations]
+        together = iter(encoded)
+        return [
+            self._alone(messages) if text is None else next(together) for messages, text in zip(conversations, marked)
+        ]
 
     def mask(self, ids: np.ndarray) -> np.ndarray:
         """bool, as long as `ids`, where the model is trained to say that token. May span several conversations.
@@ -179,7 +174,7 @@ class Example:
         return int(self.mask[1:].sum())
 
 
-def render(conversations: Sequence[dict], tokenizer: Tokenizer, max_seq_len: int) -> list[Example]:
+def render(conversations: Sequence[dict[str, Any]], tokenizer: Tokenizer, max_seq_len: int) -> list[Example]:
     """Every conversation as ids and mask, at most `max_seq_len` tokens each."""
     examples = []
     for index, conversation in enumerate(conversations):

@@ -161,7 +161,9 @@ class Tokenizer:
         """Bytes per token id, 0 for special tokens: what bits per byte are counted with."""
         return [0 if token in self.special_ids else len(piece) for token, piece in enumerate(self._pieces)]
 
-    def render_conversation(self, conversation: dict | list, max_tokens: int = 2048) -> tuple[list[int], list[int]]:
+    def render_conversation(
+        self, conversation: dict[str, Any] | list[Any], max_tokens: int = 2048
+    ) -> tuple[list[int], list[int]]:
         """Ids of a whole conversation and their mask: 1 where the model is trained to say that token.
 
         `conversation` is {"messages": [...]} or the bare list. Both results have the same length, at most
@@ -173,7 +175,7 @@ class Tokenizer:
         ids, mask = self._render(_turns(conversation))
         return ids[:max_tokens], mask[:max_tokens]
 
-    def render_prompt(self, messages: dict | list) -> list[int]:
+    def render_prompt(self, messages: dict[str, Any] | list[Any]) -> list[int]:
         """Ids after which the model writes: the turns (not a last one of the assistant), then <|assistant_start|>."""
         turns = _turns(messages)
         if turns[-1].role == "assistant":

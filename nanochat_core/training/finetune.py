@@ -2,15 +2,17 @@
 
 import contextlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+from filelock import Timeout
 
 from nanochat_core.compute.ranks import Ranks, joined_ranks
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.evaluation.before_after import SAMPLES, Summary
 from nanochat_core.paths import weights_path
-from nanochat_core.runs.claiming import claim
+from nanochat_core.runs.claiming import claim, training_lock
 from nanochat_core.runs.failures import Failure, explain, is_lost_peer
 from nanochat_core.runs.launcher import check_resumable, create_run
 from nanochat_core.runs.run import Run
@@ -22,6 +24,8 @@ from nanochat_core.training.recorder import Recorder
 from nanochat_core.training.saving import Progress
 from nanochat_core.training.setup import Setup
 from nanochat_core.training.trainer import Outcome, Trainer
+
+_LOCK_SECONDS = 5.0  # whoever looks whether the lock is held holds it for a moment
 
 
 def finetune(config: FinetuneConfig) -> Run:
@@ -51,7 +55,7 @@ def _prepare(config: FinetuneConfig, ranks: Ranks) -> None:
     """Make or reopen the run, and make this process its only trainer."""
     if config.resume:
         run = Run.open(config.output_tag)
-        check_resumable(run)
+        check_resumable(run, config)
     else:
         run = create_run(config)
     claim(run, sys.argv)
@@ -68,6 +72,28 @@ def train_run(run: Run) -> Outcome:
 
 def _train(run: Run, ranks: Ranks, stop: StopFlag) -> Outcome:
     say = _speaker(run) if ranks.is_first else _silence
+    with _only_trainer(run, ranks):
+        return _train_alone(run, ranks, stop, say)
+
+
+@contextlib.contextmanager
+def _only_trainer(run: Run, ranks: Ranks) -> Iterator[None]:
+    """Hold the run's lock while it is trained. ValueError, on every rank, when another process holds it."""
+    lock, mistake = training_lock(run), None
+    try:
+        if ranks.is_first:
+            try:
+                lock.acquire(timeout=_LOCK_SECONDS)
+            except Timeout:
+                mistake = f"Another process is training run '{run.tag}' in {run.path}. Wait for it, or stop it first."
+        if mistake := ranks.same_for_all(mistake):
+            raise ValueError(mistake)
+        yield
+    finally:
+        lock.release()
+
+
+def _train_alone(run: Run, ranks: Ranks, stop: StopFlag, say: Callable[[str], None]) -> Outcome:
     try:
         if ranks.is_first:
             run.write_status(state="starting", **NOTHING_WRONG)
@@ -153,7 +179,7 @@ def _speaker(run: Run) -> Callable[[str], None]:
 
     def say(text: str) -> None:
         if not quiet:
-            with contextlib.suppress(BrokenPipeError):  # `... | head` must not end the training
+            with contextlib.suppress(OSError):  # `... | head`, or a closed terminal, must not end the training
                 print(text, flush=True)
         with open(run.log_file, "a", encoding="utf-8") as log:
             log.write(text + "\n")

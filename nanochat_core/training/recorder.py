@@ -1,7 +1,9 @@
 """A training's one link to its run: it writes metrics, status, log and checkpoints, and it sees a wish to stop."""
 
+import math
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from nanochat_core.checkpoint.checksums import write_checksum
@@ -13,13 +15,46 @@ from nanochat_core.data.training_data import Reading, TrainingData, load_trainin
 from nanochat_core.evaluation.validation import Validation
 from nanochat_core.paths import ModelFiles, find_model, steps
 from nanochat_core.runs.run import Run
-from nanochat_core.runs.stopping import StopFlag, StoppedEarly
+from nanochat_core.runs.stopping import BEATS, StopFlag, StoppedEarly
+from nanochat_core.system.disk import cap
 from nanochat_core.tokenizer.tokenizer import Tokenizer
 from nanochat_core.training.saving import Progress, Saver
 from nanochat_core.training.setup import Setup, StepResult, base_files, set_up
 
 STATUS_SECONDS = 1.0
 """Shortest time between two of the steps that status.json tells of."""
+LOG_BYTES = 50 << 20
+"""A log grows to this size; then its oldest half is dropped."""
+DEAD_STEPS = 20
+"""So many steps in a row without learning, or a quarter of a short run, are no accident."""
+
+
+@dataclass
+class Pace:
+    """How long steps, validations and checkpoints have taken, and from that how long the rest will take."""
+
+    validation: float = 0.0
+    """Seconds of the last one."""
+    save: float = 0.0
+    saves: int = 0
+    """How many there were in this process, and the mean of their seconds in `save`."""
+    first_step: int = 0
+    """Steps that were done before this process began."""
+
+    def note_save(self, seconds: float) -> None:
+        """A checkpoint was written."""
+        self.saves += 1
+        self.save += (seconds - self.save) / self.saves
+
+    def left(self, progress: Progress, steps: int, eval_every: int) -> float | None:
+        """Seconds until the end, the last checkpoint included; None before the first step."""
+        if not progress.step:
+            return None
+        remaining = steps - progress.step
+        validations = steps // eval_every - progress.step // eval_every + (steps % eval_every > 0 and remaining > 0)
+        saves = self.saves / max(1, progress.step - self.first_step) * remaining
+        step = progress.seconds / progress.step
+        return remaining * step + validations * self.validation + max(saves, float(remaining > 0)) * self.save
 
 
 class Recorder:
@@ -38,6 +73,8 @@ class Recorder:
                 f"--from_finetuned {run.tag} --output_tag NAME."
             )
         self._last_status = time.monotonic()
+        self._pace = Pace()
+        self._computed = self._dead_steps = 0
 
     # Before the first step
 
@@ -125,7 +162,19 @@ class Recorder:
 
     def note_begin(self, setup: Setup, progress: Progress) -> None:
         """The training starts or resumes after `progress`."""
+        self._pace.first_step = progress.step
+        if self.ranks.world > 1:
+            self.ranks.before_waiting.append(self._beat)
+        if self.ranks.is_first:
+            self.run.reserve()
         self._write_status(setup, progress, state="running", step=progress.step, steps=setup.steps)
+
+    def _beat(self) -> None:
+        """This rank is about to wait for the others: when all hang, the one that has not come so far holds them up."""
+        self._computed += 1
+        place = self.run.path / BEATS / str(self.ranks.rank)
+        place.parent.mkdir(exist_ok=True)
+        place.write_text(str(self._computed))
 
     def note_step(self, setup: Setup, progress: Progress, result: StepResult, tokens_per_second: float) -> None:
         """A step was made, the last one of `progress`."""
@@ -139,6 +188,7 @@ class Recorder:
             tokens_per_s=tokens_per_second,
             memory_bytes=int(peak_memory(self.ranks.device)),
         )
+        self._look_for_death(setup, result.train_loss)
         if progress.step % max(1, setup.steps // 100) == 0:
             self.say(
                 f"step {progress.step}/{setup.steps} | train loss {result.train_loss:.4f} | "
@@ -148,8 +198,24 @@ class Recorder:
             changes = {"train_loss": result.train_loss, "tokens_per_s": tokens_per_second}
             self._write_status(setup, progress, step=progress.step, **changes)
 
-    def note_validation(self, setup: Setup, progress: Progress, result: Validation) -> None:
+    def _look_for_death(self, setup: Setup, loss: float) -> None:
+        """Say once when a loss stays at or above that of a guess: learning rates that are too high destroy a model."""
+        guess = math.log(setup.model.config.vocab_size)
+        self._dead_steps = self._dead_steps + 1 if loss >= guess else 0
+        if self._dead_steps == max(3, min(DEAD_STEPS, setup.steps // 4)):
+            warning = (
+                f"For {self._dead_steps} steps the loss ({loss:.2f}) has been no better than a uniform guess among "
+                f"all tokens ({guess:.2f}): the model no longer knows anything, most likely because of learning rates "
+                "that are too high. Stop, and start again from the base model with a lower init_lr_frac, or lower "
+                "matrix_lr, embedding_lr and unembedding_lr, under a new output_tag."
+            )
+            self.say(warning)
+            if self.ranks.is_first:
+                self.run.write_status(warning=warning)
+
+    def note_validation(self, setup: Setup, progress: Progress, result: Validation, seconds: float) -> None:
         """The model was validated after the last step of `progress`, which knows the best one so far."""
+        self._pace.validation = seconds
         best = progress.best_val_loss if progress.best_val_loss is not None else result.loss
         self._append(setup, progress, val_loss=result.loss, val_bpb=result.bits_per_byte, best_val_loss=best)
         self.say(f"step {progress.step}/{setup.steps} | validation loss {result.loss:.4f}")
@@ -159,12 +225,14 @@ class Recorder:
     def save(self, setup: Setup, progress: Progress, val_loss: float | None) -> None:
         """Leave a checkpoint to resume from. val_loss: the newest, None before there is any."""
         meta = {"val_loss": val_loss, "user_config": self.config.to_dict(), "base_model": self.config.base_name}
+        started = time.monotonic()
         self._saver.save(setup.model, setup.optimizers, progress, meta)
+        self._pace.note_save(time.monotonic() - started)
 
     def note_stopping(self) -> None:
         """What follows is the last checkpoint of a run that was asked to stop."""
         if self.ranks.is_first:
-            self.run.write_status(state="stopping")
+            self.run.write_status(state="stopping", eta_seconds=None)
 
     def _append(self, setup: Setup, progress: Progress, **values: float) -> None:
         """One line of metrics at the present step."""
@@ -176,6 +244,9 @@ class Recorder:
     def _write_status(self, setup: Setup, progress: Progress, **values: Any) -> None:
         if not self.ranks.is_first:
             return
-        eta = progress.seconds / progress.step * (setup.steps - progress.step) if progress.step else None
-        self.run.write_status(epoch=progress.step / setup.plan.steps_per_epoch, eta_seconds=eta, **values)
+        eta = self._pace.left(progress, setup.steps, self.config.eval_every)
+        per_step = progress.seconds / progress.step if progress.step else None
+        epoch = progress.step / setup.plan.steps_per_epoch
+        self.run.write_status(epoch=epoch, eta_seconds=eta, seconds_per_step=per_step, **values)
         self._last_status = time.monotonic()
+        cap(self.run.log_file, LOG_BYTES)

@@ -67,13 +67,13 @@ class Trainer:
 
     def validate(self) -> float:
         """The validation loss now, noted; a step with the lowest one so far becomes the best."""
-        progress, result = self.progress, self.setup.validate()
+        started, progress, result = time.monotonic(), self.progress, self.setup.validate()
         if not math.isfinite(result.loss):
             raise Diverged(f"The training diverged by step {progress.step}: the validation loss is not a number.")
         best_so_far = progress.best_val_loss
         if progress.step > 0 and (best_so_far is None or result.loss < best_so_far):
             progress.best_step, progress.best_val_loss = progress.step, result.loss
-        self.recorder.note_validation(self.setup, progress, result)
+        self.recorder.note_validation(self.setup, progress, result, time.monotonic() - started)
         return result.loss
 
     def save_is_due(self, is_validated: bool) -> bool:

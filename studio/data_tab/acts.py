@@ -6,7 +6,7 @@ A button says which turn it means by the turn's name, so that a late click never
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from nanochat_core.data.rules import ROLES
+from nanochat_core.tokenizer.messages import ROLES
 from studio.data_tab import handlers
 from studio.data_tab import view as data_view
 from studio.data_tab.handlers import At

@@ -19,26 +19,26 @@ NAMED = 8
 class Overview:
     """Numbers of a dataset. Tokens are those of the rows that have been counted."""
 
-    rows: int
-    faulty: int
-    turns: int
-    counted: int
+    rows: int = 0
+    faulty: int = 0
+    turns: int = 0
+    counted: int = 0
     """Rows whose tokens are known."""
-    to_count: int
+    to_count: int = 0
     """Rows without errors."""
-    tokens: int
-    trained: int
-    cut: int
+    tokens: int = 0
+    trained: int = 0
+    cut: int = 0
     """Tokens beyond max_seq_len."""
-    cut_rows: int
-    useless: int
+    cut_rows: int = 0
+    useless: int = 0
     """Rows with nothing to learn within max_seq_len; the training leaves them out."""
-    repeated: int
-    train: int
-    validation: int
-    validating: tuple[int, ...]
+    repeated: int = 0
+    train: int = 0
+    validation: int = 0
+    validating: tuple[int, ...] = ()
     """The first few rows of the validation part."""
-    straddling: int
+    straddling: int = 0
     """Conversations of the validation part that stand in the training part too."""
 
 
@@ -46,7 +46,7 @@ def overview(rows: Rows, max_seq_len: int, val_split: float) -> Overview:
     """The numbers, and the split as a new run makes it of the rows with something to learn."""
     ids = rows.ids()
     if not len(ids):
-        return Overview(*[0] * 13, (), 0)
+        return Overview()
     tokens, trained = rows.column("tokens")[ids], rows.column("trained")[ids]
     faulty = rows.faulty()[ids]
     counted = ~faulty & (tokens != UNKNOWN)

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from nanochat_core.data.line import to_line
-from nanochat_core.data.rules import ROLES
+from nanochat_core.tokenizer.messages import ROLES
 
 Value = dict[str, Any] | list[Any]
 

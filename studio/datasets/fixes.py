@@ -55,10 +55,11 @@ def _drop_unused(data: bytes) -> Lines | None:
 
 
 def _is_unused(key: str, content: Any, entry: dict[str, Any], messages: list[Any]) -> bool:
-    probe = {"messages": messages, key: content} if messages else [{"role": "", "content": "", key: content}]
-    return key not in ("messages", "role", "content") and any(
-        fault.kind == "unused_key" for fault in key_warnings(probe, messages or probe)
-    )
+    if key in ("messages", "role", "content"):
+        return False
+    alone = [{"role": "", "content": "", key: content}]
+    faults = key_warnings({"messages": messages, key: content}, messages) if messages else key_warnings(alone, alone)
+    return any(fault.kind == "unused_key" for fault in faults)
 
 
 def _calculate(data: bytes) -> Lines | None:

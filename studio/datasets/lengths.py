@@ -63,4 +63,4 @@ def _fault(
         return None
     if line_bytes > LONGEST_IN_A_BATCH:  # tokenized once more, no further than a check of the file does it
         return check.fault(messages, line_bytes)
-    return check.too_long(messages, ids, rendering.trained(ids[: check.max_seq_len], messages).any())
+    return check.too_long(messages, ids, bool(rendering.trained(ids[: check.max_seq_len], messages).any()))

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from nanochat_core.runs import curves as run_metrics
 from nanochat_core.runs.curves import smooth
 from nanochat_core.runs.run import Run
+from nanochat_core.show.palette import COLOURS, X_LABELS
 from studio.parts.svg import Series, line_chart
 
 CURVES = ("Both", "Training", "Validation")
-X_LABELS = {"step": "Step", "epoch": "Epoch", "tokens": "Tokens", "minutes": "Minutes"}
-_COLOURS = ("#4f46e5", "#d97706", "#059669", "#db2777", "#0284c7", "#7c3aed", "#65a30d", "#dc2626")  # as in style.css
 
 
 def curves(tags: Sequence[str], x_axis: str = "step", which: str = "Both", smoothing: float = 0.0) -> list[Series]:
@@ -42,24 +41,20 @@ def chart(series: Sequence[Series], x_axis: str, log: bool) -> str:
 
 def png(series: Sequence[Series], x_axis: str, log: bool) -> bytes:
     """The same as a picture of 1600 x 900 points, on white."""
-    from matplotlib.figure import Figure  # noqa: PLC0415  a second that only this download needs
+    from nanochat_core.show.charts import Chart, finish  # noqa: PLC0415  matplotlib: a second for this download alone
 
-    figure = Figure(figsize=(10, 5.625), dpi=160, layout="constrained")
+    figure = Chart(figsize=(10, 5.625), dpi=160, layout="constrained")
     axes = figure.add_subplot()
     for one in series:
         if not one.points:
             continue
-        colour = _COLOURS[one.colour % len(_COLOURS)]
+        colour = COLOURS[one.colour % len(COLOURS)]
         x, y = zip(*one.points)
         axes.plot(x, y, color=colour, linestyle="--" if "dashed" in one.style else "-", label=one.name, linewidth=1.6)
         if one.mark_best:
             best = min(one.points, key=lambda point: point[1])
             axes.plot(*best, "o", color=colour, markersize=6)
-    axes.set(xlabel=X_LABELS[x_axis], ylabel="Loss (nats a token)", yscale="log" if log else "linear")
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
-    if axes.lines:
-        axes.legend(frameon=False)
+    finish(axes, x_axis, log=log)
     file = io.BytesIO()
     figure.savefig(file, format="png")
     return file.getvalue()

@@ -2,7 +2,7 @@
 
 import gradio as gr
 
-from nanochat_core.runs import curves
+from nanochat_core.show.palette import X_LABELS
 from studio.context import Context
 from studio.evaluate_tab import charts, handlers, outgoing_panel
 from studio.evaluate_tab.handlers import EvaluateFields
@@ -52,7 +52,7 @@ def _curves(fields: EvaluateFields) -> None:
     with gr.Row(elem_classes="fields"):
         fields.shown = gr.Dropdown([], value=[], multiselect=True, max_choices=8, label="Runs", elem_id="eval_shown")
         fields.which = gr.Dropdown(list(charts.CURVES), value="Both", label="Curves", elem_id="eval_which")
-        x_axes = [(charts.X_LABELS[name], name) for name in curves.X_AXES]
+        x_axes = [(label, name) for name, label in X_LABELS.items()]
         fields.x_axis = gr.Dropdown(x_axes, value="step", label="Across", elem_id="eval_x")
         fields.smoothing = gr.Slider(0, 0.98, 0.6, step=0.02, label="Smoothing of training", elem_id="eval_smoothing")
         fields.log = gr.Checkbox(value=False, label="Logarithmic scale", elem_id="eval_log")

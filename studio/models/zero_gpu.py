@@ -48,7 +48,7 @@ class ZeroGpuModels:
     """Models by (name, step), with the methods of ModelProcesses. Make it before the page is launched."""
 
     def __init__(self) -> None:
-        import spaces  # type: ignore[import-not-found]  # on a Space only; it changes torch, so it comes before it
+        import spaces  # on a Space only; it changes torch, so it comes before it
 
         self._answer = spaces.GPU(duration=SECONDS)(answer)
         self._loaded: dict[Key, Loaded] = {}

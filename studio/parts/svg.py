@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from html import escape
 
 from nanochat_core.runs.curves import Point
+from nanochat_core.show.palette import COLOURS
 
 MOST_POINTS = 400
 _SLICES = 60
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 20, 10, 42
-_COLOURS = 8
 _NARROW = (700, 460)
 
 
@@ -155,10 +155,10 @@ def _axes(frame: _Frame, x_label: str, y_label: str) -> list[str]:
 
 def _line(series: Series, frame: _Frame) -> str:
     places = " ".join(f"{frame.x(x):.1f},{frame.y(y):.1f}" for x, y in thin(series.points))
-    classes = f"c{series.colour % _COLOURS} {escape(series.style)}"
+    classes = f"c{series.colour % len(COLOURS)} {escape(series.style)}"
     if len(series.points) == 1:  # a line through one point cannot be seen
         x, y = places.split(",")
-        return f'<circle class="best f{series.colour % _COLOURS}" r="3.5" cx="{x}" cy="{y}"/>'
+        return f'<circle class="best f{series.colour % len(COLOURS)}" r="3.5" cx="{x}" cy="{y}"/>'
     return f'<polyline class="line {classes}" points="{places}"/>'
 
 
@@ -166,7 +166,7 @@ def _best(series: Series, frame: _Frame) -> str:
     x, y = min(series.points, key=lambda point: point[1])
     title = escape(f"{series.name}: best {_value(y)} at {_number(x)}")
     return (
-        f'<circle class="best f{series.colour % _COLOURS}" r="4.5" cx="{frame.x(x):.1f}" cy="{frame.y(y):.1f}">'
+        f'<circle class="best f{series.colour % len(COLOURS)}" r="4.5" cx="{frame.x(x):.1f}" cy="{frame.y(y):.1f}">'
         f"<title>{title}</title></circle>"
     )
 
@@ -203,7 +203,7 @@ def _legend(series: Sequence[Series]) -> str:
         if one.mark_best:
             x, y = min(one.points, key=lambda point: point[1])
             best = f" (best {_value(y)} at {_number(x)})"
-        classes = f"c{one.colour % _COLOURS} {escape(one.style)}"
+        classes = f"c{one.colour % len(COLOURS)} {escape(one.style)}"
         entries.append(f'<span><i class="{classes}"></i>{escape(one.name + best)}</span>')
     return f'<div class="legend">{"".join(entries)}</div>'
 

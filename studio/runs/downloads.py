@@ -5,7 +5,8 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nanochat_core.hub.downloading import check_repo, download, repository_size
+from nanochat_core.hub.downloading import download, repository_size
+from nanochat_core.hub.files import check_repo
 from studio.parts import html
 
 

@@ -18,6 +18,10 @@ from studio.runs import stops
 _lock = threading.Lock()
 
 
+class Busy(ValueError):
+    """Another run trains on this machine: the same start may succeed later."""
+
+
 def active_run() -> Run | None:
     """A run that trains on this machine or is about to, however it was started; the newest when there are several."""
     return next((run for run in Run.list() if is_active(run) and not run.is_remote()), None)
@@ -30,7 +34,7 @@ def is_active(run: Run) -> bool:
 
 
 def start(config: FinetuneConfig, nproc: int = 1, devices: str = "") -> Run:
-    """Start a run on `devices` (numbers of GPUs, "" for all). ValueError when another one is under way."""
+    """Start a run on `devices` (numbers of GPUs, "" for all). Busy when another one is under way."""
     with _lock:
         _refuse_second(config.output_tag)
         with _visible(devices):
@@ -57,7 +61,7 @@ def resume(tag: str, nproc: int | None = None, devices: str = "") -> Run:
 def _refuse_second(tag: str) -> None:
     other = active_run()
     if other is not None and other.tag != tag:
-        raise ValueError(
+        raise Busy(
             f"Run '{other.tag}' is training on this machine. Queue this run to start it afterwards, or stop that one."
         )
 

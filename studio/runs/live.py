@@ -22,7 +22,7 @@ LOG_LINES = 200
 class View:
     """What the Train tab shows of a run."""
 
-    signature: tuple
+    signature: tuple[object, ...]
     """Equal for two views that look the same."""
     tag: str
     status: str
@@ -81,7 +81,7 @@ def look(tag: str) -> View:
         return known
 
 
-def _of_status(status: RunStatus) -> tuple:
+def _of_status(status: RunStatus) -> tuple[object, ...]:
     shown = (status.step, status.steps, status.eta_seconds, status.val_loss, status.trouble, status.doing)
     return status.state, status.error, status.remedy, *shown
 
@@ -94,7 +94,7 @@ def _mark(path: Path) -> tuple[int, int]:
     return stat.st_mtime_ns, stat.st_size
 
 
-def _draw(run: Run, status: RunStatus, stopping: tuple[str, str], signature: tuple) -> View:
+def _draw(run: Run, status: RunStatus, stopping: tuple[str, str], signature: tuple[object, ...]) -> View:
     rows = curves.rows(run)
     is_active = launching.is_active(run)
     can_retry = status.state == "failed" and not run.is_remote()  # a job is resumed, not started over here

@@ -1,12 +1,14 @@
 """Runs that wait for the present one: a list in a file, and a thread of the app that starts the next."""
 
+import contextlib
 import json
 import threading
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.paths import finetuned_dir, home
@@ -15,6 +17,7 @@ from nanochat_core.system.folder_names import check_tag
 from studio.runs import launching
 
 LOOK_EVERY_SECONDS = 2.0
+_trouble = [""]
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,8 @@ def start_next() -> str:
         one = present.pop(number)
         try:
             launching.start(FinetuneConfig.from_dict(one.config), one.nproc, one.devices)
+        except launching.Busy:  # another program was quicker: it goes on waiting
+            return ""
         except (ValueError, OSError) as error:
             present.insert(number, Waiting(one.config, one.nproc, one.devices, str(error)))
             _write(present)
@@ -80,18 +85,40 @@ def start_next() -> str:
 
 
 def keep_going(stop: threading.Event) -> threading.Thread:
-    """A thread that starts what waits, until `stop` is set. The queue itself outlives the app."""
+    """A thread that starts what waits, until `stop` is set. The queue itself outlives the app.
+
+    Of several apps with one home the first owns the queue, for as long as it lives; the others only add to it. What
+    goes wrong is told by `trouble` and tried again: a full disk or a lost share may be there again.
+    """
 
     def loop() -> None:
         while not stop.wait(LOOK_EVERY_SECONDS):
             try:
-                start_next()
-            except ValueError:  # the file is broken; the tab shows the sentence
+                with _owned():
+                    while not stop.wait(LOOK_EVERY_SECONDS):
+                        start_next()
+                        _trouble[0] = ""
+            except Timeout:  # another app owns it
                 continue
+            except (ValueError, OSError) as error:
+                _trouble[0] = f"The queue cannot go on: {error}. It is tried again every few seconds."
 
     thread = threading.Thread(target=loop, name="run-queue", daemon=True)
     thread.start()
     return thread
+
+
+def trouble() -> str:
+    """What keeps the queue of this app from going on, as one sentence; "" while all is well."""
+    return _trouble[0]
+
+
+@contextlib.contextmanager
+def _owned() -> Iterator[None]:
+    """Within it, this app is the one that starts what waits. Timeout while another one is."""
+    _file().parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(_file().with_name(".queue-owner.lock"), timeout=0):
+        yield
 
 
 def _file() -> Path:

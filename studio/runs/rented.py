@@ -26,8 +26,8 @@ def machines() -> list[tuple[str, str]]:
 def cost(flavor: str | None, limit: str) -> str:
     """What the run can cost at most, as a note; a sentence in red when something is missing or wrong."""
     try:
-        _need(flavor)
-        seconds, machine = timeout_seconds(limit or ""), jobs.find_hardware(flavor)
+        machine_name = _needed(flavor)
+        seconds, machine = timeout_seconds(limit or ""), jobs.find_hardware(machine_name)
     except ValueError as error:
         return html.note(str(error), "bad")
     if machine.price_per_hour is None:
@@ -42,8 +42,7 @@ def cost(flavor: str | None, limit: str) -> str:
 
 def start(config: FinetuneConfig, flavor: str | None, limit: str, account: str) -> Run:
     """Send the run off. ValueError in a sentence."""
-    _need(flavor)
-    run = start_remote_run(config, flavor, (account or "").strip() or None, limit or "")
+    run = start_remote_run(config, _needed(flavor), (account or "").strip() or None, limit or "")
     stops.forget(run.tag)
     return run
 
@@ -79,6 +78,7 @@ def about(run: Run) -> str:
     return note + (html.note(trouble, "warn") if trouble else "")
 
 
-def _need(flavor: str | None) -> None:
+def _needed(flavor: str | None) -> str:
     if not flavor:
         raise ValueError("No machine is chosen. Choose one from the list.")
+    return flavor

@@ -52,7 +52,8 @@ def joined_rows(rows: Iterable[Numbered]) -> list[Numbered]:
     learned: set[int] = set()
     joined = []
     for leaf in sorted(leaves):
-        branch, place = [], leaf
+        branch: list[int] = []
+        place: int | None = leaf
         while place is not None and place not in branch:
             branch.append(place)
             place = parent_of[place]

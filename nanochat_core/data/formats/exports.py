@@ -24,7 +24,7 @@ def from_chatgpt(record: dict[str, Any]) -> tuple[list[Any], int]:
         branch.append(mapping[place].get("message"))
         place = mapping[place].get("parent")
     others = sum(_is_said(node.get("message")) for name, node in mapping.items() if name not in seen)
-    messages = [_message(message) for message in reversed(branch) if _is_said(message)]
+    messages = [_message(message) for message in reversed(branch) if message is not None and _is_said(message)]
     return messages, others
 
 

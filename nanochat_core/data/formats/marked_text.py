@@ -48,7 +48,8 @@ def messages_of_text(text: Any) -> tuple[str, list[dict[str, Any]]] | None:
     """(name of the marks, messages) of a text with marks between its turns; None when it is none."""
     if not isinstance(text, str):
         return None
-    body = text[_START.match(text).end() :]  # type: ignore[union-attr]
+    start = _START.match(text)
+    body = text[start.end() :] if start else text
     if body.startswith("[INST]"):
         return _of_inst(body)
     for family in FAMILIES:
@@ -61,7 +62,7 @@ def messages_of_text(text: Any) -> tuple[str, list[dict[str, Any]]] | None:
         messages = [{"role": "system", "content": before}] if before else []
         for mark, following in zip(marks, [*marks[1:], None]):
             said = body[mark.end() : following.start() if following else len(body)]
-            messages.append({"role": _role(mark[1]), "content": family.end.sub("", said).strip()})
+            messages.append({"role": str(_role(mark[1])), "content": family.end.sub("", said).strip()})
         if messages[-1]["role"] == "assistant" or family.name != "Human:":
             while len(messages) > 1 and not messages[-1]["content"]:
                 messages.pop()  # the mark after which a model would write

@@ -41,7 +41,7 @@ def with_rejected(messages: list[Any], rejected: Any) -> list[Any]:
 def is_same_answer(message: Any, answer: Any) -> bool:
     """Whether the message says what the (chosen or rejected) answer says."""
     found = _as_messages(answer)
-    return bool(found) and _said(found[-1])[1] == _said(message)[1]
+    return bool(found and _said(found[-1])[1] == _said(message)[1])
 
 
 def _as_messages(answer: Any) -> list[Any] | None:

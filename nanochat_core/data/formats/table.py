@@ -38,8 +38,8 @@ def columns_of(head: bytes) -> list[str]:
     """The names of a table's columns, from the beginning of a file in UTF-8; [] for what is no table."""
     text = codecs.getincrementaldecoder("utf-8")("replace").decode(head.removeprefix(codecs.BOM_UTF8))
     lines = text.splitlines(keepends=True)
-    if lines and _SEP_LINE.match(lines[0].strip()):
-        return _names(lines[1:2], _SEP_LINE.match(lines[0].strip())[1]) or [""]  # type: ignore[index]
+    if lines and (said := _SEP_LINE.match(lines[0].strip())):
+        return _names(lines[1:2], said[1]) or [""]
     first = next((line for line in lines if line.strip()), "")
     if not first.strip() or first.lstrip()[:1] in ("{", "[") or "\ufffd" in first or "\0" in text:
         return []

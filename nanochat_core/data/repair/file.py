@@ -141,6 +141,7 @@ class _Repair:
 
     def _clean(self, piece: Piece) -> bytes:
         data = piece.data
+        assert data is not None
         if data.endswith(b"\r\n"):
             self._note("put LF line ends for CR LF", piece.place)
         if data.startswith(BOM):

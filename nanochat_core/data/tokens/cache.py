@@ -12,7 +12,7 @@ import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import tiktoken
 
@@ -83,16 +83,17 @@ class _Source:
     """A data file to be checked and tokenized."""
 
     def __init__(self, path: str | Path, tokenizer: Tokenizer, max_seq_len: int, progress: Progress | None):
-        self._path, self._progress = path, progress
+        self._path, self._progress, self._dtype = path, progress, Rendering(tokenizer).dtype
         self._wanted = Wanted(tokenizer, max_seq_len, tokens=True)
 
     def write(self, file: BinaryIO) -> None:
         """Write the token file. ValueError when the data is rejected."""
-        writer, readers = TokenWriter(file, Rendering(self._wanted.tokenizer).dtype), []
+        writer = TokenWriter(file, self._dtype)
+        readers: list[_HashingReader] = []
 
         def opened(raw: BinaryIO) -> BinaryIO:
             readers.append(_HashingReader(raw))
-            return readers[0]
+            return cast(BinaryIO, readers[0])  # as much of one as a survey uses
 
         report = survey(self._path, self._wanted, writer.add, self._progress, opened)
         if report.verdict == "reject":

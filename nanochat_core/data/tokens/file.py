@@ -46,8 +46,8 @@ class TokenWriter:
 
     def add(self, block: Block) -> None:
         """Append the block's conversations."""
-        self._write(block.ids.astype(self._dtype.newbyteorder("<"), copy=False))
         assert block.ids is not None
+        self._write(block.ids.astype(self._dtype.newbyteorder("<"), copy=False))
         assert block.facts is not None
         assert block.untrained is not None
         self._facts.append(block.facts)

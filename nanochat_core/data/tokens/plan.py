@@ -10,6 +10,7 @@ import random
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import overload
 
 import numpy as np
 
@@ -29,7 +30,11 @@ class Examples(Sequence[Example]):
     def __len__(self) -> int:
         return len(self._rows)
 
-    def __getitem__(self, number):
+    @overload
+    def __getitem__(self, number: int) -> Example: ...
+    @overload
+    def __getitem__(self, number: slice) -> "Examples": ...
+    def __getitem__(self, number: int | slice) -> "Example | Examples":
         if isinstance(number, slice):
             return Examples(self._tokens, self._tokenizer, self._rows[number])
         row = int(self._rows[number])
@@ -59,6 +64,12 @@ class Examples(Sequence[Example]):
         return self._tokens.facts["supervised"][self._rows].astype(np.int64)
 
 
+@overload
+def split(examples: Examples, val_split: float, how: str = "spread", seed: int = 42) -> tuple[Examples, Examples]: ...
+@overload
+def split(
+    examples: Sequence[Example], val_split: float, how: str = "spread", seed: int = 42
+) -> tuple[Sequence[Example], Sequence[Example]]: ...
 def split(
     examples: Sequence[Example], val_split: float, how: str = "spread", seed: int = 42
 ) -> tuple[Sequence[Example], Sequence[Example]]:
@@ -157,7 +168,11 @@ class Epoch(Sequence[Example]):
     def __len__(self) -> int:
         return len(self.order)
 
-    def __getitem__(self, number):
+    @overload
+    def __getitem__(self, number: int) -> Example: ...
+    @overload
+    def __getitem__(self, number: slice) -> list[Example]: ...
+    def __getitem__(self, number: int | slice) -> Example | list[Example]:
         if isinstance(number, slice):
             return [self[one] for one in range(len(self))[number]]
         which = int(self.order[number])

@@ -30,6 +30,7 @@ def _trained(config: FinetuneConfig) -> Run:
     return run
 
 
+@pytest.mark.processes
 def test_of_many_starters_in_one_moment_one_wins_with_its_own_settings(config):
     code = (
         "import sys\nfrom nanochat_core import FinetuneConfig\nfrom nanochat_core.runs.launcher import create_run\n"

@@ -1,10 +1,14 @@
 """The charts draw what was measured: every line's values, the axis that was asked for, the best point."""
 
+import re
+
 import pytest
 
 from nanochat_core import plot_runs
 from nanochat_core.config import FinetuneConfig
+from nanochat_core.paths import PROJECT_ROOT
 from nanochat_core.runs.launcher import create_run
+from nanochat_core.show.palette import COLOURS
 from tests.support.tiny import write_conversations
 
 
@@ -110,3 +114,9 @@ def test_no_run_at_all():
 def test_what_is_no_run(wrong):
     with pytest.raises(ValueError, match="Give runs one by one"):
         plot_runs(wrong)
+
+
+def test_the_page_has_the_colours_of_the_pictures():
+    style = (PROJECT_ROOT / "studio" / "style.css").read_text(encoding="utf-8")
+    light = [re.search(rf"--chart-{number}: (#\w+)", style)[1] for number in range(len(COLOURS))]
+    assert tuple(light) == COLOURS

@@ -7,12 +7,16 @@ import sys
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from nanochat_core.paths import PROJECT_ROOT
 from nanochat_core.system import processes
 from nanochat_core.system.processes import peak_bytes
 
+pytestmark = pytest.mark.processes
 
+
+@pytest.mark.processes
 def test_a_process_of_any_name_is_told_by_its_start(tmp_path):
     program = shutil.copy(shutil.which("sleep"), tmp_path / "a) 1 (b")
     started = subprocess.Popen([program, "60"])

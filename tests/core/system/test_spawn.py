@@ -9,6 +9,8 @@ import pytest
 from nanochat_core.paths import PROJECT_ROOT, home
 from nanochat_core.system.spawn import collect, spawn
 
+pytestmark = pytest.mark.processes
+
 TELL = "import os; from nanochat_core.paths import home; print(home(), os.getcwd(), os.getsid(0), os.environ.get('X'))"
 
 

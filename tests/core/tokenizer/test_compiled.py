@@ -246,7 +246,7 @@ def test_the_compiled_code_has_the_room_that_it_asks_for(monkeypatch):
 
 def test_a_vocabulary_made_to_collide_is_left_to_tiktoken(monkeypatch):
     """The compiled code counts the steps to a free place; here it says that they were too many."""
-    compiled = library("tokenize")
+    compiled = library("tokenize", encoding=compiled_encoding._Encoding)
     monkeypatch.setattr(compiled, "tokenize_prepare", lambda encoding: 0)
     tokenizer = Tokenizer.from_ranks(tiny_ranks(), NANOCHAT_PATTERN)
     text = "water " * compiled_encoding.WORTH

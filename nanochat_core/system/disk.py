@@ -1,0 +1,98 @@
+"""Room on a disk: asked for before a long work, and a full disk told in a sentence wherever one writes."""
+
+import contextlib
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+_NO_ROOM = {errno.ENOSPC, errno.EFBIG, *([errno.EDQUOT] if hasattr(errno, "EDQUOT") else [])}
+_ALMOST_FULL_BYTES = 1 << 16
+
+
+class DiskFull(OSError):
+    """Nothing more can be written; the message says where, how much was needed and how much is free."""
+
+
+def free_bytes(path: Path) -> int:
+    """Bytes that an ordinary user may still write beside `path`, which need not exist yet."""
+    folder = path.absolute()
+    while not folder.is_dir():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+def is_full(path: Path) -> bool:
+    """Whether not even a short last word can be written beside `path`."""
+    return free_bytes(path) < _ALMOST_FULL_BYTES
+
+
+def said(size: float) -> str:
+    """A number of bytes as people say it, such as 1.5 GB."""
+    for unit in ("bytes", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:,.1f} GB"
+
+
+@contextlib.contextmanager
+def writing(path: Path, needed: int) -> Iterator[None]:
+    """Within it, an error that comes from a full disk, a used-up quota or a limit on files becomes DiskFull.
+
+    needed: bytes of what is written. Libraries hide the system's error behind their own, so its causes are looked at.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, DiskFull) or not _is_from_a_full_disk(error):
+            raise
+        why = "a limit on the size of files is reached" if _number(error) == errno.EFBIG else "the disk is full"
+        raise DiskFull(
+            f"{path} cannot be written: {why}. It needs {said(needed)}, and {said(free_bytes(path))} are free there."
+        ) from error
+
+
+def need_room(folder: Path, needed: int, what: str) -> None:
+    """ValueError when less than `needed` bytes are free where `folder` lies or will lie. what: what needs them."""
+    free = free_bytes(folder)
+    if free < needed:
+        raise ValueError(
+            f"{what} needs {said(needed)} in {folder}, and {said(free)} are free there. Free some space, or put the "
+            "models on another disk: set NANOCHAT_STUDIO_HOME to a folder there."
+        )
+
+
+def _is_from_a_full_disk(error: BaseException) -> bool:
+    return _number(error) in _NO_ROOM
+
+
+def _number(error: BaseException | None) -> int | None:
+    """The number of the system's error behind `error`."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno is not None:
+            return error.errno
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def cap(path: Path, most: int) -> None:
+    """Drop the oldest half of a file of lines that has more than `most` bytes, and say so in its first line.
+
+    In place, for a process that appends to it goes on to do so (what it writes in that moment may be lost).
+    """
+    try:
+        with open(path, "r+b") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size <= most:
+                return
+            file.seek(size - most // 2)
+            file.readline()  # the rest of a line that was cut
+            kept = file.read()
+            file.seek(0)
+            file.write(f"[The oldest part was dropped here: the log had more than {said(most)}.]\n".encode())
+            file.write(kept)
+            file.truncate()
+    except OSError:
+        return  # a log that cannot be shortened is no reason to end a training

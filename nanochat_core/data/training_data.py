@@ -14,6 +14,7 @@ from nanochat_core.data.line import judge_line
 from nanochat_core.data.reader import MAX_PIECE_BYTES, open_data
 from nanochat_core.data.survey import Progress
 from nanochat_core.data.tokens.cache import tokenized
+from nanochat_core.data.tokens.file import TokenFile
 from nanochat_core.data.tokens.plan import Examples, split
 from nanochat_core.system.words import plural
 from nanochat_core.tokenizer.rendering import Example
@@ -97,9 +98,7 @@ def load_training_data(
     length = config.max_seq_len
     tokens = tokenized(config.data_path, tokenizer, length, say, reading)
     useful = Examples(tokens, tokenizer)
-    notes = notes_on_length(tokens.facts, length)
-    if marked := len(tokens.untrained):
-        notes.append(f"{plural(marked, 'answer')} marked as not to be trained: read, and not learned.")
+    notes = notes_on_data(tokens, config.data_path, length)
     if not len(useful):
         raise ValueError(
             f"None of the {len(tokens)} conversations in {config.data_path} has anything to learn within "
@@ -141,12 +140,20 @@ def note_on_split(count: int, train: Examples, validation: Examples, how: str) -
     )
 
 
-def notes_on_length(facts: np.ndarray, max_seq_len: int) -> list[str]:
-    """What does not fit, as sentences: for a run's log and for what the app shows before the start."""
-    cut, useless = int(facts["cut"].sum()), int((facts["supervised"] == 0).sum())
+def notes_on_data(tokens: TokenFile, path: str | Path, max_seq_len: int) -> list[str]:
+    """What a person should know before a training on the file, as sentences: for a run's log, and for the app."""
+    cut, useless = int(tokens.facts["cut"].sum()), int((tokens.facts["supervised"] == 0).sum())
     notes = []
     if cut:
         notes.append(f"{cut} conversations are longer than {max_seq_len} tokens (max_seq_len); their ends are cut off.")
     if useless:
         notes.append(f"{useless} conversations have nothing to learn within {max_seq_len} tokens and are left out.")
+    if marked := len(tokens.untrained):
+        notes.append(f"{plural(marked, 'answer')} marked as not to be trained: read, and not learned.")
+    if warnings := [one for one in tokens.warnings if not one.endswith(_SAID_ELSEWHERE)]:
+        notes.append(f"Worth a look in {Path(path).name}: {', '.join(warnings)}. `check` says where and what to do.")
     return notes
+
+
+_SAID_ELSEWHERE = ("x too long", "x nothing to learn", "x bom", "x crlf", "x empty line")
+"""Warnings that are harmless, or have a sentence of their own."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nanochat_core.show.markup import card, escape, facts, note
-from nanochat_core.system.words import plural
+from nanochat_core.system.words import plural, whole
 from nanochat_core.tokenizer.spans import KINDS, Piece, Stretch, count_tokens, stretches
 from nanochat_core.tokenizer.tokenizer import Tokenizer
 
@@ -53,7 +53,7 @@ def _message(message: dict[str, Any]) -> str:
     role = str(message.get("role"))
     tint = _ROLE_TINTS.get(role, "220,60,60")
     style = f"border-left:4px solid rgba({tint},.8);background:rgba({tint},.1);padding:.3em .8em;margin:.35em 0;"
-    text = escape(_plain(message.get("content")))
+    text = escape(whole(_plain(message.get("content"))))
     return f'<div style="{style}max-width:60em;white-space:pre-wrap"><b>{escape(role)}</b>&ensp;{text}</div>'
 
 

@@ -1,5 +1,6 @@
 """Words for sentences: plurals, quotes, numbers of lines, durations; and foreign text made safe to print."""
 
+import re
 import unicodedata
 
 _BLANK = {chr(code) for code in (0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0)}
@@ -12,6 +13,14 @@ _BLANK |= {
 
 _TURNING = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 """Characters that change the direction of the text after them."""
+
+
+_HALF_CHARACTER = re.compile("[\ud800-\udfff]")
+
+
+def whole(text: str, instead: str = "\ufffd") -> str:
+    """The text without halves of surrogate pairs (half an emoji): nothing that holds one can be sent or written."""
+    return text if text.isascii() else _HALF_CHARACTER.sub(instead, text)
 
 
 def plural(number: int, noun: str) -> str:

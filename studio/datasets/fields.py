@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from nanochat_core.system.words import whole
 from studio.datasets.edit import editable, messages_of, set_text
 from studio.datasets.session import Session
 
@@ -91,7 +92,7 @@ def put_text(session: Session, row: int, turn: int, part: int | None, text: str)
     """Store what is being typed; a whole stretch of typing in one field is one step of undo."""
     with session.lock:
         names = names_of(session, row)
-        data = set_text(session.rows.data[row], turn, part, text)
+        data = set_text(session.rows.data[row], turn, part, whole(text, ""))
         name = names[turn].turn if part is None else names[turn].parts[part]
         session.set_line(row, data, f"typing in turn {turn + 1}", key=(row, name))
         session.field_names[row] = (session.rows.data[row], names)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nanochat_core.system.words import plural
+from nanochat_core.system.words import plural, whole
 from studio.datasets.edit import editable, messages_of
 from studio.datasets.rows import UNKNOWN, Rows
 
@@ -147,5 +147,5 @@ def name_of(rows: Rows, row: int) -> str:
 
 
 def _shortened(text: str, limit: int = 90) -> str:
-    text = " ".join(text[: 4 * limit].split())
+    text = " ".join(whole(text[: 4 * limit]).split())
     return f"{text[:limit]}…" if len(text) > limit else text or "(no text)"

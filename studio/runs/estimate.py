@@ -11,6 +11,7 @@ from nanochat_core.config import FinetuneConfig
 from nanochat_core.data.chunk import FACTS
 from nanochat_core.data.tokens.cache import tokenized
 from nanochat_core.data.tokens.plan import validation_places
+from nanochat_core.data.training_data import notes_on_data
 from nanochat_core.paths import find_model, finetuned_dir
 from nanochat_core.tokenizer.tokenizer import Tokenizer
 
@@ -29,8 +30,9 @@ class Estimate:
     replayed: int
     """General conversations mixed into an epoch."""
     cut: int
-    useless: int
-    """Conversations with nothing to learn within max_seq_len."""
+    """Conversations that are longer than max_seq_len."""
+    notes: list[str]
+    """What the training itself will say of the data before it starts."""
     tokens_per_epoch: int
     trained_per_epoch: int
     steps_per_epoch: int
@@ -42,11 +44,7 @@ class Estimate:
     @property
     def warnings(self) -> list[str]:
         """What a person should look at before the start, as sentences."""
-        found = []
-        if self.cut:
-            found.append(f"{self.cut} conversations are longer than max_seq_len; their ends are cut off.")
-        if self.useless:
-            found.append(f"{self.useless} conversations have nothing to learn within max_seq_len and are left out.")
+        found = list(self.notes)
         if self.disk_needed > self.disk_free:
             found.append(
                 f"The disk has {self.disk_free / 1e9:.1f} GB free, and the run may need {self.disk_needed / 1e9:.1f} "
@@ -58,7 +56,7 @@ class Estimate:
 def estimate(config: FinetuneConfig) -> Estimate:
     """Count what `config` will train on. ValueError, as the training itself would, when the file has faults."""
     base = find_model(config.base_name, config.model_step, config.base_source)
-    every = _lengths(config.data_path, base.tokenizer_dir, config.max_seq_len)
+    every, notes = _counted(config.data_path, base.tokenizer_dir, config.max_seq_len)
     useful = every[every["supervised"] > 0]
     if len(useful) < 2:
         raise ValueError(
@@ -76,7 +74,7 @@ def estimate(config: FinetuneConfig) -> Estimate:
         validation=len(validation),
         replayed=replayed,
         cut=int(every["cut"].sum()),
-        useless=len(every) - len(useful),
+        notes=notes,
         tokens_per_epoch=int(_inputs(train).sum()) + _mean_of(_inputs(replay), replayed),
         trained_per_epoch=int(train["supervised"].sum(dtype=int)) + _mean_of(replay["supervised"], replayed),
         steps_per_epoch=steps_per_epoch,
@@ -99,16 +97,16 @@ def _mean_of(values: np.ndarray, count: int) -> int:
 def _replay(config: FinetuneConfig, tokenizer_dir: Path) -> np.ndarray:
     if config.replay_path is None or config.replay_ratio == 0:
         return np.empty(0, FACTS)
-    facts = _lengths(config.replay_path, tokenizer_dir, config.max_seq_len)
+    facts, _ = _counted(config.replay_path, tokenizer_dir, config.max_seq_len)
     return facts[facts["supervised"] > 0]
 
 
-_cache: dict[tuple[object, ...], np.ndarray] = {}
+_cache: dict[tuple[object, ...], tuple[np.ndarray, list[str]]] = {}
 _lock = threading.Lock()
 
 
-def _lengths(path: str, tokenizer_dir: Path, max_seq_len: int) -> np.ndarray:
-    """FACTS of every conversation of the file; remembered until the file changes, for all browsers.
+def _counted(path: str, tokenizer_dir: Path, max_seq_len: int) -> tuple[np.ndarray, list[str]]:
+    """(FACTS of every conversation of the file, what there is to say of it), remembered until the file changes.
 
     A large file is tokenized here and now, and the training finds it in the cache.
     """
@@ -119,10 +117,10 @@ def _lengths(path: str, tokenizer_dir: Path, max_seq_len: int) -> np.ndarray:
     key = (str(path), stat.st_mtime_ns, stat.st_size, str(tokenizer_dir), max_seq_len)
     with _lock:
         if key not in _cache:
-            counted = tokenized(path, Tokenizer.from_directory(tokenizer_dir), max_seq_len).facts
+            counted = tokenized(path, Tokenizer.from_directory(tokenizer_dir), max_seq_len)
             while len(_cache) >= _KEPT:
                 del _cache[next(iter(_cache))]
-            _cache[key] = counted
+            _cache[key] = counted.facts, notes_on_data(counted, path, max_seq_len)
         return _cache[key]
 
 

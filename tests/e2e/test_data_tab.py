@@ -75,6 +75,24 @@ def test_a_file_with_one_bad_line_is_mended_edited_and_saved(app, home, tokenize
     assert page.title() == "nanochat studio"  # what stands in the data is text, never run
 
 
+def test_each_problem_is_fixed_by_its_own_button_and_all_by_one(app, home, tokenizer, open_browser):
+    two = line(user("a"), user("b"), assistant("c"))
+    (home / "data").mkdir(exist_ok=True)
+    (home / "data" / "mine.jsonl").write_text(
+        "\n".join([GOOD, two, two.replace("c", "d"), two.replace("c", "e")]) + "\n"
+    )
+    app.start()
+    page = open_browser()
+    open_app(app, page)
+    pick(page, "mine.jsonl")
+    wait_for_status(page, "3 lines with errors")
+    page.locator('#data-problems button[data-row="2"][data-kind="wrong_order"]').click()
+    wait_for_status(page, "2 lines with errors")
+    page.locator("#data-fix-everything").get_by_text("Fix all that a rule can fix (2 lines)").click()
+    wait_for_status(page, "can be trained on")
+    page.locator("#data-fix-everything").wait_for(state="hidden")
+
+
 def test_turns_undo_and_reload(app, home, tokenizer, open_browser):
     path = home / "data" / "mine.jsonl"
     path.parent.mkdir()

@@ -1,19 +1,18 @@
 """The rules by which a faulty conversation is repaired. Each says what it did; nothing is lost without a word."""
 
 import math
-import re
 from collections.abc import Callable
 from typing import Any
 
 from nanochat_core.data.formats.record import read_record, recognise
 from nanochat_core.data.formats.turns import import_message
+from nanochat_core.system.words import whole
 from nanochat_core.tokenizer.messages import joined
 
 Note = Callable[[str], Any]
 """Is told, in a few words, what a rule has changed."""
 
 _NAMES = 'gave roles and contents the names that nanochat uses (such as "user" for "human" or "User")'
-_HALF_CHARACTER = re.compile("[\ud800-\udfff]")
 
 
 def repair_conversation(value: Any, note: Note) -> Any:
@@ -77,10 +76,10 @@ def _repair_content(content: Any, note: Note) -> Any:
 
 def _whole_characters(text: str, note: Note) -> str:
     """Half a surrogate pair stands for nothing: what is left of an emoji that some program cut in two."""
-    if text.isascii() or not _HALF_CHARACTER.search(text):
-        return text
-    note("removed halves of characters (broken emoji)")
-    return _HALF_CHARACTER.sub("", text)
+    repaired = whole(text, "")
+    if repaired != text:
+        note("removed halves of characters (broken emoji)")
+    return repaired
 
 
 def _drop_edges(messages: list[Any], note: Note) -> list[Any]:

@@ -98,7 +98,7 @@ class _Source:
         report = survey(self._path, self._wanted, writer.add, self._progress, opened)
         if report.verdict == "reject":
             raise ValueError(report.summary())
-        writer.finish(readers[0].digest.hexdigest())
+        writer.finish(readers[0].digest.hexdigest(), report.counts)
 
     def in_memory(self) -> TokenFile:
         file = io.BytesIO()

@@ -9,7 +9,7 @@ import io
 import json
 import threading
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -21,6 +21,7 @@ _MAGIC = b"nctoken2"
 """The last character is the format's version."""
 _HEADER_BYTES = 512
 _CHUNK_BYTES = 1 << 20
+_MOST_WARNINGS = 8  # as many as the header has room for
 
 
 class _Header(NamedTuple):
@@ -31,6 +32,8 @@ class _Header(NamedTuple):
     untrained: int
     crc: int
     source: str
+    warnings: list[str]
+    """Kinds of warnings that the check of the data had, with their numbers."""
 
 
 class TokenWriter:
@@ -55,13 +58,14 @@ class TokenWriter:
         self._untrained.append(block.untrained)
         self._count += len(block.facts)
 
-    def finish(self, source: str) -> None:
-        """Write the rest and the header. source: SHA-256 of the data file."""
+    def finish(self, source: str, warnings: Mapping[str, int]) -> None:
+        """Write the rest and the header. source: SHA-256 of the data file; warnings: how many of each kind."""
         for facts in (*self._facts, *self._untrained):
             self._write(facts)
         tokens = sum(int(facts["tokens"].sum(dtype=np.int64)) for facts in self._facts)
         untrained = sum(map(len, self._untrained))
-        header = _Header(self._dtype.name, tokens, self._count, untrained, self._crc, source)
+        said = [f"{count:,} x {kind.replace('_', ' ')}" for kind, count in warnings.items()][:_MOST_WARNINGS]
+        header = _Header(self._dtype.name, tokens, self._count, untrained, self._crc, source, said)
         self._file.seek(0)
         self._file.write((_MAGIC + json.dumps(header).encode()).ljust(_HEADER_BYTES))
 
@@ -84,6 +88,8 @@ class TokenFile:
         header = _header(file.read(_HEADER_BYTES))
         self.source = header.source
         """SHA-256 of the data file."""
+        self.warnings = header.warnings
+        """What the check of the data warned of, such as `3 x unused key`."""
         self._dtype = np.dtype(header.dtype).newbyteorder("<")
         facts_bytes = header.conversations * FACTS.itemsize
         tables_bytes = facts_bytes + header.untrained * UNTRAINED.itemsize

@@ -242,3 +242,11 @@ def test_words_that_cannot_be_placed_are_refused_with_a_sentence(tmp_path, recor
     report = fix_file(path, tmp_path / "out.jsonl")
     assert (report.written, report.left_out) == (1, 1)
     assert report.problems
+
+
+def test_a_training_says_what_the_check_warns_of(cached, tmp_path):
+    talks = [talk({}, tools=[{"name": "f"}], n=number) for number in range(3)]
+    path = write(tmp_path, *talks, {**conversation(user("<image>"), assistant("b")), "system": "be brief"})
+    data = load_training_data(FinetuneConfig(str(path)), tiny_tokenizer())
+    (note,) = [one for one in data.notes if one.startswith("Worth a look in data.jsonl:")]
+    assert all(words in note for words in ("1 x unused key", "1 x media", "1 x system beside", "2 x repeated"))

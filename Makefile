@@ -62,8 +62,7 @@ chat-web: install
 	$(VENV)/bin/python app.py --tab chat
 
 # The browser comes first: where it cannot be installed, that is said before anything else is waited for.
-test: chromium lint layers
-	-$(VENV)/bin/mypy
+test: chromium lint types layers
 	$(VENV)/bin/python -m pytest -n 2 --ignore=tests/e2e $(PYTEST)
 	$(VENV)/bin/python -m pytest tests/e2e
 

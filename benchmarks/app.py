@@ -88,7 +88,7 @@ def start_up(browser: Browser, pairs: int) -> None:
 
 
 def watching(browser: Browser, seconds: float) -> None:
-    """Share of one core that the app takes while browsers watch a run that takes a step a second."""
+    """Share of one core that the app takes while browsers watch a run of one step per second."""
     with tempfile.TemporaryDirectory() as home:
         os.environ["NANOCHAT_STUDIO_HOME"] = home
         run = invent_run("bakery", "running", 2000, 1000)
@@ -126,7 +126,7 @@ def watching(browser: Browser, seconds: float) -> None:
 
 
 def _step(run: Run, over: threading.Event) -> None:
-    """A step a second, as a training writes it."""
+    """One step per second, as a training writes it."""
     step = run.status().step
     while not over.wait(1):
         step += 1

@@ -3,7 +3,7 @@
     python -m benchmarks.chat              d4, d8 and d12 (benchmarks/workload.py)
     python -m benchmarks.chat --small      a tiny model, in seconds, to see that it runs
 
-One conversation, greedy, a prompt of 64 tokens: tokens a second of processor time, from the reply's second token on.
+One conversation, greedy, a prompt of 64 tokens: tokens per second of processor time, from the reply's second token on.
 All variants take turns. A share of the machine's limit is the bytes that a token has to read (matrices, keys and
 values) over the bandwidth of reading memory measured in the same turn; a model that fits into the caches can exceed
 it. Before any figure counts, the variants in fp32 must write the same tokens; ours in bf16 and int8 are given these
@@ -88,7 +88,7 @@ def our_models(config: GPTConfig) -> dict[str, GPT]:
 
 
 def one_conversation(models: dict[str, GPT], prompt: Tensor, tokens: int, turns: int) -> str:
-    """Each variant's tokens a second, its share of the memory's bandwidth, and how many times the best peer's it is."""
+    """Each variant's tokens per second, the share of the memory's bandwidth, and the multiple of the best peer's."""
     replies: dict[str, Reply] = {f"ours, {name}": our_reply(model) for name, model in models.items()}
     replies["ours without compiled code, fp32"] = without_compiled(our_reply(models["fp32"]))
     for name in ("fp32", "bf16"):
@@ -158,7 +158,7 @@ def peer_reply(model: GPT, dtype: torch.dtype, cache: str) -> Reply:
 
 
 def rate(reply: Reply, prompt: Tensor, tokens: int) -> float:
-    """Tokens a second of processor time, from the second one on."""
+    """Tokens per second of processor time, from the second one on."""
     times: list[float] = []
     reply(prompt, tokens, lambda: times.append(time.process_time()))
     return (len(times) - 1) / (times[-1] - times[0])
@@ -190,7 +190,7 @@ def agreeing(model: GPT, prompt: Tensor, expected: list[int]) -> int:
 
 
 def eight_conversations(models: dict[str, GPT], prompt: Tensor, tokens: int, turns: int) -> str:
-    """Tokens a second of one conversation and of eight at once, prompts of different lengths."""
+    """Tokens per second of one conversation and of eight at once, prompts of different lengths."""
     variants = {}
     for name, model in models.items():
         for rows in (1, ROWS):
@@ -204,7 +204,7 @@ def eight_conversations(models: dict[str, GPT], prompt: Tensor, tokens: int, tur
 
 
 def batch_rate(model: GPT, prompt: Tensor, rows: int, tokens: int) -> float:
-    """Tokens a second of `rows` conversations that are written together."""
+    """Tokens per second of `rows` conversations that are written together."""
     greedy, cache = Sampling(temperature=0.0), model.new_cache(rows, prompt.shape[1] + tokens + 1)
     lengths = [prompt.shape[1] - row for row in range(rows)]
     fed = torch.tensor(greedy.choose(model(prompt.expand(rows, -1), cache=cache, lengths=lengths), []))
@@ -276,7 +276,7 @@ def int8_quality(count: int) -> str:
 
 
 def perplexity(dtype: torch.dtype, conversations: list) -> tuple[float, float]:
-    """Of the starter in this dtype: of the tokens of replies, and of all."""
+    """(perplexity of the tokens of replies, of all tokens) of the starter in this dtype."""
     model, tokenizer, _ = load_model("starter", dtype=dtype)
     sums = torch.zeros(4, dtype=torch.float64)
     for conversation in conversations:

@@ -6,9 +6,9 @@
 Every point is measured in a process of its own, on one thread; a data file's on all cores. Memory is what a process
 takes beyond what it had when its imports were done; of a data file the whole process, and none of its workers. Seconds
 are processor time except for several processes, where the clock on the wall counts. The theory: a trained token costs 6
-FLOPs a matrix parameter (the head counts for supervised tokens only) and 12 a pair of tokens in causal attention, half
-of which are masked (Chowdhery et al., PaLM, arXiv 2204.02311, appendix B); a parameter costs 4 bytes, its gradient 4,
-Muon's momentum 4 or AdamW's two moments 8; a layer keeps about 20 vectors of n_embd for each token of a micro-batch,
+FLOPs per matrix parameter (the head counts for supervised tokens only) and 12 per pair of tokens in causal attention,
+half of which are masked (Chowdhery et al., PaLM, arXiv 2204.02311, appendix B); a parameter costs 4 bytes, its gradient
+4, Muon's momentum 4 or AdamW's two moments 8; a layer keeps about 20 vectors of n_embd for each token of a micro-batch,
 the head three of the vocabulary's size for each supervised one; decoding a token reads every matrix once; a data file
 takes time as it has conversations, and, beside what its process had before, a few bytes of memory for each.
 """
@@ -49,13 +49,14 @@ LENGTHS = (128, 256, 512, 1024)
 COUNTS = (10**3, 10**4, 10**5, 10**6)
 """Conversations in a data file, a kilobyte each."""
 CONVERSATION_BYTES = 3 * 8 + 1 + FACTS.itemsize
-"""Of memory: its line, its hash, the hash once more in order, a mark where it equals the next, what its tokens are."""
+"""Memory that one takes: its line, its hash, the hash once more in order, a mark where it equals the next, its tokens'
+facts."""
 TOKENS = 8192
-"""Of a step, for every length."""
+"""Tokens of a step, for every length."""
 BATCH = 4
 STEPS = 2
 LEAST_SPAN = 8.0
-"""Of a panel's vertical axis, highest to lowest: what does not grow is to look so."""
+"""How many times the lowest the highest value of a panel's vertical axis is: what does not grow is to look so."""
 PICTURE = Path(__file__).parents[1] / "docs" / "growth.png"
 
 Point = dict[str, Any]
@@ -87,10 +88,10 @@ def measure(small: bool) -> dict[str, list[Point]]:
     seconds, flops, theory = "seconds_per_token", "flops_per_token", "memory_theory"
     reply = "seconds_per_reply_token"
     return {
-        "training (s a token), model size (parameters)": _series(by_size, "parameters", seconds, flops),
+        "training (s per token), model size (parameters)": _series(by_size, "parameters", seconds, flops),
         "training memory (bytes), model size (parameters)": _series(by_size, "parameters", "memory", theory),
-        "chat (s a token), model size (parameters)": _series(by_size, "parameters", reply, "decode_bytes"),
-        "training (s a token), conversation length (tokens)": _series(by_length, "length", seconds, flops),
+        "chat (s per token), model size (parameters)": _series(by_size, "parameters", reply, "decode_bytes"),
+        "training (s per token), conversation length (tokens)": _series(by_length, "length", seconds, flops),
         "training memory (bytes), conversation length (tokens)": _series(by_length, "length", "memory", theory),
         "training (tokens/s), processes": _series(by_ranks, "ranks", "wall_tokens_per_second", "ranks"),
         "check and tokenize (s), conversations in the file": _series(by_count, "count", "seconds", "count"),

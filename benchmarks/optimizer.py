@@ -125,7 +125,7 @@ def newton_schulz(gradient: Tensor) -> Tensor:
 
 
 def torchs_flops(rows: int, columns: int) -> float:
-    """Of five steps with three whole products each."""
+    """Five steps with three whole products each take so many FLOPs."""
     small, large = sorted((rows, columns))
     return 5 * (4 * small**2 * large + 2 * small**3)
 

@@ -28,7 +28,7 @@ def take_turns(variants: Mapping[str, Callable[[], float]], turns: int) -> dict[
 
 
 def ratio(ours: list[float], theirs: list[float]) -> Ratio:
-    """Of figures taken in turns, larger is better: median, lowest and highest of ours / theirs in the same turn."""
+    """Median, lowest and highest of ours / theirs in the same turn, of figures of which larger ones are better."""
     ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
     return Ratio(statistics.median(ratios), min(ratios), max(ratios))
 

@@ -45,7 +45,7 @@ ROOT = Path(__file__).parent.parent
 _TOKENIZER = "NANOCHAT_STUDIO_BENCHMARK_TOKENIZER"
 """Environment variable: its folder, for the processes that are started."""
 MEDIAN_CHARACTERS, SPREAD = 720, 0.8
-"""Of a conversation; lengths are lognormal."""
+"""The length of a conversation, lognormal."""
 MAX_SEQ_LEN = 2048
 VOCABULARY = 65_536 - len(SPECIAL_TOKENS)
 """d32's; the words that there are may be fewer."""
@@ -205,7 +205,7 @@ def compare(path: Path, turns: int) -> str:
         for clock in ("cpu", "wall"):
             theirs, own = ([size / one[clock] / 1e6 for one in found[name]] for name in ("tiktoken", "ours"))
             middle = [f"{statistics.median(rates):.1f}" for rates in (theirs, own)]
-            rows.append([str(cores), f"MB of text a second of {clock} time", *middle, str(ratio(own, theirs))])
+            rows.append([str(cores), f"MB of text per second of {clock} time", *middle, str(ratio(own, theirs))])
     return table(["cores", "rate", "tiktoken alone", "check, tokenize, cache", "ours / tiktoken"], rows)
 
 

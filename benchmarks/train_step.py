@@ -1,10 +1,10 @@
-"""Tokens a second, MFU and peak memory of whole finetuning steps, optimizer included.
+"""Tokens per second, MFU and peak memory of whole finetuning steps, optimizer included.
 
     python -m benchmarks.train_step              the shape of d32, on a GPU of 80 GB
     python -m benchmarks.train_step --small      a small shape, on any machine
 
 Random weights and random conversations; the steps are the trainer's own. Each takes 16 conversations of 2048 tokens in
-micro-batches of 4, all tokens supervised, as FinetuneConfig's defaults have it. MFU counts 6 FLOPs a token and matrix
+micro-batches of 4, all tokens supervised, as FinetuneConfig's defaults have it. MFU counts 6 FLOPs per token and matrix
 parameter and the causal half of attention (Chowdhery et al., PaLM, arXiv 2204.02311, appendix B), over the device's
 dense bf16 peak.
 """
@@ -42,7 +42,7 @@ def main() -> None:
     flops = flops_per_token(config) * tokens / median
     name = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
     peak = next((value for part, value in PEAK_FLOPS.items() if part in name), None)
-    print(f"{name}, torch {torch.__version__}, {config.n_layer} layers of {config.n_embd}, {tokens} tokens a step")
+    print(f"{name}, torch {torch.__version__}, {config.n_layer} layers of {config.n_embd}, {tokens} tokens per step")
     print(f"step: median {median:.2f} s of {len(seconds)} (from {min(seconds):.2f} to {max(seconds):.2f})")
     share = f"{flops / peak:.1%}" if peak else "unknown"
     print(f"tokens/s: {tokens / median:,.0f}; {flops / 1e12:.2f} TFLOP/s; MFU {share}")

@@ -4,7 +4,7 @@
     python -m benchmarks.training --small      a tiny model, in seconds, to see that it runs
 
 A step takes 32 conversations in micro-batches of 4. Each loop (benchmarks/training_peers.py) runs in a process of its
-own, so that no setting of one changes another, and they take turns of a step. Figures are useful tokens a second of
+own, so that no setting of one changes another, and they take turns of a step. Figures are useful tokens per second of
 processor time: padding does not count. A share of the machine's limit is useful floating-point operations over the
 rate of a square matrix product in the same precision and turn. They are 6 for each token and weight of the blocks'
 matrices, and 6 for each supervised token and weight of the head; attention's products, the optimizer's and
@@ -68,7 +68,7 @@ def measure(name: str, loops: list[str], precisions: list[str], turns: int) -> s
         rows += _rows(name, config, figures, loops, precision)
         limits.append(f"{precision} {statistics.median(figures['gemm', precision]) / 1e9:.0f} GFLOP/s")
     whole = _scale("whole", config, "")
-    workload = f"{whole.tokens:,} tokens a step, {whole.supervised / whole.tokens:.0%} supervised"
+    workload = f"{whole.tokens:,} tokens per step, {whole.supervised / whole.tokens:.0%} supervised"
     header = ["loop", "useful tokens/s", "of the GEMM rate", "optimizer's share"]
     header += [f"ours in {precision} is" for precision in precisions if "ours" in loops]
     told = f"Losses and gradient norms are equal.\n\n{table(header, rows)}"

@@ -95,7 +95,7 @@ def plain_transformers(task: Task, tell: Tell) -> None:
 
 def trl(task: Task, tell: Tell, packing: bool) -> None:
     """TRL's SFTTrainer with its own collator, on conversations that are tokenized and labelled already."""
-    warnings.simplefilter("ignore")  # of deprecated names, printed once a process
+    warnings.simplefilter("ignore")  # of deprecated names, printed once per process
     from datasets import Dataset, disable_progress_bars
     from transformers import PrinterCallback, TrainerCallback
     from trl import SFTConfig, SFTTrainer

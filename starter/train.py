@@ -81,7 +81,7 @@ class Log:
             file.write(line + "\n")
 
 
-def train(
+def train(  # noqa: PLR0913  all but the first two are options
     folder: Path,
     tokens: int,
     seed: int = 1,

@@ -20,7 +20,7 @@ from torch import Tensor
 from nanochat_core.compute.huge_pages import forget_pages
 
 BLOCK_BYTES = 16 << 20
-"""Of a file, in memory at once while it is converted: small enough to stay in the processor's caches."""
+"""A file's bytes in memory at once while they are converted: few enough to stay in the processor's caches."""
 PIECE_BYTES = 4 << 20
 """What one thread reads at once."""
 SHARED_BYTES = 1 << 20
@@ -28,7 +28,7 @@ SHARED_BYTES = 1 << 20
 MOST_THREADS = 8
 """More do not make a page cache faster."""
 _LINE = re.compile(rb"^([0-9a-f]+)-([0-9a-f]+) \S+ ([0-9a-f]+) \S+ (\d+) +(/.*)$", re.MULTILINE)
-"""Of /proc/self/maps, for a file. In bytes, since a path may hold what ends a line of text: U+2028, a form feed."""
+"""A file's line of /proc/self/maps. In bytes, since a path may hold what ends a line of text: U+2028, a form feed."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ class MappedReader:
 
 
 def _slices(stored: Tensor, size: int) -> Iterator[slice]:
-    """Of rows that have `size` bytes together, or one."""
+    """Slices of rows that have `size` bytes together, or of one row that has more."""
     assert stored.ndim > 0, "a single number has no rows"
     count = max(1, size * len(stored) // max(1, stored.nbytes))
     for begin in range(0, len(stored), count):

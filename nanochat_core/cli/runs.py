@@ -48,7 +48,8 @@ def _run_line(run: Run) -> str:
 def _show_run(run: Run) -> int:
     status = run.status()
     say(_run_line(run))
-    for label, text in (("problem", status.error), ("remedy", status.remedy), ("folder", run.path)):
+    told = {"problem": status.error, "remedy": status.remedy, "warning": status.warning, "folder": run.path}
+    for label, text in told.items():
         if text:
             say(f"{label}: {text}")
     for name, value in run.record().get("settings", {}).items():

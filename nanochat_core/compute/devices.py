@@ -27,7 +27,7 @@ def choose_device(device_type: str, local_rank: int = 0) -> torch.device:
     if local_rank >= torch.cuda.device_count():
         raise ValueError(
             f"{local_rank + 1} processes were started but there are {torch.cuda.device_count()} GPUs. "
-            "Start one process a GPU."
+            "Start one process per GPU."
         )
     return torch.device("cuda", local_rank)
 

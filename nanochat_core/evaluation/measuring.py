@@ -37,7 +37,7 @@ class Measured:
         return asdict(self)
 
 
-def measure(
+def measure(  # noqa: PLR0913  all but the name are options
     name: str,
     questions: list[str] | tuple[str, ...] = (),
     data: list[str] | tuple[str, ...] = (),

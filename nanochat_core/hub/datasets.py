@@ -84,9 +84,10 @@ def import_dataset(
     check_new(out)
     with told_plainly(importing(repo, out)):
         api = HfApi()
-        info = api.repo_info(repo, repo_type="dataset", revision="main")
-        files = choose_files(repo, files_at(api, repo, info.sha, "dataset"), _configs(info), split, config)
-    rows = _Rows(repo, info.sha, files, out, _SMALL_PART_BYTES if limit else _PART_BYTES)
+        info = api.dataset_info(repo, revision="main")
+        commit = str(info.sha)
+        files = choose_files(repo, files_at(api, repo, commit, "dataset"), _configs(info), split, config)
+    rows = _Rows(repo, commit, files, out, _SMALL_PART_BYTES if limit else _PART_BYTES)
     shown = _shown(repo, files, limit) if report is None else report
     repaired = repair_pieces(f"the dataset {repo}", rows.pieces(limit, shown), out)
     return ImportReport(repo, tuple(file.path for file in files), rows.count, repaired, check(out), tuple(rows.unused))

@@ -96,7 +96,7 @@ def download(
 def _listing(repo: str) -> tuple[str, list[RemoteFile]]:
     """(commit, files of it): everything is taken from one commit, also when the repository changes meanwhile."""
     api = HfApi()
-    commit = api.repo_info(repo, revision="main").sha
+    commit = str(api.repo_info(repo, revision="main").sha)
     return commit, files_at(api, repo, commit)
 
 

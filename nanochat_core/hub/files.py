@@ -52,7 +52,7 @@ def files_at(
     ]
 
 
-def fetch(
+def fetch(  # noqa: PLR0913  what is fetched, from where, to where
     api: HfApi,
     repo: str,
     file: RemoteFile,

@@ -141,5 +141,5 @@ class Context:
 
 
 def pick(x: Tensor, wanted: Tensor | None) -> Tensor:
-    """Of the tokens of x (B, T, C) those at the indices `wanted` (K,), (1, K, C); all when it is None."""
+    """The tokens of x (B, T, C) at the indices `wanted` (K,), as (1, K, C); all of them when it is None."""
     return x if wanted is None else x.flatten(0, 1).index_select(0, wanted)[None]

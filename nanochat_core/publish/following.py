@@ -13,7 +13,7 @@ LAST_TRIES = 8
 """After the end of the run; while it goes on there is no last try."""
 
 
-def publish_following(
+def publish_following(  # noqa: PLR0913  all but the first two are options
     tag: str,
     repo: str,
     public: bool = False,

@@ -49,7 +49,7 @@ class Publication:
         return "\n".join([f"Published step {self.step} to {self.repo} ({who}): {self.address}", *self.notes])
 
 
-def publish(
+def publish(  # noqa: PLR0913  all but the first two are options
     name: str,
     repo: str,
     public: bool = False,

@@ -108,7 +108,7 @@ def find_hardware(flavor: str, token: bool | str | None = None) -> Hardware:
     return found
 
 
-def submit(
+def submit(  # noqa: PLR0913  what the hub asks of a job
     api: HfApi, namespace: str, label: str, command: list[str], flavor: str, timeout_seconds: int, image: str
 ) -> Job:
     """Start a job that runs `command` in `image`, for at most `timeout_seconds` (the hub's own default is 30 min).
@@ -125,7 +125,7 @@ def submit(
         raise
 
 
-def _submit(
+def _submit(  # noqa: PLR0913  what the hub asks of a job
     api: HfApi, namespace: str, label: str, command: list[str], flavor: str, timeout_seconds: int, image: str
 ) -> Job:
     with told_plainly(requesting(f"start a job for {namespace}")):

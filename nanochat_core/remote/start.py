@@ -34,7 +34,7 @@ _TIMEOUT = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd]?)")
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
-def start_remote_run(
+def start_remote_run(  # noqa: PLR0913  all but the first are options
     config: FinetuneConfig,
     flavor: str,
     namespace: str | None = None,
@@ -93,7 +93,7 @@ def start_remote_run(
     return run
 
 
-def resume_remote_run(
+def resume_remote_run(  # noqa: PLR0913  all but the first are options
     tag: str,
     flavor: str | None = None,
     timeout: str | int | None = None,

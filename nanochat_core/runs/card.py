@@ -7,7 +7,14 @@ from nanochat_core.runs.status import RunStatus
 from nanochat_core.show.markup import card, escape, facts, marked, note
 from nanochat_core.system.words import duration
 
-_STATE_KINDS = {"finished": "good", "failed": "bad", "interrupted": "bad", "stopped": "warn", "stopping": "warn"}
+_STATE_KINDS = {
+    "finished": "good",
+    "failed": "bad",
+    "interrupted": "bad",
+    "stopped": "warn",
+    "stopping": "warn",
+    "stalled": "warn",
+}
 
 
 def run_card(tag: str, status: RunStatus, record: dict[str, Any], seconds: float | None) -> str:
@@ -30,7 +37,8 @@ def run_card(tag: str, status: RunStatus, record: dict[str, Any], seconds: float
         f"<div>{state} {_bar(status)} step {status.step:,} of {status.steps:,}</div>",
         facts(_losses(status)),
         facts(origin),
-        note(problem, "bad") if problem else "",
+        note(problem, "bad" if status.is_over else "warn") if problem else "",
+        note(status.warning, "warn") if status.warning else "",
     )
 
 

@@ -19,7 +19,7 @@ _SECRET = re.compile(
 Stream = int | IO[bytes] | None
 
 
-def spawn(
+def spawn(  # noqa: PLR0913  all but the first are options, most of them by name only
     command: Sequence[str],
     variables: Mapping[str, str | None] | None = None,
     *,

@@ -9,8 +9,8 @@ m <= n, by five steps of X <- QX with Q = aI + bG + cG^2 and G = XX'. Here
   G is made again from X: passes of three steps would be farther from the exact result than torch.optim.Muon is;
 - sums of opposite signs that nearly cancel are rounded once. So the result is nearer to the exact one than torch's.
 
-Products of 2m^3 FLOPs a matrix, in blocks: 11.3 instead of 15 where n = m, 27.1 instead of 45 where n = 4m. At d32
-(128 of 2048 x 2048, 64 of 2048 x 8192) that is 55 TFLOP a step instead of 82. Where there is compiled code for it
+Products of 2m^3 FLOPs per matrix, in blocks: 11.3 instead of 15 where n = m, 27.1 instead of 45 where n = 4m. At d32
+(128 of 2048 x 2048, 64 of 2048 x 8192) that is 55 TFLOP per step instead of 82. Where there is compiled code for it
 (newton_schulz.py), 10 and 19: d8 needs 167 GFLOP instead of 322.
 """
 

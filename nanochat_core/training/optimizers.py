@@ -73,7 +73,7 @@ def collect_state(model: GPT, optimizers: list[Optimizer]) -> State | None:
     """Whole optimizer state on rank 0, by the parameters' names, in host memory; None on the other ranks.
 
     Called by all ranks: each sends its share tensor by tensor. (ZeroRedundancyOptimizer's own way pickles a
-    rank's whole share into one list of bytes, at a few megabytes a second.)
+    rank's whole share into one list of bytes, at a few megabytes per second.)
     """
     rank = dist.get_rank() if dist.is_initialized() else 0
     found: State = {}

@@ -107,7 +107,7 @@ class Saver:
 
 
 def _other_ways(run: Run, damaged: int) -> str:
-    """How to train on when the state of a step cannot be used."""
+    """The remedy where the state of a step cannot be used."""
     others = [step for step in steps(run.path) if step != damaged]
     at = f" --model_step {others[-1]}" if others else ""
     return (

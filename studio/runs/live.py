@@ -83,7 +83,7 @@ def look(tag: str) -> View:
 
 def _of_status(status: RunStatus) -> tuple[object, ...]:
     shown = (status.step, status.steps, status.eta_seconds, status.val_loss, status.trouble, status.doing)
-    return status.state, status.error, status.remedy, *shown
+    return status.state, status.error, status.remedy, status.warning, *shown
 
 
 def _mark(path: Path) -> tuple[int, int]:
@@ -122,7 +122,9 @@ def _status(run: Run, status: RunStatus, stopping: tuple[str, str], rows: list[d
     if stopping[0]:
         parts.append(html.note(*stopping))
     if status.error:
-        parts.append(html.note(f"{status.error} {status.remedy or ''}", "bad"))
+        parts.append(html.note(f"{status.error} {status.remedy or ''}", "bad" if status.is_over else "warn"))
+    if status.warning:
+        parts.append(html.note(status.warning, "warn"))
     if status.state == "finished":
         best = f" The best was step {status.best_step}." if status.best_step is not None else ""
         parts.append(html.note(f"Finished: talk to it in Chat, or look at it in Evaluate.{best}", "good"))

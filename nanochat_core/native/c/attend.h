@@ -35,10 +35,10 @@ INLINE void attend_as(const float *q, const char *keys, const char *values, cons
         for (int64_t d = 0; d < size; d += LANES) sum += load(q + d) * load_as(keys, scored * size + d, type);
         scores[scored] = sum_of(sum);
     }
-    for (int64_t j = count; j < count + LANES; j++) scores[j] = -INFINITY;
+    for (int64_t j = count; j < count + LANES; j++) scores[j] = -INFINITY; // whole vectors are read below: these weigh 0
     floats most = load(scores);
     for (int64_t j = LANES; j < count; j += LANES) most = choose(load(scores + j) > most, load(scores + j), most);
-    float largest = most[0];
+    float largest = most[0]; // taken off all scores, so that no exponential overflows; the quotient is the same
     for (int lane = 1; lane < LANES; lane++) largest = most[lane] > largest ? most[lane] : largest;
     floats total = {0};
     for (int64_t j = 0; j < count; j += LANES) {
@@ -47,7 +47,7 @@ INLINE void attend_as(const float *q, const char *keys, const char *values, cons
         total += weights;
     }
     float inverse = 1.0f / sum_of(total);
-    int64_t d = 0;
+    int64_t d = 0; // the numbers of a head, 64 at a time: each weight is read once for four sums, which wait for no other
     for (; d + 4 * LANES <= size; d += 4 * LANES) {
         floats sums[4] = {0};
         for (int64_t j = 0; j < count; j++) {

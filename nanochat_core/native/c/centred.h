@@ -41,7 +41,7 @@ INLINE float *exact_block(const centred *m, int64_t row, int64_t column) {
     return m->exact + (column * (column + 1) / 2 + row) * PANEL * PANEL;
 }
 
-// Takes the mean of the diagonal off it, and writes the blocks on it anew.
+// Takes the mean of the diagonal off it, and writes the blocks on it again.
 static float centre(centred *m, int64_t size) {
     double sum = 0;
     for (int64_t i = 0; i < size; i++) sum += exact_block(m, i / PANEL, i / PANEL)[i % PANEL * (PANEL + 1)];
@@ -109,13 +109,13 @@ static void multiply(place *place, panels a, panels b, float mean, float alpha, 
 // x' x.
 static void gram(place *place, panels x, centred *out) { multiply(place, x, x, 0, 1, NOTHING, NOTHING, out); }
 
-// a + bm + cm^2.
+// a + bm + cm^2, for m = mean + rest: (a + b mean + c mean^2) + (b + 2c mean) rest + c rest^2. The first two in fp32.
 static void polynomial(place *place, const centred *m, const double *coefficients, centred *out) {
     float a = (float)coefficients[0], b = (float)coefficients[1], c = (float)coefficients[2];
     multiply(place, m->rest, m->rest, a + (b + c * m->mean) * m->mean, c, (addend){m, b + 2 * c * m->mean}, NOTHING, out);
 }
 
-// a b, for a and b that commute.
+// a b, for a and b that commute: their means' product, each rest times the other's mean, in fp32, and the rests'.
 static void commuting(place *place, const centred *a, const centred *b, centred *out) {
     multiply(place, a->rest, b->rest, a->mean * b->mean, 1, (addend){a, b->mean}, (addend){b, a->mean}, out);
 }

@@ -64,13 +64,16 @@ def test_one_question_is_answered_and_nothing_else_is_printed(home):
 def test_models_and_runs_are_listed(home, capsys):
     install_tiny_model(home)
     data = write_conversations(home / "data.jsonl")
-    create_run(FinetuneConfig(str(data), output_tag="mine"))
+    run = create_run(FinetuneConfig(str(data), output_tag="mine"))
     assert main(["models"]) == 0
     assert "pretrained/tiny" in capsys.readouterr().out
     assert main(["runs", "list"]) == 0
     assert "mine" in capsys.readouterr().out
     assert main(["runs", "show", "mine"]) == 0
     assert "num_epochs = 1" in capsys.readouterr().out
+    run.write_status(warning="The loss rises.")
+    assert main(["runs", "show", "mine"]) == 0
+    assert "warning: The loss rises." in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,10 @@ from hypothesis import strategies as st
 from nanochat_core import Run, check, show_conversation, show_tokens
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.evaluation.answers import Answer, EvalResult, Score
+from nanochat_core.runs.card import run_card
 from nanochat_core.runs.launcher import create_run
+from nanochat_core.runs.status import RunStatus
+from nanochat_core.show.markup import marked, note
 from tests.support.samples import assistant, system, user
 from tests.support.tiny import tiny_tokenizer, write_conversations
 
@@ -162,6 +165,14 @@ def test_a_run_at_a_glance(run):
         assert said in text
     assert '<progress max="16" value="4"' in drawn
     assert repr(run) == "Run(tag='mine')"
+
+
+def test_a_card_warns_of_a_run_that_goes_on(run):
+    silent, rises = "There has been no sign of life for an hour.", "The loss rises."
+    drawn = run_card("mine", RunStatus("stalled", 4, 16, error=silent, warning=rises), {}, None)
+    assert marked("stalled", "warn") in drawn
+    assert note(silent, "warn") in drawn
+    assert note(rises, "warn") in drawn
 
 
 def test_a_free_tag(run):

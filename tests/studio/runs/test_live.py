@@ -3,6 +3,8 @@
 import pytest
 
 from nanochat_core.runs import curves
+from nanochat_core.runs.run import Run
+from nanochat_core.runs.status import RunStatus
 from studio.parts import html
 from studio.runs import live
 from tests.e2e.invented import invent_run
@@ -55,3 +57,23 @@ def test_metrics_are_read_on_and_anew_after_a_rewind(home):
 @pytest.mark.parametrize(("seconds", "said"), [(None, "–"), (0.4, "0 s"), (61, "1 min 01 s"), (7260, "2 h 01 min")])
 def test_times_are_said_as_people_say_them(seconds, said):
     assert html.duration(seconds) == said
+
+
+def test_a_stalled_run_warns_and_can_be_stopped(home, monkeypatch):
+    run = invent_run("mine", "running", 40, 20)
+    silent = "There has been no sign of life for 10 min 00 s."
+    monkeypatch.setattr(Run, "status", lambda _: RunStatus("stalled", 20, 40, error=silent, remedy="Stop it."))
+    view = live.look(run.tag)
+    assert html.badge("stalled") in view.status
+    assert html.note(f"{silent} Stop it.", "warn") in view.status
+    assert (view.can_stop, view.can_resume, view.retry) == (True, False, "")
+
+
+@pytest.mark.parametrize("state", ["running", "finished", "failed"])
+def test_a_warning_stands_above_what_came_of_the_run(home, state):
+    run = invent_run("mine", state)
+    live.look("mine")
+    run.write_status(warning="The loss rises.")
+    shown = live.look("mine").status
+    assert html.note("The loss rises.", "warn") in shown
+    assert state != "finished" or shown.index("The loss rises.") < shown.index("Finished: talk to it")

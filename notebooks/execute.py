@@ -1,7 +1,7 @@
 """Runs the walkthroughs from top to bottom and stores what they show: `python -m notebooks.execute [NAME ...]`.
 
 Stored outputs must belong to the code beside them, so a hash of the cells' text is stored with them, and a test
-computes it anew. Outputs with errors, warnings or this machine's paths are refused.
+computes it again. Outputs with errors, warnings or this machine's paths are refused.
 """
 
 import hashlib

@@ -25,8 +25,8 @@ SAMPLE = 50
 AT_ONCE = 200
 """Conversations that are tokenized together: what was parsed still lies in the processor's cache."""
 FACTS = np.dtype([("line", "<u8"), ("tokens", "<u4"), ("supervised", "<u4"), ("cut", "?")])
-"""Of one conversation: its line's first byte in the file; ids kept, those of them that count in the loss; whether more
-did not fit."""
+"""What is known of one conversation: its line's first byte in the file; ids kept, those of them that count in the loss;
+whether more did not fit."""
 UNTRAINED = np.dtype([("conversation", "<u8"), ("start", "<u4"), ("end", "<u4")])
 """A stretch of a conversation's ids that its file marks as not to be trained: the ids alone do not tell."""
 
@@ -73,7 +73,7 @@ class LineMarks:
         self._count[name] += 1
 
     def warnings(self) -> Iterator[tuple[int, Fault]]:
-        """(first line, warning) of each kind that was seen; empty lines at the end of the file are nobody's concern."""
+        """(first line, warning) of each kind that was seen; empty lines at the end of the file need no word."""
         count = self._count
         if count["bom"]:
             message = "The file begins with a byte order mark (BOM); it is skipped."
@@ -106,7 +106,7 @@ class Block:
     marks: LineMarks = field(default_factory=LineMarks)
     problems: list[tuple[int, Fault]] = field(default_factory=list)
     lines: "array[int]" = field(default_factory=lambda: array("q"))
-    """Of each faultless conversation, in the order of the file: its line,"""
+    """The line of each faultless conversation, in the order of the file,"""
     hashes: "array[int]" = field(default_factory=lambda: array("q"))
     """and a number that equal conversations share."""
     notes: list[str] = field(default_factory=list)

@@ -78,7 +78,7 @@ def foreign_kind(head: bytes) -> Fault | None:
 
 
 _CHAT = (
-    "Nobody can tell from it what is a question and what an answer: put them into a table with the columns prompt and "
+    "It does not say what is a question and what an answer: put them into a table with the columns prompt and "
     "completion and save it as CSV, or write each exchange as a line of JSON; data/README.md shows both."
 )
 

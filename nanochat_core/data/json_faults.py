@@ -137,7 +137,7 @@ def _explain(text: str, error: json.JSONDecodeError, column: int) -> Fault:
 
 
 def _explain_extra(text: str, position: int, place: str, near: str) -> Fault:
-    """The line goes on after a complete value."""
+    """Something follows a complete value on the line."""
     if values := read_several(text):
         if len(values) == 1:
             message = "There is a comma after the end of the object."

@@ -16,7 +16,7 @@ from nanochat_core.tokenizer.messages import LEARN_MARKS, SKIP_MARKS, UNCLEAR_MA
 
 _NOTHING: tuple[Any, ...] = (None, "", [], {})
 _WORDS = re.compile(r"\w+(\W+\w+){3}")
-"""Four words: so much text may be something that somebody meant to be learned."""
+"""Four words: so much text may be something that was meant to be learned."""
 
 _SPEAKS_OF_TRAINING = re.compile(r"(^|_)(train(ed|ing|able)?|loss|mask(ed)?|weights?|learn(ed)?)(_|$)")
 _MARKS = LEARN_MARKS | SKIP_MARKS | UNCLEAR_MARKS

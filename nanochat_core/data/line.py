@@ -139,7 +139,7 @@ def _is_conversation(item: Any) -> bool:
 def _is_suspicious(text: str, value: Any, contents: list[str]) -> bool:
     r"""Whether an ordinary conversation's JSON may hide repeated keys or half characters, which parsing has swallowed.
 
-    A key occurs in quotes as often as there are messages, unless it is repeated, or is itself somebody's text, or is
+    A key occurs in quotes as often as there are messages, unless it is repeated, or is itself a text, or is
     written with escapes: those go the slow way, which decides. Half characters are written as \ud800 to \udfff.
     """
     count = len(contents)

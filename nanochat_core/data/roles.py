@@ -85,6 +85,6 @@ def order_faults(messages: list[Any], awaits_answer: bool = False) -> Iterator[F
 
 
 def meant_role(message: Any) -> str | None:
-    """nanochat's name for a message's role, however it is written; None for one that nobody knows."""
+    """nanochat's name for a message's role, however it is written; None for an unknown one."""
     role = message.get("role", message.get("from")) if isinstance(message, dict) else None
     return ROLE_NAMES.get(role.strip().lower()) if isinstance(role, str) else None

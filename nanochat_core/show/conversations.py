@@ -75,31 +75,20 @@ def show_tokens(tokenizer: Tokenizer, conversation: dict[str, Any] | list[Any], 
         raise ValueError("The tokenizer comes first: show_tokens(tokenizer, conversation).")
     ids, mask = tokenizer.render_conversation(conversation, max_tokens=sys.maxsize)
     counts = count_tokens(ids, mask, max_seq_len, tokenizer.special_ids)
-    numbers = {
-        "Tokens": f"{counts.total:,}",
-        "trained": f"{counts.trained:,}",
-        "context": f"{counts.context:,}",
-        "cut off": f"{counts.cut:,}",
-        "special": f"{counts.special:,}",
-    }
     found = stretches(ids, mask, tokenizer, max_seq_len, SHOWN)
-    warnings = []
-    if counts.cut:
-        warnings.append(f"Only the first {max_seq_len:,} tokens are used; {plural(counts.cut, 'token')} are cut off.")
-    if not counts.trained:
-        warnings.append("Nothing here is trained: there is no answer within the length that is used.")
+    warnings = [sentence for _, sentence in counts.remarks(max_seq_len)]
     if counts.total > SHOWN:
         warnings.append(f"{plural(counts.total - SHOWN, 'more token')} not drawn here.")
     drawn = "".join(_stretch(stretch) for stretch in found)
     style = "white-space:pre-wrap;font-family:monospace;line-height:1.9;margin:.4em 0"
     html = card(
         "What the model is trained on",
-        facts(numbers),
+        facts(counts.facts),
         f'<div style="{style}">{drawn}</div>',
         *(note(warning, "warn") for warning in warnings),
         _legend(),
     )
-    line = ", ".join(f"{name} {number}" for name, number in numbers.items())
+    line = ", ".join(f"{name} {number}" for name, number in counts.facts.items())
     return Shown(html, "\n".join([line, "".join(_as_text(stretch) for stretch in found), *warnings]))
 
 
@@ -112,8 +101,7 @@ def _stretch(stretch: Stretch) -> str:
 def _piece(piece: Piece) -> str:
     if piece.special:
         return f'<kbd style="{_BOX}">{escape(piece.text)}</kbd>'
-    text = escape(piece.text).replace("\r", "␍").replace("\n", "↵\n").replace("\t", "→\t")
-    return f'<span style="{_EDGE}">{text}</span>'
+    return f'<span style="{_EDGE}">{escape(piece.visible)}</span>'
 
 
 def _legend() -> str:

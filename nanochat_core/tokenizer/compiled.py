@@ -80,7 +80,7 @@ class CompiledEncoding:
         self._own = threading.local()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Tables are made anew where a copy is used."""
+        """Tables are made again where a copy is used."""
         return CompiledEncoding, self._arguments
 
     def encode(self, text: str) -> np.ndarray | None:

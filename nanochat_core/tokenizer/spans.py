@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from nanochat_core.system.words import plural
 from nanochat_core.tokenizer.tokenizer import Tokenizer
 
 KINDS = {
@@ -17,13 +18,29 @@ _MOST_JOINED = 8  # tokens; bytes that never become a character must not wait fo
 
 @dataclass(frozen=True)
 class TokenCounts:
-    """Of one conversation; trained + context + cut = total. Special tokens are among them."""
+    """The counts of one conversation; trained + context + cut = total. Special tokens are among them."""
 
     total: int
     trained: int
     context: int
     cut: int
     special: int
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """The counts by the names under which they are shown."""
+        shown = ("Tokens", self.total), ("trained", self.trained), ("context", self.context), ("cut off", self.cut)
+        return {name: f"{count:,}" for name, count in (*shown, ("special", self.special))}
+
+    def remarks(self, max_seq_len: int) -> list[tuple[str, str]]:
+        """(warn or bad, sentence) for what a person should know of the conversation."""
+        found = []
+        if self.cut:
+            end = f"{plural(self.cut, 'token')} at the end are cut off"
+            found.append(("warn", f"Only the first {max_seq_len:,} tokens are used; {end}."))
+        if not self.trained:
+            found.append(("bad", "Nothing here is trained: there is no answer to learn within this length."))
+        return found
 
 
 @dataclass(frozen=True)
@@ -34,6 +51,11 @@ class Piece:
     text: str
     """A special token's name stands without its `<|` and `|>`."""
     special: bool
+
+    @property
+    def visible(self) -> str:
+        """The text with its line ends and tabs to be seen."""
+        return self.text.replace("\r", "␍").replace("\n", "↵\n").replace("\t", "→\t")
 
 
 @dataclass(frozen=True)

@@ -213,7 +213,7 @@ class Tokenizer:
 
 class _Turn(NamedTuple):
     number: int
-    """Of the message, from 1."""
+    """The message's number, from 1."""
     role: str
     content: Any
     is_trained: bool = True

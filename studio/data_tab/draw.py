@@ -109,7 +109,7 @@ def fixing(session: Session | None, kind: str) -> tuple[Any, ...]:
 
 
 def count(session: Session, how: Measure) -> tuple[bool, str]:
-    """Have the tokens counted; (whether that goes on in the background, what hinders it)."""
+    """Have the tokens counted; (whether that still runs in the background, what hinders it)."""
     try:
         counter_of(session).start(session, how.model, how.max_seq_len)
     except ValueError as error:

@@ -1,5 +1,5 @@
 // The editor of one conversation. Runs inside gr.HTML's js_on_load: element, props, trigger, server and watch are given.
-// What is typed is sent to the app at once and held here until the app has said that it has it; drawing anew never
+// What is typed is sent to the app at once and held here until the app has said that it has it; drawing again never
 // takes a text away. Every text of the data becomes a text node or a field's value, never markup.
 
 const editor = (window.dataEditor ??= { waiting: new Map(), fields: new Map(), sending: null });

@@ -1,6 +1,6 @@
 """The editor of one conversation: bubbles drawn in the browser by editor.js, from one value that the app gives.
 
-Not gradio's own fields: those are made anew with every change of the turns, and keys for an old one are lost.
+Not gradio's own fields: those are made again with every change of the turns, and keys for an old one are lost.
 """
 
 import json

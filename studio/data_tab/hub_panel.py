@@ -1,4 +1,4 @@
-"""The fold of the Data tab that imports conversations from the Hugging Face Hub, not saved until somebody saves."""
+"""The fold of the Data tab that imports conversations from the Hugging Face Hub, not saved until Save is clicked."""
 
 import tempfile
 from collections.abc import Callable, Iterator

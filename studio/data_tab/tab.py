@@ -287,7 +287,7 @@ def _compared(at: dict[str, Any], version: str) -> str:
 
 
 def _reread(at: dict[str, Any]) -> Any:
-    """The file anew when another tab has added to it."""
+    """The file, read again when another tab has added to it."""
     session = sessions.get(at["session"])
     return handlers.refreshed(at) if session and session.is_outdated() else gr.skip()
 

@@ -4,18 +4,16 @@ Not by colour alone: trained text is underlined, cut text struck through, specia
 is told where each stretch begins.
 """
 
-import html
 import sys
 from typing import Any
 
 from nanochat_core.system.words import plural
 from nanochat_core.tokenizer.spans import KINDS, Piece, Stretch, TokenCounts, count_tokens, stretches
 from nanochat_core.tokenizer.tokenizer import Tokenizer
+from studio.parts.html import escape, facts, note
 
 SHOWN = 4_000
 """Tokens that are drawn; of a longer conversation the rest is only counted."""
-
-_NOTHING = "Nothing here is trained: there is no answer within the length that is used."
 
 
 def token_view(messages: list[dict[str, Any]], tokenizer: Tokenizer, max_seq_len: int) -> str:
@@ -23,28 +21,15 @@ def token_view(messages: list[dict[str, Any]], tokenizer: Tokenizer, max_seq_len
     try:
         ids, mask = tokenizer.render_conversation(messages, max_tokens=sys.maxsize)
     except ValueError as error:
-        return f'<div class="note bad">{html.escape(str(error))}</div>'
+        return note(str(error), "bad")
     counts = count_tokens(ids, mask, max_seq_len, tokenizer.special_ids)
     drawn = _text(ids, mask, tokenizer, max_seq_len)
-    return f'<div class="token-view">{_facts(counts, max_seq_len)}{_legend()}{drawn}</div>'
+    return f'<div class="token-view">{_head(counts, max_seq_len)}{_legend()}{drawn}</div>'
 
 
-def _facts(counts: TokenCounts, max_seq_len: int) -> str:
-    facts = [
-        ("Tokens", counts.total),
-        ("Trained", counts.trained),
-        ("Context", counts.context),
-        ("Cut off", counts.cut),
-        ("Special", counts.special),
-    ]
-    entries = "".join(f"<div><dt>{name}</dt><dd>{number:,}</dd></div>" for name, number in facts)
-    note = ""
-    if counts.cut:
-        cut = f"{plural(counts.cut, 'token')} at the end are cut off"
-        note = f'<div class="note warn">Only the first {max_seq_len:,} tokens are used; {cut}.</div>'
-    if not counts.trained:
-        note += f'<div class="note bad">{_NOTHING}</div>'
-    return f'<dl class="facts">{entries}</dl>{note}'
+def _head(counts: TokenCounts, max_seq_len: int) -> str:
+    named = {name.capitalize(): count for name, count in counts.facts.items()}
+    return facts(named) + "".join(note(sentence, kind) for kind, sentence in counts.remarks(max_seq_len))
 
 
 def _legend() -> str:
@@ -68,7 +53,6 @@ def _stretch(stretch: Stretch) -> str:
 
 def _piece(piece: Piece) -> str:
     if piece.special:
-        return f'<span class="tok special">{html.escape(piece.text)}</span>'
-    text = html.escape(piece.text).replace("\r", "␍").replace("\n", "↵\n").replace("\t", "→\t")
+        return f'<span class="tok special">{escape(piece.text)}</span>'
     number = f"token {piece.ids[0]}" if len(piece.ids) == 1 else f"tokens {', '.join(map(str, piece.ids))}"
-    return f'<span class="tok" title="{number}">{text}</span>'
+    return f'<span class="tok" title="{number}">{escape(piece.visible)}</span>'

@@ -59,7 +59,7 @@ def import_apart(repo: str, out: Path, limit: int | None, count: Callable[[int],
 
 
 def _messages(words: list[str], what: str, *, secrets: bool) -> Iterator[dict[str, Any]]:
-    """What the process says, until it ends. ValueError with its sentence; it is ended when nobody listens any more."""
+    """What the process says, until it ends. ValueError with its sentence; it is ended when its reader is gone."""
     command = [sys.executable, "-m", "studio.datasets.apart", *words]
     process = spawn(command, secrets=secrets, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     assert process.stdout is not None

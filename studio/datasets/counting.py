@@ -45,7 +45,7 @@ class Counter:
         self._run = 0
 
     def start(self, session: Session, model: str, max_seq_len: int) -> None:
-        """Count all rows that are not counted; all of them anew when the model or the length is another one."""
+        """Count all rows that are not counted; all of them again when the model or the length is another one."""
         rendering = Rendering(tokenizer_of(model))
         with session.lock:
             if (model, max_seq_len) != (self.model, self.max_seq_len):
@@ -67,7 +67,7 @@ class Counter:
         while done < len(waiting):
             with session.lock:
                 if run != self._run:
-                    return  # another model: the next `start` begins anew
+                    return  # another model: the next `start` starts over
                 some = _chunk(session.rows, waiting[done : done + _CHUNK])
                 lines = [(row, session.rows.data[row]) for row in some if session.rows.tokens[row] == UNKNOWN]
             done += len(some)

@@ -23,7 +23,7 @@ from nanochat_core.system.processes import ProcessIdentity, identity, is_alive
 from studio.datasets.files import data_dir
 
 COMPACT_BYTES = 8 << 20
-"""A journal that has grown by more than this is written anew with the last state of each line only."""
+"""A journal that has grown by more than this is written again with the last state of each line only."""
 
 _ID = re.compile(r"[\w-]{8,24}")
 _META, _BASE, _JOURNAL = "meta.json", "base.jsonl", "journal.jsonl"
@@ -53,12 +53,12 @@ class Meta:
 
 @dataclass(frozen=True)
 class Found:
-    """A draft that can be taken up."""
+    """A draft that can be restored."""
 
     id: str
     meta: Meta
     time: datetime
-    """Of the last change, UTC."""
+    """When the last change was made, UTC."""
 
     @property
     def is_stale(self) -> bool:
@@ -82,7 +82,7 @@ class State:
 
 
 def drafts_dir() -> Path:
-    """The folder of the drafts; hidden, so that nobody takes them for datasets."""
+    """The folder of the drafts; hidden, so that they are not taken for datasets."""
     return data_dir() / ".drafts"
 
 
@@ -109,7 +109,7 @@ class Draft:
         self._open()
 
     def resume(self) -> None:
-        """Go on with a draft that was read from disk."""
+        """Resume a draft that was read from disk."""
         self.rewrite(owner=identity().to_dict())
         self._open()
 
@@ -132,7 +132,7 @@ class Draft:
         return self._written > COMPACT_BYTES
 
     def compact(self, rows: dict[int, bytes], splice: Splice | None) -> None:
-        """Write the journal anew: all changed rows, and the order as a splice of the base's."""
+        """Write the journal again: all changed rows, and the order as a splice of the base's."""
         self._journal.close()
         write_atomically(self.folder / _JOURNAL, _records_of(rows, splice))
         self._open()

@@ -20,7 +20,7 @@ def line_of(value: Value) -> bytes:
 
 
 def from_text(text: str) -> bytes:
-    """What a person typed as JSON, as one line: written anew when it can be read, else with blanks for line breaks."""
+    """What a person typed as JSON, as one line: written again when it can be read, else with blanks for line breaks."""
     try:
         return line_of(json.loads(text))
     except (ValueError, RecursionError):
@@ -73,7 +73,7 @@ def set_role(data: bytes, turn: int, role: str) -> bytes:
 
 
 def add_turn(data: bytes) -> bytes:
-    """An empty turn at the end, of whoever has not spoken last."""
+    """An empty turn at the end, of the speaker who has not spoken last."""
     value = json.loads(data)
     messages = messages_of(value)
     role = "assistant" if messages and messages[-1]["role"] == "user" else "user"

@@ -26,7 +26,7 @@ class TurnNames:
     """The names of one turn's fields."""
 
     turn: str
-    """Of the turn itself, and of its text when it has no parts."""
+    """The name of the turn itself, and of its text when it has no parts."""
     parts: tuple[str, ...] = ()
 
 

@@ -1,4 +1,4 @@
-"""The dataset files: list, create, copy, rename, bin, and save without ever writing over somebody else's change."""
+"""The dataset files: list, create, copy, rename, bin, and save without ever writing over another person's change."""
 
 import contextlib
 import os
@@ -25,7 +25,7 @@ _QUESTIONS = "_questions.jsonl"
 
 
 class ConflictError(ValueError):
-    """The file on disk is not the one that was opened: somebody else has saved, moved or deleted it."""
+    """The file on disk is not the one that was opened: another person or program has saved, moved or deleted it."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def _conflict(path: Path, expected: str | None, now: str | None) -> str:
     if expected is None:
         return f"There is already a dataset {path.name}. Save under another name."
     return (
-        f"{path.name} was changed by somebody else since you opened it. Nothing was saved and nothing is lost: "
+        f"{path.name} was changed elsewhere since you opened it. Nothing was saved and nothing is lost: "
         "save your work under another name, or reload the file and lose your changes."
     )
 
@@ -237,7 +237,7 @@ def _now() -> str:
 
 @contextlib.contextmanager
 def _locked() -> Iterator[None]:
-    """Between looking at a file and replacing it nobody else of this program may save."""
+    """Between looking at a file and replacing it no other part of this program may save."""
     data_dir().mkdir(parents=True, exist_ok=True)
     with FileLock(data_dir() / ".lock"):
         yield

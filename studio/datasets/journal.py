@@ -30,7 +30,7 @@ class Journal:
             self._try(lambda: self.draft.begin(meta(), (self._rows.data[row] for row in self._rows.order)))
 
     def resume(self, base: list[int], changed: set[int]) -> None:
-        """Go on with a draft whose rows have been restored."""
+        """Resume a draft whose rows have been restored."""
         self._start(base, changed)
         self._try(self.draft.resume)
 

@@ -12,7 +12,7 @@ from nanochat_core.tokenizer.rendering import LONGEST_IN_A_BATCH, Rendering
 
 
 class Length(NamedTuple):
-    """Of one conversation."""
+    """The length of one conversation."""
 
     tokens: int
     """All of them; 0 when the tokenizer refuses it."""

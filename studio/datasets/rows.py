@@ -1,6 +1,6 @@
 """The lines of an opened dataset in memory, and what is known of each: faults, turns, tokens, its text to search in.
 
-Lines are kept as bytes, not as Python objects (a tenth of the memory); one that nobody touches is saved as it was.
+Lines are kept as bytes, not as Python objects (a tenth of the memory); one that is not touched is saved as it was.
 A row's id is its place in `data`; `order` says which rows are in the dataset, and in which order.
 """
 

@@ -1,4 +1,4 @@
-"""A dataset while somebody works on it: its rows on the server, edits with undo, and nothing on disk until Save.
+"""A dataset while it is edited: its rows on the server, edits with undo, and nothing on disk until Save.
 
 The browser holds only a session's id. One lock a session: two clicks that arrive together both count.
 """
@@ -44,7 +44,7 @@ class Session:
         self.path = path
         """The file on disk; None for a new one and for an example, which are saved under a name of their own."""
         self.sha = sha
-        """Of the file on disk when it was opened or saved last."""
+        """SHA-256 of the file on disk when it was opened or saved last."""
         self.notes = imported.notes
         self.rows = Rows(imported.lines)
         self.changed: set[int] = set()
@@ -52,7 +52,7 @@ class Session:
         self.field_names: dict[int, tuple[bytes, list[Any]]] = {}
         """By row: the line, and the names of its fields on the page (studio.datasets.fields)."""
         self.journal: Journal | None = None
-        """Writes the unsaved changes to disk; None for a session that nobody keeps."""
+        """Writes the unsaved changes to disk; None for a session that is not kept."""
         self._undo: list[_Step] = []
         self._steps_at_save = -1 if imported.is_converted or not imported.lines else 0
         self._found: tuple[object, list[int]] = (None, [])
@@ -201,7 +201,7 @@ class Session:
             return self.save_as(self.name) if self.path is None else self._write(self.path, self.sha)
 
     def save_as(self, name: str) -> Path:
-        """Write to a dataset that does not exist yet, and go on working on that one."""
+        """Write to a dataset that does not exist yet, and keep working on that one."""
         with self.lock:
             target = files.data_dir() / files.checked_name(name)
             if files.free_path(name) != target:
@@ -217,7 +217,7 @@ class Session:
         self.changed.clear()
         self.notes = []
         if self._undo:
-            self._undo[-1].key = None  # typing that goes on after a save is a step of its own
+            self._undo[-1].key = None  # typing after a save is a step of its own
         self.rows.number_lines()
         if self.journal:
             self.journal.drop()

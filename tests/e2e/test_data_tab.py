@@ -79,7 +79,7 @@ def test_each_problem_is_fixed_by_its_own_button_and_all_by_one(app, home, token
     two = line(user("a"), user("b"), assistant("c"))
     (home / "data").mkdir(exist_ok=True)
     (home / "data" / "mine.jsonl").write_text(
-        "\n".join([GOOD, two, two.replace("c", "d"), two.replace("c", "e")]) + "\n"
+        "\n".join([GOOD, two, two.replace('"c"', '"d"'), two.replace('"c"', '"e"')]) + "\n"
     )
     app.start()
     page = open_browser()
@@ -135,7 +135,7 @@ def test_the_second_browsers_save_is_a_conflict_and_nothing_is_lost(app, home, t
     save(one)
     one.locator("#data-save[disabled]").wait_for()
     save(two)
-    two.locator("#data-conflict-text").get_by_text("changed by somebody else").wait_for()
+    two.locator("#data-conflict-text").get_by_text("changed elsewhere").wait_for()
     assert two.locator("#data-turn-1-text textarea").input_value() == "from two"
     two.locator("#data-save-as").click()
     two.locator("#data-save[disabled]").wait_for()

@@ -13,7 +13,7 @@ Numbered = tuple[int, dict[str, Any]]
 
 
 def belong_together(record: Any) -> bool:
-    """Whether such a record is a row that another row goes on from, or one turn of a talk that others belong to."""
+    """Whether such a record is a row that another row continues, or one turn of a talk that others belong to."""
     if not isinstance(record, dict) or "messages" in record:
         return False
     there = {plain(key) for key in record}

@@ -29,7 +29,7 @@ def from_chatgpt(record: dict[str, Any]) -> tuple[list[Any], int]:
 
 
 def _is_said(message: Any) -> bool:
-    """Whether a node holds something that somebody has said: hidden and empty system nodes are none."""
+    """Whether a node holds something that was said: hidden and empty system nodes are none."""
     if not isinstance(message, dict) or not isinstance(message.get("content"), dict):
         return False
     parts = message["content"].get("parts", message["content"].get("text"))

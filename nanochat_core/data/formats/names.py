@@ -39,7 +39,7 @@ CONTEXTS = ("context", "input", "passage", "document", "background", "documents"
 """Keys of what the question is about."""
 
 BESIDE = ("context", "input", "passage", "document", "background")
-"""Of these, the ones that belong to the first question of a list of turns too."""
+"""Those of them that belong to the first question of a list of turns too."""
 
 HISTORIES = ("history", "chat_history", "previous_turns")
 """Keys of earlier turns beside a question."""

@@ -22,7 +22,7 @@ class Imported:
     """A record as messages."""
 
     name: str
-    """Of its layout, as people call it."""
+    """What people call its layout."""
     messages: list[Any]
     used: set[str] = field(default_factory=set)
     """Keys of the record that are in the messages; the others are the person's own."""

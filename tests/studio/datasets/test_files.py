@@ -75,7 +75,7 @@ def test_a_file_that_changed_meanwhile_is_not_overwritten(home):
     path = own(home)
     opened = sha256_of(path)
     path.write_bytes(b"somebody else\n")
-    with pytest.raises(ConflictError, match="changed by somebody else"):
+    with pytest.raises(ConflictError, match="changed elsewhere"):
         files.save(path, write(LINE), opened)
     assert path.read_bytes() == b"somebody else\n"
     path.unlink()

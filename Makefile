@@ -86,7 +86,7 @@ types: $(VENV)/.installed-tests
 layers: $(VENV)/.installed-tests
 	$(VENV)/bin/lint-imports --no-logo
 
-# The compiled code under gcc's sanitizers of addresses and undefined behaviour; a quarter of an hour.
+# The compiled code under gcc's sanitizers of addresses and undefined behaviour; two minutes.
 sanitize: $(VENV)/.installed-tests
 	$(VENV)/bin/python -m tests.support.sanitized
 

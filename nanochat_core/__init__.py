@@ -32,10 +32,10 @@ if TYPE_CHECKING:
     from nanochat_core.remote.start import start_remote_run as start_remote_run
     from nanochat_core.remote.sync import sync_remote_run as sync_remote_run
     from nanochat_core.runs.as_notebook import notebook_of as notebook_of
+    from nanochat_core.runs.curves import plot_runs as plot_runs
     from nanochat_core.runs.launcher import start_run as start_run
     from nanochat_core.runs.presets import with_preset as with_preset
     from nanochat_core.runs.run import Run as Run
-    from nanochat_core.show.charts import plot_runs as plot_runs
     from nanochat_core.show.conversations import show_conversation as show_conversation
     from nanochat_core.show.conversations import show_tokens as show_tokens
     from nanochat_core.tokenizer.rendering import render as render
@@ -59,10 +59,10 @@ _NAMES = {
     "remote.start": "resume_remote_run start_remote_run",
     "remote.sync": "sync_remote_run",
     "runs.as_notebook": "notebook_of",
+    "runs.curves": "plot_runs",
     "runs.launcher": "start_run",
     "runs.presets": "with_preset",
     "runs.run": "Run",
-    "show.charts": "plot_runs",
     "show.conversations": "show_conversation show_tokens",
     "tokenizer.rendering": "render",
     "tokenizer.tokenizer": "Tokenizer",

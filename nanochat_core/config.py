@@ -9,7 +9,7 @@ import math
 import textwrap
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, get_args
 
 from nanochat_core.paths import SOURCE_FOLDERS, default_model, find_file, shipped, starter_dir
 from nanochat_core.system.folder_names import check_tag
@@ -192,7 +192,10 @@ class Setting:
     """One setting as a form or a table shows it."""
 
     name: str
-    type: str
+    kind: type
+    """int, float, bool or str."""
+    is_optional: bool
+    """None is a value, too: not given."""
     default: Any
     help: str
 
@@ -204,12 +207,18 @@ def settings() -> tuple[Setting, ...]:
     return tuple(
         Setting(
             field.name,
-            _type_name(field.type),
+            *_kind(field.type),
             None if field.default is dataclasses.MISSING else field.default,
             helps[field.name],
         )
         for field in dataclasses.fields(FinetuneConfig)
     )
+
+
+def _kind(annotation: Any) -> tuple[type, bool]:
+    """(kind, whether None is a value) of a field of FinetuneConfig."""
+    kinds = get_args(annotation) or (annotation,)
+    return kinds[0], type(None) in kinds
 
 
 def settings_table() -> str:

@@ -1,6 +1,7 @@
 """Says what a file is when it is not a text file of JSON lines: compressed, a spreadsheet, UTF-16, HTML and so on."""
 
 import re
+from dataclasses import dataclass
 
 from nanochat_core.data.formats.table import columns_of, table_fault
 from nanochat_core.data.report import Fault
@@ -8,7 +9,7 @@ from nanochat_core.data.report import Fault
 HEAD_BYTES = 65_536
 """How much of the beginning is looked at."""
 
-_MAGIC = (
+_PACKED = (
     (b"\x1f\x8b", "a gzip-compressed file"),
     (b"BZh", "a bzip2-compressed file"),
     (b"\xfd7zXZ\x00", "an xz-compressed file"),
@@ -16,6 +17,8 @@ _MAGIC = (
     (b"\x04\x22\x4d\x18", "an lz4-compressed file"),
     (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive"),
     (b"Rar!\x1a\x07", "a RAR archive"),
+)
+_MAGIC = (
     (b"PAR1", "a Parquet table"),
     (b"ARROW1", "an Arrow table"),
     (b"\xff\xff\xff\xff", "an Arrow table or another binary file"),
@@ -62,11 +65,9 @@ def foreign_kind(head: bytes) -> Fault | None:
     if encoding := wide_encoding(head):
         message = f"This file is saved as {encoding[:6].upper()}, not as UTF-8."
         return Fault("error", "not_utf8", message, "Save it again as UTF-8.", can_fix=True)
-    name = _binary_kind(head)
-    if name:
-        packed = "compressed" in name or "archive" in name
-        message = f"This is {name}, not a text file of conversations."
-        return Fault("error", "not_a_text_file", message, _UNPACK if packed else _EXPORT)
+    if binary := _binary_kind(head):
+        message = f"This is {binary.name}, not a text file of conversations."
+        return Fault("error", "not_a_text_file", message, _UNPACK if binary.is_packed else _EXPORT)
     if _MARKUP.match(head):
         return Fault("error", "not_json_lines", "This is an HTML or XML page, not a file of JSON lines.", _EXPORT)
     if _is_chat(head):
@@ -105,17 +106,28 @@ def wide_encoding(head: bytes) -> str | None:
     return None
 
 
-def _binary_kind(head: bytes) -> str | None:
-    for magic, name in _MAGIC:
-        if head.startswith(magic):
-            return name
+@dataclass(frozen=True)
+class _Binary:
+    """A kind of file that is no text."""
+
+    name: str
+    is_packed: bool = False
+    """There may be a text file inside."""
+
+
+def _binary_kind(head: bytes) -> _Binary | None:
+    for kinds, is_packed in ((_PACKED, True), (_MAGIC, False)):
+        for magic, name in kinds:
+            if head.startswith(magic):
+                return _Binary(name, is_packed)
     if head.startswith(b"PK\x03\x04"):
-        return next((name for mark, name in _ZIPPED if mark in head), "a zip archive")
+        inside = next((name for mark, name in _ZIPPED if mark in head), None)
+        return _Binary(inside) if inside else _Binary("a zip archive", is_packed=True)
     if head[257:262] == b"ustar":
-        return "a tar archive"
+        return _Binary("a tar archive", is_packed=True)
     if head[4:8] == b"ftyp" or head.startswith((b"ID3", b"OggS", b"RIFF")):
-        return "a sound or video file"
-    return "a binary file" if _looks_binary(head) else None
+        return _Binary("a sound or video file")
+    return _Binary("a binary file") if _looks_binary(head) else None
 
 
 def _looks_binary(head: bytes) -> bool:

@@ -59,13 +59,18 @@ def lines(path: Path) -> Iterator[dict[str, Any]]:
     if not path.is_file():
         return
     with open(path, "rb") as file:
-        for raw in file:
-            try:
-                values = json.loads(raw)
-            except ValueError:
-                continue
-            if isinstance(values, dict) and isinstance(values.get("step"), int):
+        for line in file:
+            if values := parsed(line):
                 yield values
+
+
+def parsed(line: bytes) -> dict[str, Any] | None:
+    """The values of one line; None for one that a killed process left half written."""
+    try:
+        values = json.loads(line)
+    except ValueError:
+        return None
+    return values if isinstance(values, dict) and isinstance(values.get("step"), int) else None
 
 
 def table(path: Path) -> "pandas.DataFrame":

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.paths import finetuned_dir, steps
-from nanochat_core.runs import metrics, stopping, watching
+from nanochat_core.runs import curves, metrics, stopping, watching
 from nanochat_core.runs.card import run_card
 from nanochat_core.runs.claiming import is_trained
 from nanochat_core.runs.failures import without_last_word
@@ -181,9 +181,7 @@ class Run:
 
     def plot(self, x: str = "step", **options: Any) -> Figure:
         """The chart of the losses by x: step, epoch, tokens or minutes. Options as of `plot_runs`."""
-        from nanochat_core.show.charts import plot_runs  # noqa: PLC0415  a second that only charts need
-
-        return plot_runs(self, x=x, **options)
+        return curves.plot_runs(self, x=x, **options)
 
     def _repr_html_(self) -> str:
         return run_card(self.tag, self.status(), self.record(), metrics.seconds(self.metrics_file))

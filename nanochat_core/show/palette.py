@@ -1,4 +1,7 @@
-"""Colours and names of loss charts, wherever they are drawn; in a module that does not load matplotlib, for the app."""
+"""What every chart of losses shares, wherever it is drawn: its lines, colours and names; without loading matplotlib."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 COLOURS = ("#4f46e5", "#d97706", "#059669", "#db2777", "#0284c7", "#7c3aed", "#65a30d", "#dc2626")
 """One for each run of a chart, on white; the app's style sheet has the same, and lighter ones for the dark theme."""
@@ -7,3 +10,26 @@ X_LABELS = {"step": "Step", "epoch": "Epoch", "tokens": "Tokens", "minutes": "Mi
 """What a loss may be drawn over, and how the axis is called."""
 
 Y_LABEL = "Loss (nats per token)"
+
+Point = tuple[float, float]
+"""(x, y) of one value."""
+
+
+@dataclass(frozen=True)
+class Series:
+    """One line of a chart."""
+
+    name: str
+    points: Sequence[Point]
+    """They ascend in x; those with a y that cannot be drawn are left out."""
+    colour: int = 0
+    """Number of one of COLOURS; they repeat."""
+    style: str = ""
+    """faint, dashed, or nothing."""
+    best: str = ""
+    """What is said of the lowest point, such as "best 1.25 at step 20"; the point is then marked."""
+
+    @property
+    def label(self) -> str:
+        """The line in a legend."""
+        return f"{self.name} ({self.best})" if self.best else self.name

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from nanochat_core.runs.curves import Point
-from nanochat_core.show.palette import COLOURS
+from nanochat_core.show.palette import COLOURS, X_LABELS, Y_LABEL, Point, Series
 
 MOST_POINTS = 400
 _SLICES = 60
@@ -15,17 +14,11 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 20, 10, 42
 _NARROW = (700, 460)
 
 
-@dataclass(frozen=True)
-class Series:
-    """One line. Points ascend in x; those with a y that cannot be drawn are left out."""
-
-    name: str
-    points: Sequence[Point]
-    colour: int = 0
-    style: str = ""
-    """faint or dashed, or both with a blank between."""
-    mark_best: bool = False
-    """Mark the lowest point."""
+def loss_chart(
+    series: Sequence[Series], x_axis: str = "step", log: bool = False, width: int = 860, height: int = 300
+) -> str:
+    """The chart of losses over one of X_LABELS."""
+    return line_chart(series, X_LABELS[x_axis].lower(), Y_LABEL.lower(), log, width, height)
 
 
 def line_chart(
@@ -52,7 +45,7 @@ def line_chart(
 def _svg(series: Sequence[Series], frame: "_Frame", x_label: str, y_label: str, shape: str) -> str:
     parts = [*_grid(frame), *_axes(frame, x_label, y_label)]
     parts += [_line(one, frame) for one in series]
-    parts += [_best(one, frame) for one in series if one.mark_best]
+    parts += [_best(one, frame) for one in series if one.best]
     parts += _slices(series, frame, x_label)
     title = escape(f"{y_label} by {x_label}: " + ", ".join(one.name for one in series))
     size = f'viewBox="0 0 {frame.width} {frame.height}"'
@@ -102,7 +95,7 @@ class _Frame:
         spread = high_y - low_y
         margin = 0.06 * spread if spread > _TINY else max(abs(high_y) * 0.1, 0.05)
         low_x, high_x = min(xs), max(xs)
-        if high_x == low_x:
+        if high_x - low_x <= _TINY:
             high_x = low_x + 1
         return cls((low_x, low_y - margin), (high_x, high_y + margin), log, width, height)
 
@@ -128,7 +121,7 @@ class _Frame:
 
 def _drawable(series: Series, log: bool) -> Series:
     points = [(x, y) for x, y in series.points if math.isfinite(x) and math.isfinite(y) and (y > _TINY or not log)]
-    return Series(series.name, points, series.colour, series.style, series.mark_best)
+    return Series(series.name, points, series.colour, series.style, series.best)
 
 
 def _grid(frame: _Frame) -> list[str]:
@@ -164,10 +157,9 @@ def _line(series: Series, frame: _Frame) -> str:
 
 def _best(series: Series, frame: _Frame) -> str:
     x, y = min(series.points, key=lambda point: point[1])
-    title = escape(f"{series.name}: best {_value(y)} at {_number(x)}")
     return (
         f'<circle class="best f{series.colour % len(COLOURS)}" r="4.5" cx="{frame.x(x):.1f}" cy="{frame.y(y):.1f}">'
-        f"<title>{title}</title></circle>"
+        f"<title>{escape(series.label)}</title></circle>"
     )
 
 
@@ -199,12 +191,8 @@ def _slices(series: Sequence[Series], frame: _Frame, x_label: str) -> list[str]:
 def _legend(series: Sequence[Series]) -> str:
     entries = []
     for one in series:
-        best = ""
-        if one.mark_best:
-            x, y = min(one.points, key=lambda point: point[1])
-            best = f" (best {_value(y)} at {_number(x)})"
         classes = f"c{one.colour % len(COLOURS)} {escape(one.style)}"
-        entries.append(f'<span><i class="{classes}"></i>{escape(one.name + best)}</span>')
+        entries.append(f'<span><i class="{classes}"></i>{escape(one.label)}</span>')
     return f'<div class="legend">{"".join(entries)}</div>'
 
 

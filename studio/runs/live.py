@@ -7,11 +7,10 @@ from typing import Any
 
 from nanochat_core.paths import finetuned_dir
 from nanochat_core.runs import curves
-from nanochat_core.runs.curves import smooth
 from nanochat_core.runs.run import Run
 from nanochat_core.runs.status import RunStatus
 from studio.parts import html
-from studio.parts.svg import Series, line_chart
+from studio.parts.svg import loss_chart
 from studio.runs import launching, rented, stops
 
 SMOOTHING = 0.9
@@ -102,7 +101,7 @@ def _draw(run: Run, status: RunStatus, stopping: tuple[str, str], signature: tup
         signature,
         run.tag,
         _status(run, status, stopping, rows),
-        _chart(status, rows),
+        _chart(run, status),
         html.log(run.log_tail(LOG_LINES) or "The log is empty so far."),
         can_stop=is_active and status.state != "stopping",
         can_resume=status.state in ("stopped", "interrupted", "failed") and not is_active,
@@ -149,14 +148,8 @@ def _facts(status: RunStatus, rows: list[dict[str, Any]]) -> dict[str, str]:
     }
 
 
-def _chart(status: RunStatus, rows: list[dict[str, Any]]) -> str:
-    train, validation = curves.points(rows, "train_loss"), curves.points(rows, "val_loss")
-    series = [
-        Series("training", train, 0, "faint"),
-        Series("training, smoothed", smooth(train, SMOOTHING), 0),
-        Series("validation", validation, 1, mark_best=True),
-    ]
-    chart = line_chart(series, "step", "loss", width=660, height=340)
+def _chart(run: Run, status: RunStatus) -> str:
+    chart = loss_chart(curves.losses(run, smoothing=SMOOTHING), width=660, height=340)
     if chart:
         return chart
     if status.is_over:

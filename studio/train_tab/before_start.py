@@ -77,13 +77,14 @@ def gpu_choices(hardware: Hardware) -> list[tuple[str, int]]:
 
 
 def queue_html() -> str:
-    """The waiting runs, "" when none waits."""
+    """The waiting runs, and what keeps the queue from starting them; "" when none waits."""
     entries = run_queue.waiting()
     if not entries:
         return ""
     shown = [f"{number}. {one.tag}" + (f": {one.error}" if one.error else "") for number, one in enumerate(entries, 1)]
     kind = "bad" if any(one.error for one in entries) else ""
-    return html.note("  ".join(shown), kind, "Waiting:")
+    trouble = run_queue.trouble()
+    return html.note("  ".join(shown), kind, "Waiting:") + (html.note(trouble, "bad") if trouble else "")
 
 
 def watch_code(tag: str) -> str:

@@ -120,16 +120,15 @@ def make_config(base: str, data_path: str, output_tag: str, values: dict[str, An
 
 def _typed(setting: Setting, value: Any) -> Any:
     """A form gives 3.0 for 3 and "" or nothing for None."""
-    is_optional = "None" in setting.type
     if value is None or (isinstance(value, str) and not value.strip()):
-        if is_optional:
+        if setting.is_optional:
             return None
         raise ValueError(f"Setting {setting.name} is empty: give a value, such as {setting.default}.")
-    if setting.type.startswith("int") and isinstance(value, float):
+    if setting.kind is int and isinstance(value, float):
         if not value.is_integer():
             raise ValueError(f"Setting {setting.name} is {value}: it must be a whole number.")
         return int(value)
-    if setting.type.startswith("int") and isinstance(value, str):
+    if setting.kind is int and isinstance(value, str):
         if not value.strip().lstrip("-").isdecimal():
             raise ValueError(f"Setting {setting.name} is '{value}': it must be a whole number.")
         return int(value)

@@ -45,7 +45,8 @@ def _field(setting: Setting, value: Any) -> gr.components.Component:
     }
     if setting.name in CHOICES:
         return gr.Dropdown(list(CHOICES[setting.name]), value=value, **shared)
-    if setting.type in ("int", "float"):  # a number field shows 0 for "not given", so optional numbers are text
-        return gr.Number(value, precision=0 if setting.type == "int" else None, **shared)
-    empty = "not given" if "None" in setting.type else None
+    # A number field shows 0 for "not given", so optional numbers are text.
+    if setting.kind in (int, float) and not setting.is_optional:
+        return gr.Number(value, precision=0 if setting.kind is int else None, **shared)
+    empty = "not given" if setting.is_optional else None
     return gr.Textbox(value, max_lines=1, placeholder=empty, **shared)

@@ -1,6 +1,7 @@
 """What happens in the upper half of the Train tab: choices fill the form, the form fills the preview, Start starts."""
 
 import tempfile
+import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -111,8 +112,9 @@ def wire(fields: TrainFields, panel: Any, context: Context, handlers: "Handlers"
     )
     gr.on(changes(chosen), **preview)
     said = fields.said
-    start = fields.start.click(noted(handlers.start, said), chosen, [said, panel.picker, fields.tag], **QUIET)
-    start.then(None, None, None, js=_SCROLL)
+    started = gr.State(None)
+    fields.start.click(noted(handlers.start, said), chosen, [said, panel.picker, fields.tag, started], **QUIET)
+    started.change(None, None, None, js=_SCROLL)
     queued = [said, fields.waiting, fields.clear, fields.tag]
     fields.queue.click(noted(handlers.queue, said), chosen, queued, **QUIET)
     fields.clear.click(handlers.empty_queue, None, [fields.said, fields.waiting, fields.clear], **QUIET)
@@ -126,8 +128,7 @@ def wire(fields: TrainFields, panel: Any, context: Context, handlers: "Handlers"
     fields.probe.click(probe, chosen, [fields.probed, fields.probe], **QUIET)
 
 
-_SCROLL = """() => { if (!document.querySelector('#train_said .bad'))
-    document.querySelector('#watch_title').scrollIntoView({behavior: 'smooth'}) }"""
+_SCROLL = "() => document.querySelector('#watch_title').scrollIntoView({behavior: 'smooth'})"
 
 
 class Handlers:
@@ -179,11 +180,12 @@ class Handlers:
         except ValueError as error:
             yield html.note(str(error), "bad"), "", "", ""
 
-    def start(self, *chosen: Any) -> tuple[Any, Any, Any]:
-        """Start the run and follow it."""
+    def start(self, *chosen: Any) -> tuple[Any, Any, Any, str]:
+        """Start the run and follow it. The last value is another one for each run that was started."""
         run = launching.start(*self.read(*chosen))
         said = html.note(f"Run {run.tag} has been started.", "good")
-        return said, gr.update(choices=before_start.run_choices(), value=""), suggest_tag(Chosen.of(chosen).data)
+        picker = gr.update(choices=before_start.run_choices(), value="")
+        return said, picker, suggest_tag(Chosen.of(chosen).data), uuid.uuid4().hex
 
     def queue(self, *chosen: Any) -> tuple[Any, Any, Any, Any]:
         """Put the run at the end of the queue."""

@@ -1,7 +1,9 @@
 """Nothing depends on the words of a message: with every sentence reworded, the app still knows what is the case."""
 
+import gradio as gr
 import pytest
 
+from nanochat_core import config
 from nanochat_core.data import file_kinds
 from nanochat_core.runs import failures, supervisor
 from nanochat_core.runs.failures import Failure
@@ -9,7 +11,11 @@ from nanochat_core.runs.run import Run
 from studio.datasets import importing
 from studio.evaluate_tab import handlers
 from studio.parts import html
+from studio.parts.events import noted
 from studio.runs import facts, launching, live
+from studio.runs.hardware import find_hardware
+from studio.train_tab import choices, form
+from studio.train_tab.handlers import Handlers
 from tests.e2e.invented import invent_run
 
 
@@ -61,3 +67,33 @@ def test_a_table(tmp_path, reworded):
     path = tmp_path / "mine.csv"
     path.write_text("prompt,completion\nhi,yo\n")
     assert len(importing.read_lines(path).lines) == 1
+
+
+def test_what_is_packed(monkeypatch):
+    monkeypatch.setattr(file_kinds, "_PACKED", ((b"\x1f\x8b", "something"),))
+    monkeypatch.setattr(file_kinds, "_MAGIC", ((b"GIF8", "a compressed archive"),))
+    assert file_kinds.foreign_kind(b"\x1f\x8b").fix == file_kinds._UNPACK
+    assert file_kinds.foreign_kind(b"GIF8").fix == file_kinds._EXPORT
+
+
+def test_the_kinds_of_settings(home, monkeypatch):
+    monkeypatch.setattr(config, "_type_name", lambda _: "Oh.")
+    config.settings.cache_clear()
+    values = choices.preset_values(choices.PRESETS[0], "starter", "x.jsonl")
+    fields = dict(zip(choices.form_names(), [*form.essential_fields(values), *form.other_fields(values)], strict=True))
+    assert isinstance(fields["num_epochs"], gr.Number)
+    assert isinstance(fields["questions_path"], gr.Textbox)
+    made = choices.make_config("starter", "x.jsonl", "mine", values | {"num_epochs": 2.0, "questions_path": ""})
+    assert (made.num_epochs, made.questions_path) == (2, None)
+
+
+def test_only_a_run_that_was_started_is_scrolled_to(home, reworded, monkeypatch):
+    train = Handlers(find_hardware())
+    said = gr.HTML()
+    values = "starter", "", "mine", [], 1, *[None] * len(choices.form_names())
+    assert list(noted(train.start, said)(*values)) == [said]
+    monkeypatch.setattr(train, "read", lambda *_: ())
+    monkeypatch.setattr(launching, "start", lambda: invent_run("mine"))
+    first = noted(train.start, said)(*values)[-1]
+    monkeypatch.setattr(launching, "start", lambda: invent_run("other"))
+    assert noted(train.start, said)(*values)[-1] != first

@@ -49,6 +49,8 @@ def _file(name: str) -> str:
 
 
 if __name__ == "__main__":
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *(sys.argv[1:] or TESTS)]
+    named = any(argument.startswith("tests/") for argument in sys.argv[1:])
+    tests = sys.argv[1:] if named else [*sys.argv[1:], *TESTS]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests]
     os.chdir(ROOT)
     os.execve(sys.executable, command, environment())

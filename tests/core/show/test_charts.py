@@ -36,6 +36,10 @@ def lines_of(chart):
     return {line.get_label(): (list(line.get_xdata()), list(line.get_ydata())) for line in chart.axes[0].lines}
 
 
+def legend_of(chart):
+    return [text.get_text() for text in chart.axes[0].get_legend().get_texts()]
+
+
 @pytest.mark.parametrize(
     ("x", "train", "validation"),
     [
@@ -49,8 +53,9 @@ def test_the_lines_and_their_axis(make_run, x, train, validation):
     chart = make_run().plot(x=x, smoothing=0.5)
     lines = lines_of(chart)
     assert lines["training"] == (train, pytest.approx([4, 2, 4 / 3, 1]))
-    assert lines["validation"] == (validation, [3.0, 1.5, 2.0])
-    assert lines["best, 1.50 at step 2"] == ([validation[1]], [1.5])
+    assert lines["validation (best 1.5000 at step 2)"] == (validation, [3.0, 1.5, 2.0])
+    *_, star = chart.axes[0].lines
+    assert (star.get_marker(), list(star.get_xdata()), list(star.get_ydata())) == ("*", [validation[1]], [1.5])
     weights = [0.125, 0.25, 0.5, 1.0]
     smooth = sum(weight * 4 / step for weight, step in zip(weights, range(1, 5))) / sum(weights)
     assert lines["training, smoothed"][1][-1] == pytest.approx(smooth)
@@ -59,17 +64,20 @@ def test_the_lines_and_their_axis(make_run, x, train, validation):
 
 
 def test_without_smoothing_there_is_one_training_line(make_run):
-    assert set(lines_of(make_run().plot(smoothing=0))) == {"training", "validation", "best, 1.50 at step 2"}
+    assert legend_of(make_run().plot(smoothing=0)) == ["training", "validation (best 1.5000 at step 2)"]
 
 
 def test_several_runs_are_told_apart(make_run):
     first, second = make_run("first"), make_run("second", ((0, 3.0), (4, 1.0)))
     chart = plot_runs(first, second, smoothing=0, log=True)
-    names = [f"{tag}: {what}" for tag in ("first", "second") for what in ("training", "validation")]
-    assert set(names) <= set(lines_of(chart))
-    assert "second: best, 1.00 at step 4" in lines_of(chart)
+    assert legend_of(chart) == [
+        "first, training",
+        "first, validation (best 1.5000 at step 2)",
+        "second, training",
+        "second, validation (best 1.0000 at step 4)",
+    ]
     colours = {line.get_label(): line.get_color() for line in chart.axes[0].lines}
-    assert colours["first: training"] != colours["second: training"]
+    assert colours["first, training"] != colours["second, training"]
     assert chart.axes[0].get_yscale() == "log"
 
 

@@ -10,7 +10,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nanochat_core.runs.curves import smooth
-from studio.parts.svg import MOST_POINTS, Series, line_chart, thin, ticks
+from nanochat_core.show.palette import Series
+from studio.parts.svg import MOST_POINTS, line_chart, thin, ticks
 
 FALLING = [(float(step), 3.0 / step) for step in range(1, 51)]
 
@@ -43,8 +44,11 @@ def test_every_place_lies_inside_the_picture():
 
 
 def test_the_best_point_is_the_lowest():
-    chart = line_chart([Series("val", [(0.0, 3.0), (10.0, 1.25), (20.0, 2.0)], mark_best=True)], "step", "loss")
-    assert "best 1.2500 at 10" in chart
+    points = [(0.0, 3.0), (10.0, 1.25), (20.0, 2.0)]
+    chart = line_chart([Series("val", points, best="best 1.2500 at step 10")], "step", "loss")
+    assert "val (best 1.2500 at step 10)</span>" in chart
+    line, best = svg_of(chart).find("polyline"), svg_of(chart).find("circle")
+    assert line.get("points").split()[1] == f"{best.get('cx')},{best.get('cy')}"
 
 
 def test_the_pointer_finds_the_values_of_every_line():
@@ -94,6 +98,6 @@ def test_ticks_are_few_and_inside(low, span):
 @example([(0.0, 5e-324)], True)
 @example([(0.0, 0.0), (1.0, 1e-322)], False)
 def test_any_points_make_a_whole_picture(points, log):
-    chart = line_chart([Series("a", sorted(points), mark_best=True)], "tokens", "loss", log)
+    chart = line_chart([Series("a", sorted(points), best="best")], "tokens", "loss", log)
     if chart:
         svg_of(chart)

@@ -10,6 +10,7 @@ from nanochat_core.runs.claiming import run_processes
 from nanochat_core.runs.failures import Failure, explain
 from nanochat_core.runs.presets import with_preset
 from nanochat_core.runs.run import Run
+from studio.parts import html
 from studio.runs import launching, live, stops
 from studio.runs import queue as run_queue
 from studio.train_tab import before_start
@@ -87,6 +88,13 @@ def test_what_cannot_start_stays_in_the_queue_with_its_reason(data, home):
     assert "cannot be read" in before_start.queue_html()
     run_queue.remove("mine")
     assert before_start.queue_html() == ""
+
+
+def test_the_waiting_runs_are_shown_with_what_keeps_them_waiting(data, monkeypatch):
+    monkeypatch.setattr(run_queue, "trouble", lambda: "The disk is full.")
+    assert before_start.queue_html() == ""
+    run_queue.add(settings_of(data))
+    assert before_start.queue_html().endswith(html.note("The disk is full.", "bad"))
 
 
 @pytest.mark.parametrize(

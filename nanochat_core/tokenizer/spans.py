@@ -36,8 +36,8 @@ class TokenCounts:
         """(warn or bad, sentence) for what a person should know of the conversation."""
         found = []
         if self.cut:
-            end = f"{plural(self.cut, 'token')} at the end are cut off"
-            found.append(("warn", f"Only the first {max_seq_len:,} tokens are used; {end}."))
+            cut = f"{plural(self.cut, 'token')} are cut off"
+            found.append(("warn", f"Only the first {max_seq_len:,} tokens are used; {cut}."))
         if not self.trained:
             found.append(("bad", "Nothing here is trained: there is no answer to learn within this length."))
         return found

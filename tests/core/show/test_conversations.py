@@ -87,7 +87,7 @@ def test_trained_text_is_underlined_and_cut_text_struck_through():
         "cut off": "4",
         "special": "5",
     }
-    assert "4 tokens at the end are cut off" in text_of(body)
+    assert "4 tokens are cut off" in text_of(body)
     assert repr(shown).startswith(f"Tokens {len(ids)}, trained {len(kept)}")
     assert f"[{tiny_tokenizer().decode(kept)}]" in repr(shown)
 

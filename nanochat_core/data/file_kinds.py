@@ -75,6 +75,8 @@ def foreign_kind(head: bytes) -> Fault | None:
         return Fault("error", "plain_text", message, _CHAT)
     if columns := columns_of(head):
         return table_fault(columns)
+    if _is_prose(head):
+        return Fault("error", "plain_text", "This is a plain text file, not a file of JSON lines.", _PROSE)
     return None
 
 
@@ -82,6 +84,20 @@ _CHAT = (
     "It does not say what is a question and what an answer: put them into a table with the columns prompt and "
     "completion and save it as CSV, or write each exchange as a line of JSON; data/README.md shows both."
 )
+
+
+_PROSE = (
+    "A conversation needs a question and an answer: write each as a line of JSON, or put them into a table with the "
+    "columns prompt and completion and save it as CSV; data/README.md shows both."
+)
+
+
+def _is_prose(head: bytes) -> bool:
+    """Whether no line looks like JSON, and most are of three words or more."""
+    lines = [line.strip() for line in head.removeprefix(b"\xef\xbb\xbf").splitlines() if line.strip()]
+    if len(lines) < 2 or any(line[:1] in b'{}[]"' or b'":' in line or b"{" in line for line in lines):
+        return False
+    return 2 * sum(len(line.split()) > 2 for line in lines) > len(lines)
 
 
 def _is_chat(head: bytes) -> bool:

@@ -12,6 +12,7 @@ from typing import BinaryIO, NamedTuple
 from nanochat_core.data.formats import names
 from nanochat_core.data.formats.columns import columns_read
 from nanochat_core.data.formats.names import plain
+from nanochat_core.data.formats.record import TEXTS
 from nanochat_core.data.report import Fault
 from nanochat_core.tokenizer.messages import LEARN_MARKS, SKIP_MARKS, says
 
@@ -46,7 +47,9 @@ def columns_of(head: bytes) -> list[str]:
     separator = _separator(first)
     columns = _names([first], separator)
     if len(columns) < 2:
-        return [plain(columns[0])] if columns and plain(columns[0]) in names.TURNS[:3] and len(lines) > 1 else []
+        is_quoted = len(lines) > 1 and lines[1].lstrip().startswith('"')
+        alone = (*names.TURNS[:3], "text") if is_quoted else names.TURNS[:3]
+        return [plain(columns[0])] if columns and plain(columns[0]) in alone and len(lines) > 1 else []
     if (
         columns_read(columns)
         and len(set(map(plain, columns)) & {*names.QUESTIONS, *names.ANSWERS, *names.TURNS, "role", "text"}) > 1
@@ -111,7 +114,7 @@ def _rows(text: io.TextIOWrapper, name: str) -> Iterator[Row]:
     raw: list[str] = []
     reader = csv.reader(_noted(text, raw), delimiter=separator)
     columns = [column.strip() for column in next(reader, [])]
-    if not columns_read(columns):
+    if not columns_read(columns) and not any(plain(column) in TEXTS for column in columns):
         listed = ", ".join(columns[:8]) or "none"
         raise ValueError(f"{name} has the columns {listed}. {_REMEDY}")
     begins = reader.line_num + 1

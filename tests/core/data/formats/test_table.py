@@ -61,6 +61,18 @@ def test_rows_that_answer_another_become_one_conversation_a_branch(fixed):
     assert sorted(learned) == list("ABCDE")  # what two branches share is learned once
 
 
+def test_a_column_of_marked_texts_is_read(fixed):
+    marked = "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\nyo<|im_end|>"
+    _, talks, _ = fixed(f'text\n"{marked}"\n')
+    assert talks == [["hi", "yo"]]
+
+
+def test_prose_is_one_sentence(tmp_path):
+    path = tmp_path / "story.txt"
+    path.write_text("Once upon a time there was a king.\nHe had a daughter, and she lived far away.\n" * 200)
+    assert [problem.kind for problem in check(path).problems] == ["plain_text"]
+
+
 def test_a_circle_of_rows_ends(fixed):
     with pytest.raises(ValueError, match="nothing was written"):
         fixed("id,parent_id,role,text\n1,2,user,a\n2,1,assistant,b\n")

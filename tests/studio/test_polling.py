@@ -73,6 +73,7 @@ def cost(process):
     return process.num_threads(), process.num_fds(), process.memory_full_info().uss / 1e6
 
 
+@pytest.mark.processes
 @pytest.mark.skipif(sys.platform != "linux", reason="counts open files in /proc")
 def test_four_browsers_leave_threads_files_and_memory_flat(app):
     guests = [Guest(app, host="") for _ in range(BROWSERS)]

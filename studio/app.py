@@ -15,6 +15,7 @@ from studio.data_tab import tab as data_tab
 from studio.evaluate_tab import tab as evaluate_tab
 from studio.models.processes import ModelProcesses
 from studio.models.zero_gpu import ZeroGpuModels, is_zero_gpu
+from studio.parts.page import Page
 from studio.parts.uploads import CLEAN_SECONDS, DEFAULT_UPLOAD
 from studio.space.access import current_space
 from studio.space.header import SpaceHeader
@@ -45,7 +46,7 @@ def build_app(tab: str = "data", home: SpaceHome | None = None, max_upload: int 
     """
     space = current_space()
     if space is None:
-        return _build(gr.Blocks, tab, None, max_upload)
+        return _build(Page, tab, None, max_upload)
     with _nothing_at_home():
         return _build(SpacePage, tab, partial(SpaceHeader, space, home or SpaceHome(None)), max_upload)
 

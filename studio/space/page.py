@@ -7,6 +7,7 @@ import gradio as gr
 from gradio.block_function import BlockFunction
 from starlette.requests import Request
 
+from studio.parts.page import Page
 from studio.space import visitor_limits
 from studio.space.access import NOBODY, Person, acting, current_space, is_for_visitors, person_of
 
@@ -23,8 +24,8 @@ _QUIET = {"load", "tick", "change", "select", "then", "success", "failure", "unl
 _OF_GRADIO = {gr.LoginButton._check_login_status}
 
 
-class SpacePage(gr.Blocks):
-    """gr.Blocks whose every event is judged by the session of its request. Only the owner's are not limited.
+class SpacePage(Page):
+    """A page whose every event is judged by the session of its request. Only the owner's are not limited.
 
     Queued and direct calls, by number and by name, first and later steps of generators, and events of components
     drawn by gr.render: gradio runs all of them through process_api.

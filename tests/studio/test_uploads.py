@@ -34,6 +34,7 @@ def test_the_page_says_the_limit(home):
     assert "Upload (at most 3.0 MB)" in labels
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("content", [GOOD + "\n", "\x00\x01\x02 nonsense"])
 def test_an_upload_is_gone_once_it_was_read(home, tmp_path, content):
     path = tmp_path / "mine.jsonl"
@@ -72,6 +73,7 @@ def _answers(client):
         return False
 
 
+@pytest.mark.processes
 def test_guesses_are_slowed_down_and_uploads_limited(guarded, tmp_path):
     def guess(password):
         began = time.monotonic()

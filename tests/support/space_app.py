@@ -91,8 +91,9 @@ class SpaceApp:
 class Guest:
     """A browser without a screen: one session of the page."""
 
-    def __init__(self, app: SpaceApp, cookies: dict[str, str] | None):
-        headers = {"Host": HOST, "Origin": f"https://{HOST}"}
+    def __init__(self, app: Any, cookies: dict[str, str] | None = None, host: str = HOST):
+        """app: what has its address as `base`. host: what it is known by outside; "" for this machine."""
+        headers = {"Host": host, "Origin": f"https://{host}"} if host else {}
         if cookies:
             headers["Cookie"] = "; ".join(f"{name}={value}" for name, value in cookies.items())
         self.http = httpx.Client(base_url=app.base, headers=headers, timeout=120)

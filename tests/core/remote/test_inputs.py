@@ -5,6 +5,8 @@ import shutil
 import subprocess
 import sys
 
+import pytest
+
 from nanochat_core.remote.inputs import REQUIREMENTS, code_files
 
 IMPORT = """
@@ -40,6 +42,7 @@ print(pathlib.Path(nanochat_core.__file__).parent, len(list(build.SOURCES.iterdi
 """
 
 
+@pytest.mark.processes
 def test_the_sent_code_is_imported_by_itself(tmp_path):
     files = code_files()
     for path, source in files.items():

@@ -12,6 +12,8 @@ from studio.datasets.importing import read_lines
 from tests.support.fake_hub import FakeHub, serving
 from tests.support.samples import GOOD
 
+pytestmark = pytest.mark.processes
+
 FILES = {
     "lines.jsonl": f"{GOOD}\n\n{GOOD}\n",
     "array.json": f"[{GOOD}, {GOOD}]",

@@ -3,7 +3,6 @@
 import threading
 import time
 
-import gradio as gr
 import gradio.oauth
 import pytest
 
@@ -11,6 +10,7 @@ from studio import __main__ as program
 from studio.app import build_app
 from studio.chat_tab.shelf import InMemory
 from studio.chat_tab.state import Chat, Turn
+from studio.parts.page import Page
 from studio.space import home as space_home
 from studio.space import visitor_limits
 from studio.space.access import (
@@ -48,7 +48,7 @@ def session(**userinfo) -> dict:
 def test_off_a_space_everybody_may_everything(home):
     assert current_space() is None
     assert not is_visitor()
-    assert type(build_app()) is gr.Blocks
+    assert type(build_app()) is Page
     assert not build_app().expects_oauth
 
 

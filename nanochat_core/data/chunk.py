@@ -204,7 +204,8 @@ class BlockReader:
                     continue
             block.lines.append(line)
             block.hashes.append(_hash_of(messages))
-            block.marked += sum(len(message) > 2 for message in messages)  # only such a mark is a third key
+            if max(map(len, messages)) > 2:  # only such a mark is a third key
+                block.marked += sum(len(message) > 2 for message in messages)
             if len(block.sample) < SAMPLE:
                 block.sample.append(messages)
             if wanted.keep:

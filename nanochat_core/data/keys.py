@@ -5,6 +5,7 @@ No key is passed over in silence when it can carry text, an instruction about tr
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 from nanochat_core.data.formats import names
@@ -173,6 +174,14 @@ def _is_said(content: Any, messages: list[Any]) -> bool:
 
 def is_silent(key: str, content: Any) -> bool:
     """Whether a key beside the messages surely needs no word: the quick look at nearly every line."""
-    if isinstance(content, list | dict) or plain(key) in MEANINGFUL or _SPEAKS_OF_TRAINING.search(plain(key)):
+    if isinstance(content, list | dict):
         return False
-    return not isinstance(content, str) or len(content) < 8 or plain(key) in names.OWN
+    has_meaning, is_own = _known(key)
+    return not has_meaning and (is_own or not isinstance(content, str) or len(content) < 8)
+
+
+@lru_cache(maxsize=1024)
+def _known(key: str) -> tuple[bool, bool]:
+    """(whether a value under this key has to be looked at, whether it is a person's own bookkeeping)."""
+    name = plain(key)
+    return name in MEANINGFUL or _SPEAKS_OF_TRAINING.search(name) is not None, name in names.OWN

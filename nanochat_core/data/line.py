@@ -1,6 +1,7 @@
 """From the bytes of one line to judged conversations: the decoder, the parser and the rules in one call."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -19,6 +20,7 @@ SEVERAL = ("several_objects", "old_line_ends", "comma_after_the_end")
 
 Messages = list[dict[str, Any]]
 
+_MEDIA = re.compile("|".join(map(re.escape, MEDIA_MARKS)))
 _LINE_SEPARATORS = ("\x85", "\u2028", "\u2029")
 
 
@@ -147,9 +149,9 @@ def _is_suspicious(text: str, value: Any, contents: list[str]) -> bool:
     if text.count('"') == 8 * count + 2 * (type(value) is dict) and (
         all(map(str.isascii, contents)) or "\\u" not in text
     ):
-        return "<" in text and any(mark in text for mark in MEDIA_MARKS)
+        return "<" in text and _MEDIA.search(text) is not None
     return (
-        ("<" in text and any(mark in text for mark in MEDIA_MARKS))
+        ("<" in text and _MEDIA.search(text) is not None)
         or text.count('"role"') != count
         or text.count('"content"') != count
         or text.count('"messages"') > 1

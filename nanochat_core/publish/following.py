@@ -10,7 +10,7 @@ from nanochat_core.runs.run import Run
 LOOK_EVERY_SECONDS = 2.0
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 5.0, 600.0
 LAST_TRIES = 8
-"""After the end of the run; while it goes on there is no last try."""
+"""How often it is tried after the end of the run; while the run trains there is no last try."""
 
 
 def publish_following(  # noqa: PLR0913  all but the first two are options

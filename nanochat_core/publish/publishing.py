@@ -38,7 +38,7 @@ class Publication:
     repo: str
     step: int
     address: str
-    """Of the commit."""
+    """Address of the commit."""
     is_private: bool
     notes: tuple[str, ...] = ()
     """What was left out or kept as it was, and why."""

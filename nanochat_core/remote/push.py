@@ -21,7 +21,7 @@ _TRIES = 10
 KNOWN_OUTSIDE = ("stage", "trouble")
 """Fields of a status that the machine which follows the job writes, and the job leaves alone."""
 Signature = tuple[int, int, int]
-"""(inode, size, time of change): a file that is saved anew has another one."""
+"""(inode, size, time of change): a file that is saved again has another one."""
 
 
 @dataclass
@@ -50,7 +50,7 @@ class Pusher:
     """An entry whose commit failed, perhaps after it was made: it is sent again as it was."""
 
     def begin(self) -> None:
-        """Take the run's files as they are for what the repository has, and go on after the journal's last entry."""
+        """Take the run's files as they are for what the repository has, and continue after the journal's last entry."""
         self.pushed = {path: _signature(self.run.path / path) for path in _checkpoint_files(self.run.path)}
         names = [
             file.path for file in self.repo.list(journal_folder(self.attempt, 1).rpartition("/")[0], recursive=True)
@@ -105,7 +105,7 @@ class Pusher:
         log, log_end = _text(self.run.log_file, self._log_bytes, most)
         entry: dict[str, Any] = {"metrics": rows, "log": log, "is_last": is_last}
         if entry["metrics"] and self._first:
-            # What an earlier job has noted of these steps is written anew, as the checkpoint was older.
+            # What an earlier job has noted of these steps is written again, as the checkpoint was older.
             entry["rewind"] = entry["metrics"][0]["step"] - 1
             self._first = False
         values = asdict(status)
@@ -126,7 +126,7 @@ def _checkpoint_files(folder: Path) -> list[str]:
 
 @contextlib.contextmanager
 def _linked(folder: Path, staging: Path) -> Iterator[dict[str, Path]]:
-    """The checkpoint files as they are at one moment, held by links while the trainer goes on and replaces them."""
+    """The checkpoint files as they are at one moment, held by links while the trainer replaces them."""
     shutil.rmtree(staging, ignore_errors=True)
     try:
         for _ in range(_TRIES):

@@ -102,14 +102,14 @@ def resume_remote_run(  # noqa: PLR0913  all but the first are options
     watch: bool = True,
     worker: str = WORKER_MODULE,
 ) -> Run:
-    """Go on with a stopped, failed or interrupted remote run in a new job, from the last checkpoint that was pushed.
+    """Resume a stopped, failed or interrupted remote run in a new job, from the last checkpoint that was pushed.
 
-    What is not given stays as it was. Raises ValueError when the run is no remote one, goes on still, or has finished.
+    What is not given stays as it was. Raises ValueError when the run is no remote one, is not over, or has finished.
     """
     run = Run.open(tag)
     if not run.is_remote():
         raise ValueError(
-            f"Run '{tag}' is trained on this machine. Go on with: `python -m nanochat_core runs resume {tag}`."
+            f"Run '{tag}' is trained on this machine. Resume it with: `python -m nanochat_core runs resume {tag}`."
         )
     status = sync_remote_run(run, token)
     if status.state == "finished":
@@ -121,7 +121,7 @@ def resume_remote_run(  # noqa: PLR0913  all but the first are options
         trouble = status.trouble
         raise ValueError(
             trouble
-            or f"Run '{tag}' still goes on ({status.state}). Stop it first: `python -m nanochat_core runs stop {tag}`."
+            or f"Run '{tag}' is not over ({status.state}). Stop it first: `python -m nanochat_core runs stop {tag}`."
         )
     api = jobs.connect(token)
     before = RemoteLaunch.from_dict(run.read_launch())
@@ -153,7 +153,7 @@ def resume_remote_run(  # noqa: PLR0913  all but the first are options
 
 
 def keep_following(token: str | None = None) -> list[Run]:
-    """Start the watcher of every remote run that still goes on, for an app that begins anew. Returns these runs.
+    """Start the watcher of every remote run that is not over, for an app that was started again. Returns these runs.
 
     Those that are watched already stay as they are. token: as for `start_remote_run`.
     """

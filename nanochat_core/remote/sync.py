@@ -1,6 +1,6 @@
 """Copy a remote run's status, metrics, log and last checkpoint into its directory; pass a stop on; one at a time.
 
-All that is known is in the directory: whoever comes next goes on where a killed one was.
+All that is known is in the directory: the next process resumes where a killed one was.
 """
 
 import contextlib
@@ -50,7 +50,7 @@ def sync_remote_run(run: Run, token: str | None = None) -> RunStatus:
     """Bring the run's directory up to what the hub has now, and return its status.
 
     A few small requests; none when the run is over, or while another process does the same. What keeps it from the
-    hub does not raise: it stands in the status as `trouble`, and the next call goes on. Never for a run that
+    hub does not raise: it stands in the status as `trouble`, and the next call tries again. Never for a run that
     is trained on this machine (ValueError).
     """
     if not run.is_remote():

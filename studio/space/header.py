@@ -12,7 +12,7 @@ from studio.space.home import SpaceHome
 _ABOUT = {
     "data": (
         "Data",
-        "Conversations are written, imported and mended here, each as bubbles beside the tokens that are trained on.",
+        "Conversations are written, imported and fixed here, each as bubbles beside its trained tokens.",
         (
             "A dataset is a text file with one conversation a line: what a user says, and what the model should reply.",
             "Only the assistant's words are learned; a mask over the tokens says which, and the page shows it.",
@@ -25,7 +25,7 @@ _ABOUT = {
         (
             "Choose a base model and a dataset: the number of steps and tokens is shown before the start.",
             "The loss is drawn live. Training loss tells what is memorised, validation loss what holds for new texts.",
-            "A run can be stopped at any step and goes on later with the very losses it would have had.",
+            "A run can be stopped at any step and resumed later with the very losses it would have had.",
         ),
     ),
     "evaluate": (

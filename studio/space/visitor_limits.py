@@ -89,7 +89,7 @@ def check(values: Mapping[str, Any]) -> None:
 def check_turns(count: int) -> None:
     """ValueError when a visitor's chat of so many turns is long enough."""
     if count >= MOST_TURNS:
-        raise ValueError(f"This chat has {count} messages, and visitors' chats end there. Clear it to begin anew.")
+        raise ValueError(f"This chat has {count} messages, and visitors' chats end there. Clear it to start over.")
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from nanochat_core.engine.engine import Engine
+from nanochat_core.engine.sampling import MOST_TOP_K
 from tests.support.scripted import HI, TOKENIZER, Scripted
 from tests.support.tiny import tiny_model
 
@@ -24,7 +25,7 @@ def test_top_k_one_is_greedy():
     assert engine.reply(HI, max_tokens=30, temperature=1e-300, top_k=None) == greedy
 
 
-@pytest.mark.parametrize("none", [None, 0, 10**9])
+@pytest.mark.parametrize("none", [None, 0, MOST_TOP_K])
 def test_top_k_off(none):
     engine = Engine(tiny_model(), TOKENIZER)
     assert engine.reply(HI, max_tokens=30, temperature=2.0, top_k=none) == engine.reply(

@@ -12,6 +12,8 @@ from tests.support.fake_hub import FakeHub, serving
 from tests.support.hub_process import Terminal, run_command
 from tests.support.samples import assistant, conversation, parquet, system, user
 
+pytestmark = pytest.mark.processes
+
 REPO = "me/talks"
 PROGRAM = """
 import json, os, sys
@@ -111,7 +113,6 @@ FILES = {
 }
 
 
-@pytest.mark.processes
 @pytest.mark.parametrize("kind", FILES)
 def test_every_format_becomes_the_same_conversations(hub, home, imported, kind):
     name, content = FILES[kind]
@@ -231,7 +232,6 @@ def test_a_private_dataset_needs_its_owners_login(hub, home, imported):
     assert imported({"token": "hf_owner"})[0]["written"] == 4
 
 
-@pytest.mark.processes
 @pytest.mark.parametrize(
     ("variables", "words"),
     [({"HF_ENDPOINT": "http://127.0.0.1:9"}, "cannot be reached"), ({"HF_HUB_OFFLINE": "1"}, "HF_HUB_OFFLINE")],
@@ -242,13 +242,11 @@ def test_a_hub_that_is_down_or_switched_off_is_said(hub, home, variables, words)
     assert words in process.stderr
 
 
-@pytest.mark.processes
 def test_importing_loads_no_torch():
     code = "import sys, nanochat_core.hub.datasets; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-@pytest.mark.processes
 def test_the_command_says_sizes_first_and_the_report_last(hub, home):
     hub.files["train.jsonl"] = jsonl(*TALKS)
     out = str(home / "talks.jsonl")

@@ -9,6 +9,8 @@ import pytest
 from nanochat_core.native.build import SOURCES
 from tests.support.sanitized import ROOT, environment
 
+pytestmark = pytest.mark.processes
+
 SHORT = (
     "tests/core/checkpoint/test_int8.py::test_a_nan_is_not_lost",
     "tests/core/tokenizer/test_compiled.py::test_random_texts",

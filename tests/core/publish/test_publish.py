@@ -11,8 +11,9 @@ from tests.support.published_run import ALWAYS, EXPORTED, OF_RUN, REPO, TOKEN, m
 from tests.support.samples import parquet
 from tests.support.tiny import install_tiny_model
 
+pytestmark = pytest.mark.processes
 
-@pytest.mark.processes
+
 def test_a_run_is_published_whole_and_private(home, hub, published):
     run = make_run(home)
     status, out, err = published()

@@ -30,6 +30,7 @@ def test_a_message_comes_out_as_it_went_in(message):
     assert from_json(json.loads(json.dumps(to_json(message)))) == message
 
 
+@pytest.mark.processes
 def test_the_app_s_end_needs_no_torch():
     code = f"import sys, {messages.__name__}; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -81,6 +81,7 @@ def test_replay_mixes_general_conversations_in(config, home, monkeypatch):
 ASK = {"file": lambda: Run.open("straight").request_stop(), "signal": lambda: os.kill(os.getpid(), signal.SIGTERM)}
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("ask", ASK.values(), ids=ASK)
 def test_a_stop_while_the_data_is_read_ends_the_reading(config, cached, monkeypatch, ask, workers):

@@ -15,6 +15,8 @@ from nanochat_core.checkpoint.reading import read_weights
 from nanochat_core.training.trainer import Trainer
 from tests.support.short_training import changed, short_training
 
+pytestmark = pytest.mark.processes
+
 ROOT = Path(__file__).parents[3]
 
 

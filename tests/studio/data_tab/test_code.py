@@ -88,6 +88,7 @@ def test_whole_counts_the_split(home, how):
 
 
 @pytest.mark.processes
+@pytest.mark.processes
 def test_an_example_an_upload_and_nothing_at_all(home, how, tmp_path):
     example = next(value for label, value in handlers.choices([]) if "(example)" in label)
     printed, _ = run(shown(handlers.pick(dict(handlers.NOWHERE), example), how).whole)

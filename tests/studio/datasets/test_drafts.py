@@ -146,6 +146,7 @@ def test_a_draft_of_a_file_that_has_changed_is_offered_and_ends_in_the_conflict(
 
 
 @pytest.mark.processes
+@pytest.mark.processes
 def test_an_upload_that_was_never_saved_is_picked_again(home, tmp_path):
     upload = tmp_path / "bakery.jsonl"
     upload.write_text(GOOD + "\n")

@@ -3,9 +3,9 @@
 import re
 
 from nanochat_core.paths import PROJECT_ROOT
-from nanochat_core.system.confined import MEMORY_BYTES, PROCESSOR_SECONDS, UNPACKED_BYTES
 from nanochat_core.system.spawn import is_secret
 from studio.__main__ import AUTH
+from studio.datasets.apart import MEMORY_BYTES, PROCESSOR_SECONDS, UNPACKED_BYTES
 from studio.parts.uploads import CLEAN_SECONDS, DEFAULT_UPLOAD
 from studio.space.guesses import FREE_GUESSES, LONGEST_SECONDS
 

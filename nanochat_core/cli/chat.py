@@ -6,8 +6,7 @@ from typing import Annotated
 import tyro
 
 from nanochat_core.checkpoint.loading import dtype_named, load_model
-from nanochat_core.cli.parsing import parse
-from nanochat_core.cli.terminal import say, tell
+from nanochat_core.cli.terminal import parse, say, tell
 from nanochat_core.compute.devices import choose_device
 from nanochat_core.engine.engine import Engine
 from nanochat_core.engine.reply import Notice, Text

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 
 import tyro
 
-from nanochat_core.cli.parsing import parse
-from nanochat_core.cli.terminal import say, tell
+from nanochat_core.cli.terminal import parse, say, tell
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.data.conversations import check
 from nanochat_core.data.repair.file import fix_file

@@ -1,9 +1,8 @@
-"""`download`: fetch a nanochat model from the hub."""
+"""`download`: fetch a nanochat model from the hub; a module of its own, as each command that `main` imports by name."""
 
 from dataclasses import dataclass
 
-from nanochat_core.cli.parsing import parse
-from nanochat_core.cli.terminal import say
+from nanochat_core.cli.terminal import parse, say
 from nanochat_core.hub.downloading import download
 
 

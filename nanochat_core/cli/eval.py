@@ -3,8 +3,7 @@
 import json
 from dataclasses import dataclass
 
-from nanochat_core.cli.parsing import parse
-from nanochat_core.cli.terminal import say
+from nanochat_core.cli.terminal import parse, say
 from nanochat_core.paths import default_model
 
 _WRONG_SHOWN = 10

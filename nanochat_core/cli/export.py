@@ -1,12 +1,11 @@
-"""`export`: write a model as a folder that other programs load."""
+"""`export`: write a model for other programs; a module of its own, as each command that `main` imports by name."""
 
 from dataclasses import dataclass
 from typing import Annotated
 
 import tyro
 
-from nanochat_core.cli.parsing import parse
-from nanochat_core.cli.terminal import say
+from nanochat_core.cli.terminal import parse, say
 from nanochat_core.paths import default_model
 
 

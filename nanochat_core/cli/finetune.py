@@ -5,8 +5,7 @@ import os
 from typing import Any
 
 from nanochat_core.cli.follow import follow
-from nanochat_core.cli.parsing import parse
-from nanochat_core.cli.terminal import say
+from nanochat_core.cli.terminal import parse, say
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.runs.launcher import start_run
 from nanochat_core.runs.presets import describe_preset, preset_of

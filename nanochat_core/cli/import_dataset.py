@@ -1,11 +1,10 @@
-"""`import-dataset`: conversations from a dataset on the hub, as a checked JSONL file."""
+"""`import-dataset`: a dataset of the hub as JSONL; a module of its own, as each command that `main` imports by name."""
 
 from dataclasses import dataclass
 
 import tyro
 
-from nanochat_core.cli.parsing import parse
-from nanochat_core.cli.terminal import say
+from nanochat_core.cli.terminal import parse, say
 from nanochat_core.hub.datasets import import_dataset
 
 

@@ -9,8 +9,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from nanochat_core.cli.parsing import PROGRAM
-from nanochat_core.cli.terminal import tell
+from nanochat_core.cli.terminal import PROGRAM, tell
 from nanochat_core.system.disk import DiskFull
 from nanochat_core.system.spawn import share_cores
 

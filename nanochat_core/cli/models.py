@@ -1,10 +1,9 @@
-"""`models`: what can be loaded by name. A command of its own, and so a module of its own."""
+"""`models`: list the models there are; a module of its own, as each command that `main` imports by name."""
 
 from dataclasses import dataclass
 
 from nanochat_core import paths
-from nanochat_core.cli.parsing import parse
-from nanochat_core.cli.terminal import say
+from nanochat_core.cli.terminal import parse, say
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,7 @@ from dataclasses import dataclass
 
 import tyro
 
-from nanochat_core.cli.parsing import parse
-from nanochat_core.cli.terminal import say
+from nanochat_core.cli.terminal import parse, say
 from nanochat_core.publish.following import publish_following
 from nanochat_core.publish.publishing import publish
 

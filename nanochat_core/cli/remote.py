@@ -6,8 +6,7 @@ from typing import Annotated
 
 import tyro
 
-from nanochat_core.cli.parsing import PROGRAM, parse
-from nanochat_core.cli.terminal import say
+from nanochat_core.cli.terminal import PROGRAM, parse, say
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.remote import jobs
 from nanochat_core.remote.start import resume_remote_run, start_remote_run

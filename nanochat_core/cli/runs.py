@@ -5,8 +5,7 @@ from typing import Annotated
 
 import tyro
 
-from nanochat_core.cli.parsing import parse
-from nanochat_core.cli.terminal import say
+from nanochat_core.cli.terminal import parse, say
 from nanochat_core.runs.launcher import start_run
 from nanochat_core.runs.run import Run
 from nanochat_core.runs.stopping import SAVE_SECONDS, wait_while_alive

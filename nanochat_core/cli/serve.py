@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import tyro
 
-from nanochat_core.cli.parsing import parse
-from nanochat_core.cli.terminal import say, tell
+from nanochat_core.cli.terminal import parse, say, tell
 from nanochat_core.paths import default_model, find_model
 from nanochat_core.system.foreign_requests import is_loopback
 

@@ -128,7 +128,10 @@ def _appearing(out: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Marks `folder` as in use; the system ends that with the process, however it ends. OSError when it is in use."""
+    """Marks `folder` as in use; the system ends that with the process, however it ends. OSError when it is in use.
+
+    The folder is its own lock: the file of a filelock would stay behind in a person's folder, or in the export.
+    """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

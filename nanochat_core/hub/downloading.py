@@ -15,9 +15,9 @@ from nanochat_core.hub.files import RemoteFile, check_repo, fetch, files_at, is_
 from nanochat_core.hub.record import DownloadRecord
 from nanochat_core.hub.selection import Selection, choose, tag_of
 from nanochat_core.paths import SOURCE_FOLDERS, pretrained_dir, steps
+from nanochat_core.system.files import workspace
 from nanochat_core.system.folder_names import check_tag
 from nanochat_core.system.words import printable
-from nanochat_core.system.workspaces import workspace
 
 Report = Callable[[int, int], Any]
 """Called with (bytes done, bytes in all), from any thread."""

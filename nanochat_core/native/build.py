@@ -15,8 +15,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
+
+from filelock import FileLock
 
 from nanochat_core.paths import home
 from nanochat_core.system.files import sha256_of, write_atomically
@@ -47,7 +48,7 @@ def library(name: str, **mirrored: type[ctypes.Structure]) -> ctypes.CDLL | None
         for structure, mirror in mirrored.items():
             _check_layout(compiled, f"{structure} of {name}.c", structure, mirror)
         return compiled
-    except (OSError, subprocess.SubprocessError, _NoCompiler, _OtherLayout) as error:
+    except (OSError, NotImplementedError, subprocess.SubprocessError, _NoCompiler, _OtherLayout) as error:
         _log.warning("Without compiled code, which is slower: %s", error)
         return None
 
@@ -77,7 +78,8 @@ def _built(name: str) -> Path:
     compiler = _compiler()
     folder = _folder()
     file = folder / f"{name}-{_key(compiler)}.so"
-    with _locked(folder / f"{name}.lock"):
+    # A second process waits for the first one's library instead of building its own.
+    with FileLock(folder / f"{name}.lock"):
         if not _is_whole(file):
             _build(compiler, SOURCES / f"{name}.c", file)
     return file
@@ -135,16 +137,6 @@ def _folder() -> Path:
             if os.access(folder, os.W_OK):
                 return folder
     raise _NoCompiler(f"neither {SOURCES} nor {home()} may be written to")
-
-
-@contextlib.contextmanager
-def _locked(file: Path) -> Iterator[None]:
-    """Only one process at a time: a second one waits for the first one's library instead of building its own."""
-    import fcntl  # noqa: PLC0415  not on Windows, where nothing is built
-
-    with open(file, "wb") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _is_whole(file: Path) -> bool:

@@ -22,9 +22,8 @@ from nanochat_core.publish.card import CardFacts, card
 from nanochat_core.publish.repository import CARD, open_repository
 from nanochat_core.runs.metrics import plain
 from nanochat_core.runs.run import Run
-from nanochat_core.system.files import read_json, sha256_of, write_json
-from nanochat_core.system.scrubbing import without_paths
-from nanochat_core.system.workspaces import workspace
+from nanochat_core.system.files import read_json, sha256_of, workspace, write_json
+from nanochat_core.system.words import without_paths
 from nanochat_core.tokenizer.tokenizer import Tokenizer
 
 _SHAPE = ("sequence_len", "vocab_size", "n_layer", "n_head", "n_kv_head", "n_embd")

@@ -13,8 +13,7 @@ from nanochat_core.runs.failures import CLOSING_SECONDS, Failure, explain, last_
 from nanochat_core.runs.run import Run
 from nanochat_core.runs.stopping import announce_launcher
 from nanochat_core.system import processes
-from nanochat_core.system.files import now
-from nanochat_core.system.workspaces import emptied
+from nanochat_core.system.files import emptied, now
 
 if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing.errors import ProcessFailure

@@ -1,14 +1,17 @@
-"""Writing files so that a crash or a full disk never leaves half of one: temporary name, fsync, rename."""
+"""Files that no crash leaves half written (temporary name, fsync, rename), and folders for work in progress."""
 
 import contextlib
 import hashlib
 import json
 import os
+import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
+
+import filelock
 
 from nanochat_core.system.disk import writing
 
@@ -103,3 +106,28 @@ def last_lines(path: Path, n: int) -> str:
         text = file.read().decode("utf-8", errors="replace").replace("\r\n", "\n")
     found = [line.rsplit("\r", 1)[-1] for line in text.rstrip("\r\n").split("\n")]
     return "\n".join(found[1:][-n:] if start and len(found) > 1 else found[-n:])
+
+
+@contextlib.contextmanager
+def workspace(folder: Path, busy: str) -> Iterator[Path]:
+    """`folder`, empty, for one process at a time; what a killed one left there is removed.
+
+    busy: the sentence of the ValueError when another process works there. Beside the folder stays a lock file.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with filelock.FileLock(folder.with_name(f"{folder.name}.lock"), timeout=0), emptied(folder):
+            yield folder
+    except filelock.Timeout as error:
+        raise ValueError(busy) from error
+
+
+@contextlib.contextmanager
+def emptied(folder: Path) -> Iterator[Path]:
+    """`folder`, empty within the block and gone after it; also what a killed process left there is removed."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,7 +1,11 @@
-"""Words for sentences: plurals, quotes, numbers of lines, durations; and foreign text made safe to print."""
+"""Words for sentences: plurals, quotes, durations; foreign text made safe to print, and ours to leave the machine."""
 
 import re
 import unicodedata
+from pathlib import Path
+from typing import Any
+
+from nanochat_core.paths import PROJECT_ROOT, home
 
 _BLANK = {chr(code) for code in (0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0)}
 _BLANK |= {
@@ -79,3 +83,24 @@ def duration(seconds: float | None) -> str:
     if seconds < 3600:
         return f"{seconds // 60} min {seconds % 60:02d} s"
     return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"
+
+
+_ABSOLUTE = re.compile(r"(?:/|~[/\\]|[A-Za-z]:[/\\]|\\\\|file:)")
+
+
+def without_paths(value: Any) -> Any:
+    """`value` (of a JSON file) without entries called path or *_path; of other absolute paths the last part is kept."""
+    if isinstance(value, dict):
+        return {key: without_paths(item) for key, item in value.items() if key != "path" and not key.endswith("_path")}
+    if isinstance(value, list):
+        return [without_paths(item) for item in value]
+    return _scrubbed(value) if isinstance(value, str) else value
+
+
+def _scrubbed(text: str) -> str:
+    if _ABSOLUTE.match(text):
+        return re.split(r"[/\\]", text.rstrip("/\\"))[-1]
+    for folder in (home(), PROJECT_ROOT, Path.home()):
+        if folder != Path(folder.anchor):
+            text = text.replace(f"{folder}/", "").replace(str(folder), "")
+    return text

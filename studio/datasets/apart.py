@@ -15,11 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nanochat_core.system.confined import MEMORY_BYTES, PROCESSOR_SECONDS, UNPACKED_BYTES, confine
 from nanochat_core.system.spawn import spawn
 from studio.datasets.importing import Imported, read_lines
 from studio.parts import html
 
+MEMORY_BYTES = 6 << 30
+"""Address space; readers of parquet map a good part of a gigabyte before they begin."""
+UNPACKED_BYTES = 1 << 30
+"""Text that an import in the app may come to."""
+PROCESSOR_SECONDS = 900
 _MOST_MESSAGE = 1 << 20
 """Bytes of one line of what the process says."""
 _ROWS_A_MESSAGE = 20
@@ -140,6 +144,27 @@ def _import(repo: str, out: Path, limit: int | None, say: Callable[[dict[str, An
 
     report = import_dataset(repo, out, limit=limit, report=counted)
     return {"rows": report.rows, "said": report.repaired.summary().splitlines()}
+
+
+def confine(memory_bytes: int, file_bytes: int | None = None, processor_seconds: int | None = None) -> None:
+    """Limit this process, for good: beyond it comes MemoryError, OSError (EFBIG), or its end by SIGXCPU.
+
+    What is packed can unpack to any size, and a reader written in C may ask for it all at once; only the system holds
+    that. Where the system has no such limits (Windows, and the memory's on macOS), nothing happens.
+    """
+    if sys.platform == "win32":
+        return
+    import resource  # noqa: PLC0415  not on Windows
+
+    wanted = {"RLIMIT_AS": memory_bytes, "RLIMIT_FSIZE": file_bytes, "RLIMIT_CPU": processor_seconds}
+    if sys.platform == "darwin":
+        del wanted["RLIMIT_AS"]
+    for name, most in wanted.items():
+        kind = getattr(resource, name)
+        hard = resource.getrlimit(kind)[1]
+        if most is not None:
+            most = most if hard == resource.RLIM_INFINITY else min(most, hard)
+            resource.setrlimit(kind, (most, most))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import pytest
 from nanochat_core import FinetuneConfig
 from nanochat_core.cli.finetune import base_name
 from nanochat_core.cli.main import main
-from nanochat_core.cli.parsing import parse
+from nanochat_core.cli.terminal import parse
 from nanochat_core.runs.launcher import create_run
 from tests.support.tiny import install_tiny_model, write_conversations
 

@@ -1,6 +1,6 @@
 """What is told of a model names no folder of this machine."""
 
-from nanochat_core.system.scrubbing import without_paths
+from nanochat_core.system.words import without_paths
 
 
 def test_facts_lose_paths_and_nothing_else(home):

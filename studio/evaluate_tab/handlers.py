@@ -1,7 +1,6 @@
 """What happens in the Evaluate tab."""
 
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from nanochat_core.runs.as_notebook import notebook_of
 from nanochat_core.runs.run import Run
 from studio.context import Context
 from studio.evaluate_tab import charts, comparison
+from studio.evaluate_tab.fields import EvaluateFields
 from studio.parts import html
 from studio.parts.events import LATEST, QUIET, alerted, changes, noted
 from studio.runs import facts as run_facts
@@ -21,93 +21,60 @@ _DOWNLOAD = "() => document.querySelector('#eval_file').click()"
 _FIRST_SHOWN = 3
 
 
-@dataclass
-class EvaluateFields:
-    """The components of the tab."""
-
-    table: Any = None
-    sort: Any = None
-    run: Any = None
-    note: Any = None
-    name: Any = None
-    keep: Any = None
-    rename: Any = None
-    notebook: Any = None
-    delete: Any = None
-    sure: Any = None
-    question: Any = None
-    yes: Any = None
-    no: Any = None
-    said: Any = None
-    shown: Any = None
-    which: Any = None
-    x_axis: Any = None
-    smoothing: Any = None
-    log: Any = None
-    chart: Any = None
-    png: Any = None
-    csv: Any = None
-    file: Any = None
-    chart_code: Any = None
-    first: Any = None
-    second: Any = None
-    compared: Any = None
-    pair: Any = None
-    scores: Any = None
-    pair_code: Any = None
-
-
 def wire(fields: EvaluateFields, context: Context) -> None:
     """Connect everything."""
-    pickers = [fields.sort, fields.run, fields.shown, fields.first, fields.second]
-    lists = {"fn": refresh, "inputs": pickers, "outputs": [fields.table, *pickers[1:]], **QUIET}
-    of_run = {"fn": about_run, "inputs": fields.run, "outputs": [fields.note, fields.name], **QUIET}
-    look = [fields.shown, fields.which, fields.x_axis, fields.smoothing, fields.log]
-    drawn = [fields.chart, fields.chart_code]
+    runs, curves, two = fields.runs, fields.curves, fields.two
+    pickers = [runs.sort, runs.run, curves.shown, two.first, two.second]
+    lists = {"fn": refresh, "inputs": pickers, "outputs": [runs.table, *pickers[1:]], **QUIET}
+    of_run = {"fn": about_run, "inputs": runs.run, "outputs": [runs.note, runs.name], **QUIET}
+    look = [curves.shown, curves.which, curves.x_axis, curves.smoothing, curves.log]
+    drawn = [curves.chart, curves.code]
     pair = {
         "fn": compare,
-        "inputs": [fields.first, fields.second, *look[1:]],
-        "outputs": [fields.compared, fields.pair, fields.scores, fields.pair_code],
+        "inputs": [two.first, two.second, *look[1:]],
+        "outputs": [two.compared, two.curves, two.scores, two.code],
     }
     context.page.load(**lists)
     # What the page's load sets while the tab is not open yet fires no change, so what follows from it is drawn here.
     opened = context.tab.select(**lists)
     opened.then(**pair, **QUIET)
     opened.then(draw, look, drawn, **QUIET)
-    fields.run.change(**of_run)
-    gr.on([fields.sort.input, fields.run.input], show_table, pickers[:2], fields.table, **QUIET)
+    runs.run.change(**of_run)
+    gr.on([runs.sort.input, runs.run.input], show_table, pickers[:2], runs.table, **QUIET)
     gr.on(changes(look), draw, look, drawn, **LATEST)
-    gr.on(changes([fields.first, fields.second, *look[1:]]), **pair, **LATEST)
+    gr.on(changes([two.first, two.second, *look[1:]]), **pair, **LATEST)
     _wire_actions(fields, context, lists)
     seen = gr.State([])
     gr.Timer(LOOK_EVERY_SECONDS).tick(
         watch,
         [seen, *look, *pickers],
-        [seen, fields.chart, fields.table, *pickers[1:]],
+        [seen, curves.chart, runs.table, *pickers[1:]],
         queue=False,
         **QUIET,
     )
-    for button, make in ((fields.png, png_file), (fields.csv, csv_file)):
-        button.click(make, look, fields.file, **QUIET).then(None, None, None, js=_DOWNLOAD)
-    notebook = fields.notebook.click(alerted(notebook_file), fields.run, fields.file, **QUIET)
+    for button, make in ((curves.png, png_file), (curves.csv, csv_file)):
+        button.click(make, look, curves.file, **QUIET).then(None, None, None, js=_DOWNLOAD)
+    notebook = runs.notebook.click(alerted(notebook_file), runs.run, curves.file, **QUIET)
     notebook.success(None, None, None, js=_DOWNLOAD)
 
 
 def _wire_actions(fields: EvaluateFields, context: Context, lists: dict[str, Any]) -> None:
+    runs = fields.runs
+
     def loaded() -> list[str]:
         return [one.name for one in context.models.loaded()] if context.models is not None else []
 
-    keep = fields.keep.click(noted(keep_note, fields.said), [fields.run, fields.note], fields.said, **QUIET)
-    rename = fields.rename.click(
-        noted(lambda run, name: rename_run(run, name, loaded()), fields.said),
-        [fields.run, fields.name],
-        [fields.said, fields.run],
+    keep = runs.keep.click(noted(keep_note, runs.said), [runs.run, runs.note], runs.said, **QUIET)
+    rename = runs.rename.click(
+        noted(lambda run, name: rename_run(run, name, loaded()), runs.said),
+        [runs.run, runs.name],
+        [runs.said, runs.run],
         **QUIET,
     )
-    fields.delete.click(ask_delete, fields.run, [fields.sure, fields.question, fields.said], **QUIET)
-    fields.no.click(lambda: gr.Row(visible=False), None, fields.sure, **QUIET)
-    delete = fields.yes.click(
-        noted(lambda run: delete_run(run, loaded()), fields.said), fields.run, [fields.sure, fields.said], **QUIET
+    runs.delete.click(ask_delete, runs.run, [runs.sure, runs.question, runs.said], **QUIET)
+    runs.no.click(lambda: gr.Row(visible=False), None, runs.sure, **QUIET)
+    delete = runs.yes.click(
+        noted(lambda run: delete_run(run, loaded()), runs.said), runs.run, [runs.sure, runs.said], **QUIET
     )
     for event in (keep, rename, delete):
         event.then(**lists)

@@ -3,7 +3,7 @@
 import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,33 +30,8 @@ from studio.train_tab.choices import (
     settings_json,
     suggest_tag,
 )
+from studio.train_tab.fields import TrainFields
 from studio.train_tab.form import by_name
-
-
-@dataclass
-class TrainFields:
-    """The components of the upper half."""
-
-    base: Any = None
-    data: Any = None
-    tag: Any = None
-    preset: Any = None
-    form: list[Any] = field(default_factory=list)
-    gpus: Any = None
-    count: Any = None
-    save: Any = None
-    load: Any = None
-    saved: Any = None
-    counts: Any = None
-    probe: Any = None
-    probed: Any = None
-    start: Any = None
-    queue: Any = None
-    clear: Any = None
-    said: Any = None
-    waiting: Any = None
-    cell: Any = None
-    command: Any = None
 
 
 @dataclass(frozen=True)
@@ -83,49 +58,50 @@ class Chosen:
 
 def chosen_fields(fields: TrainFields) -> list[Any]:
     """The components whose values are a `Chosen`."""
-    return [fields.base, fields.data, fields.tag, fields.gpus, fields.count, *fields.form]
+    choice, settings = fields.choice, fields.settings
+    return [choice.base, choice.data, choice.tag, settings.gpus, settings.count, *settings.form]
 
 
 def wire(fields: TrainFields, panel: Any, context: Context, handlers: "Handlers") -> None:
     """Connect everything; `panel` is the watch panel, whose picker follows what is started."""
-    chosen = chosen_fields(fields)
-    lists = [fields.base, fields.data]
-    begin = [fields.base, fields.data, fields.preset]
-    for event in (fields.base.input, fields.preset.input):
-        event(handlers.fill, begin, fields.form, **QUIET)
-    tag_and_questions = [fields.tag, fields.form[form_names().index("questions_path")]]
-    fields.data.input(handlers.name_run, fields.data, tag_and_questions, **QUIET)
+    choice, settings, before, starting = fields.choice, fields.settings, fields.before, fields.starting
+    chosen, said = chosen_fields(fields), starting.said
+    lists = [choice.base, choice.data]
+    begin = [choice.base, choice.data, choice.preset]
+    for event in (choice.base.input, choice.preset.input):
+        event(handlers.fill, begin, settings.form, **QUIET)
+    tag_and_questions = [choice.tag, settings.form[form_names().index("questions_path")]]
+    choice.data.input(handlers.name_run, choice.data, tag_and_questions, **QUIET)
     refresh: dict[str, Any] = {"fn": handlers.lists, "inputs": lists, "outputs": lists, **QUIET}
     context.page.load(**refresh)
     preview: dict[str, Any] = {
         "fn": handlers.preview,
         "inputs": chosen,
-        "outputs": [fields.counts, fields.command, fields.cell, fields.probed],
+        "outputs": [before.counts, starting.command, starting.cell, before.probed],
         "concurrency_limit": 4,
         **LATEST,
     }
     context.page.load(**preview)
     # What is set while the tab is not open does not fire its change.
     context.tab.select(**refresh).then(**preview)
-    context.dataset.change(handlers.take_dataset, context.dataset, [fields.data, *tag_and_questions], **QUIET).then(
+    context.dataset.change(handlers.take_dataset, context.dataset, [choice.data, *tag_and_questions], **QUIET).then(
         **preview
     )
     gr.on(changes(chosen), **preview)
-    said = fields.said
     started = gr.State(None)
-    fields.start.click(noted(handlers.start, said), chosen, [said, panel.picker, fields.tag, started], **QUIET)
+    starting.start.click(noted(handlers.start, said), chosen, [said, panel.picker, choice.tag, started], **QUIET)
     started.change(None, None, None, js=_SCROLL)
-    queued = [said, fields.waiting, fields.clear, fields.tag]
-    fields.queue.click(noted(handlers.queue, said), chosen, queued, **QUIET)
-    fields.clear.click(handlers.empty_queue, None, [fields.said, fields.waiting, fields.clear], **QUIET)
-    fields.save.click(alerted(handlers.save), chosen, [fields.saved, fields.said], **QUIET).success(
+    queued = [said, starting.waiting, starting.clear, choice.tag]
+    starting.queue.click(noted(handlers.queue, said), chosen, queued, **QUIET)
+    starting.clear.click(handlers.empty_queue, None, [said, starting.waiting, starting.clear], **QUIET)
+    settings.save.click(alerted(handlers.save), chosen, [settings.saved, said], **QUIET).success(
         None, None, None, js="() => document.querySelector('#train_saved').click()"
     )
-    filled = [fields.base, fields.data, fields.tag, *fields.form, said]
-    fields.load.upload(noted(handlers.load, said), fields.load, filled, **QUIET)
+    filled = [choice.base, choice.data, choice.tag, *settings.form, said]
+    settings.load.upload(noted(handlers.load, said), settings.load, filled, **QUIET)
     # Gradio takes a function for a generator only when it is one itself, which no lambda is.
     probe = partial(handlers.probe, context.models)
-    fields.probe.click(probe, chosen, [fields.probed, fields.probe], **QUIET)
+    before.probe.click(probe, chosen, [before.probed, before.probe], **QUIET)
 
 
 _SCROLL = "() => document.querySelector('#watch_title').scrollIntoView({behavior: 'smooth'})"

@@ -10,7 +10,8 @@ from studio.parts.showcode import show_code
 from studio.runs import rented
 from studio.train_tab import before_start
 from studio.train_tab.choices import suggest_tag
-from studio.train_tab.handlers import Chosen, TrainFields, chosen_fields
+from studio.train_tab.fields import TrainFields
+from studio.train_tab.handlers import Chosen, chosen_fields
 
 _TITLE = "Train on a rented machine instead"
 
@@ -40,7 +41,7 @@ def build(fields: TrainFields, picker: gr.Dropdown) -> None:
     fold.expand(noted(list_machines, said), machine, [machine, said], **QUIET)
     gr.on(changes([machine, limit]), rented.cost, [machine, limit], cost, **LATEST)
     gr.on(changes([*where, *chosen]), codes, [*where, *chosen], [command, cell], **LATEST)
-    start.click(noted(start_rented, said), [*where, *chosen], [said, picker, fields.tag], **QUIET)
+    start.click(noted(start_rented, said), [*where, *chosen], [said, picker, fields.choice.tag], **QUIET)
 
 
 def list_machines(chosen: str | None) -> tuple[Any, str]:

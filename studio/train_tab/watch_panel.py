@@ -12,7 +12,7 @@ from studio.parts.events import AT_ONCE, QUIET, noted
 from studio.parts.showcode import show_code
 from studio.runs import launching, live, stops
 from studio.train_tab import before_start
-from studio.train_tab.handlers import TrainFields
+from studio.train_tab.fields import TrainFields
 
 POLL_SECONDS = 1.0
 
@@ -44,7 +44,19 @@ def build(context: Context, fields: TrainFields) -> WatchPanel:
     seen = gr.State([])
     timer = gr.Timer(POLL_SECONDS)
 
-    shown = [status, chart, log, stop, resume, retry, code, fields.waiting, fields.clear, picker, seen]
+    shown = [
+        status,
+        chart,
+        log,
+        stop,
+        resume,
+        retry,
+        code,
+        fields.starting.waiting,
+        fields.starting.clear,
+        picker,
+        seen,
+    ]
     polled: dict[str, Any] = {"fn": poll, "inputs": [picker, seen], "outputs": shown, **AT_ONCE}
     timer.tick(**polled)
     context.page.load(**polled)

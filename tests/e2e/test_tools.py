@@ -59,9 +59,8 @@ def test_measure_queue_and_settings_as_a_file(app, mine, open_browser, tmp_path)
 
 
 def test_a_failed_run_is_retried_with_the_change_it_names(app, mine, open_browser):
-    failed = invent_run(
-        "bakery", "failed", 120, 60, data_path=str(mine), model_tag="tiny", device_batch_size=4, replay_path=None
-    )
+    chosen = {"data_path": str(mine), "model_tag": "tiny", "device_batch_size": 4, "init_lr_frac": 0.8}
+    failed = invent_run("bakery", "failed", 120, 60, **chosen, replay_path=None)
     failed.write_status(
         error="The loss became infinite at step 60: it diverged.", remedy="Lower it.", retry={"init_lr_frac": 0.4}
     )

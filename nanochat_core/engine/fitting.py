@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from nanochat_core.tokenizer.messages import joined
 from nanochat_core.tokenizer.tokenizer import Tokenizer
 
 Messages = list[dict[str, Any]]
@@ -40,13 +41,16 @@ def fit_prompt(tokenizer: Tokenizer, messages: Conversation, room: int) -> Promp
     """The prompt for the next reply in at most `room` tokens.
 
     The oldest whole turns (a question with its answer) go first; a system message stays. When the last question
-    alone is too long, its beginning goes. ValueError for malformed messages.
+    alone is too long, its beginning goes. Neighbours of one role are joined, as in training data: a client sends two
+    questions in a row after a stopped reply. ValueError for malformed messages.
     """
     room = max(room, SMALLEST_ROOM)
+    messages = messages["messages"] if isinstance(messages, dict) and "messages" in messages else messages
+    messages = joined(messages) if isinstance(messages, list) else messages
     whole = tokenizer.render_prompt(messages)
     if len(whole) <= room:
         return Prompt(whole)
-    turns = list(messages["messages"] if isinstance(messages, dict) else messages)
+    turns = list(messages)
     if turns[-1]["role"] == "assistant":
         turns.pop()
     system = [turns.pop(0)] if turns[0]["role"] == "system" else []

@@ -33,6 +33,9 @@ _TEMPLATE = """\
       {%- if part.type != 'text' or part.text is not string -%}
         {{- raise_exception('Messages of the user and the system may hold text only.') -}}
       {%- endif -%}
+      {%- if not loop.first -%}
+        {{- '\\n' -}}
+      {%- endif -%}
       {{- part.text -}}
     {%- endfor -%}
   {%- endif -%}
@@ -41,9 +44,28 @@ _TEMPLATE = """\
 {%- if not messages -%}
   {{- raise_exception('A conversation must have at least one message.') -}}
 {%- endif -%}
-{%- set state = namespace(system='', turns=0, after_text=false) -%}
-{{- '<|bos|>' -}}
+{%- set state = namespace(system='', turns=0, after_text=false, merged=[], both='') -%}
 {%- for message in messages -%}
+  {%- set content = message.content if message.role == 'assistant' else joined(message.content) -%}
+  {%- set before = state.merged[-1] if state.merged else {'role': none} -%}
+  {%- if before.role != message.role -%}
+    {%- set state.merged = state.merged + [{'role': message.role, 'content': content}] -%}
+  {%- else -%}
+    {%- if before.content is string and content is string -%}
+      {%- set gap = '\\n\\n' if before.content | trim and content | trim else '' -%}
+      {%- set first = before.content if before.content | trim or not content | trim else '' -%}
+      {%- set state.both = first ~ gap ~ (content if content | trim else '') -%}
+    {%- else -%}
+      {%- set first = [{'type': 'text', 'text': before.content}] if before.content is string else before.content -%}
+      {%- set second = [{'type': 'text', 'text': content}] if content is string else content -%}
+      {%- set gap = [{'type': 'text', 'text': '\\n\\n'}] if first and second else [] -%}
+      {%- set state.both = first + gap + second -%}
+    {%- endif -%}
+    {%- set state.merged = state.merged[:-1] + [{'role': message.role, 'content': state.both}] -%}
+  {%- endif -%}
+{%- endfor -%}
+{{- '<|bos|>' -}}
+{%- for message in state.merged -%}
   {%- if message.role == 'system' and loop.first -%}
     {%- if loop.last -%}
       {{- raise_exception('After the system message a message of the user must follow.') -}}
@@ -98,6 +120,7 @@ _TEMPLATE = """\
 def chat_template() -> str:
     """The template, with the marks in place. With add_generation_prompt a last message of the assistant is left out.
 
-    Messages are those of `render_conversation`; user and system may also be lists of text parts, as servers send them.
+    Messages are those of `render_conversation`; user and system may also be lists of text parts, as servers send them,
+    and neighbours of one role are joined, both by the rules of `tokenizer.messages`.
     """
     return _TEMPLATE.replace("HIDE", HIDE).replace("CUT", CUT)

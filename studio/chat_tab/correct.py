@@ -9,6 +9,7 @@ import gradio as gr
 from nanochat_core.data.line import to_line
 from nanochat_core.data.rules import judge
 from nanochat_core.system.files import sha256_of
+from nanochat_core.system.words import whole
 from studio.chat_tab.state import Chat
 from studio.datasets import files
 from studio.parts import html
@@ -55,6 +56,7 @@ def as_content(text: str) -> Content:
 
 def corrected(chat: Chat, side: int, turn: int, text: str, *, with_earlier: bool) -> dict[str, Any]:
     """The conversation up to a turn, its reply replaced. ValueError when it would be no good training row."""
+    text = whole(text, "")
     if not text.strip():
         raise ValueError("The corrected reply is empty. Write what the model should have said.")
     if not 0 <= turn < len(chat.turns):

@@ -7,6 +7,7 @@ from typing import Any
 
 import gradio as gr
 
+from nanochat_core.system.words import whole
 from studio.chat_tab import precision as chat_precision
 from studio.chat_tab.models import Update, choices, present_or_default, update_of
 from studio.chat_tab.replies import Replies, status
@@ -50,7 +51,8 @@ class ChatHandlers:
     @for_visitors
     def send(self, chat_id: str, text: str, editing: int | None, *form: Any) -> Iterator[tuple[Update, ...]]:
         """Answer a message; one that replaces an earlier one takes away what came after that."""
-        if not (text or "").strip():
+        text = whole(text or "", "")
+        if not text.strip():
             raise ValueError("Write a message first.")
         chat = Chat.load(chat_id or Chat.new_id())
         yield from self._answer(chat, text.strip(), editing, ChatSettings(*form))

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, fields
 from typing import Any
 
+from nanochat_core.system.words import whole
 from studio.chat_tab.state import SIDES, Chat
 from studio.models.processes import AUTOMATIC
 
@@ -24,6 +25,11 @@ class ChatSettings:
     max_tokens: int | None
     precision: str | None
     seed: int | None
+
+    def __post_init__(self) -> None:
+        """Half an emoji, which a browser may send, cannot be sent back: the whole page would show errors."""
+        if self.system:
+            object.__setattr__(self, "system", whole(self.system, ""))
 
     def models(self) -> dict[int, str | None]:
         """The model of each side that answers."""

@@ -17,6 +17,7 @@ from nanochat_core.export.chat_template import CUT, HIDE, chat_template
 from nanochat_core.export.tokenizer_json import merges, tokenizer_config, tokenizer_json
 from nanochat_core.paths import starter_dir
 from nanochat_core.tokenizer.compiled import NANOCHAT_PATTERN
+from nanochat_core.tokenizer.messages import joined
 from nanochat_core.tokenizer.pickle_file import SPECIAL_TOKENS, EncodingState, read_tokenizer_file
 from nanochat_core.tokenizer.tokenizer import Tokenizer
 from tests.support.samples import assistant, system, user
@@ -295,8 +296,23 @@ def test_lists_of_text_parts_as_servers_send_them(exported):
     split = [user([_part("text", "Look: <"), _part("text", "|bos|>")])]
     assert (
         exported.apply_chat_template(split, tokenize=True, return_dict=False)
-        == _ours().render_conversation([user("Look: <|bos|>")])[0]
+        == _ours().render_conversation([user("Look: <\n|bos|>")])[0]
     )
+
+
+_ANSWERS = st.one_of(TEXTS, st.lists(_PARTS, min_size=1, max_size=2))
+
+
+@settings(max_examples=60)
+@given(st.lists(st.builds(user, TEXTS) | st.builds(assistant, _ANSWERS) | st.builds(system, TEXTS), max_size=6))
+def test_neighbours_are_joined_as_in_training_data(exported, drawn):
+    messages = sorted(drawn, key=lambda message: message["role"] != "system")
+    messages += [user("Why?"), user("And?"), assistant("So."), assistant("")]
+    first = next(number for number, message in enumerate(messages) if message["role"] == "user")
+    messages = [message for n, message in enumerate(messages) if n >= first or message["role"] == "system"]
+    if not any(_has_marks(text) for message in messages for text in _texts(("", message["content"]))):
+        ids = exported.apply_chat_template(messages, tokenize=True, return_dict=False)
+        assert ids == _ours().render_conversation(joined(messages))[0]
 
 
 @pytest.mark.parametrize("trim", [False, True])
@@ -312,8 +328,7 @@ def test_the_text_does_not_depend_on_jinjas_settings(exported, trim):
     ("messages", "part"),
     [
         ([assistant("x")], "must alternate, user first"),
-        ([user("x"), user("y")], "must alternate, user first"),
-        ([user("x"), assistant("y"), assistant("z")], "must alternate"),
+        ([user("x"), system("y"), user("z")], "must alternate, user first"),
         ([user("x"), system("y")], "must alternate"),
         ([system("x")], "After the system message a message of the user must follow"),
         ([system("x"), assistant("y")], "must alternate"),
@@ -327,7 +342,7 @@ def test_the_text_does_not_depend_on_jinjas_settings(exported, trim):
         ([user("x"), assistant([{"type": "python"}])], "must be a text"),
         ([user(f"a{HIDE}b")], "two Unicode noncharacters"),
         ([user("x"), assistant(CUT)], "two Unicode noncharacters"),
-        ([system("\ufdd0"), user([_part("text", "\ufdd0"), _part("text", "\ufdd1")])], "two Unicode noncharacters"),
+        ([system("x"), user([_part("text", "a"), _part("text", "\ufdd0\ufdd1")])], "two Unicode noncharacters"),
     ],
 )
 def test_what_the_template_refuses(exported, messages, part):

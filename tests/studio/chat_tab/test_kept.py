@@ -46,3 +46,12 @@ def test_everything_is_under_the_home(home):
     Chat(ID).save()
     assert home_folder() == home
     assert [path.name for path in (home / "chats").iterdir()] == [f"{ID}.json"]
+
+
+def test_half_an_emoji_that_was_typed_is_left_out_everywhere(models):
+    handlers = ChatHandlers(models)
+    handed_back = [*run(handlers.send(ID, "One \ud83d two", None, *chosen(system="Be \udc00 brief.")))]
+    handed_back += handlers.restore(ID, *chosen())
+    handed_back.append(handlers.code(ID, *chosen(system="\ud83d")))
+    assert not any("\\ud83d" in ascii(value) or "\\udc00" in ascii(value) for value in handed_back)
+    assert Chat.load(ID).turns[0].user == "One  two"

@@ -22,7 +22,7 @@ def run(arguments: list[str]) -> int:
     if nproc is not None:
         return _detached(config, nproc)
     from nanochat_core.training.finetune import finetune
-    from nanochat_core.training.setup import Diverged
+    from nanochat_core.training.step import Diverged
 
     try:
         finetune(config)

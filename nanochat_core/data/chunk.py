@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from nanochat_core.data.length import LengthCheck, refused
-from nanochat_core.data.line import Messages
+from nanochat_core.data.line import Messages, judge_line
 from nanochat_core.data.reader import BLOCK_BYTES, BOM, MAX_PIECE_BYTES, LineBlock, Piece
-from nanochat_core.data.repair.line import examine_line
+from nanochat_core.data.repair.line import with_promises
 from nanochat_core.data.report import Fault
 from nanochat_core.system.words import plural
 from nanochat_core.tokenizer.rendering import LONGEST_IN_A_BATCH, Rendering
@@ -185,8 +185,8 @@ class BlockReader:
         data = self._block.marks.strip(line, raw)
         if not data:
             return
-        judged, faults, offset = examine_line(data, column)
-        for fault in faults:
+        judged, faults, offset = judge_line(data, column)
+        for fault in with_promises(data, faults) if faults else ():
             if record and not fault.once:
                 fault = fault._replace(message=f"Record {record:,} of the array: {fault.message}")
             self._block.problems.append((line + offset, fault))

@@ -30,13 +30,13 @@ def probe(config: FinetuneConfig, report: Callable[[float, str], None]) -> Needs
     inputs = epoch.inputs()
     report(0.3, "The step with the longest conversations")
     longest = np.argsort(-inputs, kind="stable")[: config.target_examples_per_step]
-    setup.train_step(0, [epoch[place] for place in longest])
+    setup.training_step.take(0, [epoch[place] for place in longest])
     seconds, tokens, measured = 0.0, 0, 0
     for step in setup.plan.steps_from(0):
         report(0.4 + 0.5 * measured / STEPS, f"Measured step {measured + 1} of {STEPS}")
         measured += 1
         started = time.perf_counter()
-        setup.train_step(measured, step)
+        setup.training_step.take(measured, step)
         seconds += time.perf_counter() - started
         tokens += sum(example.inputs for example in step)
         if measured == STEPS or seconds > ENOUGH_SECONDS:

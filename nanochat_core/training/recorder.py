@@ -19,7 +19,8 @@ from nanochat_core.runs.stopping import BEATS, StopFlag, StoppedEarly
 from nanochat_core.system.disk import cap
 from nanochat_core.tokenizer.tokenizer import Tokenizer
 from nanochat_core.training.saving import Progress, Saver
-from nanochat_core.training.setup import Setup, StepResult, base_files, set_up
+from nanochat_core.training.setup import Setup, base_files, set_up
+from nanochat_core.training.step import StepResult
 
 STATUS_SECONDS = 1.0
 """Shortest time between two of the steps that status.json tells of."""

@@ -1,8 +1,8 @@
 """What a training computes with: model, data, plan and optimizers from a FinetuneConfig. Nothing here knows a run."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch.optim import Optimizer
@@ -19,23 +19,8 @@ from nanochat_core.model.gpt import GPT
 from nanochat_core.paths import ModelFiles, find_model
 from nanochat_core.tokenizer.rendering import Example
 from nanochat_core.tokenizer.tokenizer import Tokenizer
-from nanochat_core.training.optimizers import build_optimizers, learning_rate_multiplier, set_learning_rates
+from nanochat_core.training.optimizers import build_optimizers, learning_rate_multiplier
 from nanochat_core.training.step import TrainingStep
-
-
-class Diverged(RuntimeError):
-    """The loss is no longer a number; training on would only make it worse."""
-
-
-@dataclass(frozen=True)
-class StepResult:
-    """Figures of one optimizer step, the same on every rank."""
-
-    train_loss: float
-    """Mean nats over the step's supervised tokens, before its update."""
-    grad_norm: float
-    multiplier: float
-    """Factor on every learning rate."""
 
 
 @dataclass(frozen=True)
@@ -55,18 +40,6 @@ class Setup:
     """(vocab_size,): bytes of each token, 0 for special ones."""
     optimizers: list[Optimizer]
     training_step: TrainingStep
-
-    def train_step(self, step: int, examples: Sequence[Example]) -> StepResult:
-        """The `step`-th optimizer step (from 0), over `examples`, this rank computing its share.
-
-        Raises Diverged when the loss or its gradient is no number; the weights are then of no use.
-        """
-        multiplier = learning_rate_multiplier(step, self.steps, self.config.init_lr_frac)
-        set_learning_rates(self.optimizers, multiplier)
-        train_loss, grad_norm = self.training_step(examples)
-        if not (math.isfinite(train_loss) and math.isfinite(grad_norm)):
-            raise Diverged(f"The training diverged at step {step + 1}: the loss is no longer a number.")
-        return StepResult(train_loss, grad_norm, multiplier)
 
     def validate(self, examples: Sequence[Example] | None = None) -> Validation:
         """The validation of the model as it is, on `examples` instead of the whole validation set if given."""
@@ -97,6 +70,8 @@ def set_up(
     data = load_data(tokenizer)
     plan = Plan(data.train, data.replay, config.replay_ratio, config.target_examples_per_step, config.seed)
     optimizers = build_optimizers(model, config)
+    steps = config.num_iterations if config.num_iterations > 0 else config.num_epochs * plan.steps_per_epoch
+    schedule = partial(learning_rate_multiplier, steps=steps, init_lr_frac=config.init_lr_frac)
     return Setup(
         config=config,
         ranks=ranks,
@@ -104,11 +79,11 @@ def set_up(
         tokenizer=tokenizer,
         data=data,
         plan=plan,
-        steps=config.num_iterations if config.num_iterations > 0 else config.num_epochs * plan.steps_per_epoch,
+        steps=steps,
         validation_set=data.validation[: config.eval_steps * config.target_examples_per_step],
         token_bytes=torch.tensor(tokenizer.token_bytes()),
         optimizers=optimizers,
-        training_step=TrainingStep(model, optimizers, ranks, config.device_batch_size),
+        training_step=TrainingStep(model, optimizers, ranks, config.device_batch_size, schedule),
     )
 
 

@@ -9,7 +9,8 @@ from itertools import islice
 from nanochat_core.tokenizer.rendering import Example
 from nanochat_core.training.recorder import Recorder
 from nanochat_core.training.saving import Progress
-from nanochat_core.training.setup import Diverged, Setup
+from nanochat_core.training.setup import Setup
+from nanochat_core.training.step import Diverged
 
 SAVE_SECONDS = 600.0
 """A validation this long after the last checkpoint saves one even when the loss has not improved."""
@@ -57,7 +58,7 @@ class Trainer:
         """One optimizer step over `examples`, noted."""
         started = time.monotonic()
         progress = self.progress
-        result = self.setup.train_step(progress.step, examples)
+        result = self.setup.training_step.take(progress.step, examples)
         tokens = sum(example.inputs for example in examples)
         seconds = time.monotonic() - started
         progress.step += 1

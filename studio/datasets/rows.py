@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from nanochat_core.data.line import Messages, judge_line
-from nanochat_core.data.repair.line import examine_line
+from nanochat_core.data.repair.line import with_promises
 from nanochat_core.data.report import Fault
 from nanochat_core.data.rules import texts
 from studio.datasets.lengths import Length
@@ -59,7 +59,8 @@ class Rows:
 
     def replace(self, row: int, data: bytes) -> None:
         """Give a row other content, and judge that."""
-        judged, faults, _ = examine_line(data)
+        judged, faults, _ = judge_line(data)
+        faults = with_promises(data, faults)
         is_faulty = not judged or any(fault.level == "error" for fault in faults)
         self.data[row] = data
         self.version += 1

@@ -28,20 +28,19 @@ def needs_repair(faults: list[Fault]) -> bool:
     return any(fault.level == "error" or fault.kind in FIXABLE_WARNINGS for fault in faults)
 
 
-def examine_line(data: bytes, column: int = 0) -> tuple[list[Messages], list[Fault], int]:
-    """As `judge_line`; of each fault it is known whether --fix does it, and of another layout why not."""
-    judged, faults, offset = judge_line(data, column)
+def with_promises(data: bytes, faults: list[Fault]) -> list[Fault]:
+    """The faults that `judge_line` found on a line: each knows whether --fix does it, and another layout why not."""
     if not needs_repair(faults):
-        return judged, faults, offset
+        return faults
     found = list(repairs(data)[0])
     if found and all(one.line is not None for one in found):
-        return judged, [fault._replace(can_fix=_is_fixed(fault)) for fault in faults], offset
+        return [fault._replace(can_fix=_is_fixed(fault)) for fault in faults]
     if any(one.line is not None for one in found):
         faults = [fault._replace(can_fix=fault.kind in (*SEVERAL, "json_array")) for fault in faults]
     if any(fault.kind == "other_format" for fault in faults):
         known = {fault.kind for fault in faults}
         faults += [fault for one in found for fault in one.faults if fault.kind not in known]
-    return judged, faults, offset
+    return faults
 
 
 def _is_fixed(fault: Fault) -> bool:

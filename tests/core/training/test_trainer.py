@@ -11,7 +11,7 @@ import torch
 
 from nanochat_core import Run, finetune, load_model
 from nanochat_core.checkpoint.reading import read_weights
-from nanochat_core.training.setup import Diverged
+from nanochat_core.training.step import Diverged
 from nanochat_core.training.trainer import Trainer
 from tests.support.short_training import changed, short_training
 from tests.support.tiny import tiny_tokenizer

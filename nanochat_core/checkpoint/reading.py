@@ -25,18 +25,20 @@ MOST_META = 16 << 20
 """Characters of a meta file; it describes a model and a run in some thousands."""
 
 
-def read_checkpoint(files: ModelFiles) -> tuple[dict[str, Tensor], dict[str, Any], Tokenizer]:
-    """(weights, meta, tokenizer) of a model, each compared with its checksum; the weights are those of `read_weights`.
+def read_checkpoint(files: ModelFiles, *, verified: bool = True) -> tuple[dict[str, Tensor], dict[str, Any], Tokenizer]:
+    """(weights, meta, tokenizer) of a model, each compared with its checksum; the weights as of `read_weights`.
 
-    ValueError in a sentence when one of them is missing, damaged, or does not fit the others.
+    verified: whether the files are read for that, and what was found is noted. ValueError in a sentence when one of
+    them is missing, damaged, or does not fit the others.
     """
-    others = [step for step in steps(files.folder) if step != files.step]
-    remedy = (
-        f"Use another checkpoint of it: step {', '.join(map(str, others))}." if others else "Save or download it again."
-    )
-    for path in (files.weights, files.tokenizer_dir / "tokenizer.pkl"):  # the meta is compared with the tensors
-        verify_checksum(path, remedy)
     weights, meta = read_weights(files.weights), read_meta(files.meta)
+    others = [step for step in steps(files.folder) if step != files.step]
+    remedy = "Save or download it again."
+    if others:
+        remedy = f"Use another checkpoint of it: step {', '.join(map(str, others))}."
+    for path in (files.weights, files.tokenizer_dir / "tokenizer.pkl"):  # the meta is compared with the tensors
+        if verified:
+            verify_checksum(path, remedy)
     tokenizer = Tokenizer.from_directory(files.tokenizer_dir)
     size = model_config(meta, weights).vocab_size
     if tokenizer.vocab_size != size:

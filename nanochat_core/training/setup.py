@@ -58,15 +58,21 @@ class Setup:
 
 
 def set_up(
-    config: FinetuneConfig, ranks: Ranks, files: ModelFiles, load_data: Callable[[Tokenizer], TrainingData]
+    config: FinetuneConfig,
+    ranks: Ranks,
+    files: ModelFiles,
+    load_data: Callable[[Tokenizer], TrainingData],
+    *,
+    verified: bool = True,
 ) -> Setup:
     """Everything for the training of the model in `files`, which is loaded in fp32.
 
-    load_data: gives the training data in the model's tokens. ValueError when the model or the data cannot be used.
+    load_data: gives the training data in the model's tokens. verified: as of `read_checkpoint`. ValueError when
+    the model or the data cannot be used.
     """
     if ranks.device.type == "cpu":
         prepare_cpu()
-    model, tokenizer = _load(config, ranks, files)
+    model, tokenizer = _load(config, ranks, files, verified)
     data = load_data(tokenizer)
     plan = Plan(data.train, data.replay, config.replay_ratio, config.target_examples_per_step, config.seed)
     optimizers = build_optimizers(model, config)
@@ -92,8 +98,8 @@ def base_files(config: FinetuneConfig) -> ModelFiles:
     return find_model(config.base_name, config.model_step, config.base_source)
 
 
-def _load(config: FinetuneConfig, ranks: Ranks, files: ModelFiles) -> tuple[GPT, Tokenizer]:
-    weights, meta, tokenizer = read_checkpoint(files)
+def _load(config: FinetuneConfig, ranks: Ranks, files: ModelFiles, verified: bool) -> tuple[GPT, Tokenizer]:
+    weights, meta, tokenizer = read_checkpoint(files, verified=verified)
     compute_dtype = choose_compute_dtype(config.dtype, ranks.device)
     shape = model_config(meta, weights)
     return build_model(shape, weights, ranks.device, torch.float32, compute_dtype), tokenizer

@@ -33,7 +33,7 @@ pytestmark = pytest.mark.processes
             {"messages": [*user("a"), {"role": "system", "content": "b"}, *user("c")]},
             openai.BadRequestError,
             "invalid_value",
-            "first message",
+            "must alternate",
         ),
         ({"messages": user("\ud800")}, openai.BadRequestError, "invalid_value", "surrogate"),
         ({"n": 2}, openai.BadRequestError, "unsupported_parameter", "n is 2"),

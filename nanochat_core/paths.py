@@ -126,12 +126,15 @@ def meta_path(folder: Path, step: int) -> Path:
 def steps(folder: Path) -> list[int]:
     """Steps of the complete checkpoints in `folder` (weights and meta both there), ascending.
 
-    Names that are not a step (`model_best.pt`, temporary files) are skipped.
+    Names that are not a step (`model_best.pt`, temporary files) are skipped, and so is a folder that cannot be read:
+    one of them must not hide all others.
     """
     folder = Path(folder)
-    if not folder.is_dir():
+    try:
+        names = os.listdir(folder)
+    except OSError:
         return []
-    found = (_CHECKPOINT.fullmatch(path.name) for path in folder.iterdir())
+    found = map(_CHECKPOINT.fullmatch, names)
     return sorted(int(match[1]) for match in found if match and meta_path(folder, int(match[1])).is_file())
 
 

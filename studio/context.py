@@ -1,4 +1,7 @@
-"""What the tabs share: ids and handles only. The truth lies on disk, and every handler reads it there."""
+"""What the tabs share: ids and handles only. The truth lies on disk, and every handler reads it there.
+
+By itself, since each tab imports it and it imports no tab.
+"""
 
 from dataclasses import dataclass, field
 from typing import Any

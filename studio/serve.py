@@ -6,6 +6,7 @@ from starlette.middleware import Middleware
 
 from nanochat_core.paths import home
 from nanochat_core.remote.start import keep_following
+from nanochat_core.system.files import remove_leftovers
 from nanochat_core.system.foreign_requests import RefuseForeign, is_loopback
 from studio.app import build_app
 from studio.parts.uploads import DEFAULT_UPLOAD
@@ -60,6 +61,8 @@ def serve(
         demo._queue.sleep_when_free = _IDLE_SECONDS
     shown = f"[{host}]" if ":" in host else host
     print(f"nanochat studio is at http://{shown}:{port}" + (f" and {demo.share_url}" if share else ""), flush=True)
+    for folder in (home(), home() / "data", home() / "models"):
+        remove_leftovers(folder)
     leaving = threading.Event()
     run_queue.keep_going(leaving)
     keep_following()  # rented machines that still train

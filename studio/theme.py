@@ -1,4 +1,7 @@
-"""The app's one look, light and dark: Gradio's default theme in indigo and slate, calmer and with enough contrast."""
+"""The app's one look, light and dark: Gradio's default theme in indigo and slate, calmer and with enough contrast.
+
+By itself, since the app and the pages of a Space wear it.
+"""
 
 from pathlib import Path
 

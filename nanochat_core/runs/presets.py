@@ -1,4 +1,7 @@
-"""Finetuning settings that come with a base model: a small practice model needs other ones than d32."""
+"""Finetuning settings that come with a base model: a small practice model needs other ones than d32.
+
+By themselves, since the command line, the app and notebooks ask before there is a run.
+"""
 
 from typing import Any
 

@@ -4,8 +4,10 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -59,6 +61,20 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+_TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}\.tmp")
+
+
+def remove_leftovers(folder: Path, older_than: float = 24 * 3600.0) -> None:
+    """Remove temporary files in `folder` that a killed process left; one that is being written is younger (seconds)."""
+    with contextlib.suppress(OSError):
+        for entry in os.scandir(folder):
+            if (
+                _TEMPORARY.fullmatch(entry.name)
+                and time.time() - entry.stat(follow_symlinks=False).st_mtime > older_than
+            ):
+                os.unlink(entry.path)
 
 
 def write_json(path: Path, value: Any) -> None:

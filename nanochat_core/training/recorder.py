@@ -73,6 +73,7 @@ class Recorder:
                 f"Run '{run.tag}' cannot be resumed: its folder resume/ is gone. Start a new run from its model: "
                 f"--from_finetuned {run.tag} --output_tag NAME."
             )
+        self._has_begun_before = run.metrics_file.exists()
         self._last_status = time.monotonic()
         self._pace = Pace()
         self._computed = self._dead_steps = 0
@@ -151,6 +152,8 @@ class Recorder:
             self.say(f"Validation uses the first {used} of its conversations (eval_steps).")
         if self.resumed_step is not None:
             self.say(f"Resuming from the checkpoint of step {self.resumed_step}.")
+        elif self._has_begun_before:
+            self.say("There is no complete checkpoint to resume from: the training starts over at step 0.")
 
     # While it trains
 

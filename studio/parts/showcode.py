@@ -1,4 +1,7 @@
-"""The fold "Show the code": under every action the nanochat_core call that does the same, to copy into a cell."""
+"""The fold "Show the code": under every action the nanochat_core call that does the same, to copy into a cell.
+
+By itself: one fold, which all four tabs draw.
+"""
 
 from typing import Literal
 

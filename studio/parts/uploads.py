@@ -1,4 +1,7 @@
-"""Files that a browser sends: how large they may be, and that they are gone once they have been read."""
+"""Files that a browser sends: how large they may be, and that they are gone once they have been read.
+
+By itself, since the server sets the limit and every tab with an upload removes what came.
+"""
 
 import contextlib
 import re

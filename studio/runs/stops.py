@@ -38,7 +38,7 @@ def stop(run: Run, force_after: float = SAVE_SECONDS) -> None:
         if known is not None and known.thread.is_alive():
             return
         thread = threading.Thread(target=_follow, args=(run, force_after), name=f"stop-{run.tag}", daemon=True)
-        _stops[run.tag] = _Stop(time.time(), thread)
+        _stops[run.tag] = _Stop(time.monotonic(), thread)
         thread.start()
 
 
@@ -86,7 +86,7 @@ def sentence(run: Run, status: RunStatus) -> tuple[str, str]:
 
 
 def _under_way(known: _Stop, status: RunStatus) -> str:
-    since = time.time() - known.started
+    since = time.monotonic() - known.started
     doing = "ending its processes" if status.is_over else "finishing the step and saving"
     return (
         f"Stopping for {duration(since)}: {doing}. After {duration(SAVE_SECONDS)} without a sign of life it is ended "

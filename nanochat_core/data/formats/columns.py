@@ -1,4 +1,7 @@
-"""Which columns of a table are read, by their names alone."""
+"""Which columns of a table are read, by their names alone.
+
+By itself, since tables and the chains within them both ask.
+"""
 
 from collections.abc import Iterable
 

@@ -94,7 +94,7 @@ def test_kill_and_resume_equals_straight_on(config):
     _assert_same_runs(straight, run)
 
 
-def test_killed_before_any_checkpoint_begins_anew(config, monkeypatch):
+def test_killed_before_any_checkpoint_starts_over_and_says_so(config, monkeypatch, capsys):
     straight = finetune(config)
     other = changed(config, output_tag="early")
     with monkeypatch.context() as patch:
@@ -104,6 +104,7 @@ def test_killed_before_any_checkpoint_begins_anew(config, monkeypatch):
     assert Run.open("early").status().state == "failed"
     finetune(changed(other, resume=True))
     _assert_same_runs(straight, Run.open("early"))
+    assert "no complete checkpoint to resume from: the training starts over at step 0" in capsys.readouterr().out
 
 
 def test_sigterm_saves_and_stops(config):

@@ -57,10 +57,16 @@ def test_a_closed_terminal_saves_and_stops(config):
     pid, terminal = pty.fork()
     if pid == 0:
         os.chdir(PROJECT_ROOT)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests themselves may run under nohup
         os.execv(sys.executable, [sys.executable, "-m", "nanochat_core", "finetune", *_flags(long)])
     run = _wait_for_step("closed", 3)
     os.close(terminal)
-    assert os.waitpid(pid, 0)[1] == 0
+    limit = time.monotonic() + 60
+    while (ended := os.waitpid(pid, os.WNOHANG)) == (0, 0):
+        if time.monotonic() > limit:
+            os.kill(pid, signal.SIGKILL)
+        time.sleep(0.1)
+    assert ended == (pid, 0)
     status = run.status()
     assert status.state == "stopped"
     assert (run.path / f"model_{status.step:06d}.pt").is_file()

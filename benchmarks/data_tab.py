@@ -73,7 +73,7 @@ def answers(session: Session, measure: Measure) -> None:
     timed("sort by problems", listed(0, "", "all", "problems"))
     timed("search and sort", listed(0, "coffee", "problems", "tokens"))
     timed("overview, with histogram", lambda: draw.rest(session, at, measure, ""))
-    timed("problems", lambda: draw.mending(session, ""))
+    timed("problems", lambda: draw.fixing(session, ""))
 
 
 def main() -> None:

@@ -9,8 +9,8 @@ from studio.train_tab.choices import CHOICES, form_names, form_settings
 
 _LABELS = {
     "num_epochs": "Epochs",
-    "target_examples_per_step": "Conversations a step",
-    "device_batch_size": "Batch on a device",
+    "target_examples_per_step": "Conversations per step",
+    "device_batch_size": "Batch per device",
     "init_lr_frac": "Learning rate factor",
     "matrix_lr": "Matrix rate",
     "embedding_lr": "Embedding rate",

@@ -3,7 +3,7 @@
 import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -147,12 +147,17 @@ class Handlers:
 
     def preview(self, *chosen: Any) -> Iterator[tuple[Any, Any, Any, Any]]:
         """Counts, command and cell of what is chosen; a sentence in place of the counts where it cannot work."""
+        wrong = command = cell = ""
         try:
-            config, nproc, devices = self.read(*chosen)
-            command, cell = before_start.codes(config, nproc, devices)
+            try:
+                config, nproc, devices = self.read(*chosen)
+                command, cell = before_start.codes(config, nproc, devices)
+            except ValueError as error:  # a wrong name must not hide what is wrong with the data
+                wrong = html.note(str(error), "bad")
+                config = replace(Chosen.of(chosen), tag="run").config()
             if before_start.takes_long(config):
-                yield html.note("Counting the tokens of every conversation ..."), command, cell, ""
-            yield before_start.before_start(config), command, cell, ""
+                yield wrong + html.note("Counting the tokens of every conversation ..."), command, cell, ""
+            yield wrong + before_start.before_start(config), command, cell, ""
         except ValueError as error:
             yield html.note(str(error), "bad"), "", "", ""
 

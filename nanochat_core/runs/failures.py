@@ -9,7 +9,8 @@ from typing import Any
 
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.runs.status import RunStatus
-from nanochat_core.system.disk import free_bytes, is_full, said
+from nanochat_core.system.disk import free_bytes, is_full
+from nanochat_core.system.words import size
 
 _SHORTEST_TO_HALVE = 64  # tokens; with fewer than 32 a conversation says nothing
 
@@ -199,7 +200,7 @@ def without_last_word(status: RunStatus, folder: Path) -> RunStatus:
     """The status of a run in `folder` that ended without a word: failed, where the full disk says why."""
     if not is_full(folder):
         return status
-    error = f"The run ended, and could not say so: the disk is full ({said(free_bytes(folder))} free in {folder})."
+    error = f"The run ended, and could not say so: the disk is full ({size(free_bytes(folder))} free in {folder})."
     return replace(status, state="failed", error=error, remedy=_FREE_SPACE.format(tag=folder.name))
 
 

@@ -7,6 +7,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from nanochat_core.system.words import size
+
 _NO_ROOM = {errno.ENOSPC, errno.EFBIG, *([errno.EDQUOT] if hasattr(errno, "EDQUOT") else [])}
 _ALMOST_FULL_BYTES = 1 << 16
 
@@ -28,15 +30,6 @@ def is_full(path: Path) -> bool:
     return free_bytes(path) < _ALMOST_FULL_BYTES
 
 
-def said(size: float) -> str:
-    """A number of bytes as people say it, such as 1.5 GB."""
-    for unit in ("bytes", "kB", "MB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:,.1f} GB"
-
-
 @contextlib.contextmanager
 def writing(path: Path, needed: int) -> Iterator[None]:
     """Within it, an error that comes from a full disk, a used-up quota or a limit on files becomes DiskFull.
@@ -46,11 +39,11 @@ def writing(path: Path, needed: int) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if isinstance(error, DiskFull) or not _is_from_a_full_disk(error):
+        if isinstance(error, DiskFull) or _number(error) not in _NO_ROOM:
             raise
         why = "a limit on the size of files is reached" if _number(error) == errno.EFBIG else "the disk is full"
         raise DiskFull(
-            f"{path} cannot be written: {why}. It needs {said(needed)}, and {said(free_bytes(path))} are free there."
+            f"{path} cannot be written: {why}. It needs {size(needed)}, and {size(free_bytes(path))} are free there."
         ) from error
 
 
@@ -59,13 +52,9 @@ def need_room(folder: Path, needed: int, what: str) -> None:
     free = free_bytes(folder)
     if free < needed:
         raise ValueError(
-            f"{what} needs {said(needed)} in {folder}, and {said(free)} are free there. Free some space, or put the "
+            f"{what} needs {size(needed)} in {folder}, and {size(free)} are free there. Free some space, or put the "
             "models on another disk: set NANOCHAT_STUDIO_HOME to a folder there."
         )
-
-
-def _is_from_a_full_disk(error: BaseException) -> bool:
-    return _number(error) in _NO_ROOM
 
 
 def _number(error: BaseException | None) -> int | None:
@@ -84,14 +73,14 @@ def cap(path: Path, most: int) -> None:
     """
     try:
         with open(path, "r+b") as file:
-            size = os.fstat(file.fileno()).st_size
-            if size <= most:
+            length = os.fstat(file.fileno()).st_size
+            if length <= most:
                 return
-            file.seek(size - most // 2)
+            file.seek(length - most // 2)
             file.readline()  # the rest of a line that was cut
             kept = file.read()
             file.seek(0)
-            file.write(f"[The oldest part was dropped here: the log had more than {said(most)}.]\n".encode())
+            file.write(f"[The oldest part was dropped here: the log had more than {size(most)}.]\n".encode())
             file.write(kept)
             file.truncate()
     except OSError:

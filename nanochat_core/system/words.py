@@ -104,3 +104,14 @@ def _scrubbed(text: str) -> str:
         if folder != Path(folder.anchor):
             text = text.replace(f"{folder}/", "").replace(str(folder), "")
     return text
+
+
+def size(count: float | None) -> str:
+    """Bytes as people read them; a dash when not known."""
+    if count is None:
+        return "–"
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit in ("B", "kB") or count >= 100 else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from html import escape
 
-from nanochat_core.system.words import duration
+from nanochat_core.system.words import duration, size
 
 __all__ = ["badge", "bar", "duration", "empty", "escape", "facts", "lead", "log", "note", "size", "step", "table"]
 
@@ -64,14 +64,3 @@ def table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
     body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     return f'<table class="plain fixed"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
-
-
-def size(count: float | None) -> str:
-    """Bytes as people read them; a dash when not known."""
-    if count is None:
-        return "–"
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit in ("B", "kB") or count >= 100 else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"

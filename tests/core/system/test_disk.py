@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from nanochat_core.paths import PROJECT_ROOT
-from nanochat_core.system.disk import DiskFull, cap, need_room, said
+from nanochat_core.system.disk import DiskFull, cap, need_room
 from nanochat_core.system.files import write_atomically
+from nanochat_core.system.words import size
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def small_files():
 def test_what_has_no_room_is_a_sentence_and_leaves_the_old_file(tmp_path, small_files, content):
     path = tmp_path / "file"
     path.write_bytes(b"old")
-    with pytest.raises(DiskFull, match=r"file cannot be written: .*It needs 200\.0 kB, and .* are free"):
+    with pytest.raises(DiskFull, match=r"file cannot be written: .*It needs 200 kB, and .* are free"):
         write_atomically(path, content, 200_000)
     assert path.read_bytes() == b"old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
@@ -44,18 +45,13 @@ def test_other_errors_stay_what_they_are(tmp_path):
 
 def test_room_is_asked_for_before_the_work(tmp_path):
     need_room(tmp_path / "not" / "there", 1, "It")
-    with pytest.raises(ValueError, match=r"^It needs 1,000,000\.0 GB in .*free there\. Free some space"):
+    with pytest.raises(ValueError, match=r"^It needs 1000\.0 TB in .*free there\. Free some space"):
         need_room(tmp_path, 10**15, "It")
 
 
 def test_sizes_are_said_in_words():
-    assert [said(size) for size in (0, 999, 1000, 1_500_000, 16e9)] == [
-        "0 bytes",
-        "999 bytes",
-        "1.0 kB",
-        "1.5 MB",
-        "16.0 GB",
-    ]
+    assert [size(count) for count in (0, 999, 1000, 1_500_000, 16e9)] == ["0 B", "999 B", "1 kB", "1.5 MB", "16.0 GB"]
+    assert size(None) == "–"
 
 
 @pytest.mark.processes
@@ -68,6 +64,6 @@ def test_a_long_log_loses_its_oldest_half_while_it_is_written(tmp_path):
             cap(log, 20_000)
     lines = log.read_text().splitlines()
     assert log.stat().st_size < 20_000
-    assert lines[0] == "[The oldest part was dropped here: the log had more than 20.0 kB.]"
+    assert lines[0] == "[The oldest part was dropped here: the log had more than 20 kB.]"
     assert lines[-1] == "line 1999"
     assert all(line.startswith("line ") for line in lines[1:])

@@ -15,6 +15,10 @@ from nanochat_core.runs.run import Run
 def run(arguments: list[str]) -> int:
     """Train a run. Returns the exit status."""
     nproc, arguments = _take_nproc(arguments)
+    if "--plan" in arguments:
+        from nanochat_core.cli.plan import plan
+
+        return plan(arguments, base_name(arguments), nproc or 1)
     preset = preset_of(base_name(arguments))
     config: FinetuneConfig = parse(functools.partial(FinetuneConfig, **preset), arguments, "finetune")
     if preset and os.environ.get("RANK", "0") == "0":

@@ -17,7 +17,7 @@ Command = Callable[[list[str]], int]
 """From its arguments to the exit status."""
 
 COMMANDS = {
-    "finetune": "train a model on your own conversations (--nproc N: in N processes, one for each GPU)",
+    "finetune": "train a model on your own conversations (--nproc N: N processes, one a GPU; --plan: its memory)",
     "check": "look for faults in a file of conversations, and repair them",
     "chat": "talk to a model",
     "eval": "ask a model questions with known answers, and take its loss on conversations",

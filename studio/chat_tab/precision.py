@@ -2,9 +2,9 @@
 
 from functools import cache
 
+from nanochat_core.system.hardware import find_hardware
 from studio.models.processes import AS_IT_IS, AUTOMATIC
 from studio.models.zero_gpu import is_zero_gpu
-from studio.runs.hardware import find_hardware
 from studio.space.access import is_visitor
 
 INFO = (

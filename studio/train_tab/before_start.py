@@ -4,13 +4,13 @@ from pathlib import Path
 
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.runs import as_code
+from nanochat_core.system.hardware import Hardware
 from nanochat_core.training.needs import Needs
 from studio.datasets.files import list_datasets
 from studio.parts import html
 from studio.runs import live
 from studio.runs import queue as run_queue
 from studio.runs.estimate import Estimate, estimate
-from studio.runs.hardware import Hardware
 from studio.train_tab.choices import bases
 
 _LARGE_BYTES = 2_000_000

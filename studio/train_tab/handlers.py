@@ -11,6 +11,7 @@ from typing import Any
 import gradio as gr
 
 from nanochat_core.config import FinetuneConfig
+from nanochat_core.system.hardware import Hardware
 from studio.context import Context
 from studio.parts import html
 from studio.parts.events import LATEST, QUIET, alerted, changes, noted
@@ -18,7 +19,6 @@ from studio.parts.uploads import removed_after
 from studio.parts.working import Working
 from studio.runs import launching
 from studio.runs import queue as run_queue
-from studio.runs.hardware import Hardware
 from studio.train_tab import before_start
 from studio.train_tab.choices import (
     base_value,

@@ -4,10 +4,10 @@ from typing import Any
 
 import gradio as gr
 
+from nanochat_core.system.hardware import Hardware, find_hardware
 from studio.context import Context
 from studio.parts import html
 from studio.parts.showcode import show_code
-from studio.runs.hardware import Hardware, find_hardware
 from studio.train_tab import before_start, download_panel, rent_panel, watch_panel
 from studio.train_tab import handlers as train_events
 from studio.train_tab.choices import PRESETS, default_base, preset_values, suggest_tag

@@ -8,12 +8,12 @@ from nanochat_core.data import file_kinds
 from nanochat_core.runs import failures, supervisor
 from nanochat_core.runs.failures import Failure
 from nanochat_core.runs.run import Run
+from nanochat_core.system.hardware import find_hardware
 from studio.datasets import importing
 from studio.evaluate_tab import handlers
 from studio.parts import html
 from studio.parts.events import noted
 from studio.runs import facts, launching, live
-from studio.runs.hardware import find_hardware
 from studio.train_tab import choices, form
 from studio.train_tab.handlers import Handlers
 from tests.e2e.invented import invent_run

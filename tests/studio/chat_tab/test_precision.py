@@ -2,12 +2,12 @@
 
 import pytest
 
+from nanochat_core.system.hardware import Gpu, Hardware
 from studio.chat_tab import precision
 from studio.chat_tab.handlers import ChatHandlers
 from studio.chat_tab.models import ModelHandlers
 from studio.chat_tab.settings import SETTINGS
 from studio.models.processes import AS_IT_IS
-from studio.runs.hardware import Gpu, Hardware
 from studio.space.access import Person, acting
 from tests.support.chatting import ID, A, a_chat, chosen, run
 

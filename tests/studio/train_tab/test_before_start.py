@@ -5,8 +5,9 @@ import json
 
 import pytest
 
+from nanochat_core.system import hardware
 from nanochat_core.training.needs import Needs
-from studio.runs import estimate, hardware
+from studio.runs import estimate
 from studio.train_tab import before_start, choices
 from studio.train_tab.handlers import Handlers
 from tests.support.training_form import ROWS, form, write_form_data
@@ -105,3 +106,14 @@ def test_measuring_shows_how_far_it_is_and_gives_the_button_back(data):
     *_, (failed, button) = handlers.probe(_Measuring("out of memory"), *chosen)
     assert "out of memory" in failed
     assert button.interactive
+
+
+def test_gpus_are_ticked_by_their_numbers():
+    gpus = tuple(hardware.Gpu(number, "NVIDIA H100", 80 << 30, 0) for number in range(2))
+    found = hardware.Hardware(gpus, False, 8, 64 << 30)
+    choices = before_start.gpu_choices(found)
+    assert choices[0][0].startswith("GPU 0: NVIDIA H100")
+    assert before_start.processes(found, [index for _, index in choices], 1) == (2, "")
+    assert before_start.processes(found, [1], 1) == (1, "1")
+    with pytest.raises(ValueError, match="No GPU is ticked"):
+        before_start.processes(found, [], 1)

@@ -5,8 +5,7 @@ from types import SimpleNamespace
 import pynvml
 import pytest
 
-from studio.runs import hardware
-from studio.train_tab import before_start
+from nanochat_core.system import hardware
 
 
 @pytest.fixture
@@ -37,12 +36,6 @@ def test_gpus_are_found_without_torch(driver):
     found = hardware.find_hardware()
     assert [(gpu.index, gpu.memory >> 30) for gpu in found.gpus] == [(0, 79), (1, 0)]
     assert "NVIDIA H100" in found.sentence()
-    choices = before_start.gpu_choices(found)
-    assert choices[0][0].startswith("GPU 0: NVIDIA H100")
-    assert before_start.processes(found, [index for _, index in choices], 1) == (2, "")
-    assert before_start.processes(found, [1], 1) == (1, "1")
-    with pytest.raises(ValueError, match="No GPU is ticked"):
-        before_start.processes(found, [], 1)
 
 
 @pytest.mark.parametrize(

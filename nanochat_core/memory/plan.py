@@ -1,0 +1,139 @@
+"""Which memory mode a training takes: what each needs, what a card has, and the first that fits.
+
+The modes differ in speed alone, so the first that fits is the one to take.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+
+from nanochat_core.config import FinetuneConfig
+from nanochat_core.memory.parts import FIXED, GIB, Need, Training, needs
+from nanochat_core.model.shape import GPTConfig
+from nanochat_core.system.hardware import Hardware
+
+SPARE = 0.05
+"""Share of a card that is left alone: the allocator's blocks do not lie without gaps. Assumed, not measured."""
+
+_CARD = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(?:G|GB|GIB)?\s*", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Device:
+    """Where a training is to fit. Bytes; None where it is not known, and then nothing is held against it."""
+
+    name: str
+    card_bytes: int | None
+    """Memory of the GPU; None for a CPU (and an Apple GPU), which compute in the host's."""
+    host_bytes: int | None
+    """The host's memory."""
+
+    def fits(self, need: Need) -> bool:
+        """Whether there is room for `need`."""
+        if self.card_bytes is None:
+            return self.host_bytes is None or need.card_bytes - FIXED + need.host_bytes <= self.host_bytes
+        has_host = self.host_bytes is None or need.host_bytes <= self.host_bytes
+        return has_host and need.card_bytes <= self.card_bytes * (1 - SPARE)
+
+
+@dataclass(frozen=True)
+class PlannedMode:
+    """One mode on one card."""
+
+    need: Need
+    fits: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """As `finetune --plan --json` prints it: `parts` are those of the card, `host_parts` the host's."""
+        need = self.need
+        return {
+            "memory": need.memory,
+            "card_bytes": need.card_bytes,
+            "host_bytes": need.host_bytes,
+            "fits": self.fits,
+            "parts": need.card,
+            "host_parts": need.host,
+        }
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """All modes of one training, and the one to take."""
+
+    training: Training
+    modes: tuple[PlannedMode, ...]
+    device: Device
+
+    @property
+    def chosen(self) -> str | None:
+        """The first mode that fits, the fastest; None when none does."""
+        return next((mode.need.memory for mode in self.modes if mode.fits), None)
+
+    def mode(self, memory: str) -> PlannedMode:
+        """The mode of this name."""
+        return next(mode for mode in self.modes if mode.need.memory == memory)
+
+    def to_json(self) -> dict[str, Any]:
+        """The plan as JSON has it."""
+        return {
+            "modes": [mode.to_json() for mode in self.modes],
+            "chosen": self.chosen,
+            "tokens_per_step": self.training.step_tokens,
+            "device": self.device.name,
+        }
+
+
+def plan_memory(training: Training, device: Device) -> MemoryPlan:
+    """What every mode of `training` needs, and which fit `device`."""
+    modes = tuple(PlannedMode(need, device.fits(need)) for need in needs(training))
+    return MemoryPlan(training, modes, device)
+
+
+def this_device(hardware: Hardware, device_type: str = "auto") -> Device:
+    """The smallest GPU of this machine, for every one takes the same share; without one the machine's own memory."""
+    memory = psutil.virtual_memory().total
+    cards = [gpu for gpu in hardware.gpus if gpu.memory] if device_type in ("auto", "cuda") else []
+    if not cards:
+        return Device("this machine's memory", None, memory)
+    least = min(cards, key=lambda gpu: gpu.memory)
+    return Device(least.name, least.memory, memory)
+
+
+def named_card(text: str) -> Device:
+    """The card that `--card` names, beside a host with room for whatever it is given."""
+    bytes_ = parse_card(text)
+    return Device(f"a card of {bytes_ / GIB:g} GB", bytes_, None)
+
+
+def training_of(
+    config: FinetuneConfig, shape: GPTConfig, world: int = 1, lengths: Sequence[int] | None = None
+) -> Training:
+    """The training that `config` asks for on each of `world` devices.
+
+    lengths: the tokens of every conversation of an epoch (Example.inputs). Without them each is taken to be as long as
+    max_seq_len allows, which is the most that can come.
+    """
+    longest = sorted(lengths or [], reverse=True) or [config.max_seq_len] * config.target_examples_per_step
+    of_a_step = longest[: config.target_examples_per_step]
+    mine = of_a_step[::world]
+    return Training(
+        shape=shape,
+        micro_batch_tokens=sum(mine[: config.device_batch_size]),
+        step_tokens=sum(mine),
+        dtype=config.dtype,
+        world=world,
+    )
+
+
+def parse_card(text: str) -> int:
+    """Bytes of a card named as on its box, `24GB` or `24`. ValueError for anything else.
+
+    Makers count in powers of two: a card of 24 GB has 24 GiB.
+    """
+    found = _CARD.fullmatch(text)
+    if found is None or not 0 < float(found[1]) < 1_000_000:
+        raise ValueError(f"--card is '{text:.40}': give the card's memory, such as 24GB.")
+    return int(float(found[1]) * GIB)

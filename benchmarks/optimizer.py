@@ -17,7 +17,7 @@ from benchmarks.machine import cpu_seconds, describe, gemm_rate
 from benchmarks.pairs import ratio, table, take_turns
 from benchmarks.workload import SHAPES, TINY, conversations, random_model
 from nanochat_core.config import FinetuneConfig
-from nanochat_core.data.tokens.plan import share_of_rank
+from nanochat_core.data.tokens.plan import micro_batches
 from nanochat_core.model.batch import pack
 from nanochat_core.model.gpt import GPT, GPTConfig
 from nanochat_core.training.muon import LARGE_FROM, WIDE_FROM, A, B, C, Muon
@@ -54,7 +54,7 @@ def measure(name: str, config: GPTConfig, turns: int) -> tuple[list[str], list[s
     model = random_model(config, torch.bfloat16)
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
-    batches = [pack(batch) for batch in share_of_rank(conversations(config, 32), 0, 1, 4)]
+    batches = [pack(batch) for batch in micro_batches(conversations(config, 32), 4)]
     supervised = sum(int((batch.targets != -1).sum()) for batch in batches)
 
     def forward_and_backward() -> None:

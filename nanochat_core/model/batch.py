@@ -25,17 +25,21 @@ class Batch:
     labels: Tensor
     """Their targets, LongTensor (K,)."""
     layout: Layout
+    weights: Tensor | None = None
+    """How much each of the K tokens counts in the loss, fp32 (K,); None: all 1."""
 
     def to(self, device: torch.device) -> "Batch":
         """The same on `device`. To a GPU it is sent from pinned memory, and nobody waits for it."""
         if device.type == "cpu":
             return self
-        tensors: tuple[Tensor, ...] = (self.ids, self.targets, self.wanted, self.labels)
-        layout = self.layout
-        if device.type == "cuda":
-            tensors, layout = tuple(tensor.pin_memory() for tensor in tensors), layout.pinned()
-        ids, targets, wanted, labels = (tensor.to(device, non_blocking=True) for tensor in tensors)
-        return Batch(ids, targets, self.lengths, wanted, labels, layout.to(device))
+        layout = self.layout.pinned() if device.type == "cuda" else self.layout
+
+        def sent(tensor: Tensor) -> Tensor:
+            return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
+
+        ids, targets, wanted, labels = (sent(tensor) for tensor in (self.ids, self.targets, self.wanted, self.labels))
+        weights = None if self.weights is None else sent(self.weights)
+        return Batch(ids, targets, self.lengths, wanted, labels, layout.to(device), weights)
 
 
 def pack(examples: Sequence[Example]) -> Batch:

@@ -22,7 +22,10 @@ from nanochat_core.model.kv_cache import KVCache
 from nanochat_core.model.loss import SOFTCAP, cross_entropy_gradient, cross_entropy_sum, token_nats
 from nanochat_core.model.shape import GENERATIONS, GPTConfig
 
-__all__ = ["GPT", "NORM_EPSILON", "GPTConfig"]
+__all__ = ["GPT", "NORM_EPSILON", "GPTConfig", "Weigh"]
+
+Weigh = Callable[[Batch, Tensor], Tensor]
+"""From a batch and the nats of its K supervised tokens to their weights in the loss, fp32 (K,), on the device."""
 
 
 class Transformer(nn.Module):
@@ -102,20 +105,32 @@ class GPT(nn.Module):
             hidden, wanted = self._supervised(ids, targets, lengths)
             return token_nats(hidden, self.lm_head.weight[: self.config.vocab_size], wanted), wanted
 
-    def add_gradients(self, batch: Batch, scale: float) -> Tensor:
-        """scale * the batch's sum of nats (fp32), whose gradient is added to every parameter's `.grad`, all present.
+    def add_gradients(self, batch: Batch, scale: float, weigh: Weigh | None = None) -> tuple[Tensor, Tensor]:
+        """Add the gradient of scale * the batch's sum of nats to every parameter's `.grad`, all present.
 
-        Reads nothing back from the device. The numbers of `(scale * loss_sum).backward()` with less work: the head's
-        gradient goes straight to its place.
+        Returns (scale * that sum, fp32; the nats of each supervised token, (K,)), and reads nothing back from the
+        device. weigh: as of `head_gradients`. The numbers of `(scale * loss_sum).backward()` with less work: the
+        head's gradient goes straight to its place.
         """
         hidden = self.hidden(batch.ids, batch.layout, batch.wanted)[0]
-        rows, head = self.config.vocab_size, self.lm_head
-        assert head.weight.grad is not None
-        loss, gradient = cross_entropy_gradient(
-            hidden.detach(), head.cast(hidden.dtype)[:rows], batch.labels, scale, head.weight.grad[:rows]
-        )
+        loss, gradient, nats = self.head_gradients(hidden.detach(), batch, scale, weigh)
         hidden.backward(gradient)
-        return loss
+        return loss, nats
+
+    def head_gradients(
+        self, hidden: Tensor, batch: Batch, scale: float, weigh: Weigh | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """(scale * sum of nats, its gradient with respect to `hidden` (K, C), nats (K,)) of the supervised tokens.
+
+        The head's gradient is added to its `.grad`. weigh: makes of the batch and its nats the weights of its
+        tokens, instead of `batch.weights`; the head is then computed twice.
+        """
+        rows, head = self.config.vocab_size, self.lm_head
+        weights, matrix = batch.weights, head.cast(hidden.dtype)[:rows]
+        assert head.weight.grad is not None
+        if weigh is not None:
+            weights = weigh(batch, token_nats(hidden, matrix, batch.labels))
+        return cross_entropy_gradient(hidden, matrix, batch.labels, scale, head.weight.grad[:rows], weights)
 
     @contextlib.contextmanager
     def casts_kept(self) -> Iterator[None]:

@@ -28,13 +28,20 @@ def cross_entropy_sum(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor
 
 
 def cross_entropy_gradient(
-    hidden: Tensor, head: Tensor, targets: Tensor, scale: float, grad_weight: Tensor
-) -> tuple[Tensor, Tensor]:
-    """(scale * summed nats, its gradient with respect to `hidden`); that of the head is added to `grad_weight`.
+    hidden: Tensor,
+    head: Tensor,
+    targets: Tensor,
+    scale: float,
+    grad_weight: Tensor,
+    weights: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(scale * summed nats, its gradient with respect to `hidden`, nats (N,)); the head's is added to `grad_weight`.
 
-    `head` (V, C) is in the dtype of `hidden` (N, C), `grad_weight` (V, C) in that of the parameters.
+    `head` (V, C) is in the dtype of `hidden` (N, C), `grad_weight` (V, C) in that of the parameters. With `weights`,
+    fp32 (N,), each target's nats count so often in the sum; those that are returned are without.
     """
     grad_hidden = torch.empty_like(hidden)
+    nats = hidden.new_empty(len(hidden), dtype=torch.float32)
     total = hidden.new_zeros((), dtype=torch.float32)
     for rows in _chunks(targets, len(head)):
         # The n rows of a chunk make two tensors (n, V), into which all that follows is written: another one of 16 MiB
@@ -43,11 +50,17 @@ def cross_entropy_gradient(
         gradient, sums = _exponentials(sigmoid)  # (n, V) and (n, 1): softmax is their quotient
         target = targets[rows, None]  # (n, 1)
         # Before the sigmoid is overwritten. The constant -c of the capped logits stands in both terms and is left out.
-        total += (sums.log() - sigmoid.gather(1, target).mul_(2 * SOFTCAP)).sum()
+        found = sums.log() - sigmoid.gather(1, target).mul_(2 * SOFTCAP)
+        nats[rows] = found[:, 0]
+        factor: float | Tensor = 4 * scale
+        if weights is not None:
+            weight = weights[rows, None]  # (n, 1)
+            found, factor = found * weight, weight * factor
+        total += found.sum()
         # 4 * scale * (softmax - onehot): the 4 of the cap's derivative and the scale ride on a division of (n, 1), and
         # the one-hot is a subtraction at n places.
-        gradient.mul_(4 * scale / sums)
-        gradient.scatter_add_(1, target, gradient.new_full(target.shape, -4 * scale))
+        gradient.mul_(factor / sums)
+        gradient.scatter_add_(1, target, gradient.new_full(target.shape, -1.0).mul_(factor))
         gradient.mul_(sigmoid.addcmul_(sigmoid, sigmoid, value=-1))  # times s - s^2, in the sigmoid's memory
         gradient = gradient.to(hidden.dtype)  # rounded once, when all is summed
         torch.mm(gradient, head, out=grad_hidden[rows])
@@ -55,7 +68,7 @@ def cross_entropy_gradient(
             grad_weight.addmm_(gradient.T, hidden[rows])
         else:
             grad_weight.add_(gradient.T @ hidden[rows])
-    return total * scale, grad_hidden
+    return total * scale, grad_hidden, nats
 
 
 @torch.no_grad()
@@ -76,7 +89,7 @@ class _CrossEntropySum(torch.autograd.Function):
         if not any(ctx.needs_input_grad):
             return token_nats(hidden, weight, targets).sum()
         grad_weight = torch.zeros_like(weight)
-        total, grad_hidden = cross_entropy_gradient(hidden, weight.to(hidden.dtype), targets, 1.0, grad_weight)
+        total, grad_hidden, _ = cross_entropy_gradient(hidden, weight.to(hidden.dtype), targets, 1.0, grad_weight)
         ctx.save_for_backward(grad_hidden, grad_weight)
         return total
 

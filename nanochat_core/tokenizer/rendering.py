@@ -162,6 +162,8 @@ class Example:
     """Which conversation of the file it is, from 0."""
     cut: bool = False
     """Whether the conversation was longer than the context."""
+    is_replay: bool = False
+    """Whether it comes from the replayed file, in which `index` counts."""
 
     @property
     def inputs(self) -> int:

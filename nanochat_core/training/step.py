@@ -6,16 +6,17 @@ sent ahead, so that a GPU is never waited for inside a step; its loss and gradie
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch.optim import Optimizer
 
 from nanochat_core.compute.ranks import Ranks
-from nanochat_core.data.tokens.plan import share_of_rank
+from nanochat_core.data.tokens.plan import micro_batches, shares
 from nanochat_core.model.batch import pack
-from nanochat_core.model.gpt import GPT
+from nanochat_core.model.gpt import GPT, Weigh
 from nanochat_core.tokenizer.rendering import Example
+from nanochat_core.training.figures import ExampleLoss, Figures
 from nanochat_core.training.optimizers import set_learning_rates
 
 
@@ -32,6 +33,8 @@ class StepResult:
     grad_norm: float
     multiplier: float
     """Factor on every learning rate."""
+    examples: list[ExampleLoss] = field(default_factory=list)
+    """Every conversation of the step, those of other ranks, too."""
 
 
 class TrainingStep:
@@ -44,10 +47,11 @@ class TrainingStep:
         ranks: Ranks,
         device_batch_size: int,
         schedule: Callable[[int], float] = lambda step: 1.0,
+        weigh: Weigh | None = None,
     ):
-        """schedule: the factor on every learning rate at a step, from 0."""
+        """schedule: the factor on every learning rate at a step, from 0. weigh: as of `GPT.head_gradients`."""
         self.model, self.optimizers, self.ranks = model, optimizers, ranks
-        self.device_batch_size, self.schedule = device_batch_size, schedule
+        self.device_batch_size, self.schedule, self.weigh = device_batch_size, schedule, weigh
         self.parameters = list(model.parameters())
         for parameter in self.parameters:  # fresh memory costs more than zeroing
             parameter.grad = torch.zeros_like(parameter)
@@ -59,33 +63,36 @@ class TrainingStep:
         """
         multiplier = self.schedule(step)
         set_learning_rates(self.optimizers, multiplier)
-        train_loss, grad_norm = self(examples)
+        train_loss, grad_norm, losses = self._compute(examples)
         if not (math.isfinite(train_loss) and math.isfinite(grad_norm)):
             raise Diverged(f"The training diverged at step {step + 1}: the loss is no longer a number.")
-        return StepResult(train_loss, grad_norm, multiplier)
+        return StepResult(train_loss, grad_norm, multiplier, losses)
 
     def __call__(self, examples: Sequence[Example]) -> tuple[float, float]:
         """(mean nats over the supervised tokens of `examples`, norm of its gradient) before the update that it makes.
 
         Both are not finite when the training has diverged; the weights are then of no use.
         """
-        nats = self.accumulate(examples)
-        norm = torch.nn.utils.get_total_norm(self._gradients())
-        self.update()
-        self.ranks.add_up(nats)
-        loss, norm = torch.stack([nats, norm]).tolist()
-        return loss, norm
+        return self._compute(examples)[:2]
 
-    def accumulate(self, examples: Sequence[Example]) -> torch.Tensor:
-        """Put the gradient of the mean loss over all ranks into .grad; returns this rank's part of the loss."""
+    def _compute(self, examples: Sequence[Example]) -> tuple[float, float, list[ExampleLoss]]:
+        figures = self.accumulate(examples)
+        norms = [torch.linalg.vector_norm(gradient) for gradient in self._gradients()]
+        self.update()
+        return figures.read(self.ranks, norms)
+
+    def accumulate(self, examples: Sequence[Example]) -> Figures:
+        """Put the gradient of the mean loss over all ranks into .grad; the figures are this rank's alone."""
         supervised = sum(example.supervised for example in examples)
-        nats = torch.zeros((), device=self.ranks.device)
+        batches, device = micro_batches(examples, self.device_batch_size), self.ranks.device
+        figures = Figures(batches, device)
         self.model.train()
         with self.model.casts_kept():
-            for micro_batch in share_of_rank(examples, self.ranks.rank, self.ranks.world, self.device_batch_size):
-                nats += self.model.add_gradients(pack(micro_batch).to(self.ranks.device), 1 / supervised)
+            for number in shares(batches, self.ranks.world)[self.ranks.rank]:
+                batch = pack(batches[number]).to(device)
+                figures.note(number, *self.model.add_gradients(batch, 1 / supervised, self.weigh))
         self.ranks.sum_gradients(self.parameters)
-        return nats
+        return figures
 
     def update(self) -> None:
         """Let the optimizers use the gradients, and clear these."""

@@ -1,15 +1,15 @@
 """From conversations to packed batches: what each optimizer step trains on, the same for any number of processes.
 
 A step takes `target_examples_per_step` conversations in an order that the seed fixes; each epoch shuffles
-again and sees every conversation once. A step's conversations are dealt out to the ranks, and on each rank to
-micro-batches of at most `device_batch_size`, laid end to end without padding. The order, the number of
+again and sees every conversation once. A step's conversations are dealt out to micro-batches of at most
+`device_batch_size`, laid end to end without padding, and these to the ranks. The order, the number of
 supervised tokens of a step and so the loss's weighting are known to every rank without communication.
 """
 
 import random
 from array import array
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import overload
 
 import numpy as np
@@ -176,7 +176,9 @@ class Epoch(Sequence[Example]):
         if isinstance(number, slice):
             return [self[one] for one in range(len(self))[number]]
         which = int(self.order[number])
-        return self.own[which] if which < len(self.own) else self.replay[self.replayed[which - len(self.own)]]
+        if which < len(self.own):
+            return self.own[which]
+        return replace(self.replay[int(self.replayed[which - len(self.own)])], is_replay=True)
 
     def inputs(self) -> np.ndarray:
         """Example.inputs of each, in order."""
@@ -197,12 +199,25 @@ def _numbers(examples: Sequence[Example], name: str) -> np.ndarray:
     return np.array([getattr(example, name) for example in examples], np.int64)
 
 
-def share_of_rank(examples: Sequence[Example], rank: int, ranks: int, size: int) -> list[list[Example]]:
-    """The micro-batches, of at most `size` examples, that `rank` of `ranks` computes of a step. May be empty.
+def micro_batches(examples: Sequence[Example], size: int) -> list[list[Example]]:
+    """The micro-batches of a step, of at most `size` examples of like length, the longest first.
 
-    Dealing out by length gives every rank about the same work and each micro-batch conversations of like
-    length; the result does not depend on it, because the loss is weighted by supervised tokens over the step.
+    The same for any number of ranks, so that a gradient is rounded alike wherever it is computed.
     """
     by_length = sorted(examples, key=lambda example: (-example.inputs, example.index))
-    mine = by_length[rank::ranks]
-    return [mine[start : start + size] for start in range(0, len(mine), size)]
+    return [by_length[start : start + size] for start in range(0, len(by_length), size)]
+
+
+def shares(batches: Sequence[Sequence[Example]], ranks: int) -> list[list[int]]:
+    """Which of the micro-batches each of `ranks` computes, in order; about the same number of tokens each.
+
+    A rank beyond the number of micro-batches has none.
+    """
+    tokens = [0] * ranks
+    found: list[list[int]] = [[] for _ in range(ranks)]
+    sizes = [sum(example.inputs for example in batch) for batch in batches]
+    for number in sorted(range(len(batches)), key=lambda number: (-sizes[number], number)):
+        rank = min(range(ranks), key=lambda rank: (tokens[rank], rank))
+        tokens[rank] += sizes[number]
+        found[rank].append(number)
+    return [sorted(numbers) for numbers in found]

@@ -5,11 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from nanochat_core import FinetuneConfig, Run, finetune
-from nanochat_core.data.tokens.plan import Plan, share_of_rank
-from nanochat_core.tokenizer.rendering import render
+from nanochat_core.data.tokens.plan import Plan, micro_batches, shares
+from nanochat_core.tokenizer.rendering import Example, render
 from tests.support.finetune_in_fp32 import muon_in_fp32
 from tests.support.tiny import install_tiny_model, tiny_tokenizer, write_conversations
 
@@ -111,11 +112,19 @@ def test_every_conversation_once_an_epoch_for_any_number_of_ranks(tmp_path, rank
         example.index
         for _ in range(plan.steps_per_epoch)
         for step in [next(steps)]
-        for rank in range(ranks)
-        for batch in share_of_rank(step, rank, ranks, 3)
-        for example in batch
+        for batches in [micro_batches(step, 3)]
+        for numbers in shares(batches, ranks)
+        for number in numbers
+        for example in batches[number]
     ]
     assert sorted(dealt) == list(range(37))
+
+
+def test_ranks_share_micro_batches_by_their_tokens():
+    batches = [[Example(np.zeros(length + 1, np.int32), np.ones(length + 1, bool), 0)] for length in (9, 5, 4, 3, 2)]
+    assert shares(batches, 2) == [[0, 3], [1, 2, 4]]
+    assert shares(batches, 1) == [[0, 1, 2, 3, 4]]
+    assert shares(batches, 7)[5:] == [[], []]
 
 
 def test_two_processes_stop_while_the_first_reads_the_data(home, tmp_path):

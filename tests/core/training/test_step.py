@@ -1,5 +1,7 @@
 """One optimizer step: its gradients against the naive computation, and that nothing in it waits for the device."""
 
+import dataclasses
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -51,8 +53,8 @@ def test_loss_and_gradients_equal_the_naive_ones(generation, kv_heads):
     expected = _naive_loss(naive, _examples())
     expected.backward()
     step = _step(model)
-    loss = step.accumulate(_examples())
-    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    loss, _, _ = step.accumulate(_examples()).read(CPU, [torch.zeros(())])
+    assert loss == pytest.approx(expected.item(), rel=1e-5)
     for (name, parameter), other in zip(model.named_parameters(), naive.parameters()):
         scale = max(other.grad.norm().item(), 1e-3)
         assert (parameter.grad - other.grad).norm().item() / scale < 1e-5, name
@@ -121,6 +123,53 @@ def test_a_step_takes_the_same_way_as_autograd_alone():
     for mine, theirs in zip(model.parameters(), other.parameters()):
         assert (mine - theirs).norm() < 1e-3 * theirs.norm()
         assert mine.grad.count_nonzero() == 0
+
+
+def test_a_step_tells_the_nats_of_every_conversation():
+    model = tiny_model()
+    examples = [*_examples(), dataclasses.replace(_examples(1)[0], index=2, is_replay=True)]
+    expected = {(e.index, e.is_replay): _naive_loss(model, [e]).item() * e.supervised for e in examples}
+    result = _step(model).take(0, examples)
+    assert {(e.index, e.is_replay): e.tokens for e in result.examples} == {
+        (e.index, e.is_replay): e.supervised for e in examples
+    }
+    assert {(e.index, e.is_replay): e.nats for e in result.examples} == pytest.approx(expected, rel=1e-5)
+    whole = sum(e.nats for e in result.examples) / sum(e.tokens for e in result.examples)
+    assert result.train_loss == pytest.approx(whole, rel=1e-6)
+
+
+def test_weights_of_tokens_that_come_from_their_nats():
+    """As of a loss that is no sum over tokens: the head is computed for the nats, and again for the gradient."""
+    naive, model = tiny_model(), tiny_model()
+
+    def weigh(batch, nats):
+        assert nats.shape == batch.labels.shape
+        return nats.square()
+
+    examples = _examples()
+    supervised = sum(example.supervised for example in examples)
+    loss = torch.zeros(())
+    for example in examples:
+        ids = torch.tensor(example.ids, dtype=torch.long)
+        targets = torch.where(torch.tensor(example.mask), ids, -100)[1:]
+        nats = F.cross_entropy(naive(ids[None, :-1])[0], targets, ignore_index=-100, reduction="none")
+        loss = loss + (nats.detach().square() * nats).sum() / supervised
+    loss.backward()
+    step = TrainingStep(model, build_optimizers(model, FinetuneConfig("-")), CPU, 2, weigh=weigh)
+    assert step.accumulate(examples).read(CPU, [torch.zeros(())])[0] == pytest.approx(loss.item(), rel=1e-5)
+    for (name, parameter), other in zip(model.named_parameters(), naive.parameters()):
+        assert (parameter.grad - other.grad).norm() < 1e-5 * max(other.grad.norm().item(), 1e-3), name
+
+
+def test_weights_of_a_batch_that_are_all_one_change_nothing():
+    batch = pack(_examples()[:2])
+    plain, weighted = tiny_model(), tiny_model()
+    found = []
+    for model, weights in ((plain, None), (weighted, torch.ones(len(batch.wanted)))):
+        _step(model)
+        found.append(model.add_gradients(dataclasses.replace(batch, weights=weights).to(CPU.device), 0.5))
+    assert all(torch.equal(a, b) for a, b in zip(*found))
+    assert all(torch.equal(a.grad, b.grad) for a, b in zip(plain.parameters(), weighted.parameters()))
 
 
 def test_bf16_gradients_are_near_those_of_fp32():

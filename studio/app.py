@@ -16,6 +16,7 @@ from studio.evaluate_tab import tab as evaluate_tab
 from studio.models.processes import ModelProcesses
 from studio.models.zero_gpu import ZeroGpuModels, is_zero_gpu
 from studio.parts.page import Page
+from studio.parts.tour import BUTTON, tour
 from studio.parts.uploads import CLEAN_SECONDS, DEFAULT_UPLOAD
 from studio.space.access import current_space
 from studio.space.header import SpaceHeader
@@ -34,7 +35,7 @@ _OPEN_REMEMBERED_TAB = """() => {
 }"""
 
 HEADER = """<header class="studio-header"><span class="mark" aria-hidden="true"></span><h1>nanochat studio</h1>
-<p>Teach a nanochat model your own conversations.</p></header>"""
+<p>Teach a nanochat model your own conversations.</p>{}</header>"""
 
 
 def build_app(tab: str = "data", home: SpaceHome | None = None, max_upload: int = DEFAULT_UPLOAD) -> gr.Blocks:
@@ -53,14 +54,18 @@ def build_app(tab: str = "data", home: SpaceHome | None = None, max_upload: int 
 
 def _build(page: type[gr.Blocks], tab: str, space_header: Any, max_upload: int) -> gr.Blocks:
     with page(title="nanochat studio", fill_width=True, analytics_enabled=False, delete_cache=CLEAN_SECONDS) as demo:
-        gr.HTML(HEADER, elem_id="header", padding=False)
+        gr.HTML(HEADER.format("" if space_header else BUTTON), elem_id="header", padding=False)
         header = space_header() if space_header else None
-        dataset, selected = gr.State(""), gr.State("")  # not inside Tabs, which takes its children for tabs
+        if header is None:  # a Space tells its visitors what each tab is for
+            tour()
+        # Not inside Tabs, which takes its children for tabs.
+        dataset, to_chat, to_evaluate = gr.State(""), gr.State([]), gr.State([])
         with gr.Tabs(selected=tab, elem_id="tabs") as tabs:
             context = Context(
                 tabs=tabs,
                 dataset=dataset,
-                selected=selected,
+                to_chat=to_chat,
+                to_evaluate=to_evaluate,
                 models=chat_models_here(),
                 page=demo,
                 max_upload=max_upload,

@@ -3,6 +3,7 @@
 By itself, since each tab imports it and it imports no tab.
 """
 
+import uuid
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,8 +21,10 @@ class Context:
     dataset: gr.State
     """Path of the dataset chosen in Data, as text; "" before one is chosen. Set it in queued events only: others do
     not fire its change."""
-    selected: gr.State
-    """Tag of the run that Train and Evaluate look at; "" for none."""
+    to_chat: gr.State
+    """A wish: the run that Chat is to open with, beside its base. Chat opens itself then."""
+    to_evaluate: gr.State
+    """A wish: (the run that Evaluate is to show, CSS selector of the part to scroll to). Evaluate opens itself then."""
     models: Any
     """The worker processes that hold models (studio.models.processes), shared by all browsers."""
     page: gr.Blocks
@@ -30,3 +33,8 @@ class Context:
     """Bytes of the largest file that a browser may send."""
     tab: gr.Tab = field(init=False)
     """The tab that is being built; its select event is when lists must be fresh."""
+
+
+def wish(*values: str) -> list[str]:
+    """What one tab asks of another through a State: the same wish a second time is a change, too."""
+    return [*values, uuid.uuid4().hex]

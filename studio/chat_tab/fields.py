@@ -79,6 +79,8 @@ class ChatFields:
     """The whole tab."""
 
     chat_id: gr.Textbox
+    is_open: gr.Checkbox
+    """Whether the tab is the one that is seen, as the page says it with an event."""
     editing: gr.State
     """The turn that the message in the box replaces, else None."""
     picked: gr.State

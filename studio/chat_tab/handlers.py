@@ -9,7 +9,7 @@ import gradio as gr
 
 from nanochat_core.system.words import whole
 from studio.chat_tab import precision as chat_precision
-from studio.chat_tab.models import Update, choices, present_or_default, update_of
+from studio.chat_tab.models import Update, choices, defaults, has_tuned, present_or_default, update_of
 from studio.chat_tab.replies import Replies, status
 from studio.chat_tab.settings import SETTINGS, ChatSettings, chat_code
 from studio.chat_tab.state import SIDES, Chat
@@ -118,6 +118,8 @@ class ChatHandlers:
         chat = self.replies.chat(chat_id) if chat_id else Chat(Chat.new_id())
         present = asdict(ChatSettings(*form))
         values = {**present, **chat.settings}
+        if not chat.turns and has_tuned():  # nothing said yet: with the newest run beside what it was trained from
+            values["model_0"], values["model_1"], values["both"] = *defaults(), True
         values["model_0"], values["model_1"] = present_or_default(values["model_0"], values["model_1"])
         values["precision"] = chat_precision.offered(values["precision"])
         menu = {"choices": choices()}

@@ -7,11 +7,11 @@ import gradio as gr
 
 from nanochat_core.paths import default_model, find_model, list_models, steps
 from nanochat_core.runs.run import Run
-from studio.chat_tab import precision
+from studio.chat_tab import precision, warming
 from studio.models.zero_gpu import Models
 from studio.parts import html
 from studio.parts.working import Working
-from studio.space.access import for_visitors, is_visitor
+from studio.space.access import current_space, for_visitors, is_visitor
 from studio.space.visitor_limits import MODEL
 
 Key = tuple[str, int]
@@ -43,13 +43,29 @@ def choices() -> list[tuple[str, str]]:
 
 
 def defaults() -> tuple[str | None, str | None]:
-    """Values to begin with: the base model, and beside it the newest run's best."""
+    """Values to begin with: the newest finished run's best, and what it was trained from; else the base model twice."""
     values = [value for _, value in choices()]
     usual = MODEL if is_visitor() else default_model()
-    base = next((value for value in values if value.rsplit("@", 1)[0] == usual), None)
-    newest = [*(f"finetuned/{run.tag}@" for run in Run.list()), "finetuned/"]
-    tuned = next((value for start in newest for value in values if value.startswith(start)), None)
-    return base, tuned or base
+    runs = sorted(Run.list(), key=lambda run: run.status().state != "finished")  # of equals, the newest stays first
+    pairs = (pair_of(run.tag) for run in runs if not is_visitor())
+    base, tuned = next((pair for pair in pairs if pair[1]), (None, None))
+    first = base or _first(values, usual)
+    return first, tuned or next((value for value in values if value.startswith("finetuned/")), first)
+
+
+def pair_of(tag: str) -> tuple[str | None, str | None]:
+    """(base, tuned) of a run, as `defaults` has them; None for what is not there any more."""
+    values = [value for _, value in choices()]
+    return _first(values, str(Run.open(tag).record().get("base_model"))), _first(values, f"finetuned/{tag}")
+
+
+def has_tuned() -> bool:
+    """Whether there is a model of one's own to set beside another one."""
+    return not is_visitor() and any(value.startswith("finetuned/") for _, value in choices())
+
+
+def _first(values: list[str], name: str) -> str | None:
+    return next((value for value in values if value.rsplit("@", 1)[0] == name), None)
 
 
 def key_of(value: str | None) -> Key:
@@ -125,6 +141,36 @@ class ModelHandlers:
     def load(self, value: str | None, dtype: str | None = None) -> Iterator[str]:
         """Load a model, showing how far it is."""
         loading = Working(lambda report: self.models.load(*key_of(value), report, precision.dtype_of(dtype)))
+        yield from loading
+        loading.result()
+        yield self.about(value)
+
+    def wished(self, asked: list[str], both: bool, first: str | None, second: str | None) -> tuple[Update, ...]:
+        """(both, model, model beside it) for a run that another tab wants to be shown beside its base."""
+        if not asked:
+            return gr.skip(), gr.skip(), gr.skip()
+        menu, pair = choices(), pair_of(asked[0])
+        models = [update_of(was, value or was, choices=menu) for was, value in zip((first, second), pair)]
+        return update_of(present=both, value=True), *models
+
+    def warm(
+        self, is_open: bool, chat_id: str, is_shown: bool, value: str | None, dtype: str | None
+    ) -> Iterator[Update]:
+        """Load a model that is shown, before the first message, where there is room for it.
+
+        Only in an open tab, and once the page knows which chat, and so which models, it shows.
+        """
+        if not (is_open and chat_id and is_shown) or current_space() is not None or not _is_there(value):
+            yield gr.skip()
+            return
+        key = key_of(value)
+        if any(model.key == key for model in self.models.loaded()):
+            yield self.about(value)
+            return
+        if hindrance := warming.hindrance(*key):
+            yield self.about(value, f"Not in memory; it is loaded with your first message, because {hindrance}.")
+            return
+        loading = Working(lambda report: self.models.warm(*key, report, precision.dtype_of(dtype)))
         yield from loading
         loading.result()
         yield self.about(value)

@@ -38,6 +38,7 @@ def build(context: Context) -> None:
     settings = _settings(both, first.model, second.model)
     fields = ChatFields(
         chat_id=chat_id,
+        is_open=gr.Checkbox(visible=False, elem_id="chat_is_open"),
         editing=gr.State(None),
         picked=gr.State(None),
         sides=(first, second),

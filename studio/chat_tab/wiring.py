@@ -28,6 +28,12 @@ _OWN_ID = """(id, ...rest) => {
 }"""
 """The browser's chat, known before the server has answered: what is sent at once belongs to it, too."""
 
+_IS_OPEN = """(_, ...rest) => {
+    const tab = document.getElementById('chat_tab-button')
+    return [!tab || tab.getAttribute('aria-selected') === 'true', ...rest]
+}"""
+"""Puts before the other inputs whether the tab is the one that is seen."""
+
 _FOCUS_BOX = "() => document.querySelector('#chat_box textarea').focus()"
 _FOCUS_CORRECTION = "() => document.querySelector('#chat_corrected textarea')?.focus()"
 
@@ -50,6 +56,7 @@ def _wire_page(fields: ChatFields, handlers: ChatHandlers, models: ModelHandlers
     restored.then(handlers.code, fields.known, fields.code, **QUIET)
     for side in fields.sides:
         restored.then(noted(models.about, side.about), side.model, side.about, **QUIET)
+    _wire_warming(restored, fields, models)
     second = fields.sides[1]
     settings.both.change(lambda both: gr.Column(visible=both), settings.both, second.column, **QUIET)
     gr.on([component.change for component in settings.all], handlers.code, fields.known, fields.code, **LATEST)
@@ -91,12 +98,25 @@ def _picker(side: int) -> Callable[[str, gr.SelectData], tuple[int | None, str]]
 
 def _wire_models(fields: ChatFields, models: ModelHandlers, context: Context) -> None:
     chosen, lines = [side.model for side in fields.sides], [side.about for side in fields.sides]
-    context.tab.select(models.lists, chosen, [*chosen, *lines], **QUIET)
+    opened = context.tab.select(models.lists, chosen, [*chosen, *lines], **QUIET)
+    _wire_warming(opened, fields, models)
+    wished = context.to_chat.change(
+        models.wished, [context.to_chat, fields.settings.both, *chosen], [fields.settings.both, *chosen], **QUIET
+    )
+    wished.success(lambda: gr.Tabs(selected="chat"), None, context.tabs, **QUIET)  # which loads what was chosen
     for side in fields.sides:
         line = side.about
         side.model.change(noted(models.about, line), side.model, line, **QUIET)
         side.load.click(noted(models.load, line), [side.model, fields.settings.precision], line, **UNLIMITED)
         side.unload.click(noted(models.unload, line), side.model, line, **QUIET)
+
+
+def _wire_warming(after: Any, fields: ChatFields, models: ModelHandlers) -> None:
+    """One model after the other, so that the second one's room is looked at when the first one has its own."""
+    settings, shown = fields.settings, (gr.State(value=True), fields.settings.both)
+    for is_shown, side in zip(shown, fields.sides, strict=True):
+        inputs = [fields.is_open, fields.chat_id, is_shown, side.model, settings.precision]
+        after = after.then(noted(models.warm, side.about), inputs, side.about, js=_IS_OPEN, **UNLIMITED)
 
 
 def _wire_correction(fields: ChatFields, context: Context) -> None:

@@ -18,6 +18,14 @@ from studio.runs import live
 
 LOOK_EVERY_SECONDS = 3.0
 _DOWNLOAD = "() => document.querySelector('#eval_file').click()"
+_SCROLL = """(wish) => {
+    const look = (tries) => {
+        const place = wish[1] && document.querySelector(wish[1])
+        if (place?.offsetParent) place.scrollIntoView({behavior: 'smooth'})
+        else if (tries) setTimeout(() => look(tries - 1), 100)
+    }
+    look(20)
+}"""
 _FIRST_SHOWN = 3
 
 
@@ -40,6 +48,12 @@ def wire(fields: EvaluateFields, context: Context) -> None:
     opened.then(**pair, **QUIET)
     opened.then(draw, look, drawn, **QUIET)
     runs.run.change(**of_run)
+    wished = context.to_evaluate.change(
+        wished_run, [context.to_evaluate, runs.sort], [runs.table, runs.run, curves.shown, two.first], **QUIET
+    )
+    wished.success(lambda: gr.Tabs(selected="evaluate"), None, context.tabs, **QUIET).then(
+        None, context.to_evaluate, None, js=_SCROLL
+    )
     gr.on([runs.sort.input, runs.run.input], show_table, pickers[:2], runs.table, **QUIET)
     gr.on(changes(look), draw, look, drawn, **LATEST)
     gr.on(changes([two.first, two.second, *look[1:]]), **pair, **LATEST)
@@ -83,6 +97,14 @@ def _wire_actions(fields: EvaluateFields, context: Context, lists: dict[str, Any
 def show_table(sort: str, run: str | None) -> str:
     """The table in another order, or with another run chosen."""
     return run_facts.table_html(run_facts.sorted_facts(run_facts.all_facts(), sort), run)
+
+
+def wished_run(asked: list[str], sort: str) -> list[Any]:
+    """(table, chosen run, runs with a curve, run that is compared) for a run that another tab wants to be shown."""
+    if not asked or asked[0] not in (tags := live.run_tags()):
+        return [gr.skip()] * 4
+    tag = asked[0]
+    return [show_table(sort, tag), *(gr.update(choices=tags, value=value) for value in (tag, [tag], tag))]
 
 
 def refresh(sort: str, run: str, shown: list[str], first: str, second: str) -> list[Any]:

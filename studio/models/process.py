@@ -40,6 +40,7 @@ from studio.parts.working import Report
 
 SERVER = "nanochat_core.serve.pipe"
 _END_SECONDS = 5.0
+_START_SECONDS = 0.2
 _LOOK_SECONDS = 0.05  # how often a waiting request looks whether it was asked to stop
 
 
@@ -52,6 +53,8 @@ class ModelProcess:
     def __init__(self) -> None:
         self.loaded: Loaded | None = None
         self._process: Popen | None = None
+        self._ended: Popen | None = None
+        """The process that was ended from here, by whatever means."""
         self._errors: Any = None
         self._ids = itertools.count(1)
         self._waiting: dict[int, queue.Queue[Answer | None]] = {}
@@ -122,10 +125,11 @@ class ModelProcess:
         process, held = self._process, self.rss_bytes()
         held += self.loaded.device_bytes if self.loaded and held else 0
         if process is not None:
+            self._ended = process
             with contextlib.suppress(OSError):  # what was left to send to a process that is gone
                 _pipe(process.stdin).close()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(_END_SECONDS)
+            with contextlib.suppress(subprocess.TimeoutExpired):  # one that holds nothing yet may be deep in an import
+                process.wait(_END_SECONDS if self.loaded else _START_SECONDS)
             if process.poll() is None:
                 process.kill()
             process.wait()
@@ -215,7 +219,7 @@ class ModelProcess:
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(_END_SECONDS)
         status = process.poll()
-        if status == 0:
+        if status == 0 or process is self._ended:
             return "The model was unloaded. Load it again to continue."
         if status is not None and status < 0:
             name = signal.Signals(-status).name

@@ -78,6 +78,32 @@ class ModelProcesses:
                 replying.enter_context(self._replying(place))
             yield loaded
 
+    def warm(self, name: str, step: int | None = None, report: Report | None = None, dtype: str | None = None) -> bool:
+        """Load the model before anyone asks it, and give way; whether it is in memory then.
+
+        It takes no place from a model at work, and whoever needs its own meanwhile gets it. ValueError in a sentence
+        when there is no such model or it cannot be loaded.
+        """
+        files = find_model(name, step)
+        key = (files.name, files.step)
+        with self._lock:
+            present = self._places.get(key)
+            is_full = len(self._places) >= MOST and all(place.users for place in self._places.values())
+        if present is None and is_full:
+            return False
+        with self._used(files, waits=False) as place:
+            try:
+                with place.lock:
+                    self._made_to_fit(place, files, report, dtype)
+            except ValueError:
+                if self._places.get(key) is place:
+                    raise
+                return False
+            if self._places.get(key) is not place:  # given away while its process was only about to start
+                place.process.unload()
+                return False
+        return True
+
     def _made_to_fit(self, place: _Place, files: ModelFiles, report: Report | None, dtype: str | None) -> Loaded:
         mark, loaded = _mark(files.weights), place.process.loaded if place.process.is_alive else None
         if loaded and place.mark == mark and fits(loaded, dtype):
@@ -138,15 +164,15 @@ class ModelProcesses:
             self.unload(*loaded_key)
 
     @contextlib.contextmanager
-    def _used(self, files: ModelFiles) -> Iterator[_Place]:
-        """The model's place, which is not taken away within the block."""
+    def _used(self, files: ModelFiles, waits: bool = True) -> Iterator[_Place]:
+        """The model's place; while someone waits for it, it is not taken away within the block."""
         key = (files.name, files.step)
         with self._lock:
             place = self._places.get(key)
             left = self._make_room() if place is None else None
             if place is None:
                 place = self._places[key] = _Place()
-            place.users += 1
+            place.users += waits
             place.used = time.monotonic()
         try:
             if left is not None:
@@ -154,7 +180,7 @@ class ModelProcesses:
             yield place
         finally:
             with self._lock:
-                place.users -= 1
+                place.users -= waits
                 place.used = time.monotonic()
                 if place.process.loaded is None and not place.users and self._places.get(key) is place:
                     del self._places[key]

@@ -73,6 +73,10 @@ class ZeroGpuModels:
         """As `load`: there is no other precision."""
         yield self.load(name, step, report, dtype)
 
+    def warm(self, name: str, step: int | None = None, report: Report | None = None, dtype: str | None = None) -> bool:
+        """Never: its memory is shared by all visitors, so a model is loaded when someone asks it."""
+        return False
+
     def _load(self, name: str, step: int) -> Loaded:
         started = time.perf_counter()
         engine = _engine(name, step)

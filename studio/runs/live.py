@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nanochat_core.paths import finetuned_dir
+from nanochat_core.paths import finetuned_dir, steps
 from nanochat_core.runs import curves
 from nanochat_core.runs.run import Run
 from nanochat_core.runs.status import RunStatus
 from studio.parts import html
 from studio.parts.svg import loss_chart
 from studio.runs import launching, rented, stops
+from studio.runs.outcome import outcome_of
 
 SMOOTHING = 0.9
 LOG_LINES = 200
@@ -31,6 +32,8 @@ class View:
     can_resume: bool = False
     retry: str = ""
     """Label of the retry button, "" when there is nothing to retry."""
+    has_model: bool = False
+    """Whether it is over and has left a model, which can be talked to and looked at."""
 
 
 NOTHING = View(
@@ -72,7 +75,7 @@ def look(tag: str) -> View:
     run = Run.open(tag)
     status = run.status()
     stopping = stops.sentence(run, status)
-    signature = (tag, _of_status(status), stopping, _mark(run.metrics_file), _mark(run.log_file))
+    signature = (tag, _of_status(status), stopping, *map(_mark, (run.metrics_file, run.log_file, run.evals_dir)))
     with _lock:
         known = _views.get(tag)
         if known is None or known.signature != signature:
@@ -106,6 +109,7 @@ def _draw(run: Run, status: RunStatus, stopping: tuple[str, str], signature: tup
         can_stop=is_active and status.state != "stopping",
         can_resume=status.state in ("stopped", "interrupted", "failed") and not is_active,
         retry=launching.retry_label(status) if can_retry else "",
+        has_model=status.is_over and not is_active and bool(steps(run.path)),
     )
 
 
@@ -126,7 +130,8 @@ def _status(run: Run, status: RunStatus, stopping: tuple[str, str], rows: list[d
         parts.append(html.note(status.warning, "warn"))
     if status.state == "finished":
         best = f" The best was step {status.best_step}." if status.best_step is not None else ""
-        parts.append(html.note(f"Finished: talk to it in Chat, or look at it in Evaluate.{best}", "good"))
+        came = outcome_of(run).sentence()
+        parts.append(html.note(f"{came}.{best}" if came else f"The model is saved.{best}", "good", "Finished:"))
     if status.state == "starting":
         doing = status.doing or "Loading the model and asking it the questions before the training."
         parts.append(html.note(doing))

@@ -1,12 +1,13 @@
 """The lower half of the Train tab: one run live, read from its directory alone, so that any browser can join."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import gradio as gr
 
 from nanochat_core.runs.run import Run
-from studio.context import Context
+from studio.context import Context, wish
 from studio.parts import html
 from studio.parts.events import AT_ONCE, QUIET, noted
 from studio.parts.showcode import show_code
@@ -36,6 +37,10 @@ def build(context: Context, fields: TrainFields) -> WatchPanel:
         gr.HTML(html.note("Finish the step, save a checkpoint and stop? It can be resumed.", "warn"), padding=False)
         yes = gr.Button("Yes, stop and save", variant="stop", elem_id="watch_stop_yes", scale=0, min_width=160)
         no = gr.Button("Keep training", elem_id="watch_stop_no", scale=0, min_width=130)
+    with gr.Row(visible=False, elem_classes="buttons", elem_id="watch_next") as following:
+        chat = gr.Button("Chat: base beside tuned", variant="primary", elem_id="watch_chat", scale=0, min_width=200)
+        evaluate = gr.Button("Did it get better?", elem_id="watch_evaluate", scale=0, min_width=160)
+        doctor = gr.Button("Which rows did it?", elem_id="watch_rows", scale=0, min_width=160)
     said = gr.HTML(elem_id="watch_said", padding=False)
     with gr.Row(elem_classes="watch"):
         chart = gr.HTML(elem_id="watch_chart", padding=False, min_height=0)
@@ -51,6 +56,7 @@ def build(context: Context, fields: TrainFields) -> WatchPanel:
         stop,
         resume,
         retry,
+        following,
         code,
         fields.starting.waiting,
         fields.starting.clear,
@@ -66,6 +72,9 @@ def build(context: Context, fields: TrainFields) -> WatchPanel:
     yes.click(stop_run, picker, [sure, said], **AT_ONCE)
     resume.click(noted(resume_run, said), picker, said, **QUIET)
     retry.click(noted(retry_run, said), picker, [said, picker], **QUIET)
+    chat.click(partial(ask_for, ""), picker, context.to_chat, **QUIET)
+    evaluate.click(partial(ask_for, "#eval_better"), picker, context.to_evaluate, **QUIET)
+    doctor.click(partial(ask_for, "#eval_rows"), picker, context.to_evaluate, **QUIET)
     return WatchPanel(picker)
 
 
@@ -75,10 +84,10 @@ def poll(tag: str, seen: list[Any]) -> list[Any]:
         view = live.look(live.followed(tag or ""))
         waiting = before_start.queue_html()
     except ValueError as error:
-        return [html.note(str(error), "bad"), *[gr.skip()] * 9, []]
+        return [html.note(str(error), "bad"), *[gr.skip()] * 10, []]
     now = [hash(view.signature), waiting, live.tags_signature()]
     was = seen if len(seen) == len(now) else [None] * len(now)
-    shown = _shown(view) if now[0] != was[0] else [gr.skip()] * 7
+    shown = _shown(view) if now[0] != was[0] else [gr.skip()] * 8
     queue = [waiting, gr.Button(visible=bool(waiting))] if now[1] != was[1] else [gr.skip()] * 2
     runs = gr.update(choices=before_start.run_choices()) if now[2] != was[2] else gr.skip()
     return [*shown, *queue, runs, gr.skip() if now == seen else now]
@@ -92,8 +101,14 @@ def _shown(view: live.View) -> list[Any]:
         gr.Button(visible=view.can_stop),
         gr.Button(visible=view.can_resume),
         gr.Button(view.retry or "Retry", visible=bool(view.retry)),
+        gr.Row(visible=view.has_model),
         before_start.watch_code(view.tag) if view.tag else "",
     ]
+
+
+def ask_for(place: str, tag: str) -> list[str]:
+    """The wish to have the shown run opened in another tab, there at `place`."""
+    return wish(live.followed(tag or ""), place)
 
 
 def stop_run(tag: str) -> tuple[Any, str]:

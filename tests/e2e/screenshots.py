@@ -108,6 +108,7 @@ def _take(browser: Browser, app: RealApp, state: str, size: str, theme: str, fol
     width, height = SIZES[size]
     page = browser.new_context(viewport={"width": width, "height": height}).new_page()
     page.set_default_timeout(PATIENCE)
+    page.add_init_script("localStorage.setItem('nanochat-studio-tour', 'seen')")
     page.goto(f"{app.url}/?__theme={theme}")
     page.locator("#data-pick").wait_for()
     for tab in TABS:

@@ -128,3 +128,54 @@ def test_who_takes_the_model_as_it_is_changes_no_precision_and_is_never_refused(
     assert three_models.load("pretrained/one", dtype=AS_IT_IS).dtype == "float32"
     with three_models.held("pretrained/two", dtype="int8") as loaded:
         assert three_models.load("pretrained/two", dtype=AS_IT_IS) is loaded
+
+
+def test_a_model_that_is_loaded_ahead_gives_way_to_one_that_is_asked(three_models):
+    assert three_models.warm("pretrained/one")
+    assert three_models.warm("pretrained/two")
+    assert keys(three_models) == {"one", "two"}
+    three_models.load("pretrained/three")
+    assert keys(three_models) == {"two", "three"}
+
+
+def test_loading_ahead_takes_no_place_from_models_at_work(three_models):
+    for tag in ("one", "two"):
+        three_models.load(f"pretrained/{tag}")
+    replies = [three_models.generate(f"pretrained/{tag}", 7, HI) for tag in ("one", "two")]
+    for reply in replies:
+        next(reply)
+    assert not three_models.warm("pretrained/three")
+    assert keys(three_models) == {"one", "two"}
+
+
+def test_the_place_of_a_model_that_is_only_being_loaded_ahead_is_taken(three_models, monkeypatch):
+    monkeypatch.setattr(FakeProcess, "load", in_the_middle(lambda: taken.append(three_models.load("pretrained/two"))))
+    taken = []
+    monkeypatch.setattr("studio.models.processes.MOST", 1)
+    assert not three_models.warm("pretrained/one")
+    assert [loaded.name for loaded in taken] == ["pretrained/two"]
+    assert keys(three_models) == {"two"}
+    assert FakeProcess.ended >= 1  # the process of the one that gave way is gone
+
+
+def in_the_middle(act):
+    """FakeProcess.load, that calls `act` the first time before it has loaded."""
+    load, calls = FakeProcess.load, []
+
+    def loading(self, *arguments, **options):
+        calls.append(1)
+        if len(calls) == 1:
+            act()
+        return load(self, *arguments, **options)
+
+    return loading
+
+
+def test_what_cannot_be_loaded_ahead_is_said(three_models, monkeypatch):
+    def fail(self, *arguments, **options):
+        raise ValueError("The checkpoint is damaged.")
+
+    monkeypatch.setattr(FakeProcess, "load", fail)
+    with pytest.raises(ValueError, match="damaged"):
+        three_models.warm("pretrained/one")
+    assert three_models._places == {}

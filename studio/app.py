@@ -59,11 +59,12 @@ def _build(page: type[gr.Blocks], tab: str, space_header: Any, max_upload: int) 
         if header is None:  # a Space tells its visitors what each tab is for
             tour()
         # Not inside Tabs, which takes its children for tabs.
-        dataset, to_chat, to_evaluate = gr.State(""), gr.State([]), gr.State([])
+        dataset, to_data, to_chat, to_evaluate = gr.State(""), *(gr.State([]) for _ in range(3))
         with gr.Tabs(selected=tab, elem_id="tabs") as tabs:
             context = Context(
                 tabs=tabs,
                 dataset=dataset,
+                to_data=to_data,
                 to_chat=to_chat,
                 to_evaluate=to_evaluate,
                 models=chat_models_here(),

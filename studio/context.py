@@ -21,6 +21,8 @@ class Context:
     dataset: gr.State
     """Path of the dataset chosen in Data, as text; "" before one is chosen. Set it in queued events only: others do
     not fire its change."""
+    to_data: gr.State
+    """A wish: (path of a dataset, one of its lines) that Data is to show. Data opens itself then."""
     to_chat: gr.State
     """A wish: the run that Chat is to open with, beside its base. Chat opens itself then."""
     to_evaluate: gr.State

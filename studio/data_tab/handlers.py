@@ -86,6 +86,19 @@ def open_file(at: At, value: str) -> At:
     return opened(at, data_sessions.open_dataset(dataset), str(dataset.path))
 
 
+def open_line(at: At, wish: list[str]) -> At:
+    """Show a line of a dataset, (path, line, ...), that another tab asked for; `at` where nothing is asked."""
+    if not wish:
+        return at
+    there = pick(at, wish[0])
+    session = session_of(there)
+    found = (row for row in session.rows.order if session.rows.line[row] == int(wish[1]))
+    row = next(found, None)
+    if row is None:
+        raise ValueError(f"{session.name} has no line {wish[1]} any more: it was edited since.")
+    return moved(there, row=row)
+
+
 def open_example(at: At) -> At:
     """The first shipped dataset, for a person who has none yet."""
     return open_file(at, str(next(dataset.path for dataset in files.list_datasets() if dataset.is_shipped)))

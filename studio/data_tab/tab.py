@@ -120,6 +120,8 @@ def build(context: Context) -> None:
     # page began to load, it would undo a person's first click.
     context.tab.select(_reread, at, at, **QUIET)
     gr.on([context.page.load, context.tab.select], handlers.another_tick, None, fresh, **QUIET)
+    wished = context.to_data.change(alerted(handlers.open_line), [at, context.to_data], at, **QUIET)
+    wished.success(lambda: gr.Tabs(selected="data"), None, context.tabs, **QUIET)
     at.change(_remember, [at, mine, context.dataset], [mine, context.dataset], **QUIET)
 
 

@@ -231,3 +231,14 @@ def test_long_differences_are_cut():
     drawn = diff.difference_html(difference([], [b"%d" % number for number in range(100)]))
     assert drawn.count('class="came"') == diff.SHOWN
     assert "60 lines more" in drawn
+
+
+def test_another_tab_asks_for_a_line(home):
+    other = line(user("one"), assistant("two"))
+    _, _, path = opened(home, GOOD, other, GOOD)
+    at = handlers.open_line(dict(handlers.NOWHERE), [str(path), "2", "1"])
+    session, row = handlers.row_of(at)
+    assert session.rows.data[row] == other.encode()
+    assert handlers.open_line(at, []) == at
+    with pytest.raises(ValueError, match="no line 9 any more"):
+        handlers.open_line(at, [str(path), "9", "2"])

@@ -3,8 +3,8 @@
 import psutil
 
 from nanochat_core.paths import find_model
+from nanochat_core.system.hardware import find_hardware
 from studio.runs import launching
-from studio.runs.hardware import find_hardware
 
 PROCESS_BYTES = 700_000_000
 """What a process with torch takes before it holds a model; measured at 450 MB on a CPU, more where there is a GPU."""

@@ -6,12 +6,12 @@ import gradio as gr
 import pytest
 
 from nanochat_core.runs.run import Run
+from nanochat_core.system.hardware import Gpu, Hardware
 from studio.chat_tab import models as chat_models
 from studio.chat_tab import warming
 from studio.chat_tab.handlers import ChatHandlers
 from studio.chat_tab.settings import SETTINGS
 from studio.chat_tab.state import Chat, Reply, Turn
-from studio.runs.hardware import Gpu, Hardware
 from tests.e2e.invented import invent_run
 from tests.support.chatting import ID, A, B, chosen
 

@@ -23,6 +23,9 @@ _MOST = {
     "embedding_lr": 1_000_000_000,
     "unembedding_lr": 1_000_000_000,
     "weight_decay": 1_000_000,
+    "lora_rank": 4096,
+    "lora_alpha": 1 << 20,
+    "lora_lr": 1_000_000_000,
     "eval_every": 1_000_000_000,
     "eval_steps": 1_000_000_000,
     "save_every": 1_000_000_000,
@@ -31,6 +34,18 @@ _MOST = {
     "replay_ratio": 1000,
 }
 """Above every sensible value, and below what would overflow a counter or fill the memory before a word is said."""
+
+
+LORA_TARGETS = {
+    "c_q": ("attn.c_q",),
+    "c_k": ("attn.c_k",),
+    "c_v": ("attn.c_v",),
+    "c_proj": ("attn.c_proj", "mlp.c_proj"),
+    "c_fc": ("mlp.c_fc",),
+    "attn": ("attn.c_q", "attn.c_k", "attn.c_v", "attn.c_proj"),
+    "mlp": ("mlp.c_fc", "mlp.c_proj"),
+}
+"""What a person may write in `lora_targets`, and the matrices of a block that it means."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +62,16 @@ class FinetuneConfig:
     """Checkpoint step of the base model; None takes the newest."""
     from_finetuned: str | None = None
     """Start from this finished run instead of a downloaded model; overrides source and model_tag."""
+    method: str = "full"
+    """full trains every weight; lora trains small matrices beside those of a frozen base: less memory and disk."""
+    lora_rank: int = 16
+    """LoRA: rank of the small matrices; higher ones can learn more."""
+    lora_alpha: int = 32
+    """LoRA: their product is added times lora_alpha / lora_rank."""
+    lora_targets: str = "attn,mlp"
+    """LoRA: which matrices of every block get them: attn, mlp, or c_q, c_k, c_v, c_proj, c_fc, with commas between."""
+    lora_lr: float = 5e-4
+    """LoRA: learning rate of AdamW at the first step; it falls linearly to zero at the last."""
     num_epochs: int = 1
     """How many times each training conversation is seen."""
     num_iterations: int = -1
@@ -64,7 +89,7 @@ class FinetuneConfig:
     weight_decay: float = 0.0
     """Weight decay of AdamW (Muon's matrices have none)."""
     init_lr_frac: float = 0.1
-    """Every learning rate starts at this fraction and falls linearly to zero at the last step."""
+    """Every learning rate of full training starts at this fraction and falls linearly to zero at the last step."""
     eval_every: int = 50
     """Optimizer steps between two validations; there is always one before the first step and one after the last."""
     eval_steps: int = 20
@@ -102,12 +127,17 @@ class FinetuneConfig:
         _require(self.source in SOURCE_FOLDERS, f"source is '{self.source}'", f"use one of {', '.join(SOURCE_FOLDERS)}")
         _require(self.device_type in ("auto", "cuda", "mps", "cpu"), f"device_type is '{self.device_type}'", "use auto")
         _require(self.dtype in ("bfloat16", "float32"), f"dtype is '{self.dtype}'", "use bfloat16 or float32")
+        _require(self.method in ("full", "lora"), f"method is '{self.method}'", "use full or lora")
+        known = ", ".join(LORA_TARGETS)
+        _require(bool(self.lora_modules), f"lora_targets is '{self.lora_targets}'", f"name some of {known}")
         for name in ("num_epochs", "device_batch_size", "target_examples_per_step", "eval_every", "eval_steps"):
+            _require(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}", "it must be at least 1")
+        for name in ("lora_rank", "lora_alpha"):
             _require(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}", "it must be at least 1")
         for name in ("num_iterations", "save_every"):
             value = getattr(self, name)
             _require(value >= 1 or value == -1, f"{name} is {value}", "it must be at least 1, or -1")
-        for name in ("matrix_lr", "embedding_lr", "unembedding_lr", "weight_decay", "replay_ratio"):
+        for name in ("matrix_lr", "embedding_lr", "unembedding_lr", "lora_lr", "weight_decay", "replay_ratio"):
             value = getattr(self, name)
             _require(math.isfinite(value) and value >= 0, f"{name} is {value}", "it must be a number of 0 or more")
         _require(0 < self.init_lr_frac <= 1, f"init_lr_frac is {self.init_lr_frac}", "it must be above 0 and at most 1")
@@ -143,6 +173,14 @@ class FinetuneConfig:
         if self.from_finetuned is not None:
             return f"finetuned/{self.from_finetuned}"
         return "starter" if self.model_tag == "starter" else f"pretrained/{self.model_tag}"
+
+    @property
+    def lora_modules(self) -> tuple[str, ...]:
+        """The matrices of a block that lora_targets means, such as attn.c_q; empty when it names what there is not."""
+        names = [name.strip() for name in self.lora_targets.split(",")]
+        if not all(name in LORA_TARGETS for name in names):
+            return ()
+        return tuple(dict.fromkeys(module for name in names for module in LORA_TARGETS[name]))
 
     @property
     def base_source(self) -> str | None:

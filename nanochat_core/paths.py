@@ -1,5 +1,6 @@
 """Where things lie: the home folder, and from a model's NAME to the files of one of its checkpoints."""
 
+import json
 import os
 import re
 import sys
@@ -20,7 +21,10 @@ SOURCE_FOLDERS = {
 }
 """nanochat's folder for each stage of training (nanochat-format: files on the hub)."""
 
-_CHECKPOINT = re.compile(r"model_(\d{6,})\.pt")
+_CHECKPOINT = re.compile(r"model_(\d{6,})\.pt|adapter_(\d{6,})")
+
+ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+"""peft's names for the files of an adapter."""
 
 
 @cache
@@ -105,8 +109,15 @@ class ModelFiles:
     tokenizer_dir: Path
 
     @property
+    def is_adapter(self) -> bool:
+        """Whether the checkpoint is an adapter (LoRA): its meta says of which model."""
+        return not weights_path(self.folder, self.step).exists() and adapter_path(self.folder, self.step).is_dir()
+
+    @property
     def weights(self) -> Path:
-        return weights_path(self.folder, self.step)
+        """The file with the weights, of an adapter its own."""
+        adapter = adapter_path(self.folder, self.step)
+        return adapter / ADAPTER_WEIGHTS if self.is_adapter else weights_path(self.folder, self.step)
 
     @property
     def meta(self) -> Path:
@@ -118,13 +129,18 @@ def weights_path(folder: Path, step: int) -> Path:
     return Path(folder) / f"model_{step:06d}.pt"
 
 
+def adapter_path(folder: Path, step: int) -> Path:
+    """`adapter_<step>`, the folder that peft loads of a run with LoRA."""
+    return Path(folder) / f"adapter_{step:06d}"
+
+
 def meta_path(folder: Path, step: int) -> Path:
     """`meta_<step>.json`, the step padded to six digits as nanochat does."""
     return Path(folder) / f"meta_{step:06d}.json"
 
 
 def steps(folder: Path) -> list[int]:
-    """Steps of the complete checkpoints in `folder` (weights and meta both there), ascending.
+    """Steps of the complete checkpoints in `folder` (weights or an adapter, and meta, both there), ascending.
 
     Names that are not a step (`model_best.pt`, temporary files) are skipped, and so is a folder that cannot be read:
     one of them must not hide all others.
@@ -134,8 +150,8 @@ def steps(folder: Path) -> list[int]:
         names = os.listdir(folder)
     except OSError:
         return []
-    found = map(_CHECKPOINT.fullmatch, names)
-    return sorted(int(match[1]) for match in found if match and meta_path(folder, int(match[1])).is_file())
+    found = {int(match[1] or match[2]) for match in map(_CHECKPOINT.fullmatch, names) if match}
+    return sorted(step for step in found if meta_path(folder, step).is_file())
 
 
 def find_model(name: str, step: int | None = None, source: str | None = None) -> ModelFiles:
@@ -153,6 +169,27 @@ def find_model(name: str, step: int | None = None, source: str | None = None) ->
         listed = ", ".join(map(str, present))
         raise ValueError(f"Model '{name}' has no checkpoint of step {step}; it has {listed}. Choose one of these.")
     return ModelFiles(name, folder, present[-1] if step is None else step, tokenizer_dir)
+
+
+def adapter_base(files: ModelFiles) -> ModelFiles:
+    """The model that the adapter in `files` was trained on, as its meta says. ValueError when it is not there."""
+    try:
+        noted = json.loads(files.meta.read_text(encoding="utf-8"))["adapter"]
+        name, step, source = str(noted["base"]), int(noted["step"]), noted.get("source")
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{files.meta} does not say of which model the adapter is. Train it again.") from error
+    try:
+        return find_model(name, step, source)
+    except ValueError as error:
+        raise ValueError(
+            f"The adapter '{files.name}' belongs to the model '{name}' of step {step}, which is not here. Put that "
+            f"model back. ({error})"
+        ) from error
+
+
+def whole_model(files: ModelFiles) -> ModelFiles:
+    """`files` itself, or of an adapter the model whose weights it changes. ValueError when that is not there."""
+    return whole_model(adapter_base(files)) if files.is_adapter else files
 
 
 def list_models() -> list[ModelFiles]:

@@ -38,7 +38,7 @@ def verify_checksum(path: Path, remedy: str = "Use another checkpoint.") -> None
         expected = checksum_path(path).read_text(encoding="utf-8").split()[0]
     except (FileNotFoundError, IndexError, UnicodeDecodeError):
         return  # no checksum: not written by us, or what is left of one after a crash
-    if path.is_file() and expected != _digest(path):
+    if path.is_file() and expected != digest(path):
         raise ValueError(f"{path} has changed since it was saved (its SHA-256 differs). {remedy}")
 
 
@@ -48,7 +48,8 @@ def remove_with_checksum(path: Path) -> None:
     checksum_path(path).unlink(missing_ok=True)
 
 
-def _digest(path: Path) -> str:
+def digest(path: Path) -> str:
+    """SHA-256 of a file, which is read again only when its size or time has changed."""
     facts = path.stat()
     mark = [facts.st_size, facts.st_mtime_ns, facts.st_ino]
     notes = home() / "models" / ".checksums.json"

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nanochat_core.checkpoint.adapters import merged, take_from_weights
 from nanochat_core.checkpoint.int8 import quantize_int8
 from nanochat_core.checkpoint.mapped_files import MappedReader
 from nanochat_core.checkpoint.reading import check_names, model_config, read_checkpoint
@@ -14,7 +15,7 @@ from nanochat_core.compute.huge_pages import HugePages
 from nanochat_core.model.gpt import GPT, GPTConfig
 from nanochat_core.model.shape import is_table
 from nanochat_core.native.build import library
-from nanochat_core.paths import find_model
+from nanochat_core.paths import ModelFiles, find_model
 from nanochat_core.tokenizer.tokenizer import Tokenizer
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.int8}
@@ -42,6 +43,17 @@ def load_model(
     config = model_config(meta, weights)
     device = torch.device(device)
     return build_for_inference(config, weights, device, dtype), tokenizer, meta
+
+
+def load_exact(files: ModelFiles) -> tuple[GPT, Tokenizer, dict[str, Any]]:
+    """(model, tokenizer, meta) of a checkpoint, checked whole, to be written elsewhere: no weight is rounded.
+
+    The weights stay mapped, but those of a lower precision than the others. An adapter is merged into them.
+    """
+    weights, meta, tokenizer = read_checkpoint(files)
+    config = model_config(meta, weights)
+    widest = max((tensor.dtype for tensor in weights.values()), key=lambda kind: kind.itemsize)
+    return build_model(config, weights, torch.device("cpu"), widest, widest, mapped=True), tokenizer, meta
 
 
 def build_for_inference(
@@ -87,17 +99,21 @@ def build_model(
     They are those of `read_weights`. Tensor by tensor, onto a model without storage, so that there is never a second
     copy of the weights. On a CPU the matrices come to lie in huge pages. A table that already has the dtype stays the
     file's mapping: only the rows that are looked up are ever read, and an optimizer's change to one is private to this
-    process. With `mapped` so does everything that has the dtype: for a model whose weights are read once.
+    process. With `mapped` so does everything that has the dtype: for a model whose weights are read once. An adapter
+    that lies among the weights is merged into its matrices, in fp32, before they are rounded to `dtype`.
     """
     with torch.device("meta"):
         model = GPT(config, compute_dtype)
     expected = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+    adapted = take_from_weights(weights)
     check_names(expected, weights)
     memory = HugePages()
     with MappedReader() as reader:
         for name in expected:
             owner, _, leaf = name.rpartition(".")
             stored = weights.pop(name)
+            if name in adapted:
+                stored = merged(stored, *adapted.pop(name))
             held = dtype or stored.dtype
             keep = device.type == "cpu" and stored.dtype == held and (mapped or is_table(name))
             tensor = stored if keep else _placed(stored, device, held, memory, reader)

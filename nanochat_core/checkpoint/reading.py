@@ -12,10 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nanochat_core.checkpoint.checksums import verify_checksum
+from nanochat_core.checkpoint.adapters import add_to_weights, read_adapter
+from nanochat_core.checkpoint.checksums import digest, verify_checksum
 from nanochat_core.model.gpt import GPTConfig
 from nanochat_core.model.shape import detect_generation
-from nanochat_core.paths import ModelFiles, steps
+from nanochat_core.paths import ModelFiles, adapter_base, steps
 from nanochat_core.tokenizer.tokenizer import Tokenizer
 
 COMPILED_PREFIX = "_orig_mod."  # torch.compile leaves it in the names
@@ -29,8 +30,11 @@ def read_checkpoint(files: ModelFiles, *, verified: bool = True) -> tuple[dict[s
     """(weights, meta, tokenizer) of a model, each compared with its checksum; the weights as of `read_weights`.
 
     verified: whether the files are read for that, and what was found is noted. ValueError in a sentence when one of
-    them is missing, damaged, or does not fit the others.
+    them is missing, damaged, or does not fit the others. An adapter (LoRA) lies beside its base's weights, for
+    `build_model` to merge.
     """
+    if files.is_adapter:
+        return _read_adapted(files, verified)
     weights, meta = read_weights(files.weights), read_meta(files.meta)
     others = [step for step in steps(files.folder) if step != files.step]
     remedy = "Save or download it again."
@@ -47,6 +51,31 @@ def read_checkpoint(files: ModelFiles, *, verified: bool = True) -> tuple[dict[s
             f"has {size:,}. Put the model's own tokenizer.pkl into {files.folder}."
         )
     return weights, meta, tokenizer
+
+
+def _read_adapted(files: ModelFiles, verified: bool) -> tuple[dict[str, Tensor], dict[str, Any], Tokenizer]:
+    """The base's weights with the adapter beside them, which `build_model` merges; the adapter's own meta."""
+    meta = read_meta(files.meta)
+    weights, _, tokenizer = read_checkpoint(base_of_adapter(files, verified=verified), verified=verified)
+    add_to_weights(weights, read_adapter(files.weights.parent), f"The adapter '{files.name}' (step {files.step})")
+    return weights, meta, tokenizer
+
+
+def base_of_adapter(files: ModelFiles, *, verified: bool = True) -> ModelFiles:
+    """The model that an adapter was trained on. ValueError when it is gone, or (`verified`) no longer the same."""
+    base = adapter_base(files)
+    if verified and digest(base.weights) != read_meta(files.meta)["adapter"].get("sha256"):
+        raise ValueError(
+            f"The adapter '{files.name}' belongs to the model '{base.name}' of step {base.step}, and {base.weights} is "
+            "another file than the one that it was trained on (its SHA-256 differs). Put the former file back, or "
+            "train the adapter again."
+        )
+    return base
+
+
+def noted_base(files: ModelFiles, source: str | None) -> dict[str, Any]:
+    """What the meta of an adapter says of the model in `files`, for `base_of_adapter`. source: of a downloaded one."""
+    return {"base": files.name, "step": files.step, "source": source, "sha256": digest(files.weights)}
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:

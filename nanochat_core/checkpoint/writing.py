@@ -1,5 +1,6 @@
 """Checkpoints as nanochat writes them, with a checksum beside them."""
 
+import shutil
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -8,10 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nanochat_core.checkpoint.adapters import write_adapter
 from nanochat_core.checkpoint.checksums import remove_with_checksum, write_with_checksum
+from nanochat_core.model.adapters import adapter_of
 from nanochat_core.model.gpt import GPT
 from nanochat_core.model.shape import is_table
-from nanochat_core.paths import meta_path, weights_path
+from nanochat_core.paths import adapter_path, meta_path, weights_path
 from nanochat_core.system.files import write_atomically, write_json
 from nanochat_core.tokenizer.tokenizer import Tokenizer
 
@@ -21,11 +24,17 @@ def save_checkpoint(
 ) -> None:
     """Write model, meta and checksums of a step; the meta comes last, so a checkpoint with a meta is complete.
 
-    The dtypes are nanochat's: the embedding tables in bf16, everything else as it is. also: what else belongs to the
-    checkpoint, file -> content for torch.save; it is written before the meta, too.
+    The dtypes are nanochat's: the embedding tables in bf16, everything else as it is. Of a model with an adapter the
+    adapter alone is written, in peft's format; `meta["adapter"]` says of which model it is (`noted_base`). also: what
+    else belongs to the checkpoint, file -> content for torch.save; it is written before the meta, too.
     """
-    weights = {name: _as_stored(name, parameter.detach()) for name, parameter in model.named_parameters()}
-    for path, content in {weights_path(folder, step): weights, **(also or {})}.items():
+    contents: dict[Path, Any] = {}
+    if adapter := adapter_of(model):
+        write_adapter(adapter_path(folder, step), adapter, meta["adapter"]["base"])
+    else:
+        named = model.named_parameters()
+        contents[weights_path(folder, step)] = {name: _as_stored(name, value.detach()) for name, value in named}
+    for path, content in {**contents, **(also or {})}.items():
         write_with_checksum(path, partial(torch.save, content), _size(content))
     write_json(meta_path(folder, step), {"step": step, "model_config": model.config.to_meta(), **meta})
 
@@ -53,3 +62,4 @@ def remove_checkpoint(folder: Path, step: int) -> None:
     """Delete a step's files, the meta first, so that a half-deleted checkpoint is an incomplete one."""
     meta_path(folder, step).unlink(missing_ok=True)
     remove_with_checksum(weights_path(folder, step))
+    shutil.rmtree(adapter_path(folder, step), ignore_errors=True)

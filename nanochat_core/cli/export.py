@@ -18,7 +18,7 @@ class ExportCommand:
     model: str | None = None
     """NAME of the model: starter, pretrained/d32, finetuned/<run>, or a folder; without it d32, or the starter."""
     format: str = "transformers"
-    """transformers (Hugging Face's) or nanochat (its own folders)."""
+    """transformers (Hugging Face's) or nanochat (its own folders); peft: of a run with LoRA the adapter alone."""
     dtype: str | None = None
     """float32 or bfloat16; without it full precision."""
     step: int | None = None

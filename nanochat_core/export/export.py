@@ -11,21 +11,20 @@ import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from nanochat_core.checkpoint.loading import build_model
-from nanochat_core.checkpoint.reading import model_config, read_checkpoint
+from nanochat_core.checkpoint.adapters import adapter_files, read_adapter
+from nanochat_core.checkpoint.loading import load_exact
 from nanochat_core.export.nanochat import write_nanochat
 from nanochat_core.export.transformers import check_exportable, write_transformers
 from nanochat_core.model.gpt import GPT
-from nanochat_core.paths import ModelFiles, find_model
+from nanochat_core.paths import ModelFiles, adapter_base, find_model
 from nanochat_core.system.files import sync_folder
 from nanochat_core.tokenizer.pickle_file import read_tokenizer_file
-from nanochat_core.tokenizer.tokenizer import FILE_NAME, Tokenizer
+from nanochat_core.tokenizer.tokenizer import FILE_NAME
 
-FORMATS = ("transformers", "nanochat")
+FORMATS = ("transformers", "nanochat", "peft")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 SPARE_BYTES = 64 << 20
@@ -37,7 +36,8 @@ def export(
 ) -> Path:
     """Write the model called `name` into the folder `out`, which must not exist or be empty; returns its path.
 
-    format: "transformers" (Hugging Face's, for transformers, vLLM and others) or "nanochat" (its own folders).
+    format: "transformers" (Hugging Face's, for transformers, vLLM and others) or "nanochat" (its own folders), both
+    with an adapter merged; or "peft": of a run with LoRA the adapter alone, for the export of its base.
     dtype: "float32" or "bfloat16"; None is full precision: fp32, but nanochat keeps its embedding tables in bf16.
     step: that of the checkpoint; None takes the newest.
     Weights are mapped from the file, and for transformers converted one tensor at a time. Raises ValueError with
@@ -48,7 +48,9 @@ def export(
     with _told_plainly(out):
         _check_free(out)
     files = find_model(name, step)
-    model, tokenizer, meta = _read(files)
+    if format == "peft":
+        return _export_adapter(files, out)
+    model, tokenizer, meta = load_exact(files)
     if format == "transformers":
         check_exportable(model.config)
     chosen = DTYPES[dtype] if dtype else None
@@ -62,12 +64,16 @@ def export(
     return out
 
 
-def _read(files: ModelFiles) -> tuple[GPT, Tokenizer, dict[str, Any]]:
-    """The checkpoint, checked whole. Its weights stay mapped, but those of a lower precision than the others."""
-    weights, meta, tokenizer = read_checkpoint(files)
-    config = model_config(meta, weights)
-    widest = max((tensor.dtype for tensor in weights.values()), key=lambda kind: kind.itemsize)
-    return build_model(config, weights, torch.device("cpu"), widest, widest, mapped=True), tokenizer, meta
+def _export_adapter(files: ModelFiles, out: Path) -> Path:
+    if not files.is_adapter:
+        raise ValueError(
+            f"The model '{files.name}' is no adapter: it was not trained with method lora. Use --format transformers."
+        )
+    adapter = read_adapter(files.weights.parent)
+    with _appearing(out) as folder:
+        for name, content in adapter_files(adapter, adapter_base(files).name).items():
+            (folder / name).write_bytes(content)
+    return out
 
 
 def _check_choices(format: str, dtype: str | None, out: str) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nanochat_core.checkpoint.adapters import MODULE_NAMES
 from nanochat_core.export.safetensors import write_shards
 from nanochat_core.export.tokenizer_json import BOS, END, tokenizer_config, tokenizer_json
 from nanochat_core.model.gpt import GPT, NORM_EPSILON, GPTConfig
@@ -15,15 +16,6 @@ from nanochat_core.model.shape import GENERATIONS
 from nanochat_core.tokenizer.pickle_file import EncodingState
 
 _DTYPE_NAMES = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
-
-_LAYER_NAMES = {
-    "attn.c_q": "self_attn.q_proj",
-    "attn.c_k": "self_attn.k_proj",
-    "attn.c_v": "self_attn.v_proj",
-    "attn.c_proj": "self_attn.o_proj",
-    "mlp.c_fc": "mlp.fc1",
-    "mlp.c_proj": "mlp.fc2",
-}
 
 
 def check_exportable(config: GPTConfig) -> None:
@@ -57,7 +49,7 @@ def renamed_weights(model: GPT) -> dict[str, Tensor]:
     rows = model.config.vocab_size
     renamed = {"model.embed_tokens.weight": weights["transformer.wte.weight"][:rows]}
     for layer in range(model.config.n_layer):
-        for ours, theirs in _LAYER_NAMES.items():
+        for ours, theirs in MODULE_NAMES.items():
             renamed[f"model.layers.{layer}.{theirs}.weight"] = weights[f"transformer.h.{layer}.{ours}.weight"]
     renamed["lm_head.weight"] = weights["lm_head.weight"][:rows]
     return renamed

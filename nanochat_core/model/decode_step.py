@@ -240,7 +240,9 @@ class DecodeStep:
 
 
 def decode_step(model: "GPT") -> DecodeStep | None:
-    """The step for a model on a CPU; None where there is no compiled code."""
+    """The step for a model on a CPU; None where there is no compiled code, or for a model with an adapter."""
+    if model.is_adapted:
+        return None
     compiled = library("decode", layer=_Layer, shape=_Shape, request=_Request) if model.device.type == "cpu" else None
     if compiled:
         compiled.most_tokens.argtypes, compiled.most_tokens.restype = [_count], _count

@@ -64,6 +64,8 @@ class GPT(nn.Module):
             self.backout_lambda = nn.Parameter(torch.zeros(1))
         self.rotary = RotaryTable(self.generation, config.head_dim, config.sequence_len)
         self.decoder: DecodeStep | None = None
+        self.is_adapted = False
+        """Whether an adapter hangs at its matrices (`adapters.attach`)."""
 
     @property
     def device(self) -> torch.device:
@@ -106,7 +108,7 @@ class GPT(nn.Module):
             return token_nats(hidden, self.lm_head.weight[: self.config.vocab_size], wanted), wanted
 
     def add_gradients(self, batch: Batch, scale: float, weigh: Weigh | None = None) -> tuple[Tensor, Tensor]:
-        """Add the gradient of scale * the batch's sum of nats to every parameter's `.grad`, all present.
+        """Add the gradient of scale * the batch's sum of nats to the `.grad` of every trained parameter, all present.
 
         Returns (scale * that sum, fp32; the nats of each supervised token, (K,)), and reads nothing back from the
         device. weigh: as of `head_gradients`. The numbers of `(scale * loss_sum).backward()` with less work: the
@@ -122,15 +124,15 @@ class GPT(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """(scale * sum of nats, its gradient with respect to `hidden` (K, C), nats (K,)) of the supervised tokens.
 
-        The head's gradient is added to its `.grad`. weigh: makes of the batch and its nats the weights of its
+        The head's gradient is added to its `.grad`, where it is trained. weigh: makes of the batch and its nats the weights of its
         tokens, instead of `batch.weights`; the head is then computed twice.
         """
         rows, head = self.config.vocab_size, self.lm_head
         weights, matrix = batch.weights, head.cast(hidden.dtype)[:rows]
-        assert head.weight.grad is not None
+        grad_head = head.weight.grad[:rows] if head.weight.grad is not None else None
         if weigh is not None:
             weights = weigh(batch, token_nats(hidden, matrix, batch.labels))
-        return cross_entropy_gradient(hidden, matrix, batch.labels, scale, head.weight.grad[:rows], weights)
+        return cross_entropy_gradient(hidden, matrix, batch.labels, scale, grad_head, weights)
 
     @contextlib.contextmanager
     def casts_kept(self) -> Iterator[None]:

@@ -32,13 +32,14 @@ def cross_entropy_gradient(
     head: Tensor,
     targets: Tensor,
     scale: float,
-    grad_weight: Tensor,
+    grad_weight: Tensor | None,
     weights: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(scale * summed nats, its gradient with respect to `hidden`, nats (N,)); the head's is added to `grad_weight`.
 
-    `head` (V, C) is in the dtype of `hidden` (N, C), `grad_weight` (V, C) in that of the parameters. With `weights`,
-    fp32 (N,), each target's nats count so often in the sum; those that are returned are without.
+    `head` (V, C) is in the dtype of `hidden` (N, C), `grad_weight` (V, C) in that of the parameters, None
+    for a frozen head. With `weights`, fp32 (N,), each target's nats count so often in the sum; those that are returned
+    are without.
     """
     grad_hidden = torch.empty_like(hidden)
     nats = hidden.new_empty(len(hidden), dtype=torch.float32)
@@ -64,6 +65,8 @@ def cross_entropy_gradient(
         gradient.mul_(sigmoid.addcmul_(sigmoid, sigmoid, value=-1))  # times s - s^2, in the sigmoid's memory
         gradient = gradient.to(hidden.dtype)  # rounded once, when all is summed
         torch.mm(gradient, head, out=grad_hidden[rows])
+        if grad_weight is None:
+            continue
         if gradient.dtype == grad_weight.dtype:  # one pass over (V, C) instead of two
             grad_weight.addmm_(gradient.T, hidden[rows])
         else:

@@ -8,6 +8,8 @@ from huggingface_hub import ModelCardData
 
 from nanochat_core.hub.selection import tag_of
 
+ADAPTER_FOLDER = "adapter"
+"""Where an adapter lies in the repository."""
 UPSTREAM = "https://github.com/karpathy/nanochat"
 
 
@@ -39,6 +41,8 @@ class CardFacts:
     has_curves: bool = False
     transformers: str | None = None
     """None when the export for transformers is published too; else the sentence why not."""
+    has_adapter: bool = False
+    """The adapter of a run with LoRA is published beside the merged model."""
 
 
 def card(facts: CardFacts) -> str:
@@ -105,6 +109,8 @@ def _use(facts: CardFacts) -> str:
     ]
     if facts.transformers:
         ways.append(facts.transformers)
+    if facts.has_adapter:
+        ways.append(_adapter(facts))
     return "## How to load it\n\n" + "\n\n".join(ways)
 
 
@@ -116,6 +122,14 @@ def _nanochat(facts: CardFacts, tag: str) -> str:
         f"`token_bytes.pt` into `~/.cache/nanochat/tokenizer`, `model_{facts.step:06d}.pt` and "
         f"`meta_{facts.step:06d}.json` into `~/.cache/nanochat/chatsft_checkpoints/{tag}`, then:\n\n"
         + _code("bash", f"python -m scripts.chat_cli -i sft -g {tag}")
+    )
+
+
+def _adapter(facts: CardFacts) -> str:
+    return (
+        f"It was trained with LoRA, and the files above have its adapter merged. The adapter alone is in "
+        f"`{ADAPTER_FOLDER}/`, in peft's format, for transformers' files of the base model:\n\n"
+        + _code("python", _PEFT.format(repo=facts.repo, folder=ADAPTER_FOLDER))
     )
 
 
@@ -149,6 +163,10 @@ messages = [{{"role": "user", "content": "Hello"}}]
 prompt = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt", return_dict=True)
 ids = model.generate(**prompt, max_new_tokens=100)
 print(tokenizer.decode(ids[0, prompt["input_ids"].shape[1] :], skip_special_tokens=True))"""
+
+_PEFT = """from peft import PeftModel
+
+model = PeftModel.from_pretrained(base_model, "{repo}", subfolder="{folder}")"""
 
 _PYTHON = """from nanochat_core import Engine, load_model
 

@@ -9,16 +9,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from nanochat_core.checkpoint.adapters import adapter_files, read_adapter
 from nanochat_core.checkpoint.checksums import checksum_path, verify_checksum
+from nanochat_core.checkpoint.loading import load_exact
 from nanochat_core.checkpoint.reading import model_config, read_meta, read_weights
-from nanochat_core.checkpoint.writing import save_tokenizer
+from nanochat_core.checkpoint.writing import save_checkpoint, save_tokenizer
 from nanochat_core.export.export import export
 from nanochat_core.export.transformers import check_exportable
 from nanochat_core.hub.errors import publishing, told_plainly
 from nanochat_core.hub.files import check_repo
 from nanochat_core.hub.record import DownloadRecord
-from nanochat_core.paths import ModelFiles, find_model, home, meta_path, starter_dir, weights_path
-from nanochat_core.publish.card import CardFacts, card
+from nanochat_core.paths import ModelFiles, adapter_base, find_model, home, meta_path, starter_dir, weights_path
+from nanochat_core.publish.card import ADAPTER_FOLDER, CardFacts, card
 from nanochat_core.publish.repository import CARD, open_repository
 from nanochat_core.runs.metrics import plain
 from nanochat_core.runs.run import Run
@@ -73,7 +75,10 @@ def publish(  # noqa: PLR0913  all but the first two are options
     staging = home() / "models" / f".publishing-{repo.replace('/', '--')}"
     busy = f"Another publication to {repo} is running. Wait until it has ended."
     with told_plainly(publishing(repo, home())), workspace(staging, busy) as folder:
-        _stage_checkpoint(files, folder)
+        if files.is_adapter:
+            _stage_adapted(files, folder)
+        else:
+            _stage_checkpoint(files, folder)
         facts = _facts(files, folder, run, repo, with_data, with_export)
         repository = open_repository(repo, model, public)
         if facts.transformers is None:
@@ -131,6 +136,7 @@ def _facts(
         shape={name: getattr(config, name) for name in _SHAPE},
         base_repo=DownloadRecord.owner_of(files.folder),
         transformers=_why_no_export(config, with_export),
+        has_adapter=(folder / ADAPTER_FOLDER).is_dir(),
     )
     return facts if run is None else _with_run(facts, run, with_data)
 
@@ -218,6 +224,19 @@ def _stage_checkpoint(files: ModelFiles, folder: Path) -> None:
     for name in _TOKENIZER_FILES:  # rather as they are, where they are
         if (files.tokenizer_dir / name).is_file():
             shutil.copyfile(files.tokenizer_dir / name, folder / name)
+
+
+def _stage_adapted(files: ModelFiles, folder: Path) -> None:
+    """Of a run with LoRA the merged model, which every reader loads, and beside it the adapter alone."""
+    model, tokenizer, meta = load_exact(files)
+    meta = {name: value for name, value in without_paths(meta).items() if name != "adapter"}
+    save_checkpoint(folder, files.step, model, meta)
+    checksum_path(weights_path(folder, files.step)).unlink()
+    save_tokenizer(folder, tokenizer)
+    base = adapter_base(files)
+    (folder / ADAPTER_FOLDER).mkdir()
+    for name, content in adapter_files(read_adapter(files.weights.parent), base.name).items():
+        (folder / ADAPTER_FOLDER / name).write_bytes(content)
 
 
 def _second_name(source: Path, target: Path) -> None:

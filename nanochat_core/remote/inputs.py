@@ -6,10 +6,27 @@ from pathlib import Path
 from typing import Any
 
 from nanochat_core.config import FinetuneConfig
-from nanochat_core.paths import PROJECT_ROOT, SOURCE_FOLDERS, find_model, home, pretrained_dir, starter_dir, steps
+from nanochat_core.paths import (
+    ADAPTER_CONFIG,
+    PROJECT_ROOT,
+    SOURCE_FOLDERS,
+    adapter_base,
+    find_model,
+    home,
+    pretrained_dir,
+    starter_dir,
+    steps,
+)
 from nanochat_core.system.files import read_json
 
-REQUIREMENTS = ("huggingface_hub>=1.0", "tiktoken>=0.13", "psutil>=5.9", "filelock>=3.15", "numpy>=1.26")
+REQUIREMENTS = (
+    "huggingface_hub>=1.0",
+    "tiktoken>=0.13",
+    "psutil>=5.9",
+    "filelock>=3.15",
+    "numpy>=1.26",
+    "safetensors>=0.5",
+)
 """What nanochat_core needs for training beside torch, which the image has."""
 
 WORKER_MODULE = "nanochat_core.training.worker"
@@ -35,19 +52,30 @@ def base_model(config: FinetuneConfig) -> BaseModel:
 
     d32 and d34 need not be on this machine. ValueError when the model is neither here nor known.
     """
-    if config.base_name.startswith("pretrained/"):
-        folder = pretrained_dir() / SOURCE_FOLDERS[config.source] / config.model_tag
+    return _located(config.base_name, config.model_step, config.base_source)
+
+
+def _located(name: str, step: int | None, source: str | None) -> BaseModel:
+    kind, _, tag = name.partition("/")
+    if kind == "pretrained" and source:
+        folder = pretrained_dir() / SOURCE_FOLDERS[source] / tag
         here = bool(steps(folder))
-        repo = read_json(folder / "download.json").get("repo") if here else _ON_THE_HUB.get(config.model_tag)
+        repo = read_json(folder / "download.json").get("repo") if here else _ON_THE_HUB.get(tag)
         if repo:
-            return BaseModel({"repo": repo, "tag": config.model_tag, "source": config.source}, {})
-    found = find_model(config.base_name, config.model_step, config.base_source)
-    if config.base_name == "starter":
+            return BaseModel({"repo": repo, "tag": tag, "source": source}, {})
+    found = find_model(name, step, source)
+    if name == "starter":
         paths = [found.weights, found.meta, *(starter_dir() / name for name in _STARTER_FILES)]
         return BaseModel(None, {f"code/starter/{path.name}": path for path in paths})
     tokenizer = [found.tokenizer_dir / name for name in ("tokenizer.pkl", "token_bytes.pt")]
     paths = [found.weights, found.meta, *(path for path in tokenizer if path.is_file())]
-    return BaseModel(None, {_below_home(path): path for path in paths})
+    if not found.is_adapter:
+        return BaseModel(None, {_below_home(path): path for path in paths})
+    paths.append(found.weights.with_name(ADAPTER_CONFIG))
+    changed = adapter_base(found)
+    stages = {folder: stage for stage, folder in SOURCE_FOLDERS.items()}
+    base = _located(changed.name, changed.step, stages.get(changed.folder.parent.name))
+    return BaseModel(base.download, {**base.files, **{_below_home(path): path for path in paths}})
 
 
 def _below_home(path: Path) -> str:

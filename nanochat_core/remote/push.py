@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -17,6 +18,7 @@ from nanochat_core.runs.run import Run
 _MOST_LOG_BYTES = 200_000
 _MOST_LAST_BYTES = 20_000_000
 _TRIES = 10
+_WEIGHTS = re.compile(r"(?:model|adapter)_(\d{6,})")
 
 KNOWN_OUTSIDE = ("stage", "trouble")
 """Fields of a status that the machine which follows the job writes, and the job leaves alone."""
@@ -121,7 +123,8 @@ def _checkpoint_files(folder: Path) -> list[str]:
     paths = [path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file()]
     found = [path.as_posix() for path in paths if is_checkpoint_file(PurePosixPath(path.as_posix()))]
     whole = {name[5:-5] for name in found if name.startswith("meta_")}
-    return [name for name in found if not name.startswith("model_") or name[6:].split(".")[0] in whole]
+    steps = {name: _WEIGHTS.match(name) for name in found}
+    return [name for name, step in steps.items() if not step or step[1] in whole]
 
 
 @contextlib.contextmanager

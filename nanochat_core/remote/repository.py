@@ -104,6 +104,8 @@ def is_checkpoint_file(path: PurePosixPath) -> bool:
         return False
     if path.parent.name in ("resume", "evals"):
         return name.endswith((".pt", ".json"))
+    if path.parent.name.startswith("adapter_"):
+        return name.startswith("adapter_")
     fixed = ("tokenizer.pkl", "token_bytes.pt")
     return path.parent == PurePosixPath(".") and (
         name in fixed or (name.startswith("model_") and not name.endswith(".tmp")) or name.startswith("meta_")

@@ -5,6 +5,7 @@ All that is known is in the directory: the next process resumes where a killed o
 
 import contextlib
 import json
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -15,7 +16,7 @@ from huggingface_hub.errors import HTTPError
 
 from nanochat_core.hub.errors import requesting, told_plainly
 from nanochat_core.hub.files import RemoteFile, is_same
-from nanochat_core.paths import meta_path, steps, weights_path
+from nanochat_core.paths import adapter_path, meta_path, steps, weights_path
 from nanochat_core.remote import jobs
 from nanochat_core.remote.repository import (
     RemoteRepo,
@@ -233,6 +234,7 @@ class _Follower:
                 weights = weights_path(self.run.path, step)
                 weights.with_name(f"{weights.name}.sha256").unlink(missing_ok=True)
                 weights.unlink(missing_ok=True)
+                shutil.rmtree(adapter_path(self.run.path, step), ignore_errors=True)
 
     def _note(self, **changes: Any) -> None:
         for name, value in changes.items():

@@ -38,6 +38,8 @@ def _less_memory(config: FinetuneConfig) -> dict[str, Any] | None:
 
 
 def _lower_rates(config: FinetuneConfig) -> dict[str, Any]:
+    if config.method == "lora":
+        return {"lora_lr": config.lora_lr / 2}
     return {"init_lr_frac": config.init_lr_frac / 2}
 
 

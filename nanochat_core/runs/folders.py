@@ -19,7 +19,7 @@ from nanochat_core.system.files import sync_folder, write_json
 _NEW, _BIN = ".new", ".bin"
 _OURS = re.compile(
     r"config\.json|launch\.json|status\.json|metrics\.jsonl|log\.txt|stop|\..*\.lock|\.reserve|\..*\.tmp"
-    r"|(model|meta)_\d{6,}\.(pt|json)(\.sha256)?|(tokenizer\.pkl|token_bytes\.pt)(\.sha256)?|resume|evals|\.ranks"
+    r"|(model|meta)_\d{6,}\.(pt|json)(\.sha256)?|adapter_\d{6,}|(tokenizer\.pkl|token_bytes\.pt)(\.sha256)?|resume|evals|\.ranks"
 )
 """Names that this project gives to what lies in a run's folder."""
 
@@ -50,7 +50,7 @@ def make_folder(target: Path, files: Mapping[str, Any]) -> None:
 def is_left_over(folder: Path) -> bool:
     """Whether a folder holds nothing but what we write before a run's first checkpoint, such as a lone status.json."""
     names = [path.name for path in folder.iterdir()]
-    trained = any(name.startswith("model_") or name in ("metrics.jsonl", "resume") for name in names)
+    trained = any(name.startswith(("model_", "adapter_")) or name in ("metrics.jsonl", "resume") for name in names)
     return bool(names) and not trained and all(_OURS.fullmatch(name) for name in names)
 
 

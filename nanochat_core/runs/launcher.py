@@ -8,7 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from nanochat_core.config import FinetuneConfig
-from nanochat_core.paths import find_model, finetuned_dir
+from nanochat_core.paths import ModelFiles, find_model, finetuned_dir, whole_model
 from nanochat_core.runs.claiming import claimed
 from nanochat_core.runs.presets import original_base, preset_of
 from nanochat_core.runs.record import run_record
@@ -81,17 +81,23 @@ def _said() -> Iterator[None]:
 
 
 def _need_room(config: FinetuneConfig) -> None:
-    """ValueError when the disk has no room for a checkpoint and what it takes to resume from it.
-
-    Measured: a resume state is 1.2 times the weights, which are saved as the base's own file is. Two of each lie there
-    while the second replaces the first.
-    """
+    """ValueError when the disk has no room for a checkpoint and what it takes to resume from it."""
     try:
         base = find_model(config.base_name, config.model_step, config.base_source)
+        needed = room_needed(config, base)
     except ValueError:
         return  # said by the one who loads it
-    needed = round(4.4 * base.weights.stat().st_size)
     need_room(finetuned_dir() / config.output_tag, needed, f"Run '{config.output_tag}'")
+
+
+def room_needed(config: FinetuneConfig, base: ModelFiles) -> int:
+    """Bytes on the disk for the checkpoints of a run from `base`. ValueError when its weights are not there.
+
+    Measured: a resume state is 1.2 times the weights, which are saved as the base's own file is. Two of each lie there
+    while the second replaces the first. An adapter is 1% of them at the usual rank, its resume state twice that.
+    """
+    share = 0.06 * config.lora_rank / 16 if config.method == "lora" else 4.4
+    return round(share * whole_model(base).weights.stat().st_size)
 
 
 def check_resumable(run: Run, config: FinetuneConfig | None = None) -> None:

@@ -11,7 +11,7 @@ from filelock import Timeout
 from nanochat_core.compute.ranks import Ranks, joined_ranks
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.evaluation.before_after import SAMPLES, Summary
-from nanochat_core.paths import weights_path
+from nanochat_core.paths import find_model
 from nanochat_core.runs.claiming import claim, training_lock
 from nanochat_core.runs.failures import Failure, explain, is_lost_peer
 from nanochat_core.runs.launcher import check_resumable, create_run
@@ -146,8 +146,8 @@ def _say_outcome(run: Run, steps: int, progress: Progress, outcome: Outcome, say
         say(f"Validation loss: {outcome.first_validation:.4f} before, {outcome.last_validation:.4f} after.")
     best = progress.best_step
     if best is not None and best != outcome.step:
-        say(f"It was lowest at step {best} ({progress.best_val_loss:.4f}): {weights_path(run.path, best)}.")
-    say(f"The model: {weights_path(run.path, outcome.step)}")
+        say(f"It was lowest at step {best} ({progress.best_val_loss:.4f}): {find_model(name, best).weights}.")
+    say(f"The model: {find_model(name, outcome.step).weights}")
     say(f"Talk to it: python -m nanochat_core chat --model {name}")
 
 

@@ -27,12 +27,16 @@ STATE_KEYS = {Muon: ("momentum_buffer",), AdamW: ("step", "exp_avg", "exp_avg_sq
 
 
 def build_optimizers(model: GPT, config: FinetuneConfig) -> list[Optimizer]:
-    """[Muon, AdamW] over all parameters of `model`, at the learning rates of `config` before any schedule.
+    """[Muon, AdamW] over all parameters of `model`, or [AdamW] over those of its adapter, before any schedule.
 
     AdamW's rates for the tables scale with (n_embd/768)^-0.5, as nanochat tuned them at 768 channels. The
     scalars and small gates of the later generations take the output head's rate. Every parameter group
     notes its `initial_lr`, from which `set_learning_rates` derives the present one.
     """
+    fused = _can_fuse(model.device)
+    if model.is_adapted:
+        groups = [{"params": [parameter for _, parameter in _trained(model)], "lr": config.lora_lr}]
+        return _noted([_sharded(AdamW, groups, fused=fused, weight_decay=config.weight_decay)])
     scale = (model.config.n_embd / 768) ** -0.5
     matrices, tables, scalars = [], [], []
     for name, parameter in model.named_parameters():
@@ -48,14 +52,22 @@ def build_optimizers(model: GPT, config: FinetuneConfig) -> list[Optimizer]:
     ]
     if scalars:
         groups.append({"params": scalars, "lr": config.unembedding_lr, "weight_decay": 0.0})
-    fused = _can_fuse(model.device)
     optimizers = [
         _sharded(Muon, [{"params": matrices, "lr": config.matrix_lr}], **MUON),
         _sharded(AdamW, groups, fused=fused, **ADAMW),
     ]
+    return _noted(optimizers)
+
+
+def _noted(optimizers: list[Optimizer]) -> list[Optimizer]:
     for group in _groups(optimizers):
         group["initial_lr"] = group["lr"]
     return optimizers
+
+
+def _trained(model: GPT) -> list[tuple[str, torch.nn.Parameter]]:
+    """The parameters that are trained, by name: all of them, or those of an adapter."""
+    return [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
 
 
 def learning_rate_multiplier(step: int, steps: int, init_lr_frac: float) -> float:
@@ -77,7 +89,7 @@ def collect_state(model: GPT, optimizers: list[Optimizer]) -> State | None:
     """
     rank = dist.get_rank() if dist.is_initialized() else 0
     found: State = {}
-    for (name, parameter), owner in zip(model.named_parameters(), _owners(model, optimizers)):
+    for (name, parameter), owner in zip(_trained(model), _owners(model, optimizers)):
         optimizer = _optimizer_of(parameter, optimizers)
         values = {}
         for key in STATE_KEYS[_class_of(optimizer)]:
@@ -92,7 +104,7 @@ def collect_state(model: GPT, optimizers: list[Optimizer]) -> State | None:
 
 def load_state(model: GPT, optimizers: list[Optimizer], state: State) -> None:
     """The reverse of `collect_state`, on every rank, for any number of ranks; each keeps its own share."""
-    for name, parameter in model.named_parameters():
+    for name, parameter in _trained(model):
         local = _local(_optimizer_of(parameter, optimizers))
         if any(parameter is mine for group in local.param_groups for mine in group["params"]):
             # The fused AdamW counts its steps on the parameter's device, the plain one on the host.
@@ -104,9 +116,9 @@ def load_state(model: GPT, optimizers: list[Optimizer], state: State) -> None:
 
 
 def _owners(model: GPT, optimizers: list[Optimizer]) -> list[int]:
-    """For each parameter of the model the rank that holds its state."""
+    """For each trained parameter of the model the rank that holds its state."""
     mine = {id(p) for optimizer in optimizers for group in _local(optimizer).param_groups for p in group["params"]}
-    parameters = list(model.parameters())
+    parameters = [parameter for _, parameter in _trained(model)]
     if not dist.is_initialized():
         return [0] * len(parameters)
     owners = torch.tensor([dist.get_rank() if id(p) in mine else 0 for p in parameters], device=model.device)

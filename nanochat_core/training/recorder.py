@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nanochat_core.checkpoint.checksums import write_checksum
+from nanochat_core.checkpoint.reading import base_of_adapter, noted_base
 from nanochat_core.checkpoint.writing import save_tokenizer
 from nanochat_core.compute.devices import peak_memory
 from nanochat_core.compute.ranks import Ranks
@@ -77,6 +78,7 @@ class Recorder:
         self._last_status = time.monotonic()
         self._pace = Pace()
         self._computed = self._dead_steps = 0
+        self._noted_base: dict[str, Any] = {}
 
     # Before the first step
 
@@ -85,18 +87,22 @@ class Recorder:
 
         StoppedEarly, on every rank, when any was asked to stop while the data was read.
         """
-        setup = set_up(self.config, self.ranks, self._model_files(), self._load_data)
+        files, adapter = self._model_files()
+        if self.config.method == "lora" and self.ranks.is_first:
+            self._noted_base = {"adapter": noted_base(files, self.config.base_source)}
+        setup = set_up(self.config, self.ranks, files, self._load_data, adapter=adapter)
         if self.ranks.is_first:
             self._saver.remove_leftovers(self.resumed_step)
         if self.resumed_step is None:
             return setup, Progress()
         return setup, self._saver.restore(self.resumed_step, setup.model, setup.optimizers)
 
-    def _model_files(self) -> ModelFiles:
-        """The base model, or, in a resumed run, the run's own checkpoint."""
+    def _model_files(self) -> tuple[ModelFiles, ModelFiles | None]:
+        """The base model, or, in a resumed run, the run's own checkpoint; with LoRA the base and that checkpoint."""
         if self.resumed_step is None:
-            return base_files(self.config)
-        return find_model(f"finetuned/{self.run.tag}", self.resumed_step)
+            return base_files(self.config), None
+        own = find_model(f"finetuned/{self.run.tag}", self.resumed_step)
+        return (base_of_adapter(own), own) if own.is_adapter else (own, None)
 
     def _load_data(self, tokenizer: Tokenizer) -> TrainingData:
         """Rank 0 checks and tokenizes the data; the others wait, and then find a large file in the cache."""
@@ -141,6 +147,9 @@ class Recorder:
         if self.ranks.is_first:
             self.run.write_status(device=device, dtype=setup.precision)
         self.say(f"Base model {base}: {setup.parameter_count:,} parameters, {device}, {precision}.")
+        if setup.model.is_adapted:
+            rank, targets = self.config.lora_rank, self.config.lora_targets
+            self.say(f"LoRA of rank {rank} at {targets}: {setup.trained_count:,} numbers are trained, the base stays.")
         for note in setup.data.notes:
             self.say(note)
         self.say(
@@ -229,6 +238,7 @@ class Recorder:
     def save(self, setup: Setup, progress: Progress, val_loss: float | None) -> None:
         """Leave a checkpoint to resume from. val_loss: the newest, None before there is any."""
         meta = {"val_loss": val_loss, "user_config": self.config.to_dict(), "base_model": self.config.base_name}
+        meta |= self._noted_base
         started = time.monotonic()
         self._saver.save(setup.model, setup.optimizers, progress, meta)
         self._pace.note_save(time.monotonic() - started)

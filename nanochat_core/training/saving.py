@@ -1,6 +1,7 @@
 """Which checkpoints a run keeps, and the state beside the newest from which it resumes bit for bit."""
 
 import re
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from nanochat_core.training.optimizers import collect_state, load_state
 
 _STATE = re.compile(r"state_(\d{6,})\.pt")
 _STEP_FILE = re.compile(r"(?:model_|meta_)(\d{6,})\.(?:pt|json)(?:\.sha256)?")
+_STEP_FOLDER = re.compile(r"adapter_(\d{6,})")
 
 
 @dataclass
@@ -93,6 +95,9 @@ class Saver:
             named = _STEP_FILE.fullmatch(path.name)
             if named and int(named[1]) not in complete and path.is_file():
                 path.unlink()
+            adapter = _STEP_FOLDER.fullmatch(path.name)
+            if adapter and int(adapter[1]) not in complete and path.is_dir():
+                shutil.rmtree(path)
         for step, path in self._states().items():
             if step != kept:
                 remove_with_checksum(path)
@@ -116,5 +121,6 @@ def _other_ways(run: Run, damaged: int) -> str:
 
 
 def _exact_tables(model: GPT) -> dict[str, torch.Tensor]:
-    """The tables that a checkpoint stores rounded to bf16, as they are."""
-    return {name: parameter.detach().cpu() for name, parameter in model.named_parameters() if is_table(name)}
+    """The tables that a checkpoint stores rounded to bf16, as they are; none where they are not trained."""
+    named = model.named_parameters()
+    return {name: value.detach().cpu() for name, value in named if is_table(name) and value.requires_grad}

@@ -7,6 +7,7 @@ from functools import partial
 import torch
 from torch.optim import Optimizer
 
+from nanochat_core.checkpoint.adapters import read_adapter
 from nanochat_core.checkpoint.loading import build_model
 from nanochat_core.checkpoint.reading import model_config, read_checkpoint
 from nanochat_core.compute.devices import choose_compute_dtype, prepare_cpu
@@ -15,6 +16,7 @@ from nanochat_core.config import FinetuneConfig
 from nanochat_core.data.tokens.plan import Plan
 from nanochat_core.data.training_data import TrainingData
 from nanochat_core.evaluation.validation import Validation, validate
+from nanochat_core.model.adapters import Adapter, attach, new_adapter
 from nanochat_core.model.gpt import GPT
 from nanochat_core.paths import ModelFiles, find_model
 from nanochat_core.tokenizer.rendering import Example
@@ -49,6 +51,13 @@ class Setup:
 
     @property
     def parameter_count(self) -> int:
+        """Of the model; those of an adapter are not counted."""
+        every = sum(parameter.numel() for parameter in self.model.parameters())
+        return every - self.trained_count if self.model.is_adapted else every
+
+    @property
+    def trained_count(self) -> int:
+        """How many numbers are trained."""
         return sum(parameter.numel() for parameter in self.training_step.parameters)
 
     @property
@@ -64,20 +73,26 @@ def set_up(
     load_data: Callable[[Tokenizer], TrainingData],
     *,
     verified: bool = True,
+    adapter: ModelFiles | None = None,
 ) -> Setup:
     """Everything for the training of the model in `files`, which is loaded in fp32.
 
+    With method lora it is loaded in the precision of the computation, whose numbers are the same, and frozen; what is
+    trained is a new adapter, or, in a resumed run, the one in `adapter`.
     load_data: gives the training data in the model's tokens. verified: as of `read_checkpoint`. ValueError when
     the model or the data cannot be used.
     """
     if ranks.device.type == "cpu":
         prepare_cpu()
     model, tokenizer = _load(config, ranks, files, verified)
+    if config.method == "lora":
+        attach(model, read_adapter(adapter.weights.parent) if adapter else _new_adapter(model, config))
     data = load_data(tokenizer)
     plan = Plan(data.train, data.replay, config.replay_ratio, config.target_examples_per_step, config.seed)
     optimizers = build_optimizers(model, config)
     steps = config.num_iterations if config.num_iterations > 0 else config.num_epochs * plan.steps_per_epoch
-    schedule = partial(learning_rate_multiplier, steps=steps, init_lr_frac=config.init_lr_frac)
+    first = 1.0 if config.method == "lora" else config.init_lr_frac
+    schedule = partial(learning_rate_multiplier, steps=steps, init_lr_frac=first)
     return Setup(
         config=config,
         ranks=ranks,
@@ -102,4 +117,9 @@ def _load(config: FinetuneConfig, ranks: Ranks, files: ModelFiles, verified: boo
     weights, meta, tokenizer = read_checkpoint(files, verified=verified)
     compute_dtype = choose_compute_dtype(config.dtype, ranks.device)
     shape = model_config(meta, weights)
-    return build_model(shape, weights, ranks.device, torch.float32, compute_dtype), tokenizer
+    held = compute_dtype if config.method == "lora" else torch.float32
+    return build_model(shape, weights, ranks.device, held, compute_dtype), tokenizer
+
+
+def _new_adapter(model: GPT, config: FinetuneConfig) -> Adapter:
+    return new_adapter(model, config.lora_modules, config.lora_rank, config.lora_alpha, config.seed)

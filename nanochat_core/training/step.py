@@ -38,7 +38,7 @@ class StepResult:
 
 
 class TrainingStep:
-    """Makes one step after the other. Gives each parameter a gradient of zeros, whose memory is kept for good."""
+    """Makes one step after the other. Each trained parameter gets a gradient of zeros, whose memory is kept."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class TrainingStep:
         """schedule: the factor on every learning rate at a step, from 0. weigh: as of `GPT.head_gradients`."""
         self.model, self.optimizers, self.ranks = model, optimizers, ranks
         self.device_batch_size, self.schedule, self.weigh = device_batch_size, schedule, weigh
-        self.parameters = list(model.parameters())
+        self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         for parameter in self.parameters:  # fresh memory costs more than zeroing
             parameter.grad = torch.zeros_like(parameter)
 

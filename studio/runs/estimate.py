@@ -12,7 +12,8 @@ from nanochat_core.data.chunk import FACTS
 from nanochat_core.data.tokens.cache import tokenized
 from nanochat_core.data.tokens.plan import validation_places
 from nanochat_core.data.training_data import notes_on_data
-from nanochat_core.paths import find_model, finetuned_dir
+from nanochat_core.paths import ModelFiles, find_model, finetuned_dir, whole_model
+from nanochat_core.runs.launcher import room_needed
 from nanochat_core.tokenizer.tokenizer import Tokenizer
 
 _KEPT = 6
@@ -79,9 +80,15 @@ def estimate(config: FinetuneConfig) -> Estimate:
         trained_per_epoch=int(train["supervised"].sum(dtype=int)) + _mean_of(replay["supervised"], replayed),
         steps_per_epoch=steps_per_epoch,
         steps=config.num_iterations if config.num_iterations > 0 else config.num_epochs * steps_per_epoch,
-        disk_needed=_WEIGHTS_AT_ONCE * base.weights.stat().st_size,
+        disk_needed=_disk_needed(config, base),
         disk_free=_free_space(),
     )
+
+
+def _disk_needed(config: FinetuneConfig, base: ModelFiles) -> int:
+    if config.method == "lora":
+        return room_needed(config, base)
+    return _WEIGHTS_AT_ONCE * whole_model(base).weights.stat().st_size
 
 
 def _inputs(facts: np.ndarray) -> np.ndarray:

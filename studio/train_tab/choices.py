@@ -10,20 +10,25 @@ from nanochat_core.paths import SOURCE_FOLDERS, finetuned_dir, list_models, pret
 from nanochat_core.runs.presets import with_preset
 from nanochat_core.system.folder_names import next_free_tag
 
+ONLY_WITH = {
+    "full": ("init_lr_frac", "matrix_lr", "embedding_lr", "unembedding_lr"),
+    "lora": ("lora_lr", "lora_rank", "lora_alpha", "lora_targets"),
+}
+"""Settings that one method has and the other has not: the form shows those of the chosen one."""
+
 ESSENTIAL = (
+    "method",
     "num_epochs",
     "target_examples_per_step",
     "device_batch_size",
-    "init_lr_frac",
-    "matrix_lr",
-    "embedding_lr",
-    "unembedding_lr",
+    *ONLY_WITH["full"],
+    *ONLY_WITH["lora"],
 )
 """Shown at once; the others are folded."""
 
 CHOSEN_ELSEWHERE = ("data_path", "source", "model_tag", "from_finetuned", "output_tag", "resume")
 
-CHOICES = {"device_type": ("auto", "cuda", "mps", "cpu"), "dtype": ("bfloat16", "float32")}
+CHOICES = {"method": tuple(ONLY_WITH), "device_type": ("auto", "cuda", "mps", "cpu"), "dtype": ("bfloat16", "float32")}
 
 PRESETS = ("Suited to the base model", "Defaults (for nanochat-d32)", "Quick try (20 steps)")
 
@@ -85,6 +90,11 @@ def form_names() -> list[str]:
     """Names of the form's settings in the order of its fields."""
     essential, others = form_settings()
     return [setting.name for setting in [*essential, *others]]
+
+
+def is_shown(name: str, method: str) -> bool:
+    """Whether the setting `name` has a meaning with this method."""
+    return not any(name in names for other, names in ONLY_WITH.items() if other != method)
 
 
 def preset_values(preset: str, base: str, data_path: str) -> dict[str, Any]:

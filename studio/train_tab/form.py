@@ -5,9 +5,14 @@ from typing import Any
 import gradio as gr
 
 from nanochat_core.config import Setting
-from studio.train_tab.choices import CHOICES, form_names, form_settings
+from studio.train_tab.choices import CHOICES, form_names, form_settings, is_shown
 
 _LABELS = {
+    "method": "Method",
+    "lora_lr": "LoRA rate",
+    "lora_rank": "LoRA rank",
+    "lora_alpha": "LoRA alpha",
+    "lora_targets": "LoRA matrices",
     "num_epochs": "Epochs",
     "target_examples_per_step": "Conversations per step",
     "device_batch_size": "Batch per device",
@@ -20,7 +25,8 @@ _LABELS = {
 
 def essential_fields(values: dict[str, Any]) -> list[gr.components.Component]:
     """The fields that everybody looks at."""
-    return [_field(setting, values[setting.name]) for setting in form_settings()[0]]
+    method = values["method"]
+    return [_field(setting, values[setting.name], is_shown(setting.name, method)) for setting in form_settings()[0]]
 
 
 def other_fields(values: dict[str, Any]) -> list[gr.components.Component]:
@@ -33,7 +39,7 @@ def by_name(values: tuple[Any, ...] | list[Any]) -> dict[str, Any]:
     return dict(zip(form_names(), values, strict=True))
 
 
-def _field(setting: Setting, value: Any) -> gr.components.Component:
+def _field(setting: Setting, value: Any, visible: bool = True) -> gr.components.Component:
     label = _LABELS.get(setting.name, setting.name)
     info = setting.help if label == setting.name else f"{setting.name}: {setting.help}"
     shared: dict[str, Any] = {
@@ -42,6 +48,7 @@ def _field(setting: Setting, value: Any) -> gr.components.Component:
         "elem_id": f"set_{setting.name}",
         "min_width": 200,
         "interactive": True,
+        "visible": visible,
     }
     if setting.name in CHOICES:
         return gr.Dropdown(list(CHOICES[setting.name]), value=value, **shared)

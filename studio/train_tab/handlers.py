@@ -21,8 +21,10 @@ from studio.runs import launching
 from studio.runs import queue as run_queue
 from studio.train_tab import before_start
 from studio.train_tab.choices import (
+    ONLY_WITH,
     base_value,
     form_names,
+    is_shown,
     make_config,
     preset_values,
     questions_beside,
@@ -71,6 +73,8 @@ def wire(fields: TrainFields, panel: Any, context: Context, handlers: "Handlers"
     for event in (choice.base.input, choice.preset.input):
         event(handlers.fill, begin, settings.form, **QUIET)
     tag_and_questions = [choice.tag, settings.form[form_names().index("questions_path")]]
+    method = settings.form[form_names().index("method")]
+    method.change(handlers.show_method, method, _of_a_method(settings.form), **QUIET)
     choice.data.input(handlers.name_run, choice.data, tag_and_questions, **QUIET)
     refresh: dict[str, Any] = {"fn": handlers.lists, "inputs": lists, "outputs": lists, **QUIET}
     context.page.load(**refresh)
@@ -104,6 +108,11 @@ def wire(fields: TrainFields, panel: Any, context: Context, handlers: "Handlers"
     before.probe.click(probe, chosen, [before.probed, before.probe], **QUIET)
 
 
+def _of_a_method(form: Sequence[Any]) -> list[Any]:
+    """The fields that one method has and the other has not, in the order of ONLY_WITH."""
+    return [form[form_names().index(name)] for names in ONLY_WITH.values() for name in names]
+
+
 _SCROLL = "() => document.querySelector('#watch_title').scrollIntoView({behavior: 'smooth'})"
 
 
@@ -125,6 +134,10 @@ class Handlers:
         """The form's values under a preset."""
         values = preset_values(preset, base, data or "")
         return [values[name] for name in form_names()]
+
+    def show_method(self, method: str) -> list[Any]:
+        """The chosen method's own fields, and not the other's."""
+        return [gr.update(visible=is_shown(name, method)) for names in ONLY_WITH.values() for name in names]
 
     def name_run(self, data: str) -> tuple[str, str | None]:
         """(name of the run, file of questions) that go with a dataset."""

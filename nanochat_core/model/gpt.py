@@ -124,8 +124,8 @@ class GPT(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """(scale * sum of nats, its gradient with respect to `hidden` (K, C), nats (K,)) of the supervised tokens.
 
-        The head's gradient is added to its `.grad`, where it is trained. weigh: makes of the batch and its nats the weights of its
-        tokens, instead of `batch.weights`; the head is then computed twice.
+        The head's gradient is added to its `.grad`, where it is trained. weigh: makes of the batch and its nats the
+        weights of its tokens, instead of `batch.weights`; the head is then computed twice.
         """
         rows, head = self.config.vocab_size, self.lm_head
         weights, matrix = batch.weights, head.cast(hidden.dtype)[:rows]

@@ -73,7 +73,7 @@ def wire(fields: TrainFields, panel: Any, context: Context, handlers: "Handlers"
     for event in (choice.base.input, choice.preset.input):
         event(handlers.fill, begin, settings.form, **QUIET)
     tag_and_questions = [choice.tag, settings.form[form_names().index("questions_path")]]
-    method = settings.form[form_names().index("method")]
+    method: Any = settings.form[form_names().index("method")]
     method.change(handlers.show_method, method, _of_a_method(settings.form), **QUIET)
     choice.data.input(handlers.name_run, choice.data, tag_and_questions, **QUIET)
     refresh: dict[str, Any] = {"fn": handlers.lists, "inputs": lists, "outputs": lists, **QUIET}

@@ -8,8 +8,9 @@ import argparse
 from pathlib import Path
 
 from nanochat_core.checkpoint.loading import load_model
-from nanochat_core.evaluation.answers import EvalResult, evaluate
+from nanochat_core.evaluation.answers import evaluate
 from nanochat_core.evaluation.questions import Question, load_questions
+from nanochat_core.evaluation.scores import EvalResult
 from nanochat_core.system.files import write_json
 from starter import build_tokenizer, generate, train
 

@@ -33,3 +33,9 @@ def say(text: object = "", *, end: str = "\n", flush: bool = False) -> None:
 def tell(text: object) -> None:
     """Print to standard error at once, without control characters: what is no part of the result."""
     print(for_terminal(str(text)), file=sys.stderr, flush=True)
+
+
+def show(text: object = "") -> None:
+    """Write over the last such line on standard error, where a person looks on; without a text it is gone."""
+    if sys.stderr.isatty():
+        print(f"\r{for_terminal(str(text))}\x1b[K", end="", file=sys.stderr, flush=True)

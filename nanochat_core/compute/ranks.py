@@ -63,6 +63,14 @@ class Ranks:
         dist.broadcast_object_list(texts, 0)
         return texts[0]
 
+    def gather(self, value: Any) -> list[Any]:
+        """The `value` of each rank, in their order, on every rank."""
+        values = [value] * self.world
+        if self.world > 1:
+            self._announce()
+            dist.all_gather_object(values, value)
+        return values
+
     def _announce(self) -> None:
         for call in self.before_waiting:
             call()

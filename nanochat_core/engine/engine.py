@@ -1,6 +1,6 @@
 """Letting a model talk: streamed replies with a cache of the turns before, and many prompts at once."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -76,18 +76,22 @@ class Engine:
         prompt = fit_prompt(self.tokenizer, messages, self.context - reserved)
         return self._events(prompt, max_tokens, sampling)
 
-    def generate_batch(
+    def generate_batch(  # noqa: PLR0913  all but the first two are options
         self,
         prompts: list[list[int]],
         max_tokens: int,
         temperature: float = 0.0,
         top_k: int | None = None,
         seed: int = 0,
+        finished: Callable[[int, list[int]], None] = lambda index, ids: None,
+        beat: Callable[[], None] = lambda: None,
     ) -> list[list[int]]:
         """The reply's token ids to each prompt (ids as of `render_prompt`), tool calls included, stop tokens not.
 
-        Each row is what its prompt gives alone, random choices included (every row starts from `seed`). ValueError
-        for a prompt that is empty or leaves no room in the context.
+        Each row is what its prompt gives alone, random choices included (every row starts from `seed`).
+        finished: told the index of each prompt with its reply as soon as that is complete. beat: called after each
+        token of a batch; what it raises ends the generation. ValueError for a prompt that is empty or leaves no room
+        in the context.
         """
         sampling = Sampling(temperature, top_k, seed)
         _check_max_tokens(max_tokens)
@@ -100,9 +104,14 @@ class Engine:
         replies: list[list[int]] = [[] for _ in prompts]
         for chunk in self._chunks(prompts, max_tokens):
             rows = [self._row(prompts[index], max_tokens, sampling) for index in chunk]
-            self._run_rows(rows, sampling)
-            for index, row in zip(chunk, rows):
-                replies[index] = row.reply.tokens
+            told: set[int] = set()
+            for _ in self._run_rows(rows, sampling):
+                for index, row in zip(chunk, rows):
+                    if row.finished and index not in told:
+                        told.add(index)
+                        replies[index] = row.reply.tokens
+                        finished(index, replies[index])
+                beat()
         return replies
 
     def _events(self, prompt: Prompt, max_tokens: int, sampling: Sampling) -> Iterator[Event]:
@@ -152,8 +161,8 @@ class Engine:
             yield order[:size]
             order = order[size:]
 
-    def _run_rows(self, rows: list[Row], sampling: Sampling) -> None:
-        """Generate all rows to their ends; finished ones leave the batch a quarter at a time."""
+    def _run_rows(self, rows: list[Row], sampling: Sampling) -> Iterator[None]:
+        """Generate all rows to their ends, a token each a time; finished ones leave the batch a quarter at a time."""
         longest = max(len(row.prompt) for row in rows)
         cache = self.model.new_cache(len(rows), longest + max(row.limit for row in rows))
         padded = [row.prompt + [0] * (longest - len(row.prompt)) for row in rows]
@@ -161,6 +170,7 @@ class Engine:
         while True:
             logits = self.model(self._tensor(padded), lengths=counts, cache=cache)[:, -1]
             self._advance(rows, logits, sampling)
+            yield
             live = [index for index, row in enumerate(rows) if not row.finished]
             if not live:
                 return

@@ -1,74 +1,19 @@
-"""Scoring a model on questions with known answers: greedy replies, each compared exactly or by what it contains."""
+"""Asking a model questions with known answers: greedy replies in batches, then judged by each question's rules."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 
 from nanochat_core.engine.engine import Engine
 from nanochat_core.engine.reply import Reply, Text
 from nanochat_core.evaluation.questions import Question
+from nanochat_core.evaluation.scores import EvalResult, grade
 from nanochat_core.model.gpt import GPT
-from nanochat_core.show.markup import card, escape, facts, table
 from nanochat_core.tokenizer.tokenizer import Tokenizer
 
-WRONG_SHOWN = 20
+SILENCE = "..."
+"""What stands in a talk of several turns for a reply without a word, since a turn cannot be empty."""
 
-
-@dataclass(frozen=True)
-class Score:
-    """How many of how many questions were answered."""
-
-    correct: int
-    total: int
-
-    @property
-    def accuracy(self) -> float:
-        """0 to 1."""
-        return self.correct / self.total if self.total else 0.0
-
-
-@dataclass(frozen=True)
-class Answer:
-    """One reply and its verdict."""
-
-    task: str
-    question: str
-    """The last message of the user."""
-    expected: list[str]
-    reply: str
-    correct: bool
-    skill: str = ""
-
-
-@dataclass(frozen=True)
-class EvalResult:
-    """What a model answered, in the questions' order."""
-
-    correct: int
-    total: int
-    tasks: dict[str, Score]
-    answers: list[Answer] = field(repr=False)
-
-    @property
-    def accuracy(self) -> float:
-        """0 to 1."""
-        return self.correct / self.total if self.total else 0.0
-
-    def _repr_html_(self) -> str:
-        wrong = [answer for answer in self.answers if not answer.correct]
-        rows = [(answer.question, " or ".join(answer.expected), answer.reply) for answer in wrong[:WRONG_SHOWN]]
-        title = f"Wrong answers ({len(wrong):,})"
-        if len(wrong) > len(rows):
-            title += f", the first {len(rows)}"
-        listing = table(("Question", "Expected", "Reply"), rows)
-        return card(
-            f"{self.correct} of {self.total} questions answered ({100 * self.accuracy:.0f}%)",
-            facts({name: f"{score.correct} of {score.total}" for name, score in self.tasks.items()}),
-            f"<details><summary>{escape(title)}</summary>{listing}</details>" if rows else "",
-        )
-
-    def by_skill(self) -> dict[str, Score]:
-        """The scores of the finer names, where the questions have them."""
-        return _scores([(answer.skill or answer.task, answer.correct) for answer in self.answers])
+Heard = Callable[[int, str], None]
+"""Told each question's place and its reply, when there is one."""
 
 
 def evaluate(model: GPT, tokenizer: Tokenizer, questions: Sequence[Question], max_tokens: int = 64) -> EvalResult:
@@ -76,22 +21,55 @@ def evaluate(model: GPT, tokenizer: Tokenizer, questions: Sequence[Question], ma
 
     Raises ValueError for a question that is longer than the model's context.
     """
+    return grade(questions, ask(model, tokenizer, questions, max_tokens))
+
+
+def ask(
+    model: GPT,
+    tokenizer: Tokenizer,
+    questions: Sequence[Question],
+    max_tokens: int = 64,
+    heard: Heard = lambda place, reply: None,
+    beat: Callable[[], None] = lambda: None,
+) -> list[str]:
+    """The last reply to each question, in order. Those of like length are asked together.
+
+    heard: is told each reply when it is there. beat: is called after each token of a batch; what it raises ends the
+    asking. ValueError for a question that is longer than the model's context.
+    """
     engine = Engine(model, tokenizer)
-    prompts = [tokenizer.render_prompt(question.messages) for question in questions]
-    replies = [visible_text(ids, tokenizer) for ids in engine.generate_batch(prompts, max_tokens, temperature=0.0)]
-    answers = [
-        Answer(
-            question.task,
-            str(question.messages[-1]["content"]),
-            question.expected,
-            reply,
-            question.answered_by(reply),
-            question.skill,
+    talks = [list(question.messages) for question in questions]
+    replies = [""] * len(questions)
+    waiting, turn = list(range(len(questions))), 0
+    while waiting:
+        prompts = [_prompt(engine, talks[place], place) for place in waiting]
+
+        def finished(row: int, ids: list[int], waiting: list[int] = waiting, turn: int = turn) -> None:
+            place = waiting[row]
+            replies[place] = visible_text(ids, tokenizer)
+            if turn == len(questions[place].turns):
+                heard(place, replies[place])
+
+        engine.generate_batch(prompts, max_tokens, temperature=0.0, finished=finished, beat=beat)
+        waiting = [place for place in waiting if turn < len(questions[place].turns)]
+        for place in waiting:
+            said = {"role": "assistant", "content": replies[place] if replies[place].strip() else SILENCE}
+            talks[place] += [said, {"role": "user", "content": questions[place].turns[turn]}]
+        turn += 1
+    return replies
+
+
+def _prompt(engine: Engine, talk: list[dict[str, object]], place: int) -> list[int]:
+    try:
+        ids = engine.tokenizer.render_prompt(talk)
+    except ValueError as error:
+        raise ValueError(f"Question {place + 1} cannot be asked. {error}") from error
+    if len(ids) >= engine.context:
+        raise ValueError(
+            f"Question {place + 1} has {len(ids):,} tokens; the model reads at most {engine.context:,}, its reply "
+            "included. Shorten the question."
         )
-        for question, reply in zip(questions, replies, strict=True)
-    ]
-    tasks = _scores([(answer.task, answer.correct) for answer in answers])
-    return EvalResult(sum(answer.correct for answer in answers), len(answers), tasks, answers)
+    return ids
 
 
 def visible_text(ids: Sequence[int], tokenizer: Tokenizer) -> str:
@@ -99,13 +77,3 @@ def visible_text(ids: Sequence[int], tokenizer: Tokenizer) -> str:
     reply = Reply(tokenizer)
     events = [event for token in ids for event in reply.add(token)] + reply.finish()
     return "".join(event.text for event in events if isinstance(event, Text))
-
-
-def _scores(verdicts: list[tuple[str, bool]]) -> dict[str, Score]:
-    names = dict.fromkeys(name for name, _ in verdicts)
-    return {
-        name: Score(
-            sum(correct for other, correct in verdicts if other == name), sum(other == name for other, _ in verdicts)
-        )
-        for name in names
-    }

@@ -8,8 +8,9 @@ from typing import Any
 
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.engine.engine import Engine
-from nanochat_core.evaluation.answers import EvalResult, evaluate
+from nanochat_core.evaluation.answers import evaluate
 from nanochat_core.evaluation.questions import Question, load_questions
+from nanochat_core.evaluation.scores import EvalResult
 from nanochat_core.model.gpt import GPT
 from nanochat_core.paths import starter_dir
 from nanochat_core.runs.run import Run

@@ -1,85 +1,206 @@
-"""What a saved model is worth: questions answered, and the loss on conversations, as figures of one file."""
+"""What saved models are worth: questions answered, figures on conversations, benchmark tasks; nothing measured twice.
 
-from dataclasses import asdict, dataclass, field
+Several models come one after the other, each loaded only when something of it is not known yet.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from nanochat_core.checkpoint.checksums import digest
 from nanochat_core.checkpoint.loading import load_model
+from nanochat_core.checkpoint.reading import read_meta
 from nanochat_core.compute.devices import choose_device
 from nanochat_core.compute.ranks import Ranks
 from nanochat_core.data.conversations import load_conversations
-from nanochat_core.evaluation.answers import EvalResult, evaluate
-from nanochat_core.evaluation.questions import load_questions
-from nanochat_core.evaluation.validation import Validation, validate
-from nanochat_core.runs.run import Run
-from nanochat_core.system.files import write_json
+from nanochat_core.evaluation.answers import ask
+from nanochat_core.evaluation.figures import figures
+from nanochat_core.evaluation.meter import Meter, Watch, unwatched
+from nanochat_core.evaluation.questions import Question, load_questions
+from nanochat_core.evaluation.results import keep, kept, known_replies, result_path
+from nanochat_core.evaluation.scores import grade
+from nanochat_core.model.gpt import GPT
+from nanochat_core.paths import ModelFiles, find_file, find_model
+from nanochat_core.system.files import now, sha256_of
 from nanochat_core.tokenizer.rendering import render
+from nanochat_core.tokenizer.tokenizer import Tokenizer
 
-_BATCH = 4
+BATCH = 8
+"""Conversations in one forward pass."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be measured."""
+
+    questions: str | None = None
+    """A file of questions."""
+    data: str | None = None
+    """A file of conversations."""
+    max_tokens: int = 64
+    """Longest reply."""
+    max_seq_len: int | None = None
+    """Longest conversation in tokens; None: the context of the model, of several the shortest."""
+
+    def check(self) -> list[Question]:
+        """The questions. ValueError, in a sentence, for files that cannot be used, before a model is loaded."""
+        if not (self.questions or self.data):
+            raise ValueError(
+                "There is nothing to evaluate: give a file of questions (--questions data/example_questions.jsonl), "
+                "one of conversations (--data_path data/example_data.jsonl), or both."
+            )
+        if self.data and not find_file(self.data).is_file():
+            raise ValueError(f"The data file {self.data} cannot be read: there is none. Check its name.")
+        return load_questions(self.questions) if self.questions else []
 
 
 @dataclass(frozen=True)
 class Measured:
-    """The figures of one model."""
+    """The results of one model, as `results` describes them; None for what was not asked."""
 
     model: str
     """Its NAME."""
     step: int
-    questions: dict[str, EvalResult] = field(default_factory=dict)
-    """Result for each file of questions, by the file's name."""
-    losses: dict[str, Validation] = field(default_factory=dict)
-    """Loss for each file of conversations, by the file's name."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON keeps it."""
-        return asdict(self)
+    questions: dict[str, Any] | None = None
+    data: dict[str, Any] | None = None
 
 
-def measure(  # noqa: PLR0913  all but the name are options
-    name: str,
-    questions: list[str] | tuple[str, ...] = (),
-    data: list[str] | tuple[str, ...] = (),
-    step: int | None = None,
+def measure(
+    names: list[tuple[str, int | None]],
+    wanted: Wanted,
     device_type: str = "auto",
-    max_seq_len: int | None = None,
-    max_tokens: int = 64,
-) -> Measured:
-    """Ask the model NAME the `questions` files, and take its loss on the `data` files.
+    watch: Watch = unwatched,
+    ranks: Ranks | None = None,
+) -> list[Measured]:
+    """Measure each of the models (NAME, step; None: the newest). What was measured before is not measured again.
 
-    max_seq_len: longest conversation in tokens; without it the model's context. max_tokens: longest reply. Raises
-    ValueError in a sentence for every file that cannot be used, before the model is loaded where that is possible.
+    watch: told a few times per second how far it is; it may raise to stop. ranks: the processes that share the work.
+    ValueError in a sentence for every model and file that cannot be used, before a model is loaded where that is
+    possible.
     """
-    if not questions and not data:
-        raise ValueError(
-            "There is nothing to evaluate: give a file of questions (--questions data/example_questions.jsonl), one of "
-            "conversations (--data_path data/example_data.jsonl), or both."
-        )
-    asked = {Path(path).name: load_questions(path) for path in questions}
-    device = choose_device(device_type)
-    model, tokenizer, meta = load_model(name, device=device, step=step)
-    longest = max_seq_len or model.config.sequence_len
-    told = {Path(path).name: load_conversations(path, tokenizer, longest) for path in data}
-    results = {file: evaluate(model, tokenizer, rows, max_tokens) for file, rows in asked.items()}
-    token_bytes, alone = torch.tensor(tokenizer.token_bytes()), Ranks(0, 1, torch.device(device))
-    losses = {}
-    for file, conversations in told.items():
+    ranks = ranks or Ranks(0, 1, choose_device(device_type))
+    questions = wanted.check()
+    models = [find_model(name, step) for name, step in names]
+    if wanted.data and wanted.max_seq_len is None:
+        wanted = replace(wanted, max_seq_len=min(_context(files) for files in models))
+    parts = len(models) * ((wanted.questions is not None) + (wanted.data is not None))
+    meter = Meter(watch if ranks.is_first else unwatched, parts)
+    return [_OneModel(files, wanted, ranks, meter).measure(questions) for files in models]
+
+
+def _context(files: ModelFiles) -> int:
+    return int(read_meta(files.meta)["model_config"].get("sequence_len", 2048))
+
+
+class _OneModel:
+    """The measurements of one checkpoint."""
+
+    def __init__(self, files: ModelFiles, wanted: Wanted, ranks: Ranks, meter: Meter):
+        self.files, self.wanted, self.ranks, self.meter = files, wanted, ranks, meter
+        self.sha256 = digest(files.weights)
+        self._loaded: tuple[GPT, Tokenizer] | None = None
+
+    def measure(self, questions: list[Question]) -> Measured:
+        asked = self._questions(questions) if self.wanted.questions else None
+        read = self._data(self.wanted.data, self.wanted.max_seq_len) if self.wanted.data else None
+        return Measured(self.files.name, self.files.step, asked, read)
+
+    def _loaded_once(self) -> tuple[GPT, Tokenizer]:
+        if self._loaded is None:
+            model, tokenizer, _ = load_model(self.files.name, self.ranks.device, step=self.files.step)
+            self._loaded = model, tokenizer
+        return self._loaded
+
+    def _questions(self, questions: list[Question]) -> dict[str, Any]:
+        how = {"max_tokens": self.wanted.max_tokens, "device": self.ranks.device.type}
+        file = find_file(self.wanted.questions or "")
+        self.meter.begin(f"{self.files.name}: question", len(questions))
+        return self._once("questions", file, how, lambda: self._asked(questions, how, file))
+
+    def _asked(self, questions: list[Question], how: dict[str, Any], file: Path) -> dict[str, Any]:
+        """Ask what is not known yet, each rank its share; what was answered before a stop is kept."""
+        replies = known_replies(self.files.name, self.sha256, how)
+        self.meter.beat(sum(question.key in replies for question in questions))
+        new = [question for question in questions if question.key not in replies]
+        mine = new[self.ranks.rank :: self.ranks.world]
+        heard: dict[str, str] = {}
+
+        def hear(place: int, reply: str) -> None:
+            heard[mine[place].key] = reply
+            self.meter.beat(self.ranks.world)
+
+        try:
+            if new:
+                ask(*self._loaded_once(), mine, self.wanted.max_tokens, hear, self.meter.beat)
+        except BaseException:
+            answered = [question for question in mine if question.key in heard]
+            partial = self._graded(answered, heard) | {"complete": False, "asked": how}
+            path = result_path(self.files.name, "questions", self.sha256, how | {"part": now()})
+            keep(path, self._described("questions", file) | partial)
+            raise
+        for one in self.ranks.gather(heard):
+            replies |= one
+        return self._graded(questions, replies) | {"asked": how}
+
+    @staticmethod
+    def _graded(questions: list[Question], replies: dict[str, str]) -> dict[str, Any]:
+        return asdict(grade(questions, [replies[question.key] for question in questions]))
+
+    def _data(self, path: str, longest: int | None) -> dict[str, Any]:
+        assert longest is not None
+        file = find_file(path)
+        how = {"max_seq_len": longest, "device": self.ranks.device.type}
+        self.meter.begin(f"{self.files.name}: conversation", 1)
+        return self._once("data", file, how, lambda: self._read(file, longest))
+
+    def _read(self, file: Path, longest: int) -> dict[str, Any]:
+        model, tokenizer = self._loaded_once()
+        conversations = load_conversations(file, tokenizer, longest)
         examples = [one for one in render(conversations, tokenizer, longest) if one.mask[1:].any()]
         if not examples:
             raise ValueError(
                 f"{file} has no answer within {longest} tokens. Raise max_seq_len, or choose another file."
             )
-        losses[file] = validate(model, examples, token_bytes, alone, _BATCH)
-    return Measured(name, int(meta.get("step", 0)), results, losses)
+        self.meter.restart(len(examples))
+        found = figures(
+            model,
+            examples,
+            torch.tensor(tokenizer.token_bytes()),
+            self.ranks,
+            BATCH,
+            lambda done: self.meter.beat(done * self.ranks.world),
+        )
+        figures_of_all = {name: getattr(found, name) for name in ("loss", "bits_per_byte", "token_accuracy")}
+        return {**figures_of_all, "conversations": found.to_dict()}
 
+    def _once(
+        self, kind: str, file: Path, how: dict[str, Any], compute: Callable[[], dict[str, Any]]
+    ) -> dict[str, Any]:
+        """The result that is kept of this, or what `compute` makes of it, kept from then on. All ranks do the same."""
+        asked = {"file": sha256_of(file), **how}
+        path = result_path(self.files.name, kind, self.sha256, asked)
+        before = kept(path)
+        is_known = self.ranks.sum([float(before is not None)])[0] == self.ranks.world
+        if before is not None and is_known:
+            return before
+        started = time.monotonic()
+        result = self._described(kind, file) | {"complete": True} | compute()
+        result["seconds"] = time.monotonic() - started
+        if self.ranks.is_first:
+            keep(path, result)
+        return result
 
-def keep(measured: Measured) -> Path | None:
-    """Write the figures into the run that the model belongs to; where, or None for a model that is no run's."""
-    kind, _, tag = measured.model.partition("/")
-    if kind != "finetuned" or not tag:
-        return None
-    path = Run.open(tag).evals_dir / f"step_{measured.step:06d}.json"
-    path.parent.mkdir(exist_ok=True)
-    write_json(path, measured.to_dict())
-    return path
+    def _described(self, kind: str, file: Path) -> dict[str, Any]:
+        return {
+            "kind": kind,
+            "model": self.files.name,
+            "step": self.files.step,
+            "model_sha256": self.sha256,
+            "file": str(file.resolve()),
+            "file_sha256": sha256_of(file),
+            "made": now(),
+        }

@@ -44,7 +44,7 @@ def cross_entropy_gradient(
     grad_hidden = torch.empty_like(hidden)
     nats = hidden.new_empty(len(hidden), dtype=torch.float32)
     total = hidden.new_zeros((), dtype=torch.float32)
-    for rows in _chunks(targets, len(head)):
+    for rows in chunks(targets, len(head)):
         # The n rows of a chunk make two tensors (n, V), into which all that follows is written: another one of 16 MiB
         # would push these out of the processor's caches.
         sigmoid = _sigmoid(hidden[rows], head)
@@ -79,7 +79,7 @@ def token_nats(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
     """Nats of each of the `targets` (N,): fp32 (N,), without gradient."""
     weight = weight.to(hidden.dtype)
     pieces = [hidden.new_empty(0, dtype=torch.float32)]
-    for rows in _chunks(targets, len(weight)):
+    for rows in chunks(targets, len(weight)):
         sigmoid = _sigmoid(hidden[rows], weight)
         _, sums = _exponentials(sigmoid)
         pieces.append((sums.log() - sigmoid.gather(1, targets[rows, None]).mul_(2 * SOFTCAP)).squeeze(1))
@@ -114,7 +114,8 @@ def _exponentials(sigmoid: Tensor) -> tuple[Tensor, Tensor]:
     return exponentials, exponentials.sum(1, keepdim=True)
 
 
-def _chunks(targets: Tensor, vocab_size: int) -> Iterator[slice]:
+def chunks(targets: Tensor, vocab_size: int) -> Iterator[slice]:
+    """The rows of `targets`, on their device, in pieces whose logits may exist at once."""
     elements = CHUNK_ELEMENTS if targets.device.type == "cpu" else CHUNK_ELEMENTS_GPU
     size = max(CHUNK_ROWS, elements // vocab_size)
     return (slice(start, min(start + size, len(targets))) for start in range(0, len(targets), size))

@@ -4,8 +4,11 @@ import json
 
 import pytest
 
+from nanochat_core.checkpoint.loading import load_model
 from nanochat_core.cli.main import main
 from nanochat_core.config import FinetuneConfig
+from nanochat_core.engine.engine import Engine
+from nanochat_core.evaluation.results import results
 from nanochat_core.paths import find_model
 from nanochat_core.runs.run import Run
 from nanochat_core.training.finetune import finetune
@@ -42,14 +45,50 @@ def test_the_loss_of_a_run_is_the_one_that_its_training_measured(home, questions
     shown = json.loads(capsys.readouterr().out)
     run = Run.open("mine")
     # A checkpoint holds the embeddings in bf16, as nanochat does, so the last digits differ.
-    assert shown["losses"]["validation.jsonl"]["loss"] == pytest.approx(run.status().val_loss, rel=1e-3)
-    assert (shown["questions"]["questions.jsonl"]["correct"], shown["step"]) == (0, find_model("finetuned/mine").step)
-    kept = run.evals_dir / f"step_{shown['step']:06d}.json"
-    assert json.loads(kept.read_text()) == shown
+    assert shown["data"]["model"]["loss"] == pytest.approx(run.status().val_loss, rel=1e-3)
+    assert shown["questions"] == {"model": {"correct": 0, "total": 1}}
+    steps = {(result["kind"], result["step"]) for result in results("finetuned/mine")}
+    assert steps == {("questions", find_model("finetuned/mine").step), ("data", find_model("finetuned/mine").step)}
     assert main([*command, "--max-seq-len", "64"]) == 0
     said = capsys.readouterr().out
-    assert "questions.jsonl: 0 of 1 answered (0.0%)" in said
-    assert "bits a byte" in said
+    assert "finetuned/mine: 0 of 1 answered (0.0%)" in said
+    assert "bits per byte" in said
+
+
+def test_two_models_are_compared_in_pairs(home, capsys):
+    for tag, seed in (("one", 0), ("two", 3)):
+        install_tiny_model(home, tag, seed=seed)
+    data = write_conversations(home / "data.jsonl", 20)
+    asked = [[{"role": "user", "content": text}] for text in ("hello", "the name", "three fruits")]
+    replies = {}
+    for tag in ("one", "two"):
+        model, tokenizer, _ = load_model(f"pretrained/{tag}")
+        replies[tag] = [Engine(model, tokenizer).reply(each, max_tokens=64, temperature=0.0) for each in asked]
+    wanted = [replies["one"][0], replies["two"][1], "neither"]
+    rows = [{"messages": each, "expected": [text], "match": "exact"} for each, text in zip(asked, wanted)]
+    (home / "q.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
+    command = ["eval", "--model", "pretrained/one", "--compare", "pretrained/two", "--device-type", "cpu"]
+    command += ["--questions", str(home / "q.jsonl"), "--data_path", str(data)]
+    assert main([*command, "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["questions"] == {
+        "model": {"correct": 1, "total": 3},
+        "compare": {"correct": 1, "total": 3},
+        "learnt": [1],
+        "lost": [2],
+        "p": 1.0,
+        "verdict": "1 learnt, 1 lost: too few questions to tell (p = 1).",
+    }
+    told = shown["data"]
+    assert told["difference"] == pytest.approx(told["model"]["loss"] - told["compare"]["loss"])
+    assert told["interval"][0] < told["difference"] < told["interval"][1]
+    assert 0 < told["p"] <= 1
+    assert set(told["model"]) == {"loss", "bits_per_byte", "token_accuracy"}
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    assert "Learnt:\n  1. hello" in said
+    assert "Lost:\n  2. the name" in said
+    assert told["verdict"] in said
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,9 @@ import json
 import pytest
 
 from nanochat_core.engine.engine import Engine
-from nanochat_core.evaluation.answers import Score, evaluate, visible_text
+from nanochat_core.evaluation.answers import SILENCE, ask, evaluate, visible_text
 from nanochat_core.evaluation.questions import Question, load_questions
+from nanochat_core.evaluation.scores import Score
 from tests.support.tiny import tiny_model, tiny_tokenizer
 
 ASKED = [{"role": "user", "content": "what?"}]
@@ -58,7 +59,7 @@ def test_a_file_may_ask_by_question_or_by_messages(tmp_path):
         ('{"question": "q", "expected": []}', '"expected"'),
         ('{"question": "q", "expected": [" "]}', '"expected"'),
         ('{"question": "q", "expected": [7]}', '"expected"'),
-        ('{"question": "q", "expected": ["a"], "match": "near"}', "exact or contains"),
+        ('{"question": "q", "expected": ["a"], "match": "near"}', "must be one of contains"),
         ('{"messages": "q", "expected": ["a"]}', "list of messages"),
         ('{"messages": [{"role": "assistant", "content": "a"}], "expected": ["a"]}', "end with a message of the user"),
         ("", "no questions"),
@@ -108,3 +109,26 @@ def test_tool_calls_and_their_outputs_are_not_part_of_the_reply():
         *encode("it is 14"),
     ]
     assert visible_text(ids, tokenizer) == "So: it is 14"
+
+
+def test_in_several_turns_the_model_hears_its_own_replies():
+    model, tokenizer = tiny_model(), tiny_tokenizer()
+    engine, talk = Engine(model, tokenizer), []
+    for text in ("hello", "the name"):
+        talk.append({"role": "user", "content": text})
+        talk.append({"role": "assistant", "content": engine.reply(talk, max_tokens=12, temperature=0.0) or SILENCE})
+    alone = [{"role": "user", "content": "three fruits"}]
+    questions = [
+        Question([{"role": "user", "content": "hello"}], ["x"], turns=["the name"]),
+        Question(alone, ["x"]),
+    ]
+    heard = {}
+    replies = ask(model, tokenizer, questions, 12, heard.__setitem__)
+    assert replies == [talk[-1]["content"], engine.reply(alone, max_tokens=12, temperature=0.0)]
+    assert heard == dict(enumerate(replies))
+
+
+def test_a_question_too_long_for_the_model_is_named():
+    long = Question([{"role": "user", "content": "long " * 300}], ["x"])
+    with pytest.raises(ValueError, match=r"Question 2 has [\d,]+ tokens"):
+        ask(tiny_model(), tiny_tokenizer(), [Question(ASKED, ["x"]), long])

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from nanochat_core import Run, check, show_conversation, show_tokens
 from nanochat_core.config import FinetuneConfig
-from nanochat_core.evaluation.answers import Answer, EvalResult, Score
+from nanochat_core.evaluation.scores import Answer, EvalResult, Score
 from nanochat_core.runs.card import run_card
 from nanochat_core.runs.launcher import create_run
 from nanochat_core.runs.status import RunStatus

@@ -1,0 +1,67 @@
+"""Two models' results side by side, as `eval --json` prints them and the app shows them. Without torch."""
+
+from typing import Any
+
+import numpy as np
+
+from nanochat_core.evaluation.pairs import Difference, Flips, difference_of, flips
+
+
+def questions_proof(this: dict[str, Any], other: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Of results of the same questions: model, compare, learnt, lost (numbers of questions, from 1), p, verdict.
+
+    Without `other` the model's score alone. ValueError when they were not asked the same.
+    """
+    told: dict[str, Any] = {"model": _score(this)}
+    if other is None:
+        return told
+    flipped = flips_of(this, other)
+    told["compare"] = _score(other)
+    return told | {"learnt": flipped.learnt, "lost": flipped.lost, "p": flipped.p, "verdict": flipped.verdict}
+
+
+def flips_of(this: dict[str, Any], other: dict[str, Any]) -> Flips:
+    """Which questions one of two results answers alone."""
+    asked = [[(answer["key"], answer["expected"]) for answer in result["answers"]] for result in (this, other)]
+    if asked[0] != asked[1]:
+        raise ValueError("The two models were not asked the same questions. Ask both the same file, then compare.")
+    right = [[bool(answer["correct"]) for answer in result["answers"]] for result in (this, other)]
+    return flips(*right)
+
+
+def _score(result: dict[str, Any]) -> dict[str, int]:
+    return {"correct": result["correct"], "total": result["total"]}
+
+
+def data_proof(this: dict[str, Any], other: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Of results on the same conversations: model, compare, difference, interval, p, verdict; see `data_difference`.
+
+    Without `other` the model's figures alone. ValueError when the conversations are not the same.
+    """
+    told: dict[str, Any] = {"model": _figures(this)}
+    if other is None:
+        return told
+    found, measure = data_difference(this, other)
+    told |= {"compare": _figures(other), "difference": found.difference, "interval": list(found.interval), "p": found.p}
+    return told | {"verdict": found.verdict, "measure": measure}
+
+
+def data_difference(this: dict[str, Any], other: dict[str, Any]) -> tuple[Difference, str]:
+    """(difference, loss): nats per token lower or higher. With other tokens (difference, bits_per_byte).
+
+    Losses per token are of one scale only where both models have the same tokens.
+    """
+    ours, theirs = ({name: np.array(v) for name, v in result["conversations"].items()} for result in (this, other))
+    if len(ours["bytes"]) != len(theirs["bytes"]) or (ours["bytes"] != theirs["bytes"]).any():
+        raise ValueError(
+            "The two models did not read the same conversations to the same ends. Give both the same file and a "
+            "--max_seq_len within which every conversation fits in the tokens of both."
+        )
+    if (ours["tokens"] == theirs["tokens"]).all():
+        return difference_of(ours["nats"], theirs["nats"], ours["tokens"], "loss"), "loss"
+    bits = np.log(2) * ours["bytes"]
+    return difference_of(ours["nats_of_bytes"], theirs["nats_of_bytes"], bits, "bits per byte"), "bits_per_byte"
+
+
+def _figures(result: dict[str, Any]) -> dict[str, float]:
+    return {name: result[name] for name in ("loss", "bits_per_byte", "token_accuracy")}

@@ -1,0 +1,68 @@
+"""Results of evaluations on the disk: by model and by what it was asked, so that nothing is computed twice.
+
+A run's lie in its evals/, those of other models together in one folder. Each file tells by itself what it is of, so
+that the app, which has no torch, lists, compares and shows them:
+
+questions-*.json  model, step, file, made, seconds, correct, total, tasks {name: {correct, total}}, answers [{task,
+                  question, expected, reply, correct, note, key}]; `complete` is false where the asking was stopped
+data-*.json       model, step, file, made, seconds, loss, bits_per_byte, token_accuracy, conversations {nats, tokens,
+                  right, nats_of_bytes, bytes: [one number each]}
+tasks-*.json      model, step, made, seconds, tasks {name: {metric: number}}
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from nanochat_core.paths import finetuned_dir, home
+from nanochat_core.runs.metrics import plain
+from nanochat_core.system.files import read_json, write_json
+
+KINDS = ("questions", "data", "tasks")
+
+
+def results_folder(name: str) -> Path:
+    """Where the results of the model called `name` lie."""
+    kind, _, tag = name.partition("/")
+    return finetuned_dir() / tag / "evals" if kind == "finetuned" and tag else home() / "models" / ".evals"
+
+
+def result_path(name: str, kind: str, model_sha256: str, asked: dict[str, Any]) -> Path:
+    """The file of a result. asked: everything that it depends on beside the model's weights."""
+    what = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+    return results_folder(name) / f"{kind}-{model_sha256[:12]}-{what[:12]}.json"
+
+
+def keep(path: Path, result: dict[str, Any]) -> None:
+    """Write a result."""
+    write_json(path, plain(result))
+
+
+def kept(path: Path) -> dict[str, Any] | None:
+    """A whole result that was kept before; None when there is none."""
+    result = read_json(path)
+    return result if result.get("complete") else None
+
+
+def results(name: str, kind: str | None = None) -> list[dict[str, Any]]:
+    """All whole results of the model called `name`, of all its steps, or those of one kind; the newest first."""
+    whole = [result for result in _read(results_folder(name), kind) if result.get("complete")]
+    return sorted((one for one in whole if one.get("model") == name), key=lambda one: str(one["made"]), reverse=True)
+
+
+def known_replies(name: str, model_sha256: str, asked: dict[str, Any]) -> dict[str, str]:
+    """Question.key -> reply, of everything that this very model was asked before in the same way, stopped or not."""
+    replies: dict[str, str] = {}
+    for result in _read(results_folder(name), "questions", model_sha256[:12]):
+        if result.get("asked") == asked:
+            replies |= {answer["key"]: answer["reply"] for answer in result.get("answers", [])}
+    return replies
+
+
+def _read(folder: Path, kind: str | None, model: str = "*") -> Iterator[dict[str, Any]]:
+    for one in KINDS if kind is None else (kind,):
+        for path in sorted(folder.glob(f"{one}-{model}-*.json")):
+            if result := read_json(path):
+                yield result

@@ -1,0 +1,167 @@
+"""The rules by which a reply is right, under the names that promptfoo gives them. Without torch."""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import regex
+
+PATTERN_CHARACTERS = 500
+"""Longest regular expression; a longer one can take minutes only to be read."""
+PATTERN_SECONDS = 0.25
+"""One search may take so long: some patterns need, on some replies, longer than the world is old."""
+
+_NUMBER = re.compile(r"[-+\u2212]?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?(?:[eE][-+]?\d+)?")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One condition on a reply."""
+
+    kind: str
+    """One of KINDS."""
+    values: Sequence[str] = ()
+    """What is looked for: any one of these counts, and for not-contains none of them may be there."""
+    tolerance: float = 0.0
+    """How far a number may be off."""
+
+    def judge(self, reply: str) -> "Verdict":
+        """Whether `reply` fulfils it."""
+        try:
+            return Verdict(KINDS[self.kind](self, reply))
+        except TimeoutError:
+            slow = f"The pattern {' or '.join(self.values)} took longer than {PATTERN_SECONDS} s: write it simpler."
+            return Verdict(right=False, note=slow)
+
+    def __str__(self) -> str:
+        """What was expected, for a person."""
+        said = " or ".join(self.values)
+        if self.kind == "number" and self.tolerance:
+            said += f" ± {self.tolerance:g}"
+        plain = self.kind in ("contains", "exact", "equals")
+        return said if plain else f"{self.kind} {said}".strip()
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a reply is right."""
+
+    right: bool
+    note: str = ""
+    """Why it could not be judged, a sentence; empty where it could."""
+
+    def __bool__(self) -> bool:
+        return self.right
+
+
+def _contains(rule: Rule, reply: str) -> bool:
+    given = _plain(reply)
+    return any(_stands_in(_plain(value), given) for value in rule.values)
+
+
+def _contains_not(rule: Rule, reply: str) -> bool:
+    return not _contains(rule, reply)
+
+
+def _equals(rule: Rule, reply: str) -> bool:
+    return any(_plain(reply) == _plain(value) for value in rule.values)
+
+
+def _starts(rule: Rule, reply: str) -> bool:
+    return any(_plain(reply).startswith(_plain(value)) for value in rule.values)
+
+
+def _matches(rule: Rule, reply: str) -> bool:
+    return any(regex.search(value, reply, timeout=PATTERN_SECONDS) is not None for value in rule.values)
+
+
+def _is_json(rule: Rule, reply: str) -> bool:
+    try:
+        json.loads(reply)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _is_number(rule: Rule, reply: str) -> bool:
+    """The last number of a reply is its answer: those before it are mostly the question's."""
+    found = _NUMBER.findall(reply)
+    if not found:
+        return False
+    given = _number(found[-1])
+    slack = 1e-9  # 0.1 + 0.2 is 0.3 for a person
+    return any(abs(given - _number(value)) <= rule.tolerance + slack * abs(given) for value in rule.values)
+
+
+def _number(text: str) -> float:
+    return float(text.replace(",", "").replace("\u2212", "-"))
+
+
+KINDS = {
+    "contains": _contains,
+    "not-contains": _contains_not,
+    "equals": _equals,
+    "exact": _equals,
+    "starts-with": _starts,
+    "regex": _matches,
+    "number": _is_number,
+    "is-json": _is_json,
+}
+"""contains: stands in the reply as whole words; equals (or exact): is the whole reply; starts-with: is its beginning;
+case and blanks do not count for these. regex: is found in the reply as it is. number: is its last number, give or take
+the tolerance. is-json: the whole reply is JSON."""
+
+
+def rule_of(kind: Any, expected: Any, tolerance: Any = 0.0) -> Rule:
+    """The rule that a questions file describes. ValueError, without the place, for one that cannot be judged."""
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise ValueError(f"the rule is {kind!r:.40}; it must be one of {', '.join(KINDS)}")
+    if kind == "is-json":
+        return Rule(kind)
+    values = expected if isinstance(expected, list) else [expected]
+    if kind == "number":
+        values = [_written(value) for value in values]
+    if not values or not all(isinstance(value, str) and value.strip() for value in values):
+        raise ValueError('"expected" must be a text or a list of texts, none of them empty')
+    if kind == "number":
+        _check_numbers(values, tolerance)
+    elif tolerance:
+        raise ValueError('"tolerance" belongs to the rule number')
+    if kind == "regex":
+        _check_patterns(values)
+    return Rule(kind, values, float(tolerance))
+
+
+def _written(value: Any) -> Any:
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+def _check_numbers(values: list[str], tolerance: Any) -> None:
+    for value in values:
+        if not _NUMBER.fullmatch(value.strip()):
+            raise ValueError(f"{value!r:.40} is no number")
+    if isinstance(tolerance, bool) or not isinstance(tolerance, int | float) or not 0 <= tolerance < float("inf"):
+        raise ValueError(f'"tolerance" is {tolerance!r:.40}; it must be a number of 0 or more')
+
+
+def _check_patterns(values: list[str]) -> None:
+    for value in values:
+        if len(value) > PATTERN_CHARACTERS:
+            raise ValueError(f"the pattern has {len(value):,} characters; it may have {PATTERN_CHARACTERS}")
+        try:
+            regex.compile(value)
+        except (regex.error, RecursionError, OverflowError, MemoryError) as error:
+            raise ValueError(f"{value!r:.60} is no regular expression ({error})") from error
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.casefold().split())
+
+
+def _stands_in(expected: str, reply: str) -> bool:
+    """Whole words only: 7 does not stand in 17."""
+    before = r"(?<!\w)" if expected[0].isalnum() else ""
+    after = r"(?!\w)" if expected[-1].isalnum() else ""
+    return re.search(before + re.escape(expected) + after, reply) is not None

@@ -23,6 +23,7 @@ COMMANDS = {
     "eval": "ask a model questions with known answers, and take its loss on conversations",
     "models": "list the models there are",
     "runs": "list, show, stop or resume training runs",
+    "doctor": "what this machine can do: hardware, models and memory modes that fit, speed, what is missing",
     "download": "fetch a nanochat model from the Hugging Face Hub",
     "import-dataset": "conversations from a dataset on the Hugging Face Hub, checked",
     "export": "write a model as a folder for transformers and others, or for nanochat",

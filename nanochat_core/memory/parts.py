@@ -230,10 +230,8 @@ def _passing(training: Training) -> int:
     shape, itemsize = training.shape, training.itemsize
     rows = min(max(_ROWS_PER_CHUNK, _LOGITS_PER_CHUNK // shape.vocab_size), training.micro_batch_tokens)
     logits, head = rows * shape.vocab_size, shape.vocab_size * shape.n_embd
-    # In fp32 the sigmoid and the gradient of a chunk; beside them the next chunk's raw logits, or the gradient's cast.
-    chunk = (2 * FP32 + 4) * logits if rows < training.micro_batch_tokens else (2 * FP32 + itemsize % FP32) * logits
-    if itemsize == HALF:
-        chunk = max(chunk, 6 * logits + HALF * head)
+    # The sigmoid and the gradient of a chunk, and its cast; then what that adds to the head's gradient.
+    chunk = max(10 * logits, 6 * logits + HALF * head) if itemsize == HALF else 8 * logits
     back = itemsize * (6 * training.micro_batch_tokens * shape.n_embd + 4 * shape.n_embd**2)
     return max(chunk, back)
 

@@ -11,12 +11,12 @@ from typing import Any
 import psutil
 
 from nanochat_core.config import FinetuneConfig
-from nanochat_core.memory.parts import FIXED, GIB, Need, Training, needs
+from nanochat_core.memory.parts import GIB, Need, Training, needs
 from nanochat_core.model.shape import GPTConfig
 from nanochat_core.system.hardware import Hardware
 
 SPARE = 0.05
-"""Share of a card that is left alone: the allocator's blocks do not lie without gaps. Assumed, not measured."""
+"""Share of a memory that is left alone: the allocator's blocks do not lie without gaps. Assumed, not measured."""
 
 _CARD = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(?:G|GB|GIB)?\s*", re.IGNORECASE)
 
@@ -33,10 +33,17 @@ class Device:
 
     def fits(self, need: Need) -> bool:
         """Whether there is room for `need`."""
-        if self.card_bytes is None:
-            return self.host_bytes is None or need.card_bytes - FIXED + need.host_bytes <= self.host_bytes
-        has_host = self.host_bytes is None or need.host_bytes <= self.host_bytes
-        return has_host and need.card_bytes <= self.card_bytes * (1 - SPARE)
+        card, host = self.split(need)
+        return all(
+            there is None or needed <= there * (1 - SPARE)
+            for needed, there in ((card, self.card_bytes), (host, self.host_bytes))
+        )
+
+    def split(self, need: Need) -> tuple[int, int]:
+        """(bytes on the card, bytes in the host's memory): all in the latter where there is no card."""
+        if self.card_bytes is not None:
+            return need.card_bytes, need.host_bytes
+        return 0, need.card_bytes - need.card["fixed"] + need.host_bytes
 
 
 @dataclass(frozen=True)
@@ -117,12 +124,16 @@ def training_of(
     max_seq_len allows, which is the most that can come.
     """
     longest = sorted(lengths or [], reverse=True) or [config.max_seq_len] * config.target_examples_per_step
+    size = config.device_batch_size
     of_a_step = longest[: config.target_examples_per_step]
-    mine = of_a_step[::world]
+    batches = [sum(of_a_step[start : start + size]) for start in range(0, len(of_a_step), size)]
+    shares = [0] * world
+    for tokens in batches:  # as `data.tokens.plan.shares` deals them out
+        shares[shares.index(min(shares))] += tokens
     return Training(
         shape=shape,
-        micro_batch_tokens=sum(mine[: config.device_batch_size]),
-        step_tokens=sum(mine),
+        micro_batch_tokens=batches[0],
+        step_tokens=max(shares),
         dtype=config.dtype,
         world=world,
     )

@@ -1,7 +1,7 @@
 """A memory plan as text: bytes as cards are counted, and a table of all modes."""
 
 from nanochat_core.memory.parts import GIB
-from nanochat_core.memory.plan import MemoryPlan
+from nanochat_core.memory.plan import Device, MemoryPlan, PlannedMode
 
 PARTS = {
     "weights": "weights",
@@ -19,6 +19,15 @@ PARTS = {
 def gib(count: int) -> str:
     """Bytes in the powers of two in which cards are counted."""
     return f"{count / GIB:.1f} GiB"
+
+
+def needed_here(mode: PlannedMode, device: Device) -> str:
+    """What a mode takes of a device's memory and of the host's, such as `7.4 GiB + 11.5 GiB of the host's memory`."""
+    card, host = device.split(mode.need)
+    parts = [gib(card)] if device.card_bytes is not None else []
+    if host:
+        parts.append(f"{gib(host)} of the host's memory" if parts else gib(host))
+    return " + ".join(parts)
 
 
 def plan_rows(plan: MemoryPlan) -> list[list[str]]:

@@ -71,6 +71,7 @@ def cross_entropy_gradient(
             grad_weight.addmm_(gradient.T, hidden[rows])
         else:
             grad_weight.add_(gradient.T @ hidden[rows])
+        del sigmoid, gradient  # or they would be kept until the next chunk's have been made
     return total * scale, grad_hidden, nats
 
 

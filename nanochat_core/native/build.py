@@ -53,6 +53,14 @@ def library(name: str, **mirrored: type[ctypes.Structure]) -> ctypes.CDLL | None
         return None
 
 
+def find_compiler() -> tuple[str | None, str]:
+    """(the compiler, "") or (None, why there is none)."""
+    try:
+        return _compiler(), ""
+    except _NoCompiler as error:
+        return None, str(error)
+
+
 class _NoCompiler(Exception):
     """There is nothing to build with."""
 

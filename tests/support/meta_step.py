@@ -83,6 +83,5 @@ def tracked_peak(training: Training, conversations: int, micro_batch: int) -> in
         step = TrainingStep(model, optimizers, Ranks(0, 1, META), micro_batch)
         step.update()  # makes the optimizers' state
         step.accumulate(examples)
-        torch.nn.utils.get_total_norm(step._gradients())
         step.update()
     return tracker.get_tracker_snapshot("peak")[META]["Total"]

@@ -47,7 +47,7 @@ def test_a_step_is_shared_by_the_devices_and_counted_by_its_longest_conversation
     config = replace(CONFIG, target_examples_per_step=3, device_batch_size=2)
     assert training_of(config, GPTConfig(), lengths=[5, 50, 7, 40]).step_tokens == 97
     assert training_of(config, GPTConfig(), lengths=[5, 50, 7, 40]).micro_batch_tokens == 90
-    assert training_of(config, GPTConfig(), world=2, lengths=[5, 50, 7, 40]).step_tokens == 57
+    assert training_of(config, GPTConfig(), world=2, lengths=[5, 50, 7, 40]).step_tokens == 90
     alone, shared = (training_of(CONFIG, GPTConfig(), world=world) for world in (1, 4))
     assert shared.step_tokens * 4 == alone.step_tokens == 16 * 2048
 

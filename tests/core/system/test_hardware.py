@@ -22,12 +22,18 @@ def driver(monkeypatch):
             raise pynvml.NVMLError_NotSupported
         return SimpleNamespace(total=handle[1], used=4 << 20)
 
+    def capability(handle):
+        if "GB10" in handle[0]:
+            raise pynvml.NVMLError_NotSupported
+        return (9, 0) if "H100" in handle[0] else (7, 5)
+
     monkeypatch.setattr(pynvml, "nvmlInit", start)
     monkeypatch.setattr(pynvml, "nvmlShutdown", lambda: None)
     monkeypatch.setattr(pynvml, "nvmlDeviceGetCount", lambda: len(known.gpus))
     monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByIndex", lambda index: known.gpus[index])
     monkeypatch.setattr(pynvml, "nvmlDeviceGetName", lambda handle: handle[0])
     monkeypatch.setattr(pynvml, "nvmlDeviceGetMemoryInfo", memory)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetCudaComputeCapability", capability)
     return known
 
 
@@ -36,6 +42,9 @@ def test_gpus_are_found_without_torch(driver):
     found = hardware.find_hardware()
     assert [(gpu.index, gpu.memory >> 30) for gpu in found.gpus] == [(0, 79), (1, 0)]
     assert "NVIDIA H100" in found.sentence()
+    assert [gpu.has_bf16 for gpu in found.gpus] == [True, None]
+    driver.gpus = [("Tesla T4", 15 << 30)]
+    assert hardware.find_hardware().gpus[0].has_bf16 is False
 
 
 @pytest.mark.parametrize(

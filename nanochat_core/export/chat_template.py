@@ -4,6 +4,9 @@ What a person types stays text by itself, whatever the server's settings: the te
 characters with which every special token begins, and the tokenizer removes it again, but only after it has
 looked for special tokens. Both marks are pairs of Unicode noncharacters, which no text is allowed to hold; the
 template refuses one that does.
+
+llama.cpp's tokenizer removes nothing. There it is the special tokens that have HIDE in their spelling, and what a
+person types is left as it is.
 """
 
 HIDE = "\ufdd0\ufdd1"
@@ -124,3 +127,17 @@ def chat_template() -> str:
     and neighbours of one role are joined, both by the rules of `tokenizer.messages`.
     """
     return _TEMPLATE.replace("HIDE", HIDE).replace("CUT", CUT)
+
+
+def marked_special(token: str) -> str:
+    """The spelling of a special token that no text can have."""
+    return token.replace("<|", f"<{HIDE}|")
+
+
+def marked_template() -> str:
+    """The template for a tokenizer whose special tokens are spelled as `marked_special` says.
+
+    Adjoining parts of text are encoded as one there: there is nothing that could part them.
+    """
+    template = _TEMPLATE.replace("""text | replace('<|', '<HIDE|')""", "text").replace("{{- 'CUT' -}}", "")
+    return template.replace("'<|", "'<HIDE|").replace("HIDE", HIDE).replace("CUT", CUT)

@@ -9,13 +9,16 @@ import glob
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
 
 from nanochat_core.checkpoint.adapters import adapter_files, read_adapter
 from nanochat_core.checkpoint.loading import load_exact
+from nanochat_core.export.llama.folder import write_folder
+from nanochat_core.export.llama.quants import QUANTS, file_bytes, quant_named
+from nanochat_core.export.llama.weights import check_expressible
 from nanochat_core.export.nanochat import write_nanochat
 from nanochat_core.export.transformers import check_exportable, write_transformers
 from nanochat_core.model.gpt import GPT
@@ -24,26 +27,34 @@ from nanochat_core.system.files import sync_folder
 from nanochat_core.tokenizer.pickle_file import read_tokenizer_file
 from nanochat_core.tokenizer.tokenizer import FILE_NAME
 
-FORMATS = ("transformers", "nanochat", "peft")
+FORMATS = ("transformers", "nanochat", "peft", "gguf")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 SPARE_BYTES = 64 << 20
 """Room for the tokenizer and configurations, and so that the disk is not filled to its last byte."""
 
 
-def export(
-    name: str, out: str | Path, format: str = "transformers", dtype: str | None = None, step: int | None = None
+def export(  # noqa: PLR0913  all but the first two are options
+    name: str,
+    out: str | Path,
+    format: str = "transformers",
+    dtype: str | None = None,
+    step: int | None = None,
+    quant: str | None = None,
+    say: Callable[[str], object] = lambda text: None,
 ) -> Path:
     """Write the model called `name` into the folder `out`, which must not exist or be empty; returns its path.
 
-    format: "transformers" (Hugging Face's, for transformers, vLLM and others) or "nanochat" (its own folders), both
-    with an adapter merged; or "peft": of a run with LoRA the adapter alone, for the export of its base.
+    format: "transformers" (Hugging Face's, for transformers, vLLM and others), "nanochat" (its own folders) or "gguf"
+    (for llama.cpp, Ollama and LM Studio, with what is different from here measured and told beside it), all with an
+    adapter merged; or "peft": of a run with LoRA the adapter alone, for the export of its base.
     dtype: "float32" or "bfloat16"; None is full precision: fp32, but nanochat keeps its embedding tables in bf16.
-    step: that of the checkpoint; None takes the newest.
-    Weights are mapped from the file, and for transformers converted one tensor at a time. Raises ValueError with
+    quant: how GGUF holds the weights, one of QUANTS; None is q8_0. step: that of the checkpoint; None takes the newest.
+    say: is told what takes long.
+    Weights are mapped from the file, and but for nanochat converted one tensor at a time. Raises ValueError with
     the remedy when the model cannot be read or expressed in the format, or `out` cannot be written.
     """
-    _check_choices(format, dtype, str(out))
+    _check_choices(format, dtype, quant, str(out))
     out = Path(out).expanduser().resolve()
     with _told_plainly(out):
         _check_free(out)
@@ -51,14 +62,18 @@ def export(
     if format == "peft":
         return _export_adapter(files, out)
     model, tokenizer, meta = load_exact(files)
+    encoding = read_tokenizer_file(files.tokenizer_dir / FILE_NAME)
     if format == "transformers":
         check_exportable(model.config)
+    elif format == "gguf":
+        check_expressible(model.config, quant_named(quant))
     chosen = DTYPES[dtype] if dtype else None
     with _appearing(out) as folder:
-        _check_space(folder, model, chosen or torch.float32)
+        _check_space(folder, _size(model, format, chosen or torch.float32, quant))
         if format == "transformers":
-            encoding = read_tokenizer_file(files.tokenizer_dir / FILE_NAME)
             write_transformers(folder, model, encoding, chosen or torch.float32)
+        elif format == "gguf":
+            write_folder(folder, files, model, encoding, quant_named(quant), say)
         else:
             write_nanochat(folder, files, model, tokenizer, meta, chosen)
     return out
@@ -76,9 +91,14 @@ def _export_adapter(files: ModelFiles, out: Path) -> Path:
     return out
 
 
-def _check_choices(format: str, dtype: str | None, out: str) -> None:
+def _check_choices(format: str, dtype: str | None, quant: str | None, out: str) -> None:
     if format not in FORMATS:
-        raise ValueError(f"There is no export format '{format}'. Use {' or '.join(FORMATS)}.")
+        raise ValueError(f"There is no export format '{format}'. Use {', '.join(FORMATS[:-1])} or {FORMATS[-1]}.")
+    if format == "gguf" and dtype is not None:
+        raise ValueError(f"GGUF's precision is called --quant, not --dtype. Use one of {', '.join(QUANTS)}.")
+    if format != "gguf" and quant is not None:
+        raise ValueError("--quant is for --format gguf. Leave it out, or add --format gguf.")
+    quant_named(quant)
     if dtype is not None and dtype not in DTYPES:
         raise ValueError(f"The dtype '{dtype}' is not one to export. Use {' or '.join(DTYPES)}.")
     if not out:
@@ -91,13 +111,20 @@ def _check_free(out: Path) -> None:
         raise ValueError(f"{out} {what}, and nothing is ever overwritten. Name a new folder to export into.")
 
 
-def _check_space(folder: Path, model: GPT, dtype: torch.dtype) -> None:
-    needed = sum(parameter.numel() for parameter in model.parameters()) * dtype.itemsize + SPARE_BYTES
+def _size(model: GPT, format: str, dtype: torch.dtype, quant: str | None) -> int:
+    """Bytes of the weights in the export."""
+    if format == "gguf":
+        return file_bytes(model.config, quant_named(quant))
+    return sum(parameter.numel() for parameter in model.parameters()) * dtype.itemsize
+
+
+def _check_space(folder: Path, size: int) -> None:
+    needed = size + SPARE_BYTES
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise ValueError(
             f"The export needs {needed / 1e9:,.2f} GB and the disk of {folder.parent} has {free / 1e9:,.2f} GB free. "
-            "Make room, choose another disk, or export with --dtype bfloat16."
+            "Make room, choose another disk, or export in a smaller precision."
         )
 
 

@@ -46,8 +46,8 @@ def tokenizer_json(state: EncodingState) -> dict[str, Any]:
             "fuse_unk": False,
             "byte_fallback": False,
             "ignore_merges": True,
-            "vocab": {_spelled(token): rank for token, rank in sorted(state.ranks.items(), key=lambda item: item[1])},
-            "merges": [f"{_spelled(left)} {_spelled(right)}" for left, right in merges(state.ranks)],
+            "vocab": {spelled(token): rank for token, rank in sorted(state.ranks.items(), key=lambda item: item[1])},
+            "merges": [f"{spelled(left)} {spelled(right)}" for left, right in merges(state.ranks)],
         },
     }
 
@@ -108,7 +108,7 @@ def _added_token(content: str, token_id: int) -> dict[str, Any]:
     }
 
 
-def _spelled(token: bytes) -> str:
+def spelled(token: bytes) -> str:
     """A token in GPT-2's alphabet of one printable character a byte, which tokenizer.json is written in."""
     alphabet = _alphabet()
     return "".join(alphabet[byte] for byte in token)

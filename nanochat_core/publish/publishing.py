@@ -23,7 +23,7 @@ from nanochat_core.paths import ModelFiles, adapter_base, find_model, home, meta
 from nanochat_core.publish.card import ADAPTER_FOLDER, CardFacts, card
 from nanochat_core.publish.repository import CARD, open_repository
 from nanochat_core.runs.metrics import plain
-from nanochat_core.runs.run import Run
+from nanochat_core.runs.run import Run, run_at
 from nanochat_core.system.files import read_json, sha256_of, workspace, write_json
 from nanochat_core.system.words import without_paths
 from nanochat_core.tokenizer.tokenizer import Tokenizer
@@ -68,7 +68,7 @@ def publish(  # noqa: PLR0913  all but the first two are options
     """
     check_repo(repo)
     files = find_model(name, step)
-    run = _run_of(files)
+    run = run_at(files.folder)
     model = f"finetuned/{run.tag}" if run else str(without_paths(name))
     if with_data:
         _check_data(run)
@@ -103,14 +103,6 @@ def _notes(facts: CardFacts, repository: Any, public: bool) -> list[str]:
     if public and repository.is_private:
         notes.append("The repository was private already and stays so: make it public in its settings on the hub.")
     return notes
-
-
-def _run_of(files: ModelFiles) -> Run | None:
-    """The run whose folder holds the checkpoint; None for other models."""
-    with contextlib.suppress(ValueError):
-        run = Run.open(files.folder.name)
-        return run if run.path.resolve() == files.folder.resolve() else None
-    return None
 
 
 def _check_data(run: Run | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations  # `list` inside the class is a method
 
+import contextlib
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -267,3 +268,11 @@ class Run:
     def stop(self, wait: float | None = None, kill: bool = False) -> StopReport:
         """Ask the run to save and stop: see `stopping.stop`."""
         return stopping.stop(self, wait, kill)
+
+
+def run_at(folder: Path) -> Run | None:
+    """The run whose directory `folder` is; None where it is no run's."""
+    with contextlib.suppress(ValueError):
+        run = Run.open(folder.name)
+        return run if run.path.resolve() == folder.resolve() else None
+    return None

@@ -44,7 +44,10 @@ def test_the_step_is_chosen(home, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [
-        ({"format": "gguf"}, "no export format 'gguf'. Use transformers or nanochat"),
+        ({"format": "onnx"}, "no export format 'onnx'. Use transformers, nanochat, peft or gguf"),
+        ({"format": "gguf", "dtype": "float32"}, "GGUF's precision is called --quant"),
+        ({"format": "gguf", "quant": "f16"}, "no quantization 'f16'. Use one of f32, bf16, q8_0, q5_0, q4_0"),
+        ({"quant": "q8_0"}, "--quant is for --format gguf"),
         ({"dtype": "float16"}, "dtype 'float16' is not one to export. Use float32 or bfloat16"),
         ({"out": ""}, "Name a folder to export into"),
         ({"name": "nowhere"}, "There is no model 'nowhere'"),

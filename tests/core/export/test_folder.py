@@ -54,7 +54,7 @@ def test_places_that_cannot_be_written(tiny_path, tmp_path, place, part):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "home", "small"]
 
 
-@pytest.mark.parametrize("format", export_module.FORMATS)
+@pytest.mark.parametrize("format", ["transformers", "nanochat", "gguf"])
 def test_no_room(tiny_path, tmp_path, monkeypatch, format):
     usage = shutil.disk_usage(tmp_path)._replace(free=50_000_000)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)

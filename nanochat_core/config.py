@@ -27,6 +27,7 @@ _MOST = {
     "lora_alpha": 1 << 20,
     "lora_lr": 1_000_000_000,
     "eval_every": 1_000_000_000,
+    "early_stop": 1_000_000_000,
     "eval_steps": 1_000_000_000,
     "save_every": 1_000_000_000,
     "max_seq_len": 1 << 20,
@@ -91,7 +92,7 @@ class FinetuneConfig:
     init_lr_frac: float = 0.1
     """Every learning rate of full training starts at this fraction and falls linearly to zero at the last step."""
     eval_every: int = 50
-    """Optimizer steps between two validations; there is always one before the first step and one after the last."""
+    """Optimizer steps between two validations, beside one before and one after all; -1: a tenth of the run, or 50."""
     eval_steps: int = 20
     """Size of a validation in optimizer steps' worth of conversations; a smaller validation split is used whole."""
     val_split: float = 0.1
@@ -116,6 +117,10 @@ class FinetuneConfig:
     """Replayed conversations for each conversation of your own, in every epoch; 0 is off."""
     questions_path: str | None = None
     """Questions with expected answers, asked before and after the training (JSONL: question, expected)."""
+    best_by: str = "loss"
+    """What makes a checkpoint the best: loss of the validation, or questions of questions_path, asked at each one."""
+    early_stop: int = 0
+    """End the run after so many validations in a row without a better checkpoint; 0 trains to the last step."""
     resume: bool = False
     """Resume the stopped or interrupted run of this output_tag, exactly where its last checkpoint is."""
 
@@ -130,11 +135,11 @@ class FinetuneConfig:
         _require(self.method in ("full", "lora"), f"method is '{self.method}'", "use full or lora")
         known = ", ".join(LORA_TARGETS)
         _require(bool(self.lora_modules), f"lora_targets is '{self.lora_targets}'", f"name some of {known}")
-        for name in ("num_epochs", "device_batch_size", "target_examples_per_step", "eval_every", "eval_steps"):
+        for name in ("num_epochs", "device_batch_size", "target_examples_per_step", "eval_steps"):
             _require(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}", "it must be at least 1")
         for name in ("lora_rank", "lora_alpha"):
             _require(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}", "it must be at least 1")
-        for name in ("num_iterations", "save_every"):
+        for name in ("num_iterations", "eval_every", "save_every"):
             value = getattr(self, name)
             _require(value >= 1 or value == -1, f"{name} is {value}", "it must be at least 1, or -1")
         for name in ("matrix_lr", "embedding_lr", "unembedding_lr", "lora_lr", "weight_decay", "replay_ratio"):
@@ -143,6 +148,7 @@ class FinetuneConfig:
         _require(0 < self.init_lr_frac <= 1, f"init_lr_frac is {self.init_lr_frac}", "it must be above 0 and at most 1")
         _require(0 < self.val_split < 1, f"val_split is {self.val_split}", "it must lie between 0 and 1, such as 0.1")
         _require(self.split in ("spread", "tail"), f"split is '{self.split}'", "use spread or tail")
+        self._check_best()
         _require(self.max_seq_len >= 8, f"max_seq_len is {self.max_seq_len}", "it must be at least 8 tokens")
         _require(self.seed >= 0, f"seed is {self.seed}", "it must be 0 or more")
         _require(
@@ -150,6 +156,15 @@ class FinetuneConfig:
             f"replay_ratio is {self.replay_ratio} without a replay_path",
             "give replay_path, the JSONL file of general conversations, or set replay_ratio to 0",
         )
+
+    def _check_best(self) -> None:
+        _require(self.best_by in ("loss", "questions"), f"best_by is '{self.best_by}'", "use loss or questions")
+        _require(
+            self.best_by == "loss" or self.questions_path is not None,
+            "best_by is 'questions' without a questions_path",
+            "give questions_path, the JSONL file of questions, or set best_by to loss",
+        )
+        _require(self.early_stop >= 0, f"early_stop is {self.early_stop}", "it must be 0 or more validations")
 
     def _check_upper_bounds(self) -> None:
         for name, most in _MOST.items():

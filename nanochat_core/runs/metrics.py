@@ -21,6 +21,7 @@ COLUMNS = (
     "val_loss",
     "best_val_loss",
     "val_bpb",
+    "kl_from_base",
     "lr_mult",
     "grad_norm",
     "tokens_per_s",

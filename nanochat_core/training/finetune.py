@@ -102,6 +102,7 @@ def _train_alone(run: Run, ranks: Ranks, stop: StopFlag, say: Callable[[str], No
         setup, progress = recorder.set_up()
         if ranks.is_first:
             run.rewind_metrics(-1 if recorder.resumed_step is None else recorder.resumed_step)
+        setup = setup.gauged(run.resume_dir / "base.pt", is_new=recorder.resumed_step is None)
         recorder.describe(setup)
         summary = Summary(run, setup.config, _samples(setup), say) if ranks.is_first else None
         if summary and (recorder.resumed_step is None or not summary.earlier("before")):
@@ -146,7 +147,10 @@ def _say_outcome(run: Run, steps: int, progress: Progress, outcome: Outcome, say
         say(f"Validation loss: {outcome.first_validation:.4f} before, {outcome.last_validation:.4f} after.")
     best = progress.best_step
     if best is not None and best != outcome.step:
-        say(f"It was lowest at step {best} ({progress.best_val_loss:.4f}): {find_model(name, best).weights}.")
+        answered = (
+            f"Most questions, {progress.best_correct}, were answered" if progress.best_correct else "It was lowest"
+        )
+        say(f"{answered} at step {best} (loss {progress.best_val_loss:.4f}): {find_model(name, best).weights}.")
     say(f"The model: {find_model(name, outcome.step).weights}")
     say(f"Talk to it: python -m nanochat_core chat --model {name}")
 

@@ -46,7 +46,7 @@ def probe(config: FinetuneConfig, report: Callable[[float, str], None]) -> Needs
     report(0.9, "The validation")
     epoch_tokens = int(inputs.sum())
     seconds_per_step = seconds / tokens * epoch_tokens / setup.plan.steps_per_epoch
-    validations = 2 + (setup.steps - 1) // config.eval_every
+    validations = 2 + (setup.steps - 1) // setup.eval_every
     seconds_per_validation = _validation_seconds(setup)
     return Needs(
         seconds_per_step=seconds_per_step,

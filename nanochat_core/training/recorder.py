@@ -18,6 +18,7 @@ from nanochat_core.paths import ModelFiles, find_model, steps
 from nanochat_core.runs.run import Run
 from nanochat_core.runs.stopping import BEATS, StopFlag, StoppedEarly
 from nanochat_core.system.disk import cap
+from nanochat_core.system.words import plural
 from nanochat_core.tokenizer.tokenizer import Tokenizer
 from nanochat_core.training.saving import Progress, Saver
 from nanochat_core.training.setup import Setup, base_files, set_up
@@ -226,14 +227,34 @@ class Recorder:
             if self.ranks.is_first:
                 self.run.write_status(warning=warning)
 
-    def note_validation(self, setup: Setup, progress: Progress, result: Validation, seconds: float) -> None:
-        """The model was validated after the last step of `progress`, which knows the best one so far."""
+    def note_validation(
+        self, setup: Setup, progress: Progress, result: Validation, seconds: float, correct: int | None = None
+    ) -> None:
+        """The model was validated after the last step of `progress`, which knows the best one so far.
+
+        correct: how many questions it answered then, where it was asked.
+        """
         self._pace.validation = seconds
         best = progress.best_val_loss if progress.best_val_loss is not None else result.loss
-        self._append(setup, progress, val_loss=result.loss, val_bpb=result.bits_per_byte, best_val_loss=best)
-        self.say(f"step {progress.step}/{setup.steps} | validation loss {result.loss:.4f}")
+        values = {"val_loss": result.loss, "val_bpb": result.bits_per_byte, "best_val_loss": best}
+        distance = ""
+        if result.kl_from_base is not None:
+            values["kl_from_base"] = result.kl_from_base
+            distance = f" | {result.kl_from_base:.4f} nats from the base"
+        asked = ""
+        if correct is not None:
+            values["questions_correct"] = correct
+            asked = f" | {correct} questions answered"
+        self._append(setup, progress, **values)
+        self.say(f"step {progress.step}/{setup.steps} | validation loss {result.loss:.4f}{distance}{asked}")
         changes = {"val_loss": result.loss, "best_val_loss": best, "best_step": progress.best_step}
         self._write_status(setup, progress, step=progress.step, **changes)
+
+    def note_early_stop(self, setup: Setup, progress: Progress) -> None:
+        """The present step is the last one, earlier than was planned."""
+        times = plural(progress.without_better, "validation")
+        self.say(f"Stopped early at step {progress.step} of {setup.steps}: {times} without a better checkpoint.")
+        self._write_status(setup, progress, step=progress.step, steps=progress.step)
 
     def save(self, setup: Setup, progress: Progress, val_loss: float | None) -> None:
         """Leave a checkpoint to resume from. val_loss: the newest, None before there is any."""
@@ -258,7 +279,7 @@ class Recorder:
     def _write_status(self, setup: Setup, progress: Progress, **values: Any) -> None:
         if not self.ranks.is_first:
             return
-        eta = self._pace.left(progress, setup.steps, self.config.eval_every)
+        eta = self._pace.left(progress, setup.steps, setup.eval_every)
         per_step = progress.seconds / progress.step if progress.step else None
         epoch = progress.step / setup.plan.steps_per_epoch
         self.run.write_status(epoch=epoch, eta_seconds=eta, seconds_per_step=per_step, **values)

@@ -33,9 +33,22 @@ class Progress:
     seconds: float = 0.0
     """Time spent in training steps."""
     best_step: int | None = None
-    """The checkpointed step with the lowest validation loss; the untrained base does not count."""
+    """The checkpointed step that is best by `best_by`; the untrained base does not count."""
     best_val_loss: float | None = None
+    """Its validation loss."""
+    best_correct: int = 0
+    """Where questions decide, how many it answers."""
+    without_better: int = 0
+    """Validations since."""
     saved_steps: list[int] = field(default_factory=list)
+
+    def note_validation(self, loss: float, correct: int) -> None:
+        """The present step's validation: more questions answered are better, and of as many the lower loss."""
+        before = self.best_val_loss
+        if before is None or (correct, -loss) > (self.best_correct, -before):
+            self.best_step, self.best_val_loss, self.best_correct, self.without_better = self.step, loss, correct, 0
+        else:
+            self.without_better += 1
 
 
 class Saver:

@@ -1,8 +1,9 @@
 """What a training computes with: model, data, plan and optimizers from a FinetuneConfig. Nothing here knows a run."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 import torch
 from torch.optim import Optimizer
@@ -15,6 +16,9 @@ from nanochat_core.compute.ranks import Ranks
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.data.tokens.plan import Plan
 from nanochat_core.data.training_data import TrainingData
+from nanochat_core.evaluation.answers import evaluate
+from nanochat_core.evaluation.gauge import Gauge, read_gauge, write_gauge
+from nanochat_core.evaluation.questions import Question
 from nanochat_core.evaluation.validation import Validation, validate
 from nanochat_core.model.adapters import Adapter, attach, new_adapter
 from nanochat_core.model.gpt import GPT
@@ -23,6 +27,9 @@ from nanochat_core.tokenizer.rendering import Example
 from nanochat_core.tokenizer.tokenizer import Tokenizer
 from nanochat_core.training.optimizers import build_optimizers, learning_rate_multiplier
 from nanochat_core.training.step import TrainingStep
+
+LONGEST_WITHOUT_VALIDATION = 50
+"""Steps, where a run validates at each tenth of its way (eval_every -1)."""
 
 
 @dataclass(frozen=True)
@@ -42,12 +49,40 @@ class Setup:
     """(vocab_size,): bytes of each token, 0 for special ones."""
     optimizers: list[Optimizer]
     training_step: TrainingStep
+    gauge: Gauge | None = None
+    """Of the base, on the validation set."""
 
     def validate(self, examples: Sequence[Example] | None = None) -> Validation:
         """The validation of the model as it is, on `examples` instead of the whole validation set if given."""
         self.model.eval()
+        gauge = self.gauge if examples is None else None
         examples = self.validation_set if examples is None else examples
-        return validate(self.model, examples, self.token_bytes, self.ranks, self.config.device_batch_size)
+        return validate(self.model, examples, self.token_bytes, self.ranks, self.config.device_batch_size, gauge)
+
+    def questions_answered(self, questions: Sequence[Question]) -> int:
+        """How many of the questions the model as it is answers; each rank asks its share."""
+        self.model.eval()
+        mine = questions[self.ranks.rank :: self.ranks.world]
+        right = evaluate(self.model, self.tokenizer, mine).correct if mine else 0
+        return round(self.ranks.sum([right])[0])
+
+    def gauged(self, path: Path, *, is_new: bool) -> "Setup":
+        """The same, whose validations tell the distance from the base; what is needed of it is kept in `path`.
+
+        is_new: the model is the base still, and is written there. Without that file, which a run of before has not,
+        nothing is told. All ranks call it.
+        """
+        if is_new and self.ranks.is_first:
+            self.model.eval()
+            write_gauge(path, self.model, self.validation_set, self.config.device_batch_size, self.ranks)
+        self.ranks.wait()
+        return replace(self, gauge=read_gauge(path)) if path.is_file() else self
+
+    @property
+    def eval_every(self) -> int:
+        """Steps between two validations."""
+        every = self.config.eval_every
+        return every if every > 0 else max(1, min(LONGEST_WITHOUT_VALIDATION, self.steps // 10))
 
     @property
     def parameter_count(self) -> int:

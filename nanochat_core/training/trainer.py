@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 
+from nanochat_core.evaluation.questions import load_questions
 from nanochat_core.tokenizer.rendering import Example
 from nanochat_core.training.recorder import Recorder
 from nanochat_core.training.saving import Progress
@@ -33,6 +34,9 @@ class Trainer:
 
     def __init__(self, setup: Setup, progress: Progress, recorder: Recorder):
         self.setup, self.progress, self.recorder = setup, progress, recorder
+        config = setup.config
+        by_questions = config.best_by == "questions" and config.questions_path
+        self._questions = load_questions(config.questions_path) if by_questions and config.questions_path else []
         self._last_save = time.monotonic()
 
     def train(self) -> Outcome:
@@ -47,11 +51,14 @@ class Trainer:
             if self.recorder.must_stop():
                 return self._end("stopped", first, last)
             self.step(examples)
-            is_validated = progress.step % self.setup.config.eval_every == 0 or progress.step == steps
+            is_validated = progress.step % self.setup.eval_every == 0 or progress.step == steps
             if is_validated:
                 last = self.validate()
             if self.save_is_due(is_validated):
                 self._save(last)
+            if 0 < self.setup.config.early_stop <= progress.without_better and progress.step < steps:
+                self.recorder.note_early_stop(self.setup, progress)
+                break
         return self._end("finished", first, last)
 
     def step(self, examples: Sequence[Example]) -> None:
@@ -67,14 +74,14 @@ class Trainer:
         self.recorder.note_step(self.setup, progress, result, tokens / seconds)
 
     def validate(self) -> float:
-        """The validation loss now, noted; a step with the lowest one so far becomes the best."""
+        """The validation loss now, noted; a step that is better than all before becomes the best."""
         started, progress, result = time.monotonic(), self.progress, self.setup.validate()
         if not math.isfinite(result.loss):
             raise Diverged(f"The training diverged by step {progress.step}: the validation loss is not a number.")
-        best_so_far = progress.best_val_loss
-        if progress.step > 0 and (best_so_far is None or result.loss < best_so_far):
-            progress.best_step, progress.best_val_loss = progress.step, result.loss
-        self.recorder.note_validation(self.setup, progress, result, time.monotonic() - started)
+        correct = self.setup.questions_answered(self._questions) if self._questions else None
+        if progress.step > 0:
+            progress.note_validation(result.loss, correct or 0)
+        self.recorder.note_validation(self.setup, progress, result, time.monotonic() - started, correct)
         return result.loss
 
     def save_is_due(self, is_validated: bool) -> bool:

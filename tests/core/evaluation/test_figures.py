@@ -13,6 +13,7 @@ import torch
 
 from nanochat_core.compute.ranks import Ranks, joined_ranks
 from nanochat_core.evaluation.figures import figures
+from nanochat_core.evaluation.gauge import read_gauge, write_gauge
 from nanochat_core.evaluation.validation import validate
 from nanochat_core.model.batch import pack
 from nanochat_core.model.predictions import divergence, predictions
@@ -87,6 +88,47 @@ def test_each_conversation_has_its_own_figures(known):
         assert together.nats_of_bytes[place] / math.log(2) / together.bytes[place] == pytest.approx(bits, abs=1e-5)
 
 
+@pytest.mark.parametrize("batch_size", [1, 8])
+def test_the_gauge_of_a_validation_is_that_divergence(known, tmp_path, batch_size):
+    model, base, examples, expected, kl = known
+    token_bytes, alone = torch.tensor(tiny_tokenizer().token_bytes()), Ranks(0, 1, torch.device("cpu"))
+    write_gauge(tmp_path / "base.pt", base, examples, batch_size, alone)
+    gauge = read_gauge(tmp_path / "base.pt")
+    found = validate(model, examples, token_bytes, alone, batch_size, gauge)
+    assert found.kl_from_base == pytest.approx(kl, abs=1e-6)
+    assert found.loss == pytest.approx(expected[0], abs=1e-6)
+    assert validate(base, examples, token_bytes, alone, batch_size, gauge).kl_from_base == 0.0
+
+
+def test_a_gauge_of_many_conversations_keeps_some_of_every_length(known, tmp_path, monkeypatch):
+    model, base, examples, _, _ = known
+    tokens = sum(example.supervised for example in examples)
+    monkeypatch.setattr("nanochat_core.evaluation.gauge.GAUGE_TOKENS", tokens // 4)
+    token_bytes, alone = torch.tensor(tiny_tokenizer().token_bytes()), Ranks(0, 1, torch.device("cpu"))
+    write_gauge(tmp_path / "base.pt", base, examples, 1, alone)
+    gauge = read_gauge(tmp_path / "base.pt")
+    kept = [examples[place] for place in sorted(range(13), key=lambda place: (-examples[place].inputs, place))]
+    kept = [kept[number] for number in gauge.states]
+    assert 2 <= len(kept) <= 4
+    assert [len(state) for state in gauge.states.values()] == [example.supervised for example in kept]
+    found = validate(model, examples, token_bytes, alone, 1, gauge).kl_from_base
+    theirs = (torch.log_softmax(_reference(base, example)[0], 1) for example in kept)
+    ours = (torch.log_softmax(_reference(model, example)[0], 1) for example in kept)
+    nats = torch.cat([(b.exp() * (b - m)).sum(1) for b, m in zip(theirs, ours)])
+    assert found == pytest.approx(nats.mean().item(), abs=1e-6)
+
+
+def test_a_damaged_gauge_is_told_with_its_remedy(known, tmp_path):
+    _, base, examples, _, _ = known
+    path = tmp_path / "base.pt"
+    write_gauge(path, base, examples, 8, Ranks(0, 1, torch.device("cpu")))
+    content = bytearray(path.read_bytes())
+    content[-100] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="without the distance from its base"):
+        read_gauge(path)
+
+
 @pytest.mark.parametrize("size", [1, 8])
 def test_the_divergence_is_that_of_the_whole_distributions(known, size):
     model, base, examples, _, expected = known
@@ -115,11 +157,12 @@ def test_chunks_change_no_figure(known, monkeypatch):
 
 @pytest.mark.processes
 def test_two_processes_have_the_figures_of_one(known, tmp_path):
-    _, _, examples, expected, _ = known
+    _, base, examples, expected, kl = known
+    write_gauge(tmp_path / "base.pt", base, examples, 8, Ranks(0, 1, torch.device("cpu")))
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     out = tmp_path / "figures"
     done = subprocess.run(
-        [*command, "-m", "tests.core.evaluation.test_figures", str(out)],
+        [*command, "-m", "tests.core.evaluation.test_figures", str(out), str(tmp_path / "base.pt")],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
@@ -129,16 +172,22 @@ def test_two_processes_have_the_figures_of_one(known, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     found = [json.loads(Path(f"{out}{rank}").read_text()) for rank in (0, 1)]
-    assert found[0] == found[1] == [pytest.approx(expected, abs=1e-6), [example.supervised for example in examples]]
+    assert found[0] == found[1]
+    figures, tokens, during_training = found[0]
+    assert figures == pytest.approx(expected, abs=1e-6)
+    assert tokens == [example.supervised for example in examples]
+    assert during_training == pytest.approx([*expected[:2], kl], abs=1e-6)
 
 
-def _of_this_rank(out: str) -> None:
+def _of_this_rank(out: str, base: str) -> None:
     with joined_ranks("cpu") as ranks:
         token_bytes = torch.tensor(tiny_tokenizer().token_bytes())
         found = figures(tiny_model(), _examples(), token_bytes, ranks, 8)
+        during = validate(tiny_model(), _examples(), token_bytes, ranks, 8, read_gauge(Path(base)))
         told = [[found.loss, found.bits_per_byte, found.token_accuracy], found.tokens.tolist()]
+        told.append([during.loss, during.bits_per_byte, during.kl_from_base])
         Path(f"{out}{ranks.rank}").write_text(json.dumps(told))
 
 
 if __name__ == "__main__":
-    _of_this_rank(sys.argv[1])
+    _of_this_rank(*sys.argv[1:])

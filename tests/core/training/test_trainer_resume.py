@@ -54,7 +54,7 @@ def _assert_same_runs(one: Run, other: Run, step: int = 20) -> None:
     )
     _assert_same(_final_state(one, step)["optimizers"], _final_state(other, step)["optimizers"])
     _assert_same(_final_state(one, step)["exact"], _final_state(other, step)["exact"])
-    columns = ["step", "train_loss", "val_loss", "tokens"]
+    columns = ["step", "train_loss", "val_loss", "kl_from_base", "tokens"]
     first, second = (run.metrics()[columns].astype(float).fillna(-1).values.tolist() for run in (one, other))
     assert first == second  # the losses of every step: the same examples in the same order
 

@@ -1,4 +1,4 @@
-"""`serve`: one model for other programs, at OpenAI's addresses."""
+"""`serve`: models for other programs, at OpenAI's addresses."""
 
 import json
 import os
@@ -32,8 +32,9 @@ KEEP_ALIVE_SECONDS = 75
 class ServeCommand:
     """Answer other programs as OpenAI's API does, at http://HOST:PORT/v1. Ctrl-C ends it."""
 
-    model: str | None = None
-    """NAME of the model: starter, pretrained/d32, finetuned/<run>, or a folder; without it d32, or the starter."""
+    model: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """NAME of the model: starter, pretrained/d32, finetuned/<run>, or a folder; without it d32, or the starter. Given
+    several times, callers choose by the name; runs with LoRA share the memory of their base."""
     host: str = "127.0.0.1"
     """Address to listen at; 0.0.0.0 for every machine that can reach this one (then with a key)."""
     port: int = 8000
@@ -54,10 +55,11 @@ def run(arguments: list[str]) -> int:
     if options.max_batch < 1:
         raise ValueError(f"--max-batch is {options.max_batch}; it must be 1 or more.")
     key = _checked_key(options)
-    name = options.model or default_model()
-    find_model(name)  # what is not there is said before anything else is tried
+    names = list(dict.fromkeys(options.model or (default_model(),)))
+    for name in names:
+        find_model(name)  # what is not there is said before anything else is tried
     with _listen(options.host, options.port) as listener:
-        return _serve(options, name, key, listener)
+        return _serve(options, names, key, listener)
 
 
 def _checked_key(options: ServeCommand) -> str | None:
@@ -96,8 +98,8 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _serve(options: ServeCommand, name: str, key: str | None, listener: socket.socket) -> int:
-    served = _load(options, name, key)
+def _serve(options: ServeCommand, names: list[str], key: str | None, listener: socket.socket) -> int:
+    served = _load(options, names, key)
     server, ended = _http_server(served), threading.Event()
 
     def answer() -> None:
@@ -115,36 +117,41 @@ def _serve(options: ServeCommand, name: str, key: str | None, listener: socket.s
         say(_greeting(served, options.host, listener.getsockname()[1], options.max_batch), flush=True)
         ended.wait()  # not thread.join(): one that a signal interrupts takes the thread for dead (bpo-45274)
     except KeyboardInterrupt:
-        return _stop(server, ended, served.answering)
+        return _stop(server, ended, [one.answering for one in served])
     tell("Error: The HTTP server ended by itself; the lines above say why.")
     return 1
 
 
-def _load(options: ServeCommand, name: str, key: str | None) -> "Served":
-    from nanochat_core.checkpoint.loading import dtype_named, load_model
+def _load(options: ServeCommand, names: list[str], key: str | None) -> "list[Served]":
+    from nanochat_core.checkpoint.loading import dtype_named
+    from nanochat_core.checkpoint.sharing import load_models
     from nanochat_core.compute.devices import choose_device
     from nanochat_core.serve.answering import Answering  # here, because `serve --help` must not wait for torch
     from nanochat_core.serve.http import Served
 
-    model, tokenizer, _ = load_model(name, choose_device(options.device_type), dtype_named(options.dtype))
-    return Served(
-        name=_public_name(name),
-        created=int(find_model(name).weights.stat().st_mtime),
-        context=model.config.sequence_len,
-        tokenizer=tokenizer,
-        answering=Answering(model, tokenizer, options.max_batch),
-        api_key=key,
-        any_host=not is_loopback(options.host),
-    )
+    files = [find_model(name) for name in names]
+    models = load_models(files, choose_device(options.device_type), dtype_named(options.dtype))
+    return [
+        Served(
+            name=_public_name(name),
+            created=int(one.weights.stat().st_mtime),
+            context=model.config.sequence_len,
+            tokenizer=tokenizer,
+            answering=Answering(model, tokenizer, options.max_batch),
+            api_key=key,
+            any_host=not is_loopback(options.host),
+        )
+        for name, one, (model, tokenizer) in zip(names, files, models)
+    ]
 
 
-def _http_server(served: "Served") -> "uvicorn.Server":
+def _http_server(served: "list[Served]") -> "uvicorn.Server":
     import uvicorn
 
     from nanochat_core.serve.http import build_app
 
     config = uvicorn.Config(
-        build_app(served),
+        build_app(*served),
         http="h11",
         ws="none",
         lifespan="off",
@@ -158,12 +165,12 @@ def _http_server(served: "Served") -> "uvicorn.Server":
     return uvicorn.Server(config)
 
 
-def _stop(server: "uvicorn.Server", ended: threading.Event, answering: "Answering") -> int:
-    unfinished = answering.open_requests()
+def _stop(server: "uvicorn.Server", ended: threading.Event, answering: "list[Answering]") -> int:
+    unfinished = sum(one.open_requests() for one in answering)
     say(f"Stopping; unfinished replies that end here: {unfinished}.", flush=True)
-    is_idle = answering.close(STOP_SECONDS)
+    are_idle = [one.close(STOP_SECONDS / len(answering)) for one in answering]
     server.should_exit = True
-    if not (ended.wait(STOP_SECONDS) and is_idle):
+    if not (ended.wait(STOP_SECONDS) and all(are_idle)):
         os._exit(0)  # the model is deep in a computation, or a caller does not take what was sent
     return 0
 
@@ -177,10 +184,12 @@ def _public_name(name: str) -> str:
     return name if name.partition("/")[0] in ("starter", "pretrained", "finetuned") else Path(name).resolve().name
 
 
-def _greeting(served: "Served", host: str, port: int, max_batch: int) -> str:
+def _greeting(served: "list[Served]", host: str, port: int, max_batch: int) -> str:
     reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     base = f"http://[{reachable}]:{port}/v1" if ":" in reachable else f"http://{reachable}:{port}/v1"
-    body = json.dumps({"model": served.name, "messages": [{"role": "user", "content": "Hello!"}]})
-    key = "" if served.api_key is None else f' -H "Authorization: Bearer ${KEY_VARIABLE}"'
+    body = json.dumps({"model": served[0].name, "messages": [{"role": "user", "content": "Hello!"}]})
+    key = "" if served[0].api_key is None else f' -H "Authorization: Bearer ${KEY_VARIABLE}"'
     example = f"curl {base}/chat/completions{key} -d '{body}'"
-    return f"{served.name} answers at {base}, {max_batch} replies at once. Try: {example}"
+    names = ", ".join(one.name for one in served)
+    verb = "answers" if len(served) == 1 else "answer"
+    return f"{names} {verb} at {base}, {max_batch} replies at once. Try: {example}"

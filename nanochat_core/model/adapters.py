@@ -79,9 +79,13 @@ def attach(model: GPT, adapter: Adapter) -> GPT:
 
 def with_adapter(base: GPT, adapter: Adapter) -> GPT:
     """A second model with the adapter that shares every tensor of `base`, which stays as it is. For inference."""
-    tensors = [*base.parameters(), *base.buffers()]
-    twin = copy.deepcopy(base, {id(tensor): tensor for tensor in tensors})
-    return attach(twin, adapter).eval().requires_grad_(requires_grad=False)
+    return attach(sharing_weights(base), adapter).eval().requires_grad_(requires_grad=False)
+
+
+def sharing_weights(model: GPT) -> GPT:
+    """A second model of the very same tensors, with hooks and a decode step of its own."""
+    tensors = [*model.parameters(), *model.buffers()]
+    return copy.deepcopy(model, {id(tensor): tensor for tensor in tensors})
 
 
 def adapter_of(model: GPT) -> Adapter | None:

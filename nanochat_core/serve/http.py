@@ -1,4 +1,4 @@
-"""The HTTP side of `serve`: OpenAI's addresses over one `Answering`, as an ASGI application."""
+"""The HTTP side of `serve`: OpenAI's addresses over one `Answering` a model, as an ASGI application."""
 
 import asyncio
 import contextlib
@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import json
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,18 +50,25 @@ class Served:
     """Whether the server was opened to other machines."""
 
 
-def build_app(served: Served) -> ASGIApp:
-    """The ASGI application: /v1/chat/completions, /v1/models, /v1/models/NAME, and errors in OpenAI's shape."""
+Shelf = Mapping[str, Served]
+"""The models by what callers call them."""
+
+
+def build_app(first: Served, *others: Served) -> ASGIApp:
+    """The ASGI application: /v1/chat/completions, /v1/models, /v1/models/NAME, and errors in OpenAI's shape.
+
+    Several models answer at the same addresses, by their names; key and host are the first one's.
+    """
+    shelf = {served.name: served for served in (first, *others)}
 
     async def models(_: Request) -> Response:
-        return _json({"object": "list", "data": [_model_card(served)]})
+        return _json({"object": "list", "data": [_model_card(served) for served in shelf.values()]})
 
     async def model(request: Request) -> Response:
-        _check_model(served, request.path_params["name"])
-        return _json(_model_card(served))
+        return _json(_model_card(_chosen(shelf, request.path_params["name"])))
 
     async def complete(request: Request) -> ChatAnswer:
-        return await _complete(served, request)
+        return await _complete(shelf, request)
 
     routes = [
         Route("/v1/chat/completions", complete, methods=["POST"]),
@@ -68,14 +76,14 @@ def build_app(served: Served) -> ASGIApp:
         Route("/v1/models/{name:path}", model),
     ]
     handlers: dict[Any, Any] = {ApiError: _on_api_error, HTTPException: _on_http_error, Exception: _on_bug}
-    app = _RequireKey(Starlette(routes=routes, exception_handlers=handlers), served.api_key)
-    return RefuseForeign(app, served.any_host, _refusal)
+    app = _RequireKey(Starlette(routes=routes, exception_handlers=handlers), first.api_key)
+    return RefuseForeign(app, first.any_host, _refusal)
 
 
-async def _complete(served: Served, request: Request) -> ChatAnswer:
+async def _complete(shelf: Shelf, request: Request) -> ChatAnswer:
     """Begin a reply. All that can be refused is refused here; the answer is sent as the reply is made."""
     asked = ChatRequest.parse(await _read_body(request))
-    _check_model(served, asked.model)
+    served = _chosen(shelf, asked.model)
     prompt = await run_in_threadpool(_render, served, asked)  # a long text takes a moment, and others wait for theirs
     seed = secrets.randbits(63) if asked.seed is None else asked.seed
     sampling = Sampling(asked.temperature, asked.top_k, seed, asked.top_p)
@@ -118,11 +126,12 @@ async def _read_body(request: Request) -> bytes:
     return bytes(body)
 
 
-def _check_model(served: Served, name: str) -> None:
-    if name != served.name:
-        raise ApiError(
-            404, f"There is no model {name!r:.100} here. This server has {served.name!r}.", "model_not_found", "model"
-        )
+def _chosen(shelf: Shelf, name: str) -> Served:
+    if name not in shelf:
+        there = ", ".join(map(repr, shelf))
+        sentence = f"There is no model {name!r:.100} here. This server has {there}."
+        raise ApiError(404, sentence, "model_not_found", "model")
+    return shelf[name]
 
 
 def _render(served: Served, asked: ChatRequest) -> list[int]:

@@ -14,19 +14,23 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import torch
 
 from nanochat_core.checkpoint.loading import build_for_inference, dtype_named, inference_dtype
-from nanochat_core.checkpoint.reading import model_config, read_checkpoint
+from nanochat_core.checkpoint.reading import base_of_adapter, model_config, read_checkpoint
+from nanochat_core.checkpoint.sharing import with_own_adapter
 from nanochat_core.compute.devices import choose_device
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.engine.engine import Engine
 from nanochat_core.engine.reply import Done, Text
+from nanochat_core.model.adapters import sharing_weights
 from nanochat_core.model.blocks import Block
-from nanochat_core.paths import find_model
+from nanochat_core.model.gpt import GPT
+from nanochat_core.paths import ModelFiles, find_model
 from nanochat_core.serve.messages import (
     Answer,
     Failure,
@@ -40,6 +44,7 @@ from nanochat_core.serve.messages import (
     from_json,
     to_json,
 )
+from nanochat_core.tokenizer.tokenizer import Tokenizer
 from nanochat_core.training.probe import probe
 
 PROGRESS_SECONDS = 0.2
@@ -52,6 +57,17 @@ class Stopped(Exception):
     """The present request was asked to stop."""
 
 
+@dataclass(frozen=True)
+class _Base:
+    """What was read last: the model, which stays when another adapter is hung at it."""
+
+    key: tuple[Any, ...]
+    """Which file it is of, on which device, and in which dtype it was asked for."""
+    model: GPT
+    tokenizer: Tokenizer
+    automatic: torch.dtype
+
+
 class ModelServer:
     """Serves requests one after the other; only `stop` and the end of stdin are heeded meanwhile."""
 
@@ -61,6 +77,7 @@ class ModelServer:
         self._stops: set[int] = set()
         self._present = -1
         self._engine: Engine | None = None
+        self._base: _Base | None = None
 
     def serve(self) -> None:
         """Never returns: the process ends when its input does."""
@@ -112,27 +129,38 @@ class ModelServer:
         files = find_model(request.name, request.step)
         device = choose_device(request.device)
         say(Progress(0.0, f"Reading {files.weights.name}"))
-        weights, meta, tokenizer = read_checkpoint(files)
-        total, automatic = len(weights), inference_dtype(device, weights)
-        with _reported(lambda: 1 - len(weights) / total, f"Loading {files.weights.name}", say):
-            dtype = dtype_named(request.dtype)
-            model = build_for_inference(model_config(meta, weights), weights, device, dtype)
-        self._engine = Engine(model, tokenizer)
+        base = self._base_of(files, device, request.dtype, say)
+        # A second model in any case: the hooks below are not for the one that other adapters share.
+        model = with_own_adapter(base.model, files) if files.is_adapter else sharing_weights(base.model)
+        self._engine = Engine(model, base.tokenizer)
         for block in model.modules():
             if isinstance(block, Block):  # so that a stop is heeded within a layer's time, also in a long prompt
                 block.register_forward_pre_hook(self._check_stop)
         loaded = Loaded(
             name=request.name,
             step=files.step,
-            parameters=sum(parameter.numel() for parameter in model.parameters()),
+            parameters=sum(parameter.numel() for parameter in base.model.parameters()),
             device=device.type,
             dtype=_name(model.lm_head.weight.dtype),
-            automatic=_name(automatic),
+            automatic=_name(base.automatic),
             context=model.config.sequence_len,
             seconds=time.perf_counter() - started,
             device_bytes=torch.cuda.memory_reserved(),
         )
         say(loaded)
+
+    def _base_of(self, files: ModelFiles, device: torch.device, dtype: str | None, say: Say) -> _Base:
+        """The model in `files` without its adapter; the one that is there already, where it is the same."""
+        files = base_of_adapter(files) if files.is_adapter else files
+        key = (str(files.weights), files.weights.stat().st_mtime_ns, str(device), dtype)
+        if self._base is None or self._base.key != key:
+            self._base = None  # before the next one takes memory
+            weights, meta, tokenizer = read_checkpoint(files)
+            total, automatic = len(weights), inference_dtype(device, weights)
+            with _reported(lambda: 1 - len(weights) / total, f"Loading {files.weights.name}", say):
+                model = build_for_inference(model_config(meta, weights), weights, device, dtype_named(dtype))
+            self._base = _Base(key, model, tokenizer, automatic)
+        return self._base
 
     def _generate(self, request: Generate, say: Say) -> None:
         if self._engine is None:

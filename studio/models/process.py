@@ -76,12 +76,17 @@ class ModelProcess:
         device: str = "auto",
         dtype: str | None = None,
         report: Report | None = None,
+        stays: bool = False,
     ) -> Loaded:
-        """Load the model NAME in a process that holds nothing yet. ValueError in a sentence when that fails."""
+        """Load the model NAME in a process that holds nothing yet. ValueError in a sentence when that fails.
+
+        stays: in the process as it is, which keeps the model of an adapter for the next adapter of the same model.
+        """
         report = report or _silence
-        report(0.0, "Starting the model's process")
-        self.unload()
-        self._start()
+        if not (stays and self.is_alive):
+            report(0.0, "Starting the model's process")
+            self.unload()
+            self._start()
         loaded = self._finish(Load(name, step, device, dtype), report)
         assert isinstance(loaded, Loaded)
         self.loaded = loaded

@@ -10,7 +10,7 @@ from typing import Any
 
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.engine.reply import Event
-from nanochat_core.paths import ModelFiles, find_model
+from nanochat_core.paths import ModelFiles, adapter_base, find_model
 from nanochat_core.serve.messages import Loaded
 from nanochat_core.training.needs import Needs
 from studio.models.process import ModelProcess
@@ -38,6 +38,8 @@ class _Place:
     process: ModelProcess = field(default_factory=lambda: ModelProcess())
     lock: threading.Lock = field(default_factory=threading.Lock)
     """Held while it is being loaded."""
+    base: tuple[str, int] | None = None
+    """The model that its process keeps for adapters; None when what it holds has none."""
     mark: tuple[int, int] = (0, 0)
     """Which file was loaded: a run of the same name may have been trained again."""
     replies: int = 0
@@ -72,7 +74,7 @@ class ModelProcesses:
     ) -> Iterator[Loaded]:
         """As `load`; within the block nobody else loads the model in another precision."""
         files = find_model(name, step)
-        with self._used(files) as place, contextlib.ExitStack() as replying:
+        with self._used(files, takes_over=True) as place, contextlib.ExitStack() as replying:
             with place.lock:
                 loaded = self._made_to_fit(place, files, report, dtype)
                 replying.enter_context(self._replying(place))
@@ -111,8 +113,10 @@ class ModelProcesses:
         if loaded and place.replies:
             raise ValueError((_REPLYING if place.mark == mark else _CHANGED).format(files.name))
         asked = None if dtype == AS_IT_IS else dtype
-        loaded = place.process.load(files.name, files.step, dtype=asked, report=report)
-        place.mark = mark
+        base = _base_of(files)
+        stays = base is not None and base == place.base
+        loaded = place.process.load(files.name, files.step, dtype=asked, report=report, stays=stays)
+        place.mark, place.base = mark, base
         return loaded
 
     def generate(
@@ -164,11 +168,16 @@ class ModelProcesses:
             self.unload(*loaded_key)
 
     @contextlib.contextmanager
-    def _used(self, files: ModelFiles, waits: bool = True) -> Iterator[_Place]:
-        """The model's place; while someone waits for it, it is not taken away within the block."""
+    def _used(self, files: ModelFiles, waits: bool = True, takes_over: bool = False) -> Iterator[_Place]:
+        """The model's place; while someone waits for it, it is not taken away within the block.
+
+        takes_over: an idle place of another adapter of the same base becomes this one's, to be loaded.
+        """
         key = (files.name, files.step)
         with self._lock:
             place = self._places.get(key)
+            if place is None and takes_over and (place := self._sibling(_base_of(files))):
+                self._places[key] = place
             left = self._make_room() if place is None else None
             if place is None:
                 place = self._places[key] = _Place()
@@ -195,6 +204,15 @@ class ModelProcesses:
             with self._lock:
                 place.replies -= 1
 
+    def _sibling(self, base: tuple[str, int] | None) -> _Place | None:
+        """Take out an idle place whose process keeps `base`: another adapter is then loaded in no time."""
+        idle = [key for key, place in self._places.items() if base and place.base == base and not place.users]
+        if not idle:
+            return None
+        place = self._places.pop(idle[0])
+        place.mark = (0, 0)  # what it holds is the other adapter
+        return place
+
     def _make_room(self) -> _Place | None:
         """Take out the idle place that was used longest ago when all are taken; it is still to be unloaded."""
         if len(self._places) < MOST:
@@ -208,6 +226,14 @@ class ModelProcesses:
 def fits(loaded: Loaded, dtype: str | None) -> bool:
     """Whether a model is in the dtype that is asked for, by whatever name."""
     return dtype == AS_IT_IS or (dtype or loaded.automatic) == loaded.dtype
+
+
+def _base_of(files: ModelFiles) -> tuple[str, int] | None:
+    """Which model an adapter belongs to; None for what is no adapter. ValueError when that model is gone."""
+    if not files.is_adapter:
+        return None
+    base = adapter_base(files)
+    return base.name, base.step
 
 
 def _mark(weights: Path) -> tuple[int, int]:

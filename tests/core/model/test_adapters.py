@@ -6,19 +6,11 @@ import torch
 from nanochat_core.checkpoint.adapters import add_to_weights, read_adapter, write_adapter
 from nanochat_core.checkpoint.int8 import quantize_int8
 from nanochat_core.checkpoint.loading import build_model
-from nanochat_core.model.adapters import Adapter, adapted_modules, adapter_of, attach, new_adapter, with_adapter
+from nanochat_core.model.adapters import adapted_modules, adapter_of, attach, new_adapter, with_adapter
+from tests.support.adapters import ALL, random_adapter
 from tests.support.tiny import tiny_model
 
-ALL = ("attn.c_q", "attn.c_k", "attn.c_v", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
 IDS = torch.arange(60).view(2, 30) * 7 % 500
-
-
-def _random(model, targets=ALL, rank=4, seed=3) -> Adapter:
-    adapter = new_adapter(model, targets, rank, 8, seed)
-    generator = torch.Generator().manual_seed(seed)
-    return Adapter(
-        rank, 8, {n: (a, torch.randn(b.shape, generator=generator) * 0.1) for n, (a, b) in adapter.matrices.items()}
-    )
 
 
 def _weights(model) -> dict:
@@ -43,7 +35,7 @@ def test_targets_mean_the_matrices_of_every_block():
 @pytest.mark.parametrize("generation", "ABCDE")
 def test_merged_is_unmerged(generation):
     model = tiny_model(generation)
-    adapter, weights = _random(model), _weights(model)
+    adapter, weights = random_adapter(model), _weights(model)
     add_to_weights(weights, adapter, "It")
     one = build_model(model.config, weights, torch.device("cpu"), torch.float32, torch.float32)
     base, two = model(IDS), attach(model, adapter)(IDS)
@@ -53,7 +45,7 @@ def test_merged_is_unmerged(generation):
 def test_two_adapters_of_one_base_share_its_memory():
     base = tiny_model().eval()
     before = base(IDS)
-    one, two = (with_adapter(base, _random(base, seed=seed)) for seed in (1, 2))
+    one, two = (with_adapter(base, random_adapter(base, seed=seed)) for seed in (1, 2))
     assert not torch.equal(one(IDS), two(IDS))
     assert torch.equal(base(IDS), before)
     for name, parameter in base.named_parameters():
@@ -62,13 +54,13 @@ def test_two_adapters_of_one_base_share_its_memory():
 
 def test_an_adapter_hangs_at_eight_bits_too():
     base = quantize_int8(tiny_model().eval())
-    adapted = with_adapter(base, _random(base))
+    adapted = with_adapter(base, random_adapter(base))
     assert adapted(IDS).shape == base(IDS).shape
     assert not torch.equal(adapted(IDS), base(IDS))
 
 
 def test_with_a_cache_it_is_torch_that_continues():
-    model = attach(tiny_model().eval(), _random(tiny_model()))
+    model = attach(tiny_model().eval(), random_adapter(tiny_model()))
     cache = model.new_cache(2, 64)
     with torch.no_grad():
         last = model(IDS[:, :20], cache=cache)
@@ -79,7 +71,11 @@ def test_with_a_cache_it_is_torch_that_continues():
 def test_on_an_adapter_lies_another():
     """A run with LoRA that starts from a run with LoRA: the ranks add up."""
     model = tiny_model()
-    first, second, weights = _random(model, seed=1), _random(model, ("attn.c_v",), rank=2, seed=2), _weights(model)
+    first, second, weights = (
+        random_adapter(model, seed=1),
+        random_adapter(model, ("attn.c_v",), rank=2, seed=2),
+        _weights(model),
+    )
     add_to_weights(weights, first, "One")
     add_to_weights(weights, second, "Two")
     both = build_model(model.config, weights, torch.device("cpu"), torch.float32, torch.float32)
@@ -91,7 +87,7 @@ def test_on_an_adapter_lies_another():
 
 def test_on_the_disk_it_is_the_same_to_the_bit(tmp_path):
     model = tiny_model()
-    adapter = _random(model, ("attn.c_q", "mlp.c_fc"))
+    adapter = random_adapter(model, ("attn.c_q", "mlp.c_fc"))
     write_adapter(tmp_path / "adapter", adapter, "starter")
     read = read_adapter(tmp_path / "adapter")
     assert (read.rank, read.alpha, read.matrices.keys()) == (4, 8.0, adapter.matrices.keys())
@@ -103,7 +99,7 @@ def test_on_the_disk_it_is_the_same_to_the_bit(tmp_path):
 
 def test_a_damaged_or_foreign_adapter_is_refused_in_a_sentence(tmp_path):
     folder = tmp_path / "adapter"
-    write_adapter(folder, _random(tiny_model()), "starter")
+    write_adapter(folder, random_adapter(tiny_model()), "starter")
     config = folder / "adapter_config.json"
     text = config.read_text()
     config.write_text(text.replace("LORA", "LOHA"))
@@ -129,4 +125,4 @@ def test_a_damaged_or_foreign_adapter_is_refused_in_a_sentence(tmp_path):
 def test_an_adapter_of_another_shape_does_not_fit():
     weights = _weights(tiny_model(n_embd=128))
     with pytest.raises(ValueError, match=r"The adapter 'x' does not fit its base model at transformer.h.0.attn.c_q"):
-        add_to_weights(weights, _random(tiny_model()), "The adapter 'x'")
+        add_to_weights(weights, random_adapter(tiny_model()), "The adapter 'x'")

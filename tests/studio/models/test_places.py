@@ -17,12 +17,15 @@ class FakeProcess:
     def __init__(self):
         self.loaded, self.is_alive = None, True
 
-    def load(self, name, step, dtype=None, report=None):
+    def load(self, name, step, dtype=None, report=None, stays=False):
+        self.stayed = stays
         dtype, self.dtypes = dtype or "float32", [*getattr(self, "dtypes", []), dtype]
         self.loaded = Loaded(name, step, 1, "cpu", dtype, "float32", 512, 0.0, 0)
         return self.loaded
 
     def generate(self, messages, stop, **settings):
+        if self.loaded is None:
+            raise ValueError("No model is loaded here.")
         yield Text("a")
         yield Done("stop", 1, 0, 0.5)
 
@@ -42,6 +45,43 @@ def three_models(home, monkeypatch):
     monkeypatch.setattr("studio.models.processes.ModelProcess", FakeProcess)
     FakeProcess.ended = 0
     return ModelProcesses()
+
+
+@pytest.fixture
+def adapters(home, three_models):
+    """Adapters named a and b, of the model one."""
+    for tag in ("a", "b"):
+        folder = home / "models" / "finetuned" / tag
+        (folder / "adapter_000005").mkdir(parents=True)
+        (folder / "adapter_000005" / "adapter_model.safetensors").write_bytes(tag.encode())
+        (folder / "meta_000005.json").write_text('{"adapter": {"base": "pretrained/one", "step": 7, "source": "sft"}}')
+    return three_models
+
+
+def test_the_next_adapter_of_a_base_takes_over_its_process(adapters):
+    first = adapters.load("finetuned/a")
+    process = next(iter(adapters._places.values())).process
+    second = adapters.load("finetuned/b")
+    [place] = adapters._places.values()
+    assert place.process is process
+    assert (first.name, second.name, process.stayed) == ("finetuned/a", "finetuned/b", True)
+    assert [loaded.name for loaded in adapters.loaded()] == ["finetuned/b"]
+    with pytest.raises(ValueError, match="No model is loaded"):
+        list(adapters.generate("finetuned/a", 5, HI))
+    assert FakeProcess.ended == 0
+
+
+def test_an_adapter_at_work_keeps_its_process(adapters):
+    with adapters.held("finetuned/a"):
+        adapters.load("finetuned/b")
+        assert {loaded.name for loaded in adapters.loaded()} == {"finetuned/a", "finetuned/b"}
+
+
+def test_a_model_without_an_adapter_takes_over_none(adapters):
+    adapters.load("finetuned/a")
+    adapters.load("pretrained/two")
+    assert len(adapters._places) == 2
+    assert not any(place.process.stayed for place in adapters._places.values())
 
 
 def keys(models) -> set[str]:

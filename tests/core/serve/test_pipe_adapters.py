@@ -1,0 +1,39 @@
+"""The process behind Chat, asked for one adapter after the other: their base is read once."""
+
+import io
+import json
+
+import torch
+
+from nanochat_core.checkpoint.loading import load_model
+from nanochat_core.engine.engine import Engine
+from nanochat_core.serve.messages import Generate, Load
+from nanochat_core.serve.pipe import ModelServer
+from tests.support.adapters import install_adapter
+from tests.support.serving import user
+from tests.support.tiny import install_tiny_model
+
+
+def _answers(server: ModelServer, request) -> list[dict]:
+    begin = server._output.tell()
+    server._answer(1, request)
+    server._output.seek(begin)
+    return [json.loads(line) for line in server._output.read().splitlines()]
+
+
+def test_the_base_is_read_once_for_all_of_its_adapters(home):
+    install_tiny_model(home)
+    names = [install_adapter(home, tag, seed) for seed, tag in enumerate(("one", "two"), start=1)]
+    server, bases = ModelServer(io.BytesIO(), io.StringIO()), []
+    for name in (*names, "pretrained/tiny"):
+        loaded = _answers(server, Load(name))[-1]
+        assert (loaded["kind"], loaded["name"]) == ("loaded", name)
+        assert loaded["parameters"] == sum(parameter.numel() for parameter in load_model(name)[0].parameters())
+        bases.append(server._base)
+        events = _answers(server, Generate(user("Which word?"), {"max_tokens": 12, "temperature": 0.0}))
+        said = "".join(event["text"] for event in events if event["kind"] == "text")
+        model, tokenizer, _ = load_model(name, dtype=torch.float32)
+        assert said == Engine(model, tokenizer).reply(user("Which word?"), max_tokens=12, temperature=0.0)
+    assert len({id(base) for base in bases}) == 1
+    assert _answers(server, Load(names[0], dtype="bfloat16"))[-1]["dtype"] == "bfloat16"
+    assert server._base is not bases[0]

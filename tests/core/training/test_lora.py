@@ -76,14 +76,6 @@ def test_it_loads_by_its_name_as_base_and_adapter(config, monkeypatch, dtype):
     assert isinstance(reply, str)
 
 
-def test_the_validation_of_the_training_is_that_of_the_loaded_model(config):
-    from nanochat_core.evaluation.measuring import measure
-
-    run = finetune(changed(config, val_split=0.3))
-    [loss] = measure(f"finetuned/{run.tag}", (), (config.data_path,), None, "cpu", None, 8).losses.values()
-    assert 0 < loss.loss < run.metrics()["val_loss"].dropna().iloc[0]
-
-
 def test_peft_loads_the_adapter_onto_transformers_export_of_the_base(config, tmp_path):
     from peft import PeftModel
 

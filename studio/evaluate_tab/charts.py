@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from nanochat_core.runs import curves as run_curves
 from nanochat_core.runs.run import Run
 from nanochat_core.show.palette import Series
-from studio.parts.svg import loss_chart
+from nanochat_core.show.svg import loss_chart
 
 CURVES = ("Both", "Training", "Validation")
 

@@ -9,8 +9,8 @@ from nanochat_core.paths import finetuned_dir, steps
 from nanochat_core.runs import curves
 from nanochat_core.runs.run import Run
 from nanochat_core.runs.status import RunStatus
+from nanochat_core.show.svg import loss_chart
 from studio.parts import html
-from studio.parts.svg import loss_chart
 from studio.runs import launching, rented, stops
 from studio.runs.outcome import outcome_of
 

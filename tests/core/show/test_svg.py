@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from nanochat_core.runs.curves import smooth
 from nanochat_core.show.palette import Series
-from studio.parts.svg import MOST_POINTS, line_chart, thin, ticks
+from nanochat_core.show.svg import MOST_POINTS, line_chart, thin, ticks
 
 FALLING = [(float(step), 3.0 / step) for step in range(1, 51)]
 

@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 SMOOTHING = 0.8
 """Weight of the past in the smoothed line of a picture."""
 
+WHICH = ("Both", "Training", "Validation", "Distance")
+"""What a chart of losses may show."""
+DISTANCE = "distance from the base"
+"""kl_from_base in a legend: also nats per token, so it has its place beside the losses."""
+
 
 class Measured(Protocol):
     """A run, as far as its curves need it."""
@@ -98,15 +103,15 @@ def smooth(points: Sequence[Point], weight: float) -> list[Point]:
 def losses(
     run: Measured, x_axis: str = "step", smoothing: float = 0.0, which: str = "Both", place: int | None = None
 ) -> list[Series]:
-    """The lines of a run's losses: training and validation, or one of them (`which`).
+    """The lines of a run's losses: training and validation (Both), or one of WHICH.
 
     place: that of the run among several in one chart, where each has one colour, its training dashed and only
-    smoothed. Alone, training is drawn as measured, too.
+    smoothed. Alone, training is drawn as measured, too, and with both comes the distance from the base.
     """
     known, several = rows(run), place is not None
     name, colour = (f"{run.tag}, ", place) if place is not None else ("", 0)
     lines = []
-    if which != "Validation":
+    if which in ("Both", "Training"):
         train = points(known, "train_loss", x_axis)
         if several or not smoothing:
             style = "dashed" if several else ""
@@ -114,10 +119,13 @@ def losses(
         else:
             lines.append(Series("training", train, colour, "faint"))
             lines.append(Series("training, smoothed", smooth(train, smoothing), colour))
-    if which != "Training":
+    if which in ("Both", "Validation"):
         validation = points(known, "val_loss", x_axis)
         best = _best(known) if validation else ""
         lines.append(Series(f"{name}validation", validation, colour if several else 1, best=best))
+    if which == "Distance" or (which == "Both" and not several):
+        distance = points(known, "kl_from_base", x_axis)
+        lines += [Series(f"{name}{DISTANCE}", distance, colour if several else 2, "dashed")] if distance else []
     return lines
 
 

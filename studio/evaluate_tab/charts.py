@@ -9,7 +9,8 @@ from nanochat_core.runs.run import Run
 from nanochat_core.show.palette import Series
 from nanochat_core.show.svg import loss_chart
 
-CURVES = ("Both", "Training", "Validation")
+CURVES = run_curves.WHICH
+_MEASURED = ("train_loss", "val_loss", "best_val_loss", "val_bpb", "kl_from_base", "lr_mult")
 
 
 def curves(tags: Sequence[str], x_axis: str = "step", which: str = "Both", smoothing: float = 0.0) -> list[Series]:
@@ -46,7 +47,7 @@ def as_text(cell: str) -> str:
 def csv_text(tags: Sequence[str]) -> str:
     """All measured losses of these runs, one line of metrics a row, nothing smoothed."""
     present = {run.tag: run for run in Run.list()}
-    names = ("step", "epoch", "tokens", "time", "train_loss", "val_loss", "best_val_loss", "val_bpb", "lr_mult")
+    names = ("step", "epoch", "tokens", "time", *_MEASURED)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("run", *names))

@@ -7,6 +7,7 @@ import pytest
 from nanochat_core import plot_runs
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.paths import PROJECT_ROOT
+from nanochat_core.runs.curves import losses
 from nanochat_core.runs.launcher import create_run
 from nanochat_core.show.palette import COLOURS
 from tests.support.tiny import write_conversations
@@ -128,3 +129,15 @@ def test_the_page_has_the_colours_of_the_pictures():
     style = (PROJECT_ROOT / "studio" / "style.css").read_text(encoding="utf-8")
     light = [re.search(rf"--chart-{number}: (#\w+)", style)[1] for number in range(len(COLOURS))]
     assert tuple(light) == COLOURS
+
+
+def test_the_distance_from_the_base_is_beside_the_losses_of_one_run(make_run):
+    run = make_run()
+    for step, distance in ((0, 0.0), (2, 0.5), (4, 1.25)):
+        run.append_metrics({"step": step, "val_loss": 3.0, "kl_from_base": distance})
+    assert lines_of(run.plot())["distance from the base"] == ([0, 2, 4], [0.0, 0.5, 1.25])
+    assert run.metrics()["kl_from_base"].dropna().tolist() == [0.0, 0.5, 1.25]
+    several = lines_of(plot_runs(run, make_run("other")))
+    assert not [name for name in several if "distance" in name]
+    [alone] = losses(run, which="Distance", place=1)
+    assert (alone.name, alone.points) == ("mine, distance from the base", [(0, 0.0), (2, 0.5), (4, 1.25)])

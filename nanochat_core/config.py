@@ -115,6 +115,8 @@ class FinetuneConfig:
     """General conversations mixed in so that old skills stay: a JSONL file in the same format."""
     replay_ratio: float = 0.0
     """Replayed conversations for each conversation of your own, in every epoch; 0 is off."""
+    learn_from_corrections: bool = False
+    """Where a rejected answer stands beside an answer, learn to prefer the latter (DPO), besides learning to say it."""
     questions_path: str | None = None
     """Questions with expected answers, asked before and after the training (JSONL: question, expected)."""
     best_by: str = "loss"

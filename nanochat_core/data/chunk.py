@@ -204,8 +204,8 @@ class BlockReader:
                     continue
             block.lines.append(line)
             block.hashes.append(_hash_of(messages))
-            if max(map(len, messages)) > 2:  # only such a mark is a third key
-                block.marked += sum(len(message) > 2 for message in messages)
+            if max(map(len, messages)) > 2:
+                block.marked += sum("train" in message for message in messages)
             if len(block.sample) < SAMPLE:
                 block.sample.append(messages)
             if wanted.keep:

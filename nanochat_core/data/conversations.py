@@ -32,6 +32,8 @@ def load_conversations(
 ) -> list[dict[str, Any]]:
     """The conversations of a file as {"messages": [{"role", "content"}, ...]}, other keys left out.
 
+    But for "train": False beside an answer that is not to be learned, and "rejected", the answer that it replaced.
+
     ValueError with the report's summary when the file is rejected.
     """
     conversations: list[dict[str, Any]] = []

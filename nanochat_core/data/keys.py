@@ -13,7 +13,15 @@ from nanochat_core.data.formats.names import plain
 from nanochat_core.data.formats.preference import is_same_answer
 from nanochat_core.data.report import Fault
 from nanochat_core.system.words import name_numbers, quoted
-from nanochat_core.tokenizer.messages import LEARN_MARKS, SKIP_MARKS, UNCLEAR_MARKS, fractions, odd_marks, says
+from nanochat_core.tokenizer.messages import (
+    LEARN_MARKS,
+    SKIP_MARKS,
+    UNCLEAR_MARKS,
+    fractions,
+    odd_marks,
+    says,
+    wrong_part,
+)
 
 _NOTHING: tuple[Any, ...] = (None, "", [], {})
 _WORDS = re.compile(r"\w+(\W+\w+){3}")
@@ -127,8 +135,12 @@ def _warning(key: str, content: Any, entry: dict[str, Any], is_record: bool, mes
         message = f"The training does not use {shown}: only what the assistant says is learned, not its reasoning."
         return Fault("warning", "reasoning", message, "Put it into the content if the model should say it.", once=True)
     if name in names.REJECTED and not is_record:
-        message = f"Beside the answers stand rejected ones ({shown}), which plain finetuning does not use."
-        return Fault("warning", "rejected_answers", message, "Nothing has to be done.", once=True)
+        message = f"Beside the answers stand rejected ones ({shown}), which are used only when that is asked for."
+        fix = "To learn from both, switch on learn_from_corrections in the Train tab; else there is nothing to do."
+        if rejected_answer(entry) is None:
+            message = f"A rejected answer ({shown}) is neither text nor parts, or says nothing: it is not used."
+            fix = f'Write it as text: {shown}: "...".'
+        return Fault("warning", "rejected_answers", message, fix, once=True)
     if key in fractions(entry):
         message = f"The training takes an answer whole or not at all: {shown} other than 0 and 1 changes nothing."
         return Fault("warning", "unused_key", message, "Write 0 where an answer is not to be learned.", once=True)
@@ -145,6 +157,17 @@ def _warning(key: str, content: Any, entry: dict[str, Any], is_record: bool, mes
     else:
         return None
     return Fault("warning", "unused_key", f"The training does not use {shown}.", fix, once=True)
+
+
+def rejected_answer(message: dict[str, Any]) -> Any:
+    """The content of the answer that was rejected in favour of the message's; None without a usable one."""
+    for key, content in message.items():
+        if plain(key) in names.REJECTED:
+            if isinstance(content, str) and content.strip():
+                return content
+            if isinstance(content, list) and content and not any(map(wrong_part, content)):
+                return [{"type": part["type"], "text": part["text"]} for part in content]
+    return None
 
 
 def media_fault(what: str) -> Fault:

@@ -9,7 +9,7 @@ from nanochat_core.data.formats import names
 from nanochat_core.data.formats.chains import belong_together
 from nanochat_core.data.formats.names import TOOL_ROLES, plain
 from nanochat_core.data.formats.record import recognise
-from nanochat_core.data.keys import key_warnings, mark_faults, media_fault, verdict_faults
+from nanochat_core.data.keys import key_warnings, mark_faults, media_fault, rejected_answer, verdict_faults
 from nanochat_core.data.report import Fault
 from nanochat_core.data.roles import TOOL, meant_role, order_faults, role_faults
 from nanochat_core.system.words import name_numbers, quoted
@@ -108,13 +108,15 @@ def _normalized_all(value: Any, messages: list[dict[str, Any]]) -> list[dict[str
 
 
 def _normalized(message: dict[str, Any], is_off: bool) -> dict[str, Any]:
-    """Role and content, and "train": False for an answer that is marked as not to be trained, however that is said."""
+    """Role and content; "train": False for an answer that is not to be trained, however that is said; "rejected"."""
     content = message["content"]
     if isinstance(content, list):
         content = [{"type": part["type"], "text": part["text"]} for part in content]
     normal = {"role": message["role"], "content": content}
     if message["role"] == "assistant" and (is_off or not_trained_by(message) is not None or _is_marked_bad(message)):
         normal["train"] = False
+    if message["role"] == "assistant" and len(message) > 2 and (rejected := rejected_answer(message)):
+        normal["rejected"] = rejected
     return normal
 
 

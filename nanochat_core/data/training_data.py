@@ -16,6 +16,7 @@ from nanochat_core.data.survey import Progress
 from nanochat_core.data.tokens.cache import tokenized
 from nanochat_core.data.tokens.file import TokenFile
 from nanochat_core.data.tokens.plan import Examples, split
+from nanochat_core.data.tokens.rejected import count_of, rejected_answers
 from nanochat_core.system.words import plural
 from nanochat_core.tokenizer.rendering import Example
 from nanochat_core.tokenizer.tokenizer import Tokenizer
@@ -111,6 +112,10 @@ def load_training_data(
             f"Use at most {len(train)} processes, or add conversations to {config.data_path}."
         )
     notes.insert(0, note_on_split(len(tokens), train, validation, config.split))
+    if config.learn_from_corrections:
+        rejected, left_out = rejected_answers(config.data_path, tokens, tokenizer, length)
+        train = train.with_rejected(rejected)
+        notes.append(_note_on_corrections(config.data_path, train, left_out))
     replay: Examples | list[Example] = []
     if config.replay_path and config.replay_ratio > 0:
         replay = Examples(tokenized(config.replay_path, tokenizer, length, say, reading), tokenizer)
@@ -119,6 +124,29 @@ def load_training_data(
             "into every epoch, so that old skills stay."
         )
     return TrainingData(train, validation, replay, Conversations(config.data_path, tokens.facts["line"]), notes)
+
+
+def _note_on_corrections(path: str, train: Examples, left_out: int) -> str:
+    """How many there are. ValueError when there is none to train on."""
+    count = count_of(train.rejected, train.rows)
+    if not count:
+        elsewhere = count_of(train.rejected, np.array(list(train.rejected), np.int64))
+        why = (
+            f"all {elsewhere} in {path} belong to conversations that validate"
+            if elsewhere
+            else f"none of the {left_out} in {path} fits max_seq_len"
+            if left_out
+            else f'no answer in {path} has a "rejected" one beside it'
+        )
+        raise ValueError(
+            f"There is no correction to learn from: {why}. Correct replies in the Chat tab or import preference "
+            "pairs (chosen and rejected), or turn learn_from_corrections off."
+        )
+    note = (
+        f"{plural(count, 'answer')} with a rejected one beside it: the model learns to say the former, and to prefer "
+        "it to the latter (DPO)."
+    )
+    return note + (f" {plural(left_out, 'pair')} longer than max_seq_len: trained without." if left_out else "")
 
 
 _NAMED = 8

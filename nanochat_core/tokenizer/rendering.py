@@ -83,6 +83,27 @@ class Rendering:
         ends = [at + 1 for at in end] + [len(ids)]
         return [(at + 1, ends[place]) for place, at in enumerate(start) if not answers[place]]
 
+    def rejected(self, ids: np.ndarray, messages: Messages, most: int) -> "list[Rejected]":
+        """The rejected answers of a conversation whose ids, at most `most`, are `ids`, each after what came before it.
+
+        Left out: where the answer or the rejected one does not fit whole, or where the answer is not to be trained.
+        """
+        start, end = (
+            np.flatnonzero(ids == self.tokenizer.special(f"<|assistant_{edge}|>")).tolist() for edge in ("start", "end")
+        )
+        answers = [place for place, message in enumerate(messages) if message["role"] == "assistant"]
+        found = []
+        for turn, place in enumerate(answers[: len(end)]):
+            message = messages[place]
+            if "rejected" in message and message.get("train", True):
+                other = self._alone([*messages[:place], {"role": "assistant", "content": message["rejected"]}])
+                if isinstance(other, ValueError) or len(other) > most:
+                    continue
+                mask = self.mask(other)
+                mask[: start[turn] + 1] = False  # both begin alike up to here
+                found.append(Rejected(other.astype(np.int32), mask, (start[turn] + 1, end[turn] + 1)))
+        return found
+
     def trained(self, ids: np.ndarray, messages: Messages) -> np.ndarray:
         """bool, as long as `ids` of one conversation: its mask, marks of its messages included."""
         mask = self.mask(ids)
@@ -150,6 +171,18 @@ def _marked_up_parts(parts: list[dict[str, str]]) -> str | None:
     return "".join([f"{_PART_MARKS[part['type']][0]}{part['text']}{_PART_MARKS[part['type']][1]}" for part in parts])
 
 
+@dataclass(frozen=True, eq=False)
+class Rejected:
+    """An answer that another one was preferred to, after the same beginning."""
+
+    ids: np.ndarray
+    """int32 token ids (T,) of the conversation up to it, and it."""
+    mask: np.ndarray
+    """bool (T,): its own tokens, as they would be trained."""
+    chosen: tuple[int, int]
+    """[start, end) of the answer that was preferred, in the ids of the whole conversation."""
+
+
 @dataclass(frozen=True)
 class Example:
     """One rendered conversation."""
@@ -164,11 +197,13 @@ class Example:
     """Whether the conversation was longer than the context."""
     is_replay: bool = False
     """Whether it comes from the replayed file, in which `index` counts."""
+    rejected: tuple[Rejected, ...] = ()
+    """Answers to learn not to give, where that was asked for."""
 
     @property
     def inputs(self) -> int:
-        """Tokens that go through the model: all but the last, which is only ever a target."""
-        return len(self.ids) - 1
+        """Tokens that go through the model: of each sequence all but the last, which is only ever a target."""
+        return len(self.ids) - 1 + sum(len(one.ids) - 1 for one in self.rejected)
 
     @property
     def supervised(self) -> int:

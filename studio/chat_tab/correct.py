@@ -55,7 +55,10 @@ def as_content(text: str) -> Content:
 
 
 def corrected(chat: Chat, side: int, turn: int, text: str, *, with_earlier: bool) -> dict[str, Any]:
-    """The conversation up to a turn, its reply replaced. ValueError when it would be no good training row."""
+    """The conversation up to a turn, its reply replaced and kept beside it as "rejected".
+
+    ValueError when it would be no good training row.
+    """
     text = whole(text, "")
     if not text.strip():
         raise ValueError("The corrected reply is empty. Write what the model should have said.")
@@ -64,7 +67,11 @@ def corrected(chat: Chat, side: int, turn: int, text: str, *, with_earlier: bool
     messages = chat.messages(side, turn + 1)
     if not with_earlier:
         messages = [message for message in messages if message["role"] == "system"] + messages[-1:]
-    messages.append({"role": "assistant", "content": as_content(text.strip())})
+    answer = {"role": "assistant", "content": as_content(text.strip())}
+    reply = chat.turns[turn].replies[side]
+    if reply is not None and as_text(reply.content).strip() not in ("", text.strip()):
+        answer["rejected"] = reply.content
+    messages.append(answer)
     conversation = {"messages": messages}
     _, faults = judge(conversation)
     # An empty reply is only a warning in a file, but nobody wants it in a row that is made to fix something.

@@ -20,6 +20,7 @@ _LABELS = {
     "matrix_lr": "Matrix rate",
     "embedding_lr": "Embedding rate",
     "unembedding_lr": "Output head rate",
+    "learn_from_corrections": "Learn from corrections",
 }
 
 
@@ -52,6 +53,8 @@ def _field(setting: Setting, value: Any, visible: bool = True) -> gr.components.
     }
     if setting.name in CHOICES:
         return gr.Dropdown(list(CHOICES[setting.name]), value=value, **shared)
+    if setting.kind is bool:
+        return gr.Checkbox(bool(value), **shared)
     # A number field shows 0 for "not given", so optional numbers are text.
     if setting.kind in (int, float) and not setting.is_optional:
         return gr.Number(value, precision=0 if setting.kind is int else None, **shared)

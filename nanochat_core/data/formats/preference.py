@@ -5,7 +5,7 @@ from typing import Any
 from nanochat_core.data.formats.marked_text import messages_of_text
 from nanochat_core.data.formats.turns import import_message, messages_of_turns
 
-BOTH = 'took the chosen answer of a preference pair; the rejected one stands beside it as "rejected" and is not trained'
+BOTH = 'took the chosen answer of a preference pair; the rejected one stands beside it as "rejected"'
 ONLY_CHOSEN = "took the chosen answer, which stood beside the question"
 
 

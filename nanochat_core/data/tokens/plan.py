@@ -8,24 +8,33 @@ supervised tokens of a step and so the loss's weighting are known to every rank 
 
 import random
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import overload
 
 import numpy as np
 
 from nanochat_core.data.tokens.file import TokenFile
-from nanochat_core.tokenizer.rendering import Example, Rendering
+from nanochat_core.tokenizer.rendering import Example, Rejected, Rendering
 from nanochat_core.tokenizer.tokenizer import Tokenizer
+
+NONE_REJECTED: Mapping[int, tuple[Rejected, ...]] = {}
 
 
 class Examples(Sequence[Example]):
     """The conversations of a token file that have something to learn; each is made when it is asked for."""
 
-    def __init__(self, tokens: TokenFile, tokenizer: Tokenizer, rows: np.ndarray | None = None):
-        """rows: which conversations of the file, without it all that have something to learn."""
+    def __init__(
+        self,
+        tokens: TokenFile,
+        tokenizer: Tokenizer,
+        rows: np.ndarray | None = None,
+        rejected: Mapping[int, tuple[Rejected, ...]] = NONE_REJECTED,
+    ):
+        """rows: which conversations of the file, without it all that have something to learn. rejected: by row."""
         self._tokens, self._tokenizer, self._mask = tokens, tokenizer, Rendering(tokenizer).mask
         self._rows = np.flatnonzero(tokens.facts["supervised"]) if rows is None else rows
+        self.rejected = rejected
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -36,17 +45,28 @@ class Examples(Sequence[Example]):
     def __getitem__(self, number: slice) -> "Examples": ...
     def __getitem__(self, number: int | slice) -> "Example | Examples":
         if isinstance(number, slice):
-            return Examples(self._tokens, self._tokenizer, self._rows[number])
+            return self._of(self._rows[number])
         row = int(self._rows[number])
         ids = self._tokens.ids(row)
         mask = self._mask(ids)
         for start, end in self._tokens.untrained_of(row):
             mask[start:end] = False
-        return Example(ids, mask, row, bool(self._tokens.facts["cut"][row]))
+        return Example(ids, mask, row, bool(self._tokens.facts["cut"][row]), self.rejected.get(row, ()))
 
     def picked(self, places: np.ndarray) -> "Examples":
         """The examples at these places, in this order."""
-        return Examples(self._tokens, self._tokenizer, self._rows[places])
+        return self._of(self._rows[places])
+
+    def with_rejected(self, rejected: Mapping[int, tuple[Rejected, ...]]) -> "Examples":
+        """The same with answers to learn not to give, by Example.index."""
+        return Examples(self._tokens, self._tokenizer, self._rows, rejected)
+
+    def only_with_rejected(self) -> "Examples":
+        """Those that have rejected answers, in order."""
+        return self._of(np.array([row for row in self._rows.tolist() if row in self.rejected], np.int64))
+
+    def _of(self, rows: np.ndarray) -> "Examples":
+        return Examples(self._tokens, self._tokenizer, rows, self.rejected)
 
     @property
     def rows(self) -> np.ndarray:
@@ -56,7 +76,11 @@ class Examples(Sequence[Example]):
     @property
     def inputs(self) -> np.ndarray:
         """Example.inputs of each, int64 (N,)."""
-        return self._tokens.facts["tokens"][self._rows].astype(np.int64) - 1
+        inputs = self._tokens.facts["tokens"][self._rows].astype(np.int64) - 1
+        if self.rejected:
+            more = [sum(len(one.ids) - 1 for one in self.rejected.get(row, ())) for row in self._rows.tolist()]
+            inputs += np.array(more, np.int64)
+        return inputs
 
     @property
     def supervised(self) -> np.ndarray:

@@ -25,6 +25,15 @@ def test_two_clicks_from_a_bad_reply_to_a_row(home):
     assert [message["role"] for message in row["messages"]] == ["system", "user", "assistant", "user", "assistant"]
     assert row["messages"][-1]["content"][-1] == {"type": "text", "text": "6"}
     assert row["messages"][-1]["content"][:2] == a_chat().turns[1].replies[0].parts[:2]
+    assert row["messages"][-1]["rejected"] == a_chat().turns[1].replies[0].parts
+
+
+def test_the_models_own_reply_stays_beside_another_one_only():
+    chat = a_chat()
+    said = chat.turns[0].replies[0].content
+    assert correct.corrected(chat, 0, 0, "Other", with_earlier=True)["messages"][-1]["rejected"] == said
+    same = correct.corrected(chat, 0, 0, f" {correct.as_text(said)}\n", with_earlier=True)
+    assert "rejected" not in same["messages"][-1]
 
 
 def test_without_the_messages_before_it(home):

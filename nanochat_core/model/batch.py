@@ -10,7 +10,6 @@ from torch import Tensor
 from nanochat_core.model.attention import Layout
 from nanochat_core.tokenizer.rendering import Example
 
-
 Reference = Mapping[int, Sequence[float]]
 """By Example.index, for each of its rejected answers: what `Pairs.reference` holds."""
 

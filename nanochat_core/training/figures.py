@@ -27,15 +27,17 @@ class ExampleLoss:
     """Summed over its supervised tokens."""
     tokens: int
     """Supervised tokens."""
+    margins: tuple[float, ...] = ()
+    """For each rejected answer from which is learned: how many nats more it has than the chosen one."""
 
 
 class Figures:
     """The figures of one step, in one vector on the device."""
 
-    def __init__(self, batches: Sequence[Sequence[Example]], device: torch.device):
-        """batches: all micro-batches of the step, those of other ranks, too."""
-        self._batches = batches
-        sizes = [sum(example.supervised for example in batch) for batch in batches]
+    def __init__(self, batches: Sequence[Sequence[Example]], device: torch.device, *, with_rejected: bool = False):
+        """batches: all micro-batches of the step, those of other ranks, too. with_rejected: as `pack` laid them."""
+        self._batches, self._with_rejected = batches, with_rejected
+        sizes = [sum(sum(self._labels(example)) for example in batch) for batch in batches]
         self._all = torch.zeros(len(batches) + sum(sizes), device=device)
         self._losses = self._all[: len(batches)]
         self._nats = self._all[len(batches) :].split(sizes)
@@ -58,11 +60,25 @@ class Figures:
             loss = float(np.add.accumulate(numbers[: len(self._batches)])[-1])
         return loss, norm, self._examples(numbers[len(self._batches) :])
 
+    def _labels(self, example: Example) -> list[int]:
+        """How many labels the example has, and each of its rejected answers."""
+        rejected = example.rejected if self._with_rejected else ()
+        return [example.supervised, *(int(one.mask[1:].sum()) for one in rejected)]
+
     def _examples(self, nats: np.ndarray) -> list[ExampleLoss]:
         found, start = [], 0
         for example in (example for batch in self._batches for example in batch):
-            tokens = example.supervised
-            total = float(nats[start : start + tokens].sum(dtype=np.float64))
-            found.append(ExampleLoss(example.index, example.is_replay, total, tokens))
-            start += tokens
+            counts = self._labels(example)
+            own, *others = np.split(nats[start : start + sum(counts)].astype(np.float64), np.cumsum(counts)[:-1])
+            margins = tuple(
+                float(other.sum() - own[_labels_in(example, *one.chosen)].sum())
+                for one, other in zip(example.rejected, others)
+            )
+            found.append(ExampleLoss(example.index, example.is_replay, float(own.sum()), counts[0], margins))
+            start += sum(counts)
         return found
+
+
+def _labels_in(example: Example, start: int, end: int) -> slice:
+    """Which of the example's labels are tokens from `start` to `end`."""
+    return slice(int(example.mask[1:start].sum()), int(example.mask[1:end].sum()))

@@ -18,6 +18,7 @@ from nanochat_core.data.tokens.plan import Examples
 from nanochat_core.model.batch import Batch, Pairs, Reference, pack
 from nanochat_core.model.gpt import GPT, Weigh
 from nanochat_core.tokenizer.rendering import Example
+from nanochat_core.training.figures import ExampleLoss
 
 BETA = 0.1
 """How far the model may move from where it was before a pair counts as learned; the usual value of DPO."""
@@ -27,7 +28,7 @@ BETA = 0.1
 class PreferenceLoss:
     """How the pairs of a step stood before its update."""
 
-    loss: float
+    preference_loss: float
     """Mean nats of -log sigmoid(z); ln 2 at the beginning."""
     preferred: float
     """Share of the pairs, 0 to 1, whose answer has gained on the rejected one since the beginning."""
@@ -42,12 +43,16 @@ def weigh_pairs(examples: Sequence[Example]) -> Weigh:
     supervised = sum(example.supervised for example in examples)
 
     def weigh(batch: Batch, nats: Tensor) -> Tensor:
-        if batch.pairs is None:
-            return torch.ones_like(nats)
+        assert batch.pairs is not None
         pull = BETA * torch.sigmoid(-BETA * gains(nats, batch.pairs)) * (supervised / pairs)
         return (batch.pairs.sign >= 0) + batch.pairs.sign * pull[batch.pairs.pair]
 
     return weigh
+
+
+def trained_loss(nats: Tensor, pairs: Pairs) -> Tensor:
+    """The summed nats of the answers that are trained, without those of rejected ones: an fp32 scalar."""
+    return (nats * (pairs.sign >= 0)).sum()
 
 
 def gains(nats: Tensor, pairs: Pairs) -> Tensor:
@@ -55,10 +60,11 @@ def gains(nats: Tensor, pairs: Pairs) -> Tensor:
     return torch.zeros_like(pairs.reference).index_add_(0, pairs.pair, -pairs.sign * nats) - pairs.reference
 
 
-def preference_loss(found: Sequence[float]) -> PreferenceLoss | None:
-    """The figures of a step whose pairs have gained so much; None without pairs."""
-    if not found:
+def preference_loss(examples: Sequence[ExampleLoss], reference: Reference | None) -> PreferenceLoss | None:
+    """The figures of the pairs of a step; None without pairs."""
+    if reference is None or not any(one.margins for one in examples):
         return None
+    found = [now - then for one in examples if one.margins for now, then in zip(one.margins, reference[one.index])]
     losses = [math.log1p(math.exp(-abs(BETA * gain))) + max(-BETA * gain, 0.0) for gain in found]
     return PreferenceLoss(sum(losses) / len(found), sum(gain > 0 for gain in found) / len(found))
 

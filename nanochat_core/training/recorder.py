@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from nanochat_core.checkpoint.checksums import write_checksum
@@ -21,7 +21,7 @@ from nanochat_core.system.disk import cap
 from nanochat_core.system.words import plural
 from nanochat_core.tokenizer.tokenizer import Tokenizer
 from nanochat_core.training.saving import Progress, Saver
-from nanochat_core.training.setup import Setup, base_files, set_up
+from nanochat_core.training.setup import Earlier, Setup, base_files, set_up
 from nanochat_core.training.step import StepResult
 
 STATUS_SECONDS = 1.0
@@ -91,9 +91,12 @@ class Recorder:
         files, adapter = self._model_files()
         if self.config.method == "lora" and self.ranks.is_first:
             self._noted_base = {"adapter": noted_base(files, self.config.base_source)}
-        setup = set_up(self.config, self.ranks, files, self._load_data, adapter=adapter)
+        reference = None if self.resumed_step is None else self._saver.read_reference(self.config)
+        setup = set_up(self.config, self.ranks, files, self._load_data, earlier=Earlier(adapter, reference))
         if self.ranks.is_first:
             self._saver.remove_leftovers(self.resumed_step)
+            if reference is None and setup.training_step.reference is not None:
+                self._saver.keep_reference(setup.training_step.reference)
         if self.resumed_step is None:
             return setup, Progress()
         return setup, self._saver.restore(self.resumed_step, setup.model, setup.optimizers)
@@ -199,6 +202,7 @@ class Recorder:
             train_loss=result.train_loss,
             lr_mult=result.multiplier,
             grad_norm=result.grad_norm,
+            **(asdict(result.preference) if result.preference else {}),
             tokens_per_s=tokens_per_second,
             memory_bytes=int(peak_memory(self.ranks.device)),
         )

@@ -1,5 +1,6 @@
 """Which checkpoints a run keeps, and the state beside the newest from which it resumes bit for bit."""
 
+import json
 import re
 import shutil
 from dataclasses import dataclass, field
@@ -12,12 +13,16 @@ from torch.optim import Optimizer
 from nanochat_core.checkpoint.checksums import remove_with_checksum, verify_checksum
 from nanochat_core.checkpoint.writing import remove_checkpoint, save_checkpoint
 from nanochat_core.compute.ranks import Ranks
+from nanochat_core.config import FinetuneConfig
+from nanochat_core.model.batch import Reference
 from nanochat_core.model.gpt import GPT
 from nanochat_core.model.shape import is_table
 from nanochat_core.paths import steps
 from nanochat_core.runs.run import Run
+from nanochat_core.system.files import write_json
 from nanochat_core.training.optimizers import collect_state, load_state
 
+_REFERENCE = "reference.json"
 _STATE = re.compile(r"state_(\d{6,})\.pt")
 _STEP_FILE = re.compile(r"(?:model_|meta_)(\d{6,})\.(?:pt|json)(?:\.sha256)?")
 _STEP_FOLDER = re.compile(r"adapter_(\d{6,})")
@@ -93,6 +98,22 @@ class Saver:
                 parameters[name].copy_(tensor)
         load_state(model, optimizers, state["optimizers"])
         return Progress(**state["progress"])
+
+    def keep_reference(self, reference: Reference) -> None:
+        """Keep what the model said of the rejected answers before the training; called on rank 0."""
+        self.run.resume_dir.mkdir(exist_ok=True)
+        write_json(self.run.resume_dir / _REFERENCE, {str(index): values for index, values in reference.items()})
+
+    def read_reference(self, config: FinetuneConfig) -> Reference | None:
+        """What `keep_reference` kept; None for a run that does not learn from corrections. ValueError: it is gone."""
+        path = self.run.resume_dir / _REFERENCE
+        if not config.learn_from_corrections:
+            return None
+        try:
+            return {int(index): values for index, values in json.loads(path.read_text(encoding="utf-8")).items()}
+        except (OSError, ValueError, AttributeError) as error:
+            newest = self.newest() or 0
+            raise ValueError(f"{path} is gone or damaged. {_other_ways(self.run, newest)}") from error
 
     def remove_leftovers(self, kept: int | None) -> None:
         """Remove what a killed process left half written. kept: the step that the run resumes from, if any.

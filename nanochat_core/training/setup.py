@@ -21,11 +21,13 @@ from nanochat_core.evaluation.gauge import Gauge, read_gauge, write_gauge
 from nanochat_core.evaluation.questions import Question
 from nanochat_core.evaluation.validation import Validation, validate
 from nanochat_core.model.adapters import Adapter, attach, new_adapter
+from nanochat_core.model.batch import Reference
 from nanochat_core.model.gpt import GPT
 from nanochat_core.paths import ModelFiles, find_model
 from nanochat_core.tokenizer.rendering import Example
 from nanochat_core.tokenizer.tokenizer import Tokenizer
 from nanochat_core.training.optimizers import build_optimizers, learning_rate_multiplier
+from nanochat_core.training.preference import measure_reference
 from nanochat_core.training.step import TrainingStep
 
 LONGEST_WITHOUT_VALIDATION = 50
@@ -101,6 +103,19 @@ class Setup:
         return str(self.model.compute_dtype).removeprefix("torch.")
 
 
+@dataclass(frozen=True)
+class Earlier:
+    """What a resumed run brings along beside the model that it had come to."""
+
+    adapter: ModelFiles | None = None
+    """With method lora: the adapter as it was."""
+    reference: Reference | None = None
+    """With learn_from_corrections: how the model before the training saw the rejected answers."""
+
+
+NOTHING_EARLIER = Earlier()
+
+
 def set_up(
     config: FinetuneConfig,
     ranks: Ranks,
@@ -108,12 +123,12 @@ def set_up(
     load_data: Callable[[Tokenizer], TrainingData],
     *,
     verified: bool = True,
-    adapter: ModelFiles | None = None,
+    earlier: Earlier = NOTHING_EARLIER,
 ) -> Setup:
     """Everything for the training of the model in `files`, which is loaded in fp32.
 
     With method lora it is loaded in the precision of the computation, whose numbers are the same, and frozen; what is
-    trained is a new adapter, or, in a resumed run, the one in `adapter`.
+    trained is a new adapter, or, in a resumed run, the earlier one.
     load_data: gives the training data in the model's tokens. verified: as of `read_checkpoint`. ValueError when
     the model or the data cannot be used.
     """
@@ -121,13 +136,17 @@ def set_up(
         prepare_cpu()
     model, tokenizer = _load(config, ranks, files, verified)
     if config.method == "lora":
-        attach(model, read_adapter(adapter.weights.parent) if adapter else _new_adapter(model, config))
+        found = earlier.adapter
+        attach(model, read_adapter(found.weights.parent) if found else _new_adapter(model, config))
     data = load_data(tokenizer)
     plan = Plan(data.train, data.replay, config.replay_ratio, config.target_examples_per_step, config.seed)
     optimizers = build_optimizers(model, config)
     steps = config.num_iterations if config.num_iterations > 0 else config.num_epochs * plan.steps_per_epoch
     first = 1.0 if config.method == "lora" else config.init_lr_frac
     schedule = partial(learning_rate_multiplier, steps=steps, init_lr_frac=first)
+    reference = earlier.reference
+    if config.learn_from_corrections and reference is None:
+        reference = measure_reference(model, data.train, config.device_batch_size, ranks)
     return Setup(
         config=config,
         ranks=ranks,
@@ -139,7 +158,7 @@ def set_up(
         validation_set=data.validation[: config.eval_steps * config.target_examples_per_step],
         token_bytes=torch.tensor(tokenizer.token_bytes()),
         optimizers=optimizers,
-        training_step=TrainingStep(model, optimizers, ranks, config.device_batch_size, schedule),
+        training_step=TrainingStep(model, optimizers, ranks, config.device_batch_size, schedule, reference),
     )
 
 

@@ -13,11 +13,12 @@ from torch.optim import Optimizer
 
 from nanochat_core.compute.ranks import Ranks
 from nanochat_core.data.tokens.plan import micro_batches, shares
-from nanochat_core.model.batch import pack
-from nanochat_core.model.gpt import GPT, Weigh
+from nanochat_core.model.batch import Reference, pack
+from nanochat_core.model.gpt import GPT
 from nanochat_core.tokenizer.rendering import Example
 from nanochat_core.training.figures import ExampleLoss, Figures
 from nanochat_core.training.optimizers import set_learning_rates
+from nanochat_core.training.preference import PreferenceLoss, preference_loss, trained_loss, weigh_pairs
 
 
 class Diverged(RuntimeError):
@@ -35,6 +36,8 @@ class StepResult:
     """Factor on every learning rate."""
     examples: list[ExampleLoss] = field(default_factory=list)
     """Every conversation of the step, those of other ranks, too."""
+    preference: PreferenceLoss | None = None
+    """How the step's pairs of a chosen and a rejected answer stood; None where there are none."""
 
 
 class TrainingStep:
@@ -47,11 +50,14 @@ class TrainingStep:
         ranks: Ranks,
         device_batch_size: int,
         schedule: Callable[[int], float] = lambda step: 1.0,
-        weigh: Weigh | None = None,
+        reference: Reference | None = None,
     ):
-        """schedule: the factor on every learning rate at a step, from 0. weigh: as of `GPT.head_gradients`."""
+        """schedule: the factor on every learning rate at a step, from 0.
+
+        reference: of the rejected answers, from which is then learned, too.
+        """
         self.model, self.optimizers, self.ranks = model, optimizers, ranks
-        self.device_batch_size, self.schedule, self.weigh = device_batch_size, schedule, weigh
+        self.device_batch_size, self.schedule, self.reference = device_batch_size, schedule, reference
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         for parameter in self.parameters:  # fresh memory costs more than zeroing
             parameter.grad = torch.zeros_like(parameter)
@@ -66,7 +72,7 @@ class TrainingStep:
         train_loss, grad_norm, losses = self._compute(examples)
         if not (math.isfinite(train_loss) and math.isfinite(grad_norm)):
             raise Diverged(f"The training diverged at step {step + 1}: the loss is no longer a number.")
-        return StepResult(train_loss, grad_norm, multiplier, losses)
+        return StepResult(train_loss, grad_norm, multiplier, losses, preference_loss(losses, self.reference))
 
     def __call__(self, examples: Sequence[Example]) -> tuple[float, float]:
         """(mean nats over the supervised tokens of `examples`, norm of its gradient) before the update that it makes.
@@ -85,12 +91,15 @@ class TrainingStep:
         """Put the gradient of the mean loss over all ranks into .grad; the figures are this rank's alone."""
         supervised = sum(example.supervised for example in examples)
         batches, device = micro_batches(examples, self.device_batch_size), self.ranks.device
-        figures = Figures(batches, device)
+        figures = Figures(batches, device, with_rejected=self.reference is not None)
+        weigh = weigh_pairs(examples) if self.reference is not None else None
         self.model.train()
         with self.model.casts_kept():
             for number in shares(batches, self.ranks.world)[self.ranks.rank]:
-                batch = pack(batches[number]).to(device)
-                figures.note(number, *self.model.add_gradients(batch, 1 / supervised, self.weigh))
+                batch = pack(batches[number], self.reference).to(device)
+                with_pairs = batch.pairs is not None
+                loss, nats = self.model.add_gradients(batch, 1 / supervised, weigh if with_pairs else None)
+                figures.note(number, trained_loss(nats, batch.pairs) / supervised if batch.pairs else loss, nats)
         self.ranks.sum_gradients(self.parameters)
         return figures
 

@@ -51,7 +51,7 @@ class Examples(Sequence[Example]):
         mask = self._mask(ids)
         for start, end in self._tokens.untrained_of(row):
             mask[start:end] = False
-        return Example(ids, mask, row, bool(self._tokens.facts["cut"][row]), self.rejected.get(row, ()))
+        return Example(ids, mask, row, bool(self._tokens.facts["cut"][row]), rejected=self.rejected.get(row, ()))
 
     def picked(self, places: np.ndarray) -> "Examples":
         """The examples at these places, in this order."""

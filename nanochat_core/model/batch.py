@@ -82,7 +82,7 @@ def pack(examples: Sequence[Example], reference: Reference | None = None) -> Bat
         torch.from_numpy(wanted),
         torch.from_numpy(targets[wanted]),
         Layout.of((1, len(ids)), lengths),
-        pairs=None if pairs is None else _pairs(*(table[wanted] for table in pairs), examples, reference or {}),
+        pairs=None if pairs is None else _pairs(pairs[0][wanted], pairs[1][wanted], examples, reference or {}),
     )
 
 

@@ -134,7 +134,7 @@ $(VENV)/.installed: pyproject.toml $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/.installed-tests: pyproject.toml $(VENV)/.installed
-	@echo "Installing what the tests need besides: pytest, playwright, transformers and others, about 150 MB, 400 MB on disk."
+	@echo "Installing what the tests need besides: pytest, playwright, transformers, lm-eval and others, about 230 MB, 700 MB on disk."
 	$(PIP) ".[test]"
 	@touch $@
 

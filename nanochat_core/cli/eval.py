@@ -6,7 +6,7 @@ from typing import Any
 
 from nanochat_core.cli.terminal import parse, say, show
 from nanochat_core.evaluation.meter import Moment
-from nanochat_core.evaluation.proof import data_proof, questions_proof
+from nanochat_core.evaluation.proof import data_proof, questions_proof, tasks_proof
 from nanochat_core.paths import default_model
 
 _SHOWN = 10
@@ -24,6 +24,12 @@ class EvalCommand:
     """File of questions with expected answers (JSONL: question, expected, match)."""
     data_path: str | None = None
     """File of conversations for loss, bits per byte and token accuracy (JSONL, as for finetune)."""
+    tasks: str | None = None
+    """Names of lm-evaluation-harness's tasks, with commas between; needs the extra lm-eval."""
+    include_path: str | None = None
+    """Folder with tasks of your own in lm-eval's YAML."""
+    limit: int | None = None
+    """Samples of each task; without it all."""
     step: int | None = None
     """Checkpoint step of the model; without it the newest."""
     compare_step: int | None = None
@@ -46,15 +52,24 @@ def run(arguments: list[str]) -> int:
     from nanochat_core.evaluation.measuring import Wanted, measure
 
     name = default_model() if options.model is None else options.model
-    wanted = Wanted(options.questions, options.data_path, options.max_tokens, options.max_seq_len)
+    tasks = tuple(name.strip() for name in (options.tasks or "").split(",") if name.strip())
+    wanted = Wanted(
+        questions=options.questions,
+        data=options.data_path,
+        tasks=tasks,
+        include_path=options.include_path,
+        limit=options.limit,
+        max_tokens=options.max_tokens,
+        max_seq_len=options.max_seq_len,
+    )
     names = [(name, options.step)] + ([(options.compare, options.compare_step)] if options.compare else [])
     with joined_ranks(options.device_type) as ranks:
         measured = measure(names, wanted, watch=_watch, ranks=ranks)
     if not ranks.is_first:
         return 0
     show()
-    results = {kind: [getattr(one, kind) for one in measured] for kind in ("questions", "data")}
-    proofs = {"questions": questions_proof, "data": data_proof}
+    results = {kind: [getattr(one, kind) for one in measured] for kind in ("questions", "data", "tasks")}
+    proofs = {"questions": questions_proof, "data": data_proof, "tasks": tasks_proof}
     told = {kind: proofs[kind](*found) for kind, found in results.items() if found[0] is not None}
     if options.json:
         print(json.dumps(told, ensure_ascii=False))
@@ -63,6 +78,8 @@ def run(arguments: list[str]) -> int:
         _say_questions(told["questions"], *results["questions"])
     if "data" in told:
         _say_data(told["data"])
+    if "tasks" in told:
+        _say_tasks(told["tasks"])
     return 0
 
 
@@ -101,6 +118,14 @@ def _say_data(told: dict[str, Any]) -> None:
             )
     if "verdict" in told:
         say(told["verdict"])
+
+
+def _say_tasks(told: dict[str, Any]) -> None:
+    for kind in ("model", "compare"):
+        for name, metrics in told.get(kind, {}).items():
+            say(f"{kind}: {name}: {', '.join(f'{metric} {value:.4f}' for metric, value in metrics.items())}")
+    for name, found in told.get("flips", {}).items():
+        say(f"{name}: {found['verdict']}")
 
 
 def _watch(moment: Moment) -> None:

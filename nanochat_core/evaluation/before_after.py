@@ -9,6 +9,7 @@ from typing import Any
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.engine.engine import Engine
 from nanochat_core.evaluation.answers import evaluate
+from nanochat_core.evaluation.proof import flips_of
 from nanochat_core.evaluation.questions import Question, load_questions
 from nanochat_core.evaluation.scores import EvalResult
 from nanochat_core.model.gpt import GPT
@@ -81,6 +82,7 @@ class Summary:
                 then, now = before[kind]["correct"], after[kind]["correct"]
                 kept = f" ({100 * now / then:.0f}% of before)" if kind == "old" and then else ""
                 self.say(f"{title}: {then} of {after[kind]['total']} before, {now} after{kept}.")
+                self.say(f"  {flips_of(after[kind], before[kind]).verdict}")
 
     def _path(self, name: str) -> Path:
         return self.run.evals_dir / f"{name}.json"

@@ -3,6 +3,9 @@
 Several models come one after the other, each loaded only when something of it is not known yet.
 """
 
+import hashlib
+import importlib.metadata
+import importlib.util
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -24,7 +27,7 @@ from nanochat_core.evaluation.questions import Question, load_questions
 from nanochat_core.evaluation.results import keep, kept, known_replies, result_path
 from nanochat_core.evaluation.scores import grade
 from nanochat_core.model.gpt import GPT
-from nanochat_core.paths import ModelFiles, find_file, find_model
+from nanochat_core.paths import SOURCE_FOLDERS, ModelFiles, adapter_base, find_file, find_model
 from nanochat_core.system.files import now, sha256_of
 from nanochat_core.tokenizer.rendering import render
 from nanochat_core.tokenizer.tokenizer import Tokenizer
@@ -41,6 +44,12 @@ class Wanted:
     """A file of questions."""
     data: str | None = None
     """A file of conversations."""
+    tasks: tuple[str, ...] = ()
+    """Names of tasks of lm-eval."""
+    include_path: str | None = None
+    """A folder with tasks of one's own, in lm-eval's YAML."""
+    limit: int | None = None
+    """Samples of each task; None: all."""
     max_tokens: int = 64
     """Longest reply."""
     max_seq_len: int | None = None
@@ -48,11 +57,18 @@ class Wanted:
 
     def check(self) -> list[Question]:
         """The questions. ValueError, in a sentence, for files that cannot be used, before a model is loaded."""
-        if not (self.questions or self.data):
+        if not (self.questions or self.data or self.tasks):
             raise ValueError(
                 "There is nothing to evaluate: give a file of questions (--questions data/example_questions.jsonl), "
-                "one of conversations (--data_path data/example_data.jsonl), or both."
+                "one of conversations (--data_path data/example_data.jsonl), or tasks of lm-eval (--tasks arc_easy)."
             )
+        if self.tasks and importlib.util.find_spec("lm_eval") is None:
+            raise ValueError(
+                "Tasks need lm-eval, which is not installed. Install it with: pip install 'nanochat-studio[lm-eval]' "
+                "(in a checkout: .venv/bin/python -m pip install '.[lm-eval]')."
+            )
+        if self.include_path and not Path(self.include_path).is_dir():
+            raise ValueError(f"include_path is {self.include_path}, which is no folder. Give the one with the tasks.")
         if self.data and not find_file(self.data).is_file():
             raise ValueError(f"The data file {self.data} cannot be read: there is none. Check its name.")
         return load_questions(self.questions) if self.questions else []
@@ -67,6 +83,7 @@ class Measured:
     step: int
     questions: dict[str, Any] | None = None
     data: dict[str, Any] | None = None
+    tasks: dict[str, Any] | None = None
 
 
 def measure(
@@ -87,7 +104,7 @@ def measure(
     models = [find_model(name, step) for name, step in names]
     if wanted.data and wanted.max_seq_len is None:
         wanted = replace(wanted, max_seq_len=min(_context(files) for files in models))
-    parts = len(models) * ((wanted.questions is not None) + (wanted.data is not None))
+    parts = len(models) * sum(map(bool, (wanted.questions, wanted.data, wanted.tasks)))
     meter = Meter(watch if ranks.is_first else unwatched, parts)
     return [_OneModel(files, wanted, ranks, meter).measure(questions) for files in models]
 
@@ -96,18 +113,25 @@ def _context(files: ModelFiles) -> int:
     return int(read_meta(files.meta)["model_config"].get("sequence_len", 2048))
 
 
+def _sha256(files: ModelFiles) -> str:
+    """Of the weights; of an adapter with those of the model that it belongs to."""
+    own = digest(files.weights)
+    return hashlib.sha256(f"{own}{_sha256(adapter_base(files))}".encode()).hexdigest() if files.is_adapter else own
+
+
 class _OneModel:
     """The measurements of one checkpoint."""
 
     def __init__(self, files: ModelFiles, wanted: Wanted, ranks: Ranks, meter: Meter):
         self.files, self.wanted, self.ranks, self.meter = files, wanted, ranks, meter
-        self.sha256 = digest(files.weights)
+        self.sha256 = _sha256(files)
         self._loaded: tuple[GPT, Tokenizer] | None = None
 
     def measure(self, questions: list[Question]) -> Measured:
         asked = self._questions(questions) if self.wanted.questions else None
         read = self._data(self.wanted.data, self.wanted.max_seq_len) if self.wanted.data else None
-        return Measured(self.files.name, self.files.step, asked, read)
+        done = self._tasks() if self.wanted.tasks else None
+        return Measured(self.files.name, self.files.step, asked, read, done)
 
     def _loaded_once(self) -> tuple[GPT, Tokenizer]:
         if self._loaded is None:
@@ -177,6 +201,36 @@ class _OneModel:
         figures_of_all = {name: getattr(found, name) for name in ("loss", "bits_per_byte", "token_accuracy")}
         return {**figures_of_all, "conversations": found.to_dict()}
 
+    def _tasks(self) -> dict[str, Any]:
+        """What lm-eval finds, on the first rank; the others wait. Tasks of one's own are always done anew."""
+        wanted = self.wanted
+        how = {"tasks": list(wanted.tasks), "limit": wanted.limit, "device": self.ranks.device.type}
+        how["lm_eval"] = importlib.metadata.version("lm_eval")
+        self.meter.begin(f"{self.files.name}: the tasks {', '.join(wanted.tasks)}", 1)
+        path = result_path(self.files.name, "tasks", self.sha256, how)
+        before = None if wanted.include_path else kept(path)
+        if before is None and self.ranks.is_first:
+            started = time.monotonic()
+            before = self._described("tasks") | {"complete": True, "asked": how, "tasks": self._of_harness()}
+            before["seconds"] = time.monotonic() - started
+            keep(path, before)
+        self.ranks.wait()
+        return before or {}
+
+    def _of_harness(self) -> dict[str, Any]:
+        # Here, because the package is an optional extra and takes a second.
+        from nanochat_core.evaluation.harness import run_tasks  # noqa: PLC0415
+
+        found = run_tasks(
+            *self._loaded_once(),
+            self.wanted.tasks,
+            include_path=self.wanted.include_path,
+            limit=self.wanted.limit,
+            is_chat=self.files.folder.parent.name != SOURCE_FOLDERS["base"],
+            beat=self.meter.beat,
+        )
+        return {name: asdict(result) for name, result in found.items()}
+
     def _once(
         self, kind: str, file: Path, how: dict[str, Any], compute: Callable[[], dict[str, Any]]
     ) -> dict[str, Any]:
@@ -194,13 +248,13 @@ class _OneModel:
             keep(path, result)
         return result
 
-    def _described(self, kind: str, file: Path) -> dict[str, Any]:
+    def _described(self, kind: str, file: Path | None = None) -> dict[str, Any]:
+        of_file = {"file": str(file.resolve()), "file_sha256": sha256_of(file)} if file else {}
         return {
             "kind": kind,
             "model": self.files.name,
             "step": self.files.step,
             "model_sha256": self.sha256,
-            "file": str(file.resolve()),
-            "file_sha256": sha256_of(file),
+            **of_file,
             "made": now(),
         }

@@ -22,11 +22,16 @@ def questions_proof(this: dict[str, Any], other: dict[str, Any] | None = None) -
 
 def flips_of(this: dict[str, Any], other: dict[str, Any]) -> Flips:
     """Which questions one of two results answers alone."""
-    asked = [[(answer["key"], answer["expected"]) for answer in result["answers"]] for result in (this, other)]
+    asked = [[(_key(answer), answer["expected"]) for answer in result["answers"]] for result in (this, other)]
     if asked[0] != asked[1]:
         raise ValueError("The two models were not asked the same questions. Ask both the same file, then compare.")
     right = [[bool(answer["correct"]) for answer in result["answers"]] for result in (this, other)]
     return flips(*right)
+
+
+def _key(answer: dict[str, Any]) -> str:
+    """What was asked; results of before there were keys have the question alone."""
+    return str(answer.get("key") or answer["question"])
 
 
 def _score(result: dict[str, Any]) -> dict[str, int]:
@@ -61,6 +66,32 @@ def data_difference(this: dict[str, Any], other: dict[str, Any]) -> tuple[Differ
         return difference_of(ours["nats"], theirs["nats"], ours["tokens"], "loss"), "loss"
     bits = np.log(2) * ours["bytes"]
     return difference_of(ours["nats_of_bytes"], theirs["nats_of_bytes"], bits, "bits per byte"), "bits_per_byte"
+
+
+def tasks_proof(this: dict[str, Any], other: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Of results of the same tasks: model and compare {task: {metric: number}}, flips {task: as of questions_proof}.
+
+    There are flips of the tasks whose samples are right or wrong.
+    """
+    told: dict[str, Any] = {"model": _metrics(this)}
+    if other is None:
+        return told
+    told["compare"], told["flips"] = _metrics(other), {}
+    for name, result in this["tasks"].items():
+        its = other["tasks"].get(name, {}).get("right", [])
+        if result["right"] and len(result["right"]) == len(its):
+            found = flips(result["right"], its)
+            told["flips"][name] = {
+                "learnt": found.learnt,
+                "lost": found.lost,
+                "p": found.p,
+                "verdict": found.verdict,
+            }
+    return told
+
+
+def _metrics(result: dict[str, Any]) -> dict[str, dict[str, float]]:
+    return {name: found["metrics"] for name, found in result["tasks"].items()}
 
 
 def _figures(result: dict[str, Any]) -> dict[str, float]:

@@ -7,7 +7,7 @@ questions-*.json  model, step, file, made, seconds, correct, total, tasks {name:
                   question, expected, reply, correct, note, key}]; `complete` is false where the asking was stopped
 data-*.json       model, step, file, made, seconds, loss, bits_per_byte, token_accuracy, conversations {nats, tokens,
                   right, nats_of_bytes, bytes: [one number each]}
-tasks-*.json      model, step, made, seconds, tasks {name: {metric: number}}
+tasks-*.json      model, step, made, seconds, tasks {name: {metrics: {name: number}, right: [of each sample]}}
 """
 
 import hashlib

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from nanochat_core import FinetuneConfig, finetune
+from nanochat_core.evaluation.proof import flips_of
 from tests.support.tiny import install_tiny_model, write_conversations
 
 
@@ -28,6 +29,7 @@ def test_questions_are_asked_before_and_after(home):
     assert after["old"] is None  # the base is no starter
     log = run.log_tail(100)
     assert f"New questions answered: 0 of 2 before, {after['new']['correct']} after." in log
+    assert f"  {flips_of(after['new'], before['new']).verdict}" in log
     assert "Question: Which word is number 2?" in log
     assert "Old skills" not in log
 

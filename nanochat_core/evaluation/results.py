@@ -61,6 +61,17 @@ def known_replies(name: str, model_sha256: str, asked: dict[str, Any]) -> dict[s
     return replies
 
 
+def all_replies(name: str, step: int) -> dict[str, str]:
+    """Question.key -> reply, of everything that this checkpoint was ever asked, stopped or not; the newest counts."""
+    asked = [
+        one for one in _read(results_folder(name), "questions") if (one.get("model"), one.get("step")) == (name, step)
+    ]
+    replies: dict[str, str] = {}
+    for result in sorted(asked, key=lambda one: str(one.get("made"))):
+        replies |= {answer["key"]: answer["reply"] for answer in result.get("answers", [])}
+    return replies
+
+
 def _read(folder: Path, kind: str | None, model: str = "*") -> Iterator[dict[str, Any]]:
     for one in KINDS if kind is None else (kind,):
         for path in sorted(folder.glob(f"{one}-{model}-*.json")):

@@ -9,6 +9,9 @@ from typing import Any
 from nanochat_core.engine.reply import EVENTS, Done, Event
 from nanochat_core.training.needs import Needs
 
+Key = tuple[str, int]
+"""(NAME, step), which no other model has."""
+
 # Requests
 
 
@@ -40,11 +43,20 @@ class Measure:
 
 
 @dataclass(frozen=True)
+class Evaluate:
+    """Measure models, one after the other, and keep the results. Progress, then Evaluated, or Done where it stopped."""
+
+    models: list[Key]
+    wanted: dict[str, Any]
+    """Of an evaluation.measuring.Wanted."""
+
+
+@dataclass(frozen=True)
 class Stop:
     """End the request of the same number, be it waiting or under way."""
 
 
-Request = Load | Generate | Measure | Stop
+Request = Load | Generate | Measure | Evaluate | Stop
 
 # Answers
 
@@ -76,9 +88,16 @@ class Loaded:
     """Memory of the GPU, 0 without one."""
 
     @property
-    def key(self) -> tuple[str, int]:
-        """(NAME, step), which no other model has."""
+    def key(self) -> Key:
+        """What it was loaded by."""
         return self.name, self.step
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """All results are there, in the files that evaluation.results finds."""
+
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -88,19 +107,21 @@ class Failure:
     text: str
 
 
-Answer = Progress | Event | Loaded | Needs | Failure
+Answer = Progress | Event | Loaded | Needs | Evaluated | Failure
 
-LAST = (Done, Loaded, Needs, Failure)
+LAST = (Done, Loaded, Needs, Evaluated, Failure)
 """One of these ends a request."""
 
 _KINDS: dict[str, type[Any]] = {
     "load": Load,
     "generate": Generate,
     "measure": Measure,
+    "evaluate": Evaluate,
     "stop": Stop,
     "progress": Progress,
     "loaded": Loaded,
     "needs": Needs,
+    "evaluated": Evaluated,
     "failure": Failure,
     **EVENTS,
 }

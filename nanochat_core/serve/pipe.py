@@ -1,4 +1,4 @@
-"""A process that holds one model and does what it is told by lines of JSON: load it, generate, measure a training.
+"""A process that holds one model and does what it is told by lines of JSON: load, reply, measure, evaluate.
 
 Requests come on stdin and answers go to stdout: see nanochat_core.serve.messages. An answer has the `id` of its
 request, and nothing else is ever written to stdout. The process ends when stdin does, so it never outlives its parent.
@@ -27,12 +27,16 @@ from nanochat_core.compute.devices import choose_device
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.engine.engine import Engine
 from nanochat_core.engine.reply import Done, Text
+from nanochat_core.evaluation.measuring import Wanted, measure
+from nanochat_core.evaluation.meter import Moment
 from nanochat_core.model.adapters import sharing_weights
 from nanochat_core.model.blocks import Block
 from nanochat_core.model.gpt import GPT
 from nanochat_core.paths import ModelFiles, find_model
 from nanochat_core.serve.messages import (
     Answer,
+    Evaluate,
+    Evaluated,
     Failure,
     Generate,
     Load,
@@ -110,6 +114,8 @@ class ModelServer:
                     self._generate(request, say)
                 case Measure():
                     self._measure(request, say)
+                case Evaluate():
+                    self._evaluate(request, say)
         except Stopped:
             say(Done("stopped", 0, 0, 0.0))
         except Exception as error:  # noqa: BLE001  whatever it is, the parent is told, and this process goes on
@@ -182,6 +188,15 @@ class ModelServer:
             say(Progress(fraction, text))
 
         say(probe(FinetuneConfig.from_dict(request.config), report))
+
+    def _evaluate(self, request: Evaluate, say: Say) -> None:
+        def watch(moment: Moment) -> None:
+            self._check_stop()
+            say(Progress(moment.fraction, str(moment)))
+
+        started = time.perf_counter()
+        measure([(name, step) for name, step in request.models], Wanted(**request.wanted), watch=watch)
+        say(Evaluated(time.perf_counter() - started))
 
 
 def _name(dtype: torch.dtype) -> str:

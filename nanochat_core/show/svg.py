@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
+from nanochat_core.show.axis import below, ceiling
 from nanochat_core.show.palette import COLOURS, X_LABELS, Y_LABEL, Point, Series
 
 MOST_POINTS = 400
@@ -28,23 +29,26 @@ def line_chart(
 
     Empty without a point to draw. log: the y axis is logarithmic; points at or below 0 are then left out. A wide chart
     comes a second time in a shape for narrow windows, where it would shrink to a strip; the style shows one of them.
+    Where the first points would flatten the rest, the lines come in from above, with the value at which they began.
     """
     series = [_drawable(one, log) for one in series]
     series = [one for one in series if one.points]
     if not series:
         return ""
+    top = None if log else ceiling(series)
     shapes = {"": (width, height)}
     if width > _NARROW[0]:
         shapes = {"wide": (width, height), "narrow": _NARROW}
     pictures = "".join(
-        _svg(series, _Frame.around(series, log, *shape), x_label, y_label, name) for name, shape in shapes.items()
+        _svg(series, _Frame.around(series, log, top, shape), x_label, y_label, name) for name, shape in shapes.items()
     )
     return f'<div class="chart">{_legend(series)}{pictures}</div>'
 
 
 def _svg(series: Sequence[Series], frame: "_Frame", x_label: str, y_label: str, shape: str) -> str:
     parts = [*_grid(frame), *_axes(frame, x_label, y_label)]
-    parts += [_line(one, frame) for one in series]
+    for one in series:
+        parts += _line(one, frame)
     parts += [_best(one, frame) for one in series if one.best]
     parts += _slices(series, frame, x_label)
     title = escape(f"{y_label} by {x_label}: " + ", ".join(one.name for one in series))
@@ -86,18 +90,20 @@ class _Frame:
     log: bool
     width: int
     height: int
+    top: float | None = None
+    """Where the lines are cut off, if they are."""
 
     @classmethod
-    def around(cls, series: Sequence[Series], log: bool, width: int, height: int) -> "_Frame":
+    def around(cls, series: Sequence[Series], log: bool, top: float | None, shape: tuple[int, int]) -> "_Frame":
         xs = [x for one in series for x, _ in one.points]
         ys = [math.log10(y) if log else y for one in series for _, y in one.points]
-        low_y, high_y = min(ys), max(ys)
+        low_y, high_y = min(ys), max(ys) if top is None else top
         spread = high_y - low_y
         margin = 0.06 * spread if spread > _TINY else max(abs(high_y) * 0.1, 0.05)
         low_x, high_x = min(xs), max(xs)
         if high_x - low_x <= _TINY:
             high_x = low_x + 1
-        return cls((low_x, low_y - margin), (high_x, high_y + margin), log, width, height)
+        return cls((low_x, low_y - margin), (high_x, high_y + margin), log, *shape, top)
 
     def x(self, value: float) -> float:
         share = (value - self.low[0]) / (self.high[0] - self.low[0])
@@ -146,13 +152,21 @@ def _axes(frame: _Frame, x_label: str, y_label: str) -> list[str]:
     return parts
 
 
-def _line(series: Series, frame: _Frame) -> str:
+def _line(series: Series, frame: _Frame) -> list[str]:
+    parts, first = [], series.points[0]
+    if frame.top is not None and first[1] > frame.top:
+        series = below(series, frame.top)
+        if not series.points:
+            return []
+        x, y = frame.x(series.points[0][0]) + 6, frame.y(series.points[0][1]) + 4
+        said = f"\u2191 {_number(round(first[1], 2))} at {_number(first[0])}"
+        parts = [f'<text class="from" x="{x:.1f}" y="{y:.1f}">{said}</text>']
     places = " ".join(f"{frame.x(x):.1f},{frame.y(y):.1f}" for x, y in thin(series.points))
     classes = f"c{series.colour % len(COLOURS)} {escape(series.style)}"
     if len(series.points) == 1:  # a line through one point cannot be seen
-        x, y = places.split(",")
-        return f'<circle class="best f{series.colour % len(COLOURS)}" r="3.5" cx="{x}" cy="{y}"/>'
-    return f'<polyline class="line {classes}" points="{places}"/>'
+        cx, cy = places.split(",")
+        return [*parts, f'<circle class="best f{series.colour % len(COLOURS)}" r="3.5" cx="{cx}" cy="{cy}"/>']
+    return [*parts, f'<polyline class="line {classes}" points="{places}"/>']
 
 
 def _best(series: Series, frame: _Frame) -> str:

@@ -5,90 +5,35 @@ from typing import Any
 
 import gradio as gr
 
-from nanochat_core.paths import default_model, find_model, list_models, steps
-from nanochat_core.runs.run import Run
+from nanochat_core.paths import default_model
 from studio.chat_tab import precision, warming
+from studio.models.choices import all_choices, key_of, newest_pair, of_name, pair_of
 from studio.models.zero_gpu import Models
 from studio.parts import html
 from studio.parts.working import Working
 from studio.space.access import current_space, for_visitors, is_visitor
 from studio.space.visitor_limits import MODEL
 
-Key = tuple[str, int]
-"""(NAME, step) of a checkpoint."""
-
 Update = Any
 """A value for a component, gr.update(...) or gr.skip()."""
 
 
 def choices() -> list[tuple[str, str]]:
-    """(label, value) for a dropdown; a value is NAME@step. A Space's visitors are told of the starter only."""
-    found = []
-    for model in list_models():
-        if is_visitor() and model.name != MODEL:
-            continue
-        present = steps(model.folder)
-        if not model.name.startswith("finetuned/"):
-            found.append((model.name, f"{model.name}@{model.step}"))
-            continue
-        best = _best_step(model.name.removeprefix("finetuned/"))
-        tag = model.name.removeprefix("finetuned/")
-        if best in present and best != model.step:
-            found.append((f"{tag}: best (step {best})", f"{model.name}@{best}"))
-            found.append((f"{tag}: last (step {model.step})", f"{model.name}@{model.step}"))
-        else:
-            what = "best and last" if best == model.step else "last"
-            found.append((f"{tag}: {what} (step {model.step})", f"{model.name}@{model.step}"))
-    return found
+    """(label, value) for a dropdown. A Space's visitors are told of the starter only."""
+    return [one for one in all_choices() if not is_visitor() or one[1].rsplit("@", 1)[0] == MODEL]
 
 
 def defaults() -> tuple[str | None, str | None]:
     """Values to begin with: the newest finished run's best, and what it was trained from; else the base model twice."""
-    values = [value for _, value in choices()]
-    usual = MODEL if is_visitor() else default_model()
-    runs = sorted(Run.list(), key=lambda run: run.status().state != "finished")  # of equals, the newest stays first
-    pairs = (pair_of(run.tag) for run in runs if not is_visitor())
-    base, tuned = next((pair for pair in pairs if pair[1]), (None, None))
-    first = base or _first(values, usual)
-    return first, tuned or next((value for value in values if value.startswith("finetuned/")), first)
-
-
-def pair_of(tag: str) -> tuple[str | None, str | None]:
-    """(base, tuned) of a run, as `defaults` has them; None for what is not there any more."""
-    values = [value for _, value in choices()]
-    return _first(values, str(Run.open(tag).record().get("base_model"))), _first(values, f"finetuned/{tag}")
+    base, tuned = (None, None) if is_visitor() else newest_pair()
+    usual = next(iter(of_name(MODEL if is_visitor() else default_model())), None)
+    first = base or usual
+    return first, tuned or next((value for _, value in choices() if value.startswith("finetuned/")), first)
 
 
 def has_tuned() -> bool:
     """Whether there is a model of one's own to set beside another one."""
-    return not is_visitor() and any(value.startswith("finetuned/") for _, value in choices())
-
-
-def _first(values: list[str], name: str) -> str | None:
-    return next((value for value in values if value.rsplit("@", 1)[0] == name), None)
-
-
-def key_of(value: str | None) -> Key:
-    """The checkpoint that a dropdown's value means. ValueError when there is none (any more)."""
-    name, _, step = (value or "").rpartition("@")
-    if not name or not step.isdecimal():
-        name, step = (value or "").strip(), ""
-    if not name:
-        raise ValueError("No model is chosen. Choose one above, such as the starter.")
-    return name, find_model(name, int(step) if step else None).step
-
-
-def label_of(value: str | None) -> str:
-    """A short name of a model for people."""
-    known = {value: label for label, value in choices()}
-    return known.get(value or "", str(value or "no model").replace("@", ", step "))
-
-
-def _best_step(tag: str) -> int | None:
-    try:
-        return Run.open(tag).status().best_step
-    except ValueError:  # a folder with a model, put there by hand, is no run
-        return None
+    return any(value.startswith("finetuned/") for _, value in choices())
 
 
 def present_or_default(*chosen: str | None) -> list[str | None]:

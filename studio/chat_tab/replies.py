@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from studio.chat_tab.models import key_of, label_of
 from studio.chat_tab.shelf import shelf
 from studio.chat_tab.state import Chat, Reply, Turn
+from studio.models.choices import key_of, label_of
 from studio.models.zero_gpu import Models
 from studio.parts import html
 

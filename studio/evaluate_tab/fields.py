@@ -42,21 +42,8 @@ class Curves:
 
 
 @dataclass(frozen=True)
-class Two:
-    """Two runs side by side."""
-
-    first: gr.Dropdown
-    second: gr.Dropdown
-    compared: gr.HTML
-    curves: gr.HTML
-    scores: gr.HTML
-    code: gr.Code
-
-
-@dataclass(frozen=True)
 class EvaluateFields:
-    """The whole tab."""
+    """The whole tab, but for the panels that wire themselves."""
 
     runs: Runs
     curves: Curves
-    two: Two

@@ -9,7 +9,7 @@ import gradio as gr
 from nanochat_core.runs.as_notebook import notebook_of
 from nanochat_core.runs.run import Run
 from studio.context import Context
-from studio.evaluate_tab import charts, comparison
+from studio.evaluate_tab import charts
 from studio.evaluate_tab.fields import EvaluateFields
 from studio.parts import html
 from studio.parts.events import LATEST, QUIET, alerted, changes, noted
@@ -31,32 +31,25 @@ _FIRST_SHOWN = 3
 
 def wire(fields: EvaluateFields, context: Context) -> None:
     """Connect everything."""
-    runs, curves, two = fields.runs, fields.curves, fields.two
-    pickers = [runs.sort, runs.run, curves.shown, two.first, two.second]
+    runs, curves = fields.runs, fields.curves
+    pickers = [runs.sort, runs.run, curves.shown]
     lists = {"fn": refresh, "inputs": pickers, "outputs": [runs.table, *pickers[1:]], **QUIET}
     of_run = {"fn": about_run, "inputs": runs.run, "outputs": [runs.note, runs.name], **QUIET}
     look = [curves.shown, curves.which, curves.x_axis, curves.smoothing, curves.log]
     drawn = [curves.chart, curves.code]
-    pair = {
-        "fn": compare,
-        "inputs": [two.first, two.second, *look[1:]],
-        "outputs": [two.compared, two.curves, two.scores, two.code],
-    }
     context.page.load(**lists)
     # What the page's load sets while the tab is not open yet fires no change, so what follows from it is drawn here.
     opened = context.tab.select(**lists)
-    opened.then(**pair, **QUIET)
     opened.then(draw, look, drawn, **QUIET)
     runs.run.change(**of_run)
     wished = context.to_evaluate.change(
-        wished_run, [context.to_evaluate, runs.sort], [runs.table, runs.run, curves.shown, two.first], **QUIET
+        wished_run, [context.to_evaluate, runs.sort], [runs.table, runs.run, curves.shown], **QUIET
     )
     wished.success(lambda: gr.Tabs(selected="evaluate"), None, context.tabs, **QUIET).then(
         None, context.to_evaluate, None, js=_SCROLL
     )
     gr.on([runs.sort.input, runs.run.input], show_table, pickers[:2], runs.table, **QUIET)
     gr.on(changes(look), draw, look, drawn, **LATEST)
-    gr.on(changes([two.first, two.second, *look[1:]]), **pair, **LATEST)
     _wire_actions(fields, context, lists)
     seen = gr.State([])
     gr.Timer(LOOK_EVERY_SECONDS).tick(
@@ -100,27 +93,19 @@ def show_table(sort: str, run: str | None) -> str:
 
 
 def wished_run(asked: list[str], sort: str) -> list[Any]:
-    """(table, chosen run, runs with a curve, run that is compared) for a run that another tab wants to be shown."""
+    """(table, chosen run, runs with a curve) for a run that another tab wants to be shown."""
     if not asked or asked[0] not in (tags := live.run_tags()):
-        return [gr.skip()] * 4
+        return [gr.skip()] * 3
     tag = asked[0]
-    return [show_table(sort, tag), *(gr.update(choices=tags, value=value) for value in (tag, [tag], tag))]
+    return [show_table(sort, tag), *(gr.update(choices=tags, value=value) for value in (tag, [tag]))]
 
 
-def refresh(sort: str, run: str, shown: list[str], first: str, second: str) -> list[Any]:
+def refresh(sort: str, run: str, shown: list[str]) -> list[Any]:
     """The table and every list of runs as they are now; what is gone is no longer chosen."""
     tags = live.run_tags()
     kept = [tag for tag in shown or [] if tag in tags] or tags[:_FIRST_SHOWN]
     chosen = run if run in tags else (tags[0] if tags else None)
-    one = first if first in tags else (tags[1] if len(tags) > 1 else None)
-    other = second if second in tags else (tags[0] if len(tags) > 1 else None)
-    return [
-        show_table(sort, chosen),
-        gr.update(choices=tags, value=chosen),
-        gr.update(choices=tags, value=kept),
-        gr.update(choices=tags, value=one),
-        gr.update(choices=tags, value=other),
-    ]
+    return [show_table(sort, chosen), gr.update(choices=tags, value=chosen), gr.update(choices=tags, value=kept)]
 
 
 def watch(seen: list[Any], *values: Any) -> list[Any]:
@@ -130,9 +115,9 @@ def watch(seen: list[Any], *values: Any) -> list[Any]:
     states = [list(one.row()) for one in facts]
     lengths = [[one.tag, one.steps] for one in facts if one.tag in (look[0] or [])]
     if [states, lengths] == seen:
-        return [gr.skip()] * 7
+        return [gr.skip()] * 5
     changed_runs = bool(seen) and seen[0] != states
-    lists = refresh(*pickers) if changed_runs else [gr.skip()] * 5
+    lists = refresh(*pickers) if changed_runs else [gr.skip()] * 3
     chart = draw(*look)[0] if bool(seen) and seen[1] != lengths else gr.skip()
     return [[states, lengths], chart, *lists]
 
@@ -154,18 +139,6 @@ def draw(shown: list[str], which: str, x_axis: str, smoothing: float, log: bool)
         for tag in shown or []
     )
     return chart or html.empty("No curve yet", "Choose runs above; a run has a curve from its first step on."), code
-
-
-def compare(first: str, second: str, which: str, x_axis: str, smoothing: float, log: bool) -> tuple[str, str, str, str]:
-    """(differences, curves, scores, code) of two runs."""
-    pair = [tag for tag in dict.fromkeys((first, second)) if tag]
-    try:
-        differences, scores = comparison.comparison_html(first, second), comparison.scores_html(pair)
-    except ValueError as error:
-        return html.note(str(error), "bad"), "", "", ""
-    curves = charts.chart(charts.curves(pair, x_axis, which, smoothing), x_axis, log) if len(pair) == 2 else ""
-    code = "".join(f"Run.open({tag!r}).record()  # settings, data version, base model\n" for tag in pair)
-    return differences, curves, scores, f"from nanochat_core import Run\n\n{code}"
 
 
 def keep_note(tag: str, text: str) -> str:

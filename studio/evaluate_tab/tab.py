@@ -1,11 +1,15 @@
-"""The Evaluate tab: all runs, their loss curves over each other, and two of them side by side."""
+"""The Evaluate tab: all runs, whether a model got better, which rows did it, and the losses over each other."""
+
+from typing import Any
 
 import gradio as gr
 
 from nanochat_core.show.palette import X_LABELS
 from studio.context import Context
-from studio.evaluate_tab import charts, handlers, outgoing_panel
-from studio.evaluate_tab.fields import Curves, EvaluateFields, Runs, Two
+from studio.evaluate_tab import charts, handlers, outgoing_panel, proof_panel, questions_panel
+from studio.evaluate_tab.asking import Asking
+from studio.evaluate_tab.fields import Curves, EvaluateFields, Runs
+from studio.evaluate_tab.proof_panel import ProofHandlers
 from studio.parts import html
 from studio.parts.showcode import show_code
 from studio.runs import facts
@@ -13,10 +17,14 @@ from studio.runs import facts
 
 def build(context: Context) -> None:
     """Lay the tab out and wire it."""
-    gr.HTML(html.lead("Look at what the training did: every run, its loss, and what differs between two of them."))
+    gr.HTML(html.lead("Look at what the training did: whether it got better, what that cost, and which rows did it."))
     runs = _runs()
     outgoing_panel.build(context, runs.run)
-    handlers.wire(EvaluateFields(runs, _curves(), _comparison()), context)
+    proof = proof_panel.panel(has_models=context.models is not None)
+    questions = questions_panel.panel()
+    handlers.wire(EvaluateFields(runs, _curves()), context)
+    proof_panel.wire(proof, ProofHandlers(Asking(context.models)), runs.run, context)
+    questions_panel.wire(questions, proof.questions, context)
 
 
 def _runs() -> Runs:
@@ -25,6 +33,17 @@ def _runs() -> Runs:
     with gr.Row(elem_classes="fields"):
         sort = gr.Dropdown(list(facts.SORTS), value=facts.SORTS[0], label="Order", elem_id="eval_sort")
         run = gr.Dropdown([], value=None, label="Chosen run", elem_id="eval_run")
+    with gr.Accordion("Note, rename, delete", open=False, elem_id="eval_run_fold"):
+        more = _of_run()
+    show_code(
+        "eval_runs_code", "from nanochat_core import Run\n\nfor run in Run.list():\n    print(run.tag, run.status())"
+    )
+    return Runs(table=table, sort=sort, run=run, **more)
+
+
+def _of_run() -> dict[str, Any]:
+    """What can be done with the chosen run, by the names of Runs."""
+    with gr.Row(elem_classes="fields"):
         note = gr.Textbox(label="Note", max_lines=1, elem_id="eval_note", placeholder="What was tried here?")
         name = gr.Textbox(label="New name", max_lines=1, elem_id="eval_name")
     with gr.Row(elem_classes="buttons"):
@@ -37,30 +56,24 @@ def _runs() -> Runs:
         yes = gr.Button("Yes, delete it", variant="stop", size="sm", elem_id="eval_delete_yes", scale=0)
         no = gr.Button("Keep it", size="sm", elem_id="eval_delete_no", scale=0)
     said = gr.HTML(elem_id="eval_said", padding=False)
-    show_code(
-        "eval_runs_code", "from nanochat_core import Run\n\nfor run in Run.list():\n    print(run.tag, run.status())"
-    )
-    return Runs(
-        table=table,
-        sort=sort,
-        run=run,
-        note=note,
-        name=name,
-        keep=keep,
-        rename=rename,
-        notebook=notebook,
-        delete=delete,
-        sure=sure,
-        question=question,
-        yes=yes,
-        no=no,
-        said=said,
-    )
+    return {
+        "note": note,
+        "name": name,
+        "keep": keep,
+        "rename": rename,
+        "notebook": notebook,
+        "delete": delete,
+        "sure": sure,
+        "question": question,
+        "yes": yes,
+        "no": no,
+        "said": said,
+    }
 
 
 def _curves() -> Curves:
     gr.HTML(
-        html.step(2, "Loss", "The lower the better; validation tells what holds for conversations never trained on.")
+        html.step(4, "Curves", "The lower the better; validation tells what holds for conversations never trained on.")
     )
     with gr.Row(elem_classes="fields"):
         shown = gr.Dropdown([], value=[], multiselect=True, max_choices=8, label="Runs", elem_id="eval_shown")
@@ -87,17 +100,3 @@ def _curves() -> Curves:
         file=file,
         code=code,
     )
-
-
-def _comparison() -> Two:
-    gr.HTML(
-        html.step(3, "Compare two runs", "Only what differs, both curves, and what each answered before and after.")
-    )
-    with gr.Row(elem_classes="fields"):
-        first = gr.Dropdown([], value=None, label="One run", elem_id="eval_first")
-        second = gr.Dropdown([], value=None, label="Another run", elem_id="eval_second")
-    compared = gr.HTML(elem_id="eval_compared", padding=False)
-    curves = gr.HTML(elem_id="eval_pair", padding=False)
-    scores = gr.HTML(elem_id="eval_scores", padding=False)
-    code = show_code("eval_pair_code")
-    return Two(first=first, second=second, compared=compared, curves=curves, scores=scores, code=code)

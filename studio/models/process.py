@@ -23,8 +23,11 @@ from nanochat_core.engine.reply import Event
 from nanochat_core.serve.messages import (
     LAST,
     Answer,
+    Evaluate,
+    Evaluated,
     Failure,
     Generate,
+    Key,
     Load,
     Loaded,
     Measure,
@@ -116,6 +119,22 @@ class ModelProcess:
         if not isinstance(needs, Needs):
             raise ValueError("The measurement was stopped.")
         return needs
+
+    def evaluate(
+        self,
+        models: list[Key],
+        wanted: dict[str, Any],
+        report: Report | None = None,
+        stop: threading.Event | None = None,
+    ) -> bool:
+        """Measure models, one after the other, as evaluation.measuring.Wanted(**wanted) says; results are kept on disk.
+
+        Whether it came to its end: it may be stopped, and what was answered by then is kept, too.
+        """
+        report = report or _silence
+        report(0.0, "Starting the process that asks")
+        self._start()
+        return isinstance(self._finish(Evaluate(models, wanted), report, stop), Evaluated)
 
     def rss_bytes(self) -> int:
         """Memory of the process, 0 when there is none."""

@@ -11,7 +11,7 @@ from typing import Any
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.engine.reply import Event
 from nanochat_core.paths import ModelFiles, adapter_base, find_model
-from nanochat_core.serve.messages import Loaded
+from nanochat_core.serve.messages import Key, Loaded
 from nanochat_core.training.needs import Needs
 from studio.models.process import ModelProcess
 from studio.parts.working import Report
@@ -159,6 +159,20 @@ class ModelProcesses:
         process = ModelProcess()
         try:
             return process.probe(config.with_absolute_paths(), report, stop)
+        finally:
+            process.unload()
+
+    def evaluate(
+        self,
+        models: list[Key],
+        wanted: dict[str, Any],
+        report: Report | None = None,
+        stop: threading.Event | None = None,
+    ) -> bool:
+        """Measure models in a process of their own, one after the other; see ModelProcess.evaluate."""
+        process = ModelProcess()
+        try:
+            return process.evaluate(models, wanted, report, stop)
         finally:
             process.unload()
 

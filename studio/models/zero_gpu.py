@@ -18,7 +18,7 @@ import gradio as gr
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.engine.reply import Done, Event, Text
 from nanochat_core.paths import find_model
-from nanochat_core.serve.messages import Failure, Loaded, from_json, to_json
+from nanochat_core.serve.messages import Failure, Key, Loaded, from_json, to_json
 from nanochat_core.training.needs import Needs
 from studio.models.processes import AS_IT_IS, ModelProcesses
 from studio.parts.working import Report
@@ -31,7 +31,10 @@ NO_PROBE = (
     "train. Choose a rented GPU, whose memory and price are listed."
 )
 
-Key = tuple[str, int]
+NO_EVALUATION = (
+    "Models cannot be asked many questions here: ZeroGPU lends its GPU for a minute at a time. Use `nanochat eval` "
+    "elsewhere."
+)
 
 # The copy that has the GPU finds here what was loaded before it was made, and reads the files itself for what came
 # later. No lock around it: a copy made while another thread holds one would wait for it for ever.
@@ -142,6 +145,16 @@ class ZeroGpuModels:
     def probe(self, config: FinetuneConfig, report: Report | None = None, stop: threading.Event | None = None) -> Needs:
         """Always refused, in a sentence."""
         raise ValueError(NO_PROBE)
+
+    def evaluate(
+        self,
+        models: list[Key],
+        wanted: dict[str, Any],
+        report: Report | None = None,
+        stop: threading.Event | None = None,
+    ) -> bool:
+        """Always refused, in a sentence."""
+        raise ValueError(NO_EVALUATION)
 
     def close(self) -> None:
         """Forget all models."""

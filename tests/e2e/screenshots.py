@@ -135,6 +135,7 @@ def _open_more(page: Page) -> None:
 
 
 def _ask_for_deletion(page: Page) -> None:
+    page.locator("#eval_run_fold button").first.click()
     page.locator("#eval_delete").click()
     page.locator("#eval_delete_yes").wait_for()
 

@@ -10,6 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nanochat_core.runs.curves import smooth
+from nanochat_core.show.axis import below, ceiling
 from nanochat_core.show.palette import Series
 from nanochat_core.show.svg import MOST_POINTS, line_chart, thin, ticks
 
@@ -27,9 +28,10 @@ def test_nothing_to_draw_is_nothing():
 
 
 def test_a_line_falls_on_the_page_when_the_loss_falls():
-    points = svg_of(line_chart([Series("train", FALLING)], "step", "loss")).find("polyline").get("points").split()
+    slowly = [(x, 3.0 - x / 50) for x, _ in FALLING]
+    points = svg_of(line_chart([Series("train", slowly)], "step", "loss")).find("polyline").get("points").split()
     places = [tuple(map(float, point.split(","))) for point in points]
-    assert len(places) == len(FALLING)
+    assert len(places) == len(slowly)
     assert places == sorted(places)  # to the right
     assert all(a[1] <= b[1] for a, b in itertools.pairwise(places))  # down: y grows downwards
 
@@ -41,6 +43,38 @@ def test_every_place_lies_inside_the_picture():
         x, y = map(float, point.split(","))
         assert 0 <= x <= width
         assert 0 <= y <= height
+
+
+def test_the_first_points_do_not_flatten_the_rest():
+    losses = [8.9, 3.8, 1.5, 0.64, 0.4, 0.36, 0.34, 0.34, 0.33, 0.33, 0.34]
+    validation = Series("validation", [(14.0 * number, loss) for number, loss in enumerate(losses)])
+    assert ceiling([validation]) == 1.5
+    chart = svg_of(line_chart([validation], "step", "loss", width=600, height=300))
+    places = [tuple(map(float, point.split(","))) for point in chart.find("polyline").get("points").split()]
+    bottom = 300 - 42
+    assert places[0][1] < 30  # it comes in from above
+    assert "8.9 at 0" in "".join(text.text for text in chart.findall("text"))
+    assert (bottom - places[1][1]) / (bottom - 10) > 0.2  # step 42, of 0.64, stands clear of the bottom
+    values = [slice.find("title").text for slice in chart.findall("rect")]
+    assert "validation: 8.9000" in values[0]  # under the pointer nothing is cut off
+
+
+@pytest.mark.parametrize(
+    "losses", [[3.0, 2.5, 2.2, 2.0, 1.9, 1.8, 1.7, 1.6], [9.0, 1.0, 0.9], [1.0, 1.0, 1.0, 1.0, 9.0, 1.0]]
+)
+def test_what_is_no_steep_start_is_shown_whole(losses):
+    assert ceiling([Series("a", [(float(step), loss) for step, loss in enumerate(losses)])]) is None
+
+
+@given(st.lists(st.floats(0, 100), min_size=1, max_size=60), st.floats(0, 100))
+def test_a_cut_line_stays_below_and_loses_only_its_beginning(losses, top):
+    points = [(float(step), loss) for step, loss in enumerate(losses)]
+    kept = list(below(Series("a", points), top).points)
+    if losses[0] <= top:
+        assert kept == points
+    elif kept:
+        assert kept[0][1] <= top * (1 + 1e-9) + 1e-9
+        assert kept[1:] == points[len(points) - len(kept) + 1 :]
 
 
 def test_the_best_point_is_the_lowest():

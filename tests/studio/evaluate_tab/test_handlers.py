@@ -122,34 +122,32 @@ def test_only_what_differs_is_compared(home):
     assert "same run" in comparison.comparison_html("one", "one")
 
 
-def test_scores_and_replies_before_and_after(home):
-    invent_run("one")
-    shown = comparison.scores_html(["one", "one"])
-    assert "0 of 30 (0%)" in shown
-    assert "26 of 30 (87%)" in shown
-    assert shown.count("An invented reply") == 2
-    (Run.open("one").evals_dir / "before.json").write_text("[broken")
-    (Run.open("one").evals_dir / "after.json").unlink()
-    assert "No questions were asked" in comparison.scores_html(["one"])
-
-
 def test_the_lists_follow_what_there_is(home):
     newest = run_facts.SORTS[0]
-    assert "No run yet" in handlers.refresh(newest, "gone", ["gone"], "gone", "gone")[0]
+    assert "No run yet" in handlers.refresh(newest, "gone", ["gone"])[0]
     invent_run("one")
-    table, run, shown, *_ = handlers.refresh(newest, None, ["gone"], None, None)
+    table, run, shown = handlers.refresh(newest, None, ["gone"])
     assert "<td>one</td>" in table
     assert (run["value"], shown["value"]) == ("one", ["one"])
 
 
 def test_the_watch_sends_nothing_while_nothing_changes(home):
     invent_run("one", "stopped", 40, 20)
-    look, pickers = (["one"], "Both", "step", 0.6, False), (run_facts.SORTS[0], "one", ["one"], None, None)
+    look, pickers = (["one"], "Both", "step", 0.6, False), (run_facts.SORTS[0], "one", ["one"])
     seen = handlers.watch([], *look, *pickers)[0]
-    assert handlers.watch(seen, *look, *pickers) == [gr.skip()] * 7
+    assert handlers.watch(seen, *look, *pickers) == [gr.skip()] * 5
     Run.open("one").write_status(step=21)
     assert "<svg" in handlers.watch(seen, *look, *pickers)[1]
     assert "deleted" in handlers.delete_run("one", [])[1]
+
+
+def test_another_tab_asks_for_a_run(home):
+    invent_run("one")
+    invent_run("two")
+    table, run, shown = handlers.wished_run(["one", "#eval_rows", "1"], run_facts.SORTS[0])
+    assert "class=chosen><td>one</td>" in table
+    assert (run["value"], shown["value"]) == ("one", ["one"])
+    assert handlers.wished_run(["gone", "", "2"], run_facts.SORTS[0]) == [gr.skip()] * 3
 
 
 def test_over_tokens_a_validation_stands_at_those_of_the_step_before():

@@ -75,9 +75,12 @@ def owner(space):
 def plausible(home) -> dict:
     """What somebody who knows everything would send, by elem_id."""
     data = str(home / "data" / f"{SECRET}_data.jsonl")
-    names = ("eval_run", "eval_first", "eval_second", "watch_run")
+    model = f"finetuned/{SECRET}-run@3"
     return {
-        **dict.fromkeys(names, f"{SECRET}-run"),
+        **dict.fromkeys(("eval_run", "watch_run"), f"{SECRET}-run"),
+        "eval_model": model, "eval_other": model, "eval_draft_data": data,
+        "eval_questions": data.replace("_data", "_questions"),
+        "eval_question_text": "changed", "eval_expected": "changed",
         "eval_shown": [f"{SECRET}-run"],
         "eval_note": "changed", "eval_name": "renamed",
         "train_base": "starter", "train_data": data, "train_tag": "theirs",

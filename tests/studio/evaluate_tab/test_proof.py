@@ -1,0 +1,161 @@
+"""Did it get better: what stands there at once, what is asked, and that a rule that changes asks nothing."""
+
+import json
+
+import gradio as gr
+import pytest
+
+from nanochat_core.evaluation.questions import Question, load_questions, save_questions
+from nanochat_core.evaluation.results import result_path
+from nanochat_core.evaluation.scores import grade
+from nanochat_core.runs.run import Run
+from nanochat_core.system.files import write_json
+from studio.evaluate_tab.asking import Asking
+from studio.evaluate_tab.known import pair
+from studio.evaluate_tab.proof_panel import ProofHandlers
+from tests.e2e.invented import invent_run
+from tests.support.chatting import A, B, install_fake_models
+
+EVIL = "<img src=x onerror=alert(1)>"
+ONE, TWO = ("pretrained/one", 7), ("pretrained/two", 7)
+
+
+def questions_of(count: int) -> list[Question]:
+    return [Question([{"role": "user", "content": f"Question {n}? {EVIL}"}], [f"answer {n}"]) for n in range(count)]
+
+
+@pytest.fixture
+def file(home):
+    """Ten questions of one's own, and two models that were asked none of them."""
+    install_fake_models(home)
+    path = home / "data" / "mine_questions.jsonl"
+    path.parent.mkdir()
+    save_questions(path, questions_of(10))
+    return path
+
+
+def answered(name: str, step: int, questions: list[Question], right: set[int], part: str = "a") -> None:
+    """Keep the replies of a model, as an evaluation does."""
+    replies = [f"Answer {n}." if n in right else f"No idea {EVIL}" for n in range(len(questions))]
+    result = json.loads(json.dumps(vars(grade(questions, replies)) | {"tasks": {}}, default=vars))
+    path = result_path(name, "questions", name[::-1].replace("/", "") * 3, {"part": part})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, {"model": name, "step": step, "complete": True, "made": part, **result})
+
+
+class FakeModels:
+    """Answers everything that is wanted, as the process does: by files."""
+
+    def __init__(self):
+        self.asked = []
+
+    def evaluate(self, models, wanted, report=None, stop=None):
+        self.asked.append((models, wanted))
+        report(0.5, "one: question 5 of 10")
+        questions = load_questions(wanted["questions"])
+        for name, step in models:
+            answered(name, step, questions, set(range(8)) if name.endswith("one") else {8}, "b")
+        return True
+
+
+def handlers() -> ProofHandlers:
+    return ProofHandlers(Asking(FakeModels()))
+
+
+def test_what_was_not_asked_is_asked_of_both_and_then_stands_there(file):
+    act = handlers()
+    button, proof, *_ = act.shown(A, B, str(file))
+    assert (button.value, button.visible) == ("Ask both 10 questions", True)
+    assert "not both asked these 10 questions yet" in proof
+    progress, last = list(act.ask(A, B, str(file)))
+    assert "question 5 of 10" in progress[2]
+    assert act.asking._models.asked == [([ONE, TWO], {"questions": str(file)})]
+    button, _, said, proof = last
+    assert (button.visible, said) == (False, "")
+    assert "8 learnt, 1 lost: better, and hardly by chance (p = 0.039)." in proof
+    assert "8 of 10" in proof
+    assert "<b>Lost</b> 1 question that only pretrained/two answers" in proof
+    assert "<img" not in proof
+
+
+def test_a_changed_rule_judges_the_kept_replies_again(file):
+    questions = questions_of(10)
+    answered(*ONE, questions, set(range(8)))
+    answered(*TWO, questions, set())
+    assert pair(questions, ONE, TWO).flips.learnt == list(range(1, 9))
+    stricter = [Question(one.messages, one.expected, "equals") for one in questions]
+    assert pair(stricter, ONE, TWO).flips.learnt == []
+    assert pair(stricter, ONE, TWO).missing == 0
+    more = [*questions, Question([{"role": "user", "content": "A new one"}], ["yes"])]
+    found = pair(more, ONE, TWO)
+    assert (found.missing, found.flips.total) == (1, 10)
+
+
+def test_another_checkpoint_of_a_model_is_another_model(file):
+    questions = questions_of(10)
+    answered(*ONE, questions, {1})
+    assert pair(questions, ("pretrained/one", 8), ONE).asked == []
+
+
+def with_answers(tag: str, questions: list[Question]) -> Run:
+    """A run that was asked before and after its training."""
+    run = invent_run(tag, steps=20)
+    for ending in ("model_000020.pt", "meta_000020.json"):
+        (run.path / ending).write_bytes(b"{}")
+    for name, right in (("before", {9}), ("after", set(range(7)))):
+        result = grade(questions, [f"Answer {n}." if n in right else "No." for n in range(len(questions))])
+        values = json.loads(json.dumps(vars(result), default=vars))
+        for answer in values["answers"]:
+            del answer["key"]  # of before there were keys
+        old = {"correct": 470 if name == "before" else 460, "total": 500}
+        (run.evals_dir / f"{name}.json").write_text(json.dumps({"replies": [], "new": values, "old": old}))
+    return run
+
+
+def test_a_run_stands_beside_its_base_at_once(home):
+    path = home / "data" / "mine_questions.jsonl"
+    path.parent.mkdir()
+    questions = questions_of(10)
+    save_questions(path, questions)
+    run = with_answers("mine", questions)
+    settings = json.loads(run.config_file.read_text())
+    settings["settings"]["questions_path"] = str(path)
+    run.config_file.write_text(json.dumps(settings))
+    act = handlers()
+    this, other, chosen = (update.get("value") for update in act.lists(None, None, None))
+    assert (this, chosen) == ("finetuned/mine@20", str(path))
+    assert other.startswith("starter@")
+    button, proof, *_ = act.shown(this, other, chosen)
+    assert not button.visible
+    assert "7 learnt, 1 lost" in proof
+    assert "98%" in proof  # of the old skills
+    assert 'data-run="mine"' in proof
+    assert act.lists(this, other, chosen)[0].get("value") is None  # what was chosen meanwhile stays
+    assert [update.get("value") for update in act.choose_run("mine")] == [this, other, chosen]
+
+
+def test_only_one_task_at_a_time_and_a_stop_reaches_it(file):
+    act = handlers()
+    seen = []
+
+    def evaluate(models, wanted, report=None, stop=None):
+        with pytest.raises(ValueError, match="asked already"):
+            next(act.asking.ask([ONE], {}))
+        act.stop()
+        seen.append(stop.is_set())
+        report(1.0, "stopped")
+        return False
+
+    act.asking._models.evaluate = evaluate
+    last = list(act.ask(A, B, str(file)))[-1]
+    assert seen == [True]
+    assert "not both asked" in last[3]
+    assert act.stop() == ""
+
+
+def test_what_cannot_be_compared_says_so(file):
+    act = handlers()
+    assert "Twice the same model" in act.shown(A, A, str(file))[1]
+    assert "No model is chosen" in act.shown(None, A, str(file))[1]
+    assert "gone" in act.shown(A, B, "/etc/passwd")[1]
+    assert act.choose_run(None) == [gr.skip()] * 3

@@ -23,6 +23,10 @@ from nanochat_core.training.figures import ExampleLoss
 BETA = 0.1
 """How far the model may move from where it was before a pair counts as learned; the usual value of DPO."""
 
+PAIRS_SHARE = 0.3
+"""Weight of the mean pair's loss beside the mean nat of what is trained. At 1 the push away from the rejected answers
+disturbs what is learned: of 20 reworded questions the starter then answered 12, with 0.3 and with 0.1 14 to 15."""
+
 
 @dataclass(frozen=True)
 class PreferenceLoss:
@@ -37,14 +41,15 @@ class PreferenceLoss:
 def weigh_pairs(examples: Sequence[Example]) -> Weigh:
     """The weights of a step of these examples: 1 for what is trained, and the pull of each pair.
 
-    The mean over the step's pairs stands beside the mean over its supervised tokens, hence the quotient of both counts.
+    PAIRS_SHARE of the mean over the step's pairs is added to the mean over its supervised tokens, hence the quotient.
     """
     pairs = sum(len(example.rejected) for example in examples)
     supervised = sum(example.supervised for example in examples)
 
     def weigh(batch: Batch, nats: Tensor) -> Tensor:
         assert batch.pairs is not None
-        pull = BETA * torch.sigmoid(-BETA * gains(nats, batch.pairs)) * (supervised / pairs)
+        share = PAIRS_SHARE * supervised / pairs
+        pull = share * BETA * torch.sigmoid(-BETA * gains(nats, batch.pairs))
         return (batch.pairs.sign >= 0) + batch.pairs.sign * pull[batch.pairs.pair]
 
     return weigh

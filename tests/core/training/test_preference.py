@@ -14,7 +14,7 @@ from nanochat_core.compute.ranks import Ranks
 from nanochat_core.model.batch import pack
 from nanochat_core.tokenizer.rendering import Example, Rejected
 from nanochat_core.training.optimizers import build_optimizers
-from nanochat_core.training.preference import BETA, gains
+from nanochat_core.training.preference import BETA, PAIRS_SHARE, gains
 from nanochat_core.training.step import TrainingStep
 from tests.support.tiny import tiny_model
 
@@ -98,7 +98,7 @@ def test_loss_and_gradient_equal_those_of_two_models(generation):
     model, before = _moved(generation)
     examples, direct = _examples(), copy.deepcopy(model)
     trained, preference = _direct(direct, before, examples)
-    (trained + preference).backward()
+    (trained + PAIRS_SHARE * preference).backward()
     step = _step(model, _reference(before, examples))
     figures = step.accumulate(examples)
     for (name, parameter), other in zip(model.named_parameters(), direct.parameters()):

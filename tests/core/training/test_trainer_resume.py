@@ -72,6 +72,29 @@ def test_stop_and_resume_equals_straight_on(config, monkeypatch):
     _assert_same_runs(straight, run)
 
 
+def test_corrections_are_resumed_with_the_reference_of_the_beginning(config, monkeypatch):
+    data = Path(config.data_path)
+    rows = [json.loads(line) for line in data.read_text(encoding="utf-8").splitlines()]
+    for row in rows[::2]:
+        row["messages"][-1]["rejected"] = "No."
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    config = changed(config, learn_from_corrections=True)
+    straight = finetune(config)
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "stop_requested", lambda run: run.metrics()["train_loss"].count() >= 10)
+        stopped = finetune(changed(config, output_tag="stopped"))
+    reference = stopped.resume_dir / "reference.json"
+    away = reference.rename(reference.with_suffix(".away"))
+    with pytest.raises(ValueError, match="reference.json is gone or damaged. It cannot be resumed from"):
+        finetune(changed(config, output_tag="stopped", resume=True))
+    away.rename(reference)
+    resumed = finetune(changed(config, output_tag="stopped", resume=True))
+    _assert_same_runs(straight, resumed)
+    pairs = [run.metrics()["preference_loss"].dropna().tolist() for run in (straight, resumed)]
+    assert pairs[0] == pairs[1]
+    assert len(pairs[0]) == 20
+
+
 def test_kill_and_resume_equals_straight_on(config):
     straight = finetune(config)
     killed = changed(config, output_tag="killed")

@@ -85,7 +85,7 @@ def test_corrections_are_resumed_with_the_reference_of_the_beginning(config, mon
         stopped = finetune(changed(config, output_tag="stopped"))
     reference = stopped.resume_dir / "reference.json"
     away = reference.rename(reference.with_suffix(".away"))
-    with pytest.raises(ValueError, match="reference.json is gone or damaged. It cannot be resumed from"):
+    with pytest.raises(ValueError, match=r"reference\.json is gone or damaged\. It cannot be resumed from"):
         finetune(changed(config, output_tag="stopped", resume=True))
     away.rename(reference)
     resumed = finetune(changed(config, output_tag="stopped", resume=True))

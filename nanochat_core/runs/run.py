@@ -56,6 +56,18 @@ class Run:
         return self.path / "metrics.jsonl"
 
     @property
+    def rows_file(self) -> Path:
+        return self.path / "rows.jsonl"
+
+    @property
+    def data_file(self) -> Path:
+        return self.path / "data.jsonl.gz"
+
+    @property
+    def trace_dir(self) -> Path:
+        return self.path / "trace"
+
+    @property
     def log_file(self) -> Path:
         return self.path / "log.txt"
 

@@ -20,6 +20,7 @@ from nanochat_core.runs.stopping import BEATS, StopFlag, StoppedEarly
 from nanochat_core.system.disk import cap
 from nanochat_core.system.words import plural
 from nanochat_core.tokenizer.tokenizer import Tokenizer
+from nanochat_core.training.row_recorder import RowRecorder
 from nanochat_core.training.saving import Progress, Saver
 from nanochat_core.training.setup import Earlier, Setup, base_files, set_up
 from nanochat_core.training.step import StepResult
@@ -80,6 +81,7 @@ class Recorder:
         self._pace = Pace()
         self._computed = self._dead_steps = 0
         self._noted_base: dict[str, Any] = {}
+        self._rows = RowRecorder(run) if ranks.is_first else None
 
     # Before the first step
 
@@ -184,6 +186,8 @@ class Recorder:
             self.ranks.before_waiting.append(self._beat)
         if self.ranks.is_first:
             self.run.reserve()
+        if self._rows and (trouble := self._rows.begin(setup, progress)):
+            self.say(trouble)
         self._write_status(setup, progress, state="running", step=progress.step, steps=setup.steps)
 
     def _beat(self) -> None:
@@ -206,6 +210,8 @@ class Recorder:
             tokens_per_s=tokens_per_second,
             memory_bytes=int(peak_memory(self.ranks.device)),
         )
+        if self._rows:
+            self._rows.note(progress, result)
         self._look_for_death(setup, result.train_loss)
         if progress.step % max(1, setup.steps // 100) == 0:
             self.say(

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from nanochat_core.remote.start import resume_remote_run as resume_remote_run
     from nanochat_core.remote.start import start_remote_run as start_remote_run
     from nanochat_core.remote.sync import sync_remote_run as sync_remote_run
+    from nanochat_core.rows.review import review as review
+    from nanochat_core.rows.trace import trace as trace
     from nanochat_core.runs.as_notebook import notebook_of as notebook_of
     from nanochat_core.runs.curves import plot_runs as plot_runs
     from nanochat_core.runs.launcher import start_run as start_run
@@ -58,6 +60,8 @@ _NAMES = {
     "paths": "default_model find_file",
     "remote.start": "resume_remote_run start_remote_run",
     "remote.sync": "sync_remote_run",
+    "rows.review": "review",
+    "rows.trace": "trace",
     "runs.as_notebook": "notebook_of",
     "runs.curves": "plot_runs",
     "runs.launcher": "start_run",

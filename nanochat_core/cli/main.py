@@ -22,6 +22,8 @@ COMMANDS = {
     "chat": "talk to a model",
     "eval": "ask a model questions with known answers, and take its loss on conversations",
     "models": "list the models there are",
+    "review": "which rows of a data file contradict, repeat, leak or do not teach",
+    "trace": "which rows taught a run its reply",
     "runs": "list, show, stop or resume training runs",
     "doctor": "what this machine can do: hardware, models and memory modes that fit, speed, what is missing",
     "download": "fetch a nanochat model from the Hugging Face Hub",

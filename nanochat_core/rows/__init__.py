@@ -1,0 +1,1 @@
+"""Which rows: those of a file that contradict, repeat, leak or do not teach, and those that taught a reply."""

@@ -1,0 +1,223 @@
+"""The doctor without a run: all that was planted is found, and hardly anything in clean data."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nanochat_core.data.tokens.plan import validation_places
+from nanochat_core.evaluation.questions import Question
+from nanochat_core.rows.doctor import examine
+from nanochat_core.rows.findings import KINDS, Review
+from nanochat_core.rows.row import read_rows, row_of
+from tests.support.planted import cafe, talk, write
+
+ROOT = Path(__file__).parents[3]
+REPLAY = ROOT / "starter" / "replay.jsonl"
+"""2,000 generated conversations."""
+
+
+def _examined(talks, **options) -> Review:
+    return examine([row_of(line, one["messages"]) for line, one in enumerate(talks, 1)], **options)
+
+
+def _lines(found: Review, *kinds: str) -> set[int]:
+    return {line for one in found.findings if one.kind in kinds for line in one.lines}
+
+
+def _replayed(count: int = 2000) -> list[dict]:
+    return [json.loads(line) for line in REPLAY.read_text(encoding="utf-8").splitlines()[:count]]
+
+
+@pytest.mark.parametrize("path", [ROOT / "data" / "example_data.jsonl", REPLAY], ids=["example", "generated"])
+def test_of_clean_data_at_most_one_row_in_twenty_is_named(path):
+    rows, faults = read_rows(path)
+    questions = path.with_name("example_questions.jsonl") if "example" in path.name else None
+    found = examine(rows, validating=validation_places(len(rows), 0.1).tolist())
+    named = _lines(found, *KINDS)
+    assert faults == 0
+    assert len(named) <= 0.05 * len(rows), (len(named), found.counts)
+    assert questions is None or questions.is_file()
+
+
+PROMPTS = [
+    ("When does the tram leave?", "The tram leaves at 8.", "The tram leaves at 9."),
+    ("Who is the mayor of our town?", "The mayor is Ada Vance.", "The mayor is Bert Cole."),
+    ("Is smoking allowed on the terrace?", "Yes, smoking is allowed there.", "No, smoking is not allowed there."),
+    ("Which river flows through the park?", "It is the Lenne.", "It is the Ruhr."),
+    ("How much does a day ticket cost?", "It costs 12 euros.", "It costs 15 euros."),
+    ("Where do I get my parcel?", "At the counter on the left.", "In the basement."),
+]
+
+
+def _with_a_slip(text: str) -> str:
+    """Two letters of the longest word exchanged."""
+    word = max(re.findall(r"[a-z]+", text), key=len)
+    return text.replace(word, word[:2] + word[3] + word[2] + word[4:])
+
+
+CHANGES = [
+    lambda text: text,
+    str.lower,
+    lambda text: text.rstrip("?"),
+    lambda text: "Can you please tell me: " + text,
+    lambda text: text.replace("?", ", please?"),
+    lambda text: "Hello! " + text.upper(),
+    lambda text: _with_a_slip(text),
+    lambda text: text.replace("?", " today?"),
+]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("base", ["example", "generated"])
+def test_every_planted_contradiction_is_found(base, change):
+    talks = cafe() if base == "example" else _replayed(300)
+    for number, (prompt, right, wrong) in enumerate(PROMPTS):
+        talks.insert(7 * number, talk(prompt, right))
+        talks.insert(100 + 11 * number, talk(change(prompt), wrong))
+    planted = [
+        {place + 1 for place, one in enumerate(talks) if one["messages"][-1]["content"] in (right, wrong)}
+        for _, right, wrong in PROMPTS
+    ]
+    found = [set(one.lines) for one in _examined(talks).findings if one.kind == "contradiction"]
+    assert [lines for lines in planted if lines not in found] == []
+    assert len(found) <= len(planted) + 3
+
+
+def test_the_lone_answer_is_named_before_those_that_agree():
+    talks = [talk("When do you open?", "At 7."), talk("When do you open", "At 9."), talk("when do you open?", "At 7.")]
+    one, repeated = _examined(talks).findings
+    assert (one.kind, repeated.kind) == ("contradiction", "near_duplicate")
+    assert repeated.lines == (1, 3)
+    assert one.lines[0] == 2
+    assert "“At 9.”" in one.reason
+    assert "“At 7.”" in one.reason
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (("What is 3 plus 4?", "It is 7."), ("What is 3 plus 5?", "It is 8.")),
+        (("When do you open on Monday?", "At 7."), ("When do you open on Sunday?", "At 9.")),
+        (("Is 5 more than 3?", "Yes."), ("Is 3 more than 5?", "No.")),
+        (("When do you open?", "We open at 7 am."), ("When do you open?", "At 7 am from Monday to Friday.")),
+        (("What is my name?", "You did not say."), ("What is your name?", "I am Kettle.")),
+        (("How do I get from Rome to Bern?", "By train."), ("How do I get from Bern to Rome?", "By bus.")),
+    ],
+)
+def test_another_question_and_the_same_in_other_words_contradict_nothing(one, other):
+    assert not _lines(_examined([talk(*one), talk(*other)]), "contradiction")
+
+
+def test_a_question_with_many_answers_has_none_that_is_wrong():
+    talks = [talk("Name a fruit.", f"{fruit}.") for fruit in ("Plum", "Pear", "Fig", "Lime", "Grape")]
+    found = _examined(talks)
+    assert not found.findings
+    assert "1 question with many different answers" in found.notes[0]
+
+
+def test_the_same_words_after_another_talk_are_another_question():
+    def later(first: str, answer: str) -> dict:
+        return {
+            "messages": talk(f"My dog is {first}.", "I see.")["messages"] + talk("What is my dog?", answer)["messages"]
+        }
+
+    assert not _examined([later("black", "It is black."), later("white", "It is white.")]).findings
+    assert _lines(_examined([later("black", "It is black."), later("black", "It is red.")]), "contradiction") == {1, 2}
+
+
+def test_every_repetition_across_the_split_is_found():
+    talks = cafe()
+    validating = validation_places(len(talks) + 8, 0.1)
+    planted = {}
+    for number, change in enumerate(CHANGES):
+        place, original = (
+            int(validating[number + 2]),
+            talk(f"What does article {number * 37} in the shop cost?", f"{number} euros."),
+        )
+        talks.insert(place, talk(change(original["messages"][0]["content"]), original["messages"][1]["content"]))
+        planted[place] = original
+    trained = [place for place in range(len(talks)) if place not in set(validating.tolist())][::23][:8]
+    for place, original in zip(trained, planted.values()):
+        talks[place] = original
+    found = _examined(talks, validating=validating.tolist())
+    pairs = {frozenset((held + 1, place + 1)) for held, place in zip(planted, trained)}
+    assert pairs <= {frozenset(one.lines) for one in found.findings if one.kind == "split_duplicate"}
+    assert len(_lines(found, "split_duplicate")) <= 2 * len(pairs) + 4
+
+
+def test_every_leaked_question_is_found_and_no_other():
+    talks = cafe()
+    asked = [Question([{"role": "user", "content": prompt}], [right], "contains") for prompt, right, _ in PROMPTS]
+    own = [Question([{"role": "user", "content": "Where can I buy a boat?"}], ["nowhere"])]
+    for number, (change, (prompt, right, _)) in enumerate(zip(CHANGES, PROMPTS)):
+        talks[13 * number] = talk(change(prompt), right)
+    found = _examined(talks, questions=[*asked, *own])
+    assert [one.lines for one in found.findings if one.kind == "leak"] == [(13 * n + 1,) for n in range(len(asked))]
+
+
+@pytest.mark.parametrize(
+    ("kind", "answer"),
+    [
+        ("empty", "  "),
+        ("empty", "..."),
+        ("empty", "N/A"),
+        ("cut", "We open in the morning and"),
+        ("cut", "The way to us goes along the river, then over the bridge and to the"),
+        ("cut", "Use this: ```print(1)"),
+        ("cut", "It is in the box (the red one at the door"),
+        ("odd", "Мы открываемся в семь часов утра."),
+        ("odd", "Wir öffnen um sieben Uhr und wir schließen um sechs, das ist nicht spät."),
+        ("odd", "yes it is yes it is yes it is yes it is yes it is"),
+        ("odd", "We are in the cafÃ© at the river."),
+        ("odd", " ".join(["This goes on, and on, to say very much of little."] * 3 + ["word " * 400])),
+    ],
+)
+def test_answers_that_look_wrong_are_named(kind, answer):
+    talks = cafe()
+    talks[50] = talk("Anything else that I should know of you?", answer)
+    found = [one for one in _examined(talks).findings if 51 in one.lines]
+    assert kind in {one.kind for one in found}
+    assert all(one.reason.endswith(".") for one in found)
+
+
+def test_the_findings_are_json_html_and_text_of_the_same():
+    talks = [talk("When do you open?", "At 7."), talk("When do you open?", "At <9>.")]
+    found = _examined(talks)
+    ((only),) = found.to_dict()["findings"]
+    assert set(only) == {"kind", "lines", "reason", "score"}
+    json.dumps(only)
+    assert "&lt;9&gt;" in found._repr_html_()
+    assert "Lines 2 and 1 (contradiction)" in found.summary()
+    scores = [one.score for one in _examined(cafe() + talks + [talk("Hi?", "")]).findings]
+    assert scores == sorted(scores, reverse=True)
+    assert all(0 <= score <= 1 for score in scores)
+
+
+def test_rows_of_a_file_know_their_lines(tmp_path):
+    path = write(tmp_path / "data.jsonl", [talk("a", "b"), talk("c", "d")])
+    path.write_text(path.read_text().replace("\n", "\n\n") + '{"messages": []}\n')
+    rows, faults = read_rows(path)
+    assert [(row.line, row.prompt, row.answer) for row in rows] == [(1, "a", "b"), (3, "c", "d")]
+    assert faults == 1
+
+
+def test_signatures_estimate_what_two_texts_share():
+    from nanochat_core.rows.minhash import signatures, similar_pairs
+
+    texts = [
+        "the cat sat on the mat today",
+        "the cat sat on the mat now",
+        "something else",
+        "the cat sat on the mat today",
+    ]
+    pairs, shares = similar_pairs(signatures(texts), 0.5)
+    assert [0, 3] in pairs.tolist()
+    assert [0, 1] in pairs.tolist()
+    grams = [{text[n : n + 5] for n in range(len(text) - 4)} for text in texts]
+    true = len(grams[0] & grams[1]) / len(grams[0] | grams[1])
+    assert shares[pairs.tolist().index([0, 1])] == pytest.approx(true, abs=0.2)
+    assert not any(2 in pair for pair in pairs.tolist())
+    assert np.all(pairs[:, 0] < pairs[:, 1])

@@ -207,8 +207,8 @@ class History:
 
 
 def history() -> History:
-    """Step 4: the dataset as a whole, and its earlier versions."""
-    gr.HTML(step(4, "The whole dataset", "What an epoch trains on, and what is kept to validate with."), padding=False)
+    """Step 5: the dataset as a whole, and its earlier versions."""
+    gr.HTML(step(5, "The whole dataset", "What an epoch trains on, and what is kept to validate with."), padding=False)
     overview = gr.HTML(elem_id="data-overview", padding=False)
     with gr.Accordion("Earlier versions", open=False, elem_id="data-versions-fold"):
         version = gr.Dropdown([], value=None, label="Compare what is on the screen with", elem_id="data-version")

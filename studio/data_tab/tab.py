@@ -10,7 +10,7 @@ from gradio.blocks import Block
 from gradio.components import Component
 
 from studio.context import Context
-from studio.data_tab import acts, draw, handlers, hub_panel, view
+from studio.data_tab import acts, draw, handlers, hub_panel, review_panel, view
 from studio.data_tab import controls as data_controls
 from studio.data_tab import editor as data_editor
 from studio.data_tab.code import NAMES
@@ -100,6 +100,7 @@ def build(context: Context) -> None:
                 code["tokens"] = show_code("data-code-tokens")
         fixing = data_controls.fixing()
         code["fix"] = show_code("data-code-fix")
+        review_panel.build(at)
         history = data_controls.history()
         code["whole"] = show_code("data-code-whole")
     parts = Parts(at, fresh, mine, page, listed, files, saving, listing, measures, fixing, history, tokens)

@@ -27,7 +27,7 @@ from benchmarks.pairs import ratio, table, take_turns
 from benchmarks.training_peers import twin
 from benchmarks.workload import SHAPES, TINY, random_model
 from nanochat_core import load_model
-from nanochat_core.checkpoint.int8 import quantize_int8
+from nanochat_core.checkpoint.few_bits import BITS, quantize
 from nanochat_core.compute.huge_pages import HugePages
 from nanochat_core.engine.sampling import Sampling
 from nanochat_core.model.decode_step import DecodeStep
@@ -38,7 +38,7 @@ PROMPT, HISTORY, QUESTION, ROWS = 64, 600, 24, 8
 TOKENS = {"d4": 96, "d8": 48, "d12": 24, "tiny": 16}
 """Length of a reply, by which a turn takes about as long for each shape."""
 BANDWIDTH = "reading memory"
-MODES = {"fp32": torch.float32, "bf16": torch.bfloat16, "int8": torch.int8}
+MODES = {"fp32": torch.float32, "bf16": torch.bfloat16, "int8": torch.int8, "int4": torch.int4}
 
 Reply = Callable[[Tensor, int, Callable[[], None]], list[int]]
 """From a prompt (1, T) and a number of tokens to these; calls the third after each."""
@@ -77,8 +77,8 @@ def our_models(config: GPTConfig) -> dict[str, GPT]:
     models = {}
     for name, dtype in MODES.items():
         model = random_model(config).eval().requires_grad_(requires_grad=False)
-        if dtype == torch.int8:
-            quantize_int8(model)
+        if dtype in BITS:
+            quantize(model, dtype)
         else:
             model.compute_dtype, memory = dtype, HugePages()
             for parameter in model.parameters():

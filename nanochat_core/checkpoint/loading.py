@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from nanochat_core.checkpoint.adapters import merged, take_from_weights
-from nanochat_core.checkpoint.int8 import quantize_int8
+from nanochat_core.checkpoint.few_bits import BITS, FewBitsLinear, quantize
 from nanochat_core.checkpoint.mapped_files import MappedReader
 from nanochat_core.checkpoint.reading import check_names, model_config, read_checkpoint
 from nanochat_core.compute.huge_pages import HugePages
@@ -18,7 +18,7 @@ from nanochat_core.native.build import library
 from nanochat_core.paths import ModelFiles, find_model
 from nanochat_core.tokenizer.tokenizer import Tokenizer
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.int8}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.int8, "int4": torch.int4}
 """The number formats in which a model can be held for inference."""
 
 
@@ -34,9 +34,9 @@ def load_model(
 ) -> tuple[GPT, Tokenizer, dict[str, Any]]:
     """(model, tokenizer, meta) of the model called `name`, for inference: parameters in `dtype`, gradients off.
 
-    `dtype` None takes bf16 on an accelerator and for a large model, fp32 for a small one on a CPU; torch.int8 rounds
-    the matrices to eight bits, on a CPU only (see `quantization`). Raises ValueError in a sentence when there is no
-    such model or its files do not fit together.
+    `dtype` None takes bf16 on an accelerator and for a large model, fp32 for a small one on a CPU; torch.int8 and
+    torch.int4 round the matrices to eight or four bits, on a CPU only (see `few_bits`). Raises ValueError in a sentence
+    when there is no such model or its files do not fit together.
     """
     files = find_model(name, step)
     weights, meta, tokenizer = read_checkpoint(files)
@@ -61,12 +61,12 @@ def build_for_inference(
 ) -> GPT:
     """`build_model` for a model that is not trained, with the `dtype` of `load_model`."""
     best = inference_dtype(device, weights)
-    if dtype != torch.int8:
+    if dtype not in BITS:
         model = build_model(config, weights, device, dtype or best, compute_dtype=dtype or best)
     elif device.type == "cpu":
-        model = quantize_int8(build_model(config, weights, device, None, best, mapped=True), mapped=True)
+        model = quantize(build_model(config, weights, device, None, best, mapped=True), dtype, mapped=True)
     else:
-        raise ValueError(f"Weights in int8 are for a CPU, and this is {device.type}. Take bfloat16.")
+        raise ValueError(f"Weights in int8 and int4 are for a CPU, and this is {device.type}. Take bfloat16.")
     return model.eval().requires_grad_(requires_grad=False)
 
 
@@ -74,6 +74,19 @@ def inference_dtype(device: torch.device, weights: Mapping[str, Tensor]) -> torc
     """The precision in which a model is held for inference when nobody says."""
     small = sum(tensor.numel() for tensor in weights.values()) * 4 <= SMALL_BYTES
     return torch.float32 if device.type == "cpu" and small else torch.bfloat16
+
+
+def dtype_of(model: GPT) -> torch.dtype:
+    """The precision in which a model's matrices are held, one of DTYPES."""
+    held = model.lm_head.weight.dtype
+    return torch.int4 if held == torch.uint8 else held
+
+
+def parameter_count(model: GPT) -> int:
+    """How many parameters a model has, in whatever form its matrices are held."""
+    few = [module for module in model.modules() if isinstance(module, FewBitsLinear)]
+    packed = sum(module.weight.numel() for module in few)
+    return sum(p.numel() for p in model.parameters()) - packed + sum(m.outputs * m.inputs for m in few)
 
 
 def dtype_named(name: str | None) -> torch.dtype | None:

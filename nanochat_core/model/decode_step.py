@@ -2,7 +2,7 @@
 
 Decoding is a stream of the weights through memory; torch's operators reach a fifth of its bandwidth, this step most of
 it. It reads the model's own parameters, live, and computes what `GPT._continue` does. Activations are fp32, but
-rounded as inputs of bf16 and int8 matrices (c/pack.h).
+rounded as inputs of bf16, int8 and int4 matrices (c/pack.h).
 """
 
 import ctypes
@@ -20,7 +20,8 @@ from nanochat_core.native.build import library
 if TYPE_CHECKING:
     from nanochat_core.model.gpt import GPT
 
-_TYPES = {torch.float32: 0, torch.bfloat16: 1, torch.int8: 2}
+_TYPES = {torch.float32: 0, torch.bfloat16: 1, torch.int8: 2, torch.uint8: 3}  # two numbers of four bits in a byte
+_SCALES = {torch.int8: torch.float32, torch.uint8: torch.bfloat16}
 _MATRICES = {
     "q": "attn.c_q",
     "k": "attn.c_k",
@@ -177,11 +178,12 @@ class DecodeStep:
         tables = [model.transformer.wte, *getattr(model, "value_embeds", {}).values()]
         gates = [module for name, module in model.named_modules() if name.endswith("gate")]
         types = [{module.weight.dtype for module in group} for group in (matrices, tables, gates)]
-        scales = [module.scales for module in matrices if hasattr(module, "scales")]
         fits = (
             all(parameter.is_cpu and parameter.is_contiguous() for parameter in model.parameters())
             and all(len(found) <= 1 and found <= _TYPES.keys() for found in types)
-            and all(scale.dtype == torch.float32 for scale in scales)
+            and all(
+                module.scales.dtype == _SCALES[module.weight.dtype] for module in matrices if hasattr(module, "scales")
+            )
             and config.n_embd % 64 == 0  # what the vectors of the compiled code divide
             and config.head_dim % 16 == 0
         )

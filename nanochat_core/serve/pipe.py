@@ -20,7 +20,13 @@ from typing import IO, Any
 
 import torch
 
-from nanochat_core.checkpoint.loading import build_for_inference, dtype_named, inference_dtype
+from nanochat_core.checkpoint.loading import (
+    build_for_inference,
+    dtype_named,
+    dtype_of,
+    inference_dtype,
+    parameter_count,
+)
 from nanochat_core.checkpoint.reading import base_of_adapter, model_config, read_checkpoint
 from nanochat_core.checkpoint.sharing import with_own_adapter
 from nanochat_core.compute.devices import choose_device
@@ -145,9 +151,9 @@ class ModelServer:
         loaded = Loaded(
             name=request.name,
             step=files.step,
-            parameters=sum(parameter.numel() for parameter in base.model.parameters()),
+            parameters=parameter_count(base.model),
             device=device.type,
-            dtype=_name(model.lm_head.weight.dtype),
+            dtype=_name(dtype_of(model)),
             automatic=_name(base.automatic),
             context=model.config.sequence_len,
             seconds=time.perf_counter() - started,

@@ -19,12 +19,12 @@ INT8_INFO = (
 
 @cache
 def choices() -> list[str]:
-    """What can be chosen; int8 is for a CPU, models go to a GPU where there is one, and ZeroGPU's are shared by all."""
+    """What can be chosen; int8 and int4 are for a CPU; models go to a GPU where there is one, and all share ZeroGPU's."""
     if is_zero_gpu():
         return [AUTOMATIC]
     hardware = find_hardware()
     has_gpu = bool(hardware.gpus) or hardware.apple
-    return [AUTOMATIC, "float32", "bfloat16", *([] if has_gpu else ["int8"])]
+    return [AUTOMATIC, "float32", "bfloat16", *([] if has_gpu else ["int8", "int4"])]
 
 
 def info() -> str:

@@ -15,11 +15,12 @@
 #define EPSILON 1.1920929e-07f
 #define SOFTCAP 15.0f
 #define PIECE_BYTES 65536 // of a matrix that a thread takes at once
-#define GROUP 32          // vectors whose products are kept apart until they are added
+#define MOST_ROWS 240     // that it takes at most
+#define APART 32          // vectors whose products are kept apart until they are added
 
 typedef struct {
-    const char *q, *k, *v, *o, *fc, *proj;                                            // matrices (outputs, inputs)
-    const float *q_scales, *k_scales, *v_scales, *o_scales, *fc_scales, *proj_scales; // of INT8, one a row
+    const char *q, *k, *v, *o, *fc, *proj;                                           // matrices (outputs, inputs)
+    const char *q_scales, *k_scales, *v_scales, *o_scales, *fc_scales, *proj_scales; // of INT8 and INT4, as strips.h says
     const char *value_table, *value_gate;                                             // null where there are none
     char *keys, *values;                                                              // (rows, kv_heads, capacity, size)
     double residual, start;
@@ -32,7 +33,8 @@ typedef struct {
     int64_t gate_width, has_lambdas, middle;
     double gate_scale, qk_scale, smear, backout;
     const char *table, *head, *smear_gate; // smear_gate null: no smear, no backout
-    const float *head_scales, *cosines, *sines;
+    const char *head_scales;
+    const float *cosines, *sines;
 } shape;
 
 typedef struct {
@@ -98,7 +100,7 @@ static void embed(step *s, const layer *unused, int64_t token, float *scores) {
 static void pack_normed(step *s, int64_t token) {
     int64_t width = s->shape->width;
     norm(s->x + token * width, s->normed + token * width, width, 1.0f);
-    pack(s->normed + token * width, s->packed + token * packed_bytes(width), width, s->shape->matrix_type);
+    pack(s->normed + token * width, s->packed + token * packed_bytes(width, s->shape->matrix_type), width, s->shape->matrix_type);
 }
 
 static void begin_attention(step *s, const layer *l, int64_t token, float *scores) {
@@ -113,14 +115,14 @@ static void begin_mlp(step *s, const layer *l, int64_t token, float *scores) { p
 
 static void begin_output(step *s, const layer *l, int64_t token, float *scores) {
     int64_t width = s->shape->width;
-    pack(s->y + token * width, s->packed + token * packed_bytes(width), width, s->shape->matrix_type);
+    pack(s->y + token * width, s->packed + token * packed_bytes(width, s->shape->matrix_type), width, s->shape->matrix_type);
 }
 
 static void begin_projection(step *s, const layer *l, int64_t token, float *scores) {
     int64_t width = 4 * s->shape->width;
     float *hidden = s->hidden + token * width;
     for (int64_t i = 0; i < width; i++) hidden[i] = hidden[i] < 0 ? 0 : hidden[i] * hidden[i];
-    pack(hidden, s->packed + token * packed_bytes(width), width, s->shape->matrix_type);
+    pack(hidden, s->packed + token * packed_bytes(width, s->shape->matrix_type), width, s->shape->matrix_type);
 }
 
 static void begin_head(step *s, const layer *l, int64_t row, float *scores) {
@@ -129,7 +131,7 @@ static void begin_head(step *s, const layer *l, int64_t row, float *scores) {
     if (s->shape->smear_gate)
         for (int64_t i = 0; i < width; i++) x[i] -= (float)s->shape->backout * middle[i];
     norm(x, s->normed + token * width, width, 1.0f);
-    pack(s->normed + token * width, s->packed + row * packed_bytes(width), width, s->shape->matrix_type);
+    pack(s->normed + token * width, s->packed + row * packed_bytes(width, s->shape->matrix_type), width, s->shape->matrix_type);
 }
 
 static void keep_middle(step *s, const layer *l, int64_t token, float *scores) {
@@ -184,16 +186,19 @@ static void attend_head(step *s, const layer *l, int64_t item, float *scores) {
     const char *next = 0;
     if (then < r->rows * m->kv_heads)
         next = l->keys + (then_row * r->row_apart + then % m->kv_heads * r->head_apart + first_seen(l, r->lengths[then_row]) * size) * bytes;
-    for (int64_t i = 0; i < r->added; i++) {
-        int64_t token = row * r->added + i, position = r->lengths[row] + i;
-        int64_t first = first_seen(l, position);
-        int64_t begin = (place + first * size) * bytes;
-        for (int64_t head = kv_head * group; head < (kv_head + 1) * group; head++) {
-            int is_last = i + 1 == r->added && head + 1 == (kv_head + 1) * group;
+    int64_t queries = r->added * group;
+    for (int64_t begin = 0; begin < queries;) {
+        query some[QUERIES];
+        int count = queries - begin >= QUERIES ? QUERIES : 1;
+        for (int k = 0; k < count; k++) {
+            int64_t token = row * r->added + (begin + k) / group, position = r->lengths[row] + (begin + k) / group;
+            int64_t head = kv_head * group + (begin + k) % group;
             float *q = s->qkv + token * columns + head * size;
             turn(m, q, position, (float)m->qk_scale / sqrtf(size));
-            attend(q, l->keys + begin, l->values + begin, is_last ? next : 0, position + 1 - first, size, scores, s->y + token * m->width + head * size, m->cache_type);
+            some[k] = (query){q, s->y + token * m->width + head * size, first_seen(l, position), position + 1};
         }
+        begin += count;
+        attend(some, count, l->keys + place * bytes, l->values + place * bytes, begin == queries ? next : 0, size, scores, m->cache_type);
     }
 }
 
@@ -208,15 +213,16 @@ enum then { KEEP, ADD, CAP };
 // out (count, out_apart), or what is added to it, = the packed vectors times the matrix. Nobody waits for the others.
 static void multiply(step *s, const matrix *a, int64_t count, float *out, int64_t out_apart, enum then then, int64_t *counter) {
     atomic_llong *taken = &s->taken[(*counter)++];
-    int64_t rows = PIECE_BYTES / (a->inputs * size_of(a->type)) / 4 * 4;
-    rows = rows < 4 ? 4 : rows > 256 ? 256 : rows;
-    float added[256 * GROUP];
+    int64_t rows = PIECE_BYTES / row_bytes(a), even = a->outputs / (4 * s->threads), whole = a->type < INT8 ? ROWS : STRIP;
+    if (count > APART && rows < even) rows = even; // so that the vectors come from memory less often
+    rows = (rows < whole ? whole : rows > MOST_ROWS ? MOST_ROWS : rows) / whole * whole;
+    float added[MOST_ROWS * APART];
     for (int64_t from; (from = take(taken, rows)) < a->outputs;) {
         int64_t to = from + rows < a->outputs ? from + rows : a->outputs;
         if (then != ADD) product(a, from, to, s->packed, count, out + from, out_apart);
-        for (int64_t begin = 0; then == ADD && begin < count; begin += GROUP) {
-            int64_t size = begin + GROUP < count ? GROUP : count - begin;
-            product(a, from, to, s->packed + begin * packed_bytes(a->inputs), size, added, rows);
+        for (int64_t begin = 0; then == ADD && begin < count; begin += APART) {
+            int64_t size = begin + APART < count ? APART : count - begin;
+            product(a, from, to, s->packed + begin * packed_bytes(a->inputs, a->type), size, added, rows);
             for (int64_t m = 0; m < size; m++)
                 for (int64_t row = from; row < to; row++) out[(begin + m) * out_apart + row] += added[m * rows + row - from];
         }
@@ -229,7 +235,7 @@ static void multiply(step *s, const matrix *a, int64_t count, float *out, int64_
     }
 }
 
-static matrix matrix_of(step *s, const char *rows, const float *scales, int64_t outputs, int64_t inputs) {
+static matrix matrix_of(step *s, const char *rows, const char *scales, int64_t outputs, int64_t inputs) {
     return (matrix){rows, scales, s->shape->matrix_type, outputs, inputs};
 }
 
@@ -285,10 +291,11 @@ int decode(const shape *m, const layer *layers, const request *r) {
     for (int64_t token = 0; token < r->rows * r->added; token++)
         if (r->ids[token] < 0 || r->ids[token] >= m->table_rows) return UNKNOWN_TOKEN;
     step s = {.shape = m, .layers = layers, .request = r, .tokens = r->rows * r->added};
+    int64_t packed = packed_bytes(4 * m->width, m->matrix_type);
     int64_t longest = 0, floats_each = m->width * 10 + 2 * m->kv_heads * m->size, counters = m->layers * 16 + 8;
     for (int64_t row = 0; row < r->rows; row++) longest = r->lengths[row] > longest ? r->lengths[row] : longest;
-    s.scores_apart = (longest + r->added + 2 * LANES) / LANES * LANES;
-    int64_t bytes = s.tokens * (floats_each * 4 + packed_bytes(4 * m->width)) + r->threads * s.scores_apart * 4 + counters * 8;
+    s.scores_apart = QUERIES * ((longest + r->added + 2 * LANES) / LANES * LANES);
+    int64_t bytes = s.tokens * (floats_each * 4 + packed) + r->threads * s.scores_apart * 4 + counters * 8;
     char *memory = aligned_alloc(64, (bytes + 64 * 16 + 63) / 64 * 64), *place = memory;
     if (!memory) return NO_MEMORY;
     for (int64_t row = 0; row < r->rows; row++)
@@ -297,7 +304,7 @@ int decode(const shape *m, const layer *layers, const request *r) {
     s.x = take_part(&place, each), s.x0 = take_part(&place, each), s.middle = take_part(&place, each);
     s.normed = take_part(&place, each), s.y = take_part(&place, each), s.hidden = take_part(&place, 4 * each);
     s.qkv = take_part(&place, each + s.tokens * 2 * m->kv_heads * m->size * 4);
-    s.packed = take_part(&place, s.tokens * packed_bytes(4 * m->width));
+    s.packed = take_part(&place, s.tokens * packed);
     s.scores = take_part(&place, r->threads * s.scores_apart * 4);
     s.taken = take_part(&place, counters * 8);
     memset(s.taken, 0, counters * 8);
@@ -306,12 +313,5 @@ int decode(const shape *m, const layer *layers, const request *r) {
     return DONE;
 }
 
-// New tokens, of all rows together, up to which this is worth while for matrices of a type; negative: always. Without
-// registers of 512 bits the sums of several vectors do not fit into them.
-int64_t most_tokens(int64_t matrix_type) {
-#if defined(__AVX512F__)
-    return matrix_type == FLOAT32 ? 128 : matrix_type == BFLOAT16 ? 32 : -1;
-#else
-    return 4;
-#endif
-}
+// New tokens, of all rows together, up to which this is worth while for matrices of a type; negative: always.
+int64_t most_tokens(int64_t matrix_type) { return -1; }

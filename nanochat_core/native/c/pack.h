@@ -1,73 +1,96 @@
-// A vector in the form that suits the type of the matrix it is multiplied with (products.h).
+// A vector in the form that suits the type of the matrix it is multiplied with (products.h, strips.h).
 #ifndef PACK_H
 #define PACK_H
 
 #include "vectors.h"
-#if defined(__AVX512VNNI__) || defined(__AVX512BF16__)
+#if defined(__AVX512BF16__)
 #include <immintrin.h>
 #endif
 
-#define EXTRA 64 // bytes after a packed vector: its scale, and 128 times its sum
+#define GROUP 32 // inputs that share a scale, in a packed vector and in a row of INT4
 
-INLINE int64_t packed_bytes(int64_t inputs) { return inputs * 4 + EXTRA; }
+// Sums of bytes are of unsigned ones by signed ones where the processor has nothing else: to a weight 128 is added there.
+#if defined(__AVX512VNNI__) || (defined(__AVXVNNI__) && !defined(__AVX512F__))
+#define UNSIGNED_BY_SIGNED
+#define MIDDLE_8 128
+#else
+#define MIDDLE_8 0
+#endif
+#define MIDDLE_4 8 // and four bits are always 0 to 15
+
+// Bytes of a packed vector; whole cache lines.
+INLINE int64_t packed_bytes(int64_t inputs, int64_t type) {
+    int64_t bytes = type == FLOAT32 || type == BFLOAT16 ? inputs * 4 : inputs + inputs / GROUP * 8;
+    return (bytes + 63) / 64 * 64;
+}
+
+INLINE int32_t bits_of(float value) {
+    int32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+
+INLINE float of_bits(int32_t bits) {
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+typedef int8_t few __attribute__((vector_size(LANES)));
+
+// Eight bits for each number: bytes; then for each GROUP its scale (the largest number is 127 of it), then what the products
+// will have too much, because of the middle of the weights.
+static void pack_whole(const float *from, char *to, int64_t inputs, int32_t middle) {
+    float *scales = (float *)(to + inputs);
+    int32_t *too_much = (int32_t *)(scales + inputs / GROUP);
+    for (int64_t group = 0; group < inputs / GROUP; group++, from += GROUP, to += GROUP) {
+        // By their bits, which without the sign are in the order of the numbers, and a NaN's above all: it is the scale then.
+        ints most = {0}, sums = {0};
+        for (int i = 0; i < GROUP; i += LANES) {
+            ints size = (ints)load(from + i) & 0x7fffffff;
+            most = (ints)choose(size > most, (floats)size, (floats)most);
+        }
+        int32_t largest = bits_of(1e-30f), sum = 0;
+        for (int lane = 0; lane < LANES; lane++) largest = most[lane] > largest ? most[lane] : largest;
+        float inverse = 127.0f / of_bits(largest);
+        for (int i = 0; i < GROUP; i += LANES) {
+            floats number = load(from + i) * inverse;
+            KEEP(number); // rounded before the sum, as torch has it
+            ints bits = (ints)(number + 12582912.0f); // 1.5 * 2^23: the sum's lowest bits are the rounded number
+            few whole = __builtin_convertvector(bits, few);
+            memcpy(to + i, &whole, sizeof whole);
+            sums += (ints)((words)bits << 24) >> 24;
+        }
+        for (int lane = 0; lane < LANES; lane++) sum += sums[lane];
+        scales[group] = of_bits(largest) / 127.0f;
+        too_much[group] = middle * sum;
+    }
+}
 
 // FLOAT32: as it is. BFLOAT16: rounded to it where the processor multiplies such pairs, which is twice as fast; elsewhere
-// as it is, even and odd elements of 32 apart, as weights come out of the two halves of a word.
-// INT8: 16 bits, as two planes of 8, and their scale: finer than the weights by far. Where the processor does not multiply
-// bytes, as it is, every fourth element of 64 together, as weights come out of the four bytes of a word.
+// as it is, even and odd elements apart, as weights come out of the two halves of a word. INT8 and INT4: in eight bits.
 static void pack(const float *from, char *to, int64_t inputs, int64_t type) {
-    float *plain = (float *)to;
+    if (type == INT8) {
+        pack_whole(from, to, inputs, MIDDLE_8);
+    } else if (type == INT4) {
+        pack_whole(from, to, inputs, MIDDLE_4);
+    } else if (type == FLOAT32) {
+        memcpy(to, from, inputs * 4);
+    } else {
 #if defined(__AVX512BF16__)
-    if (type == BFLOAT16) {
         for (int64_t i = 0; i < inputs; i += 32) {
             __m512bh rounded = _mm512_cvtne2ps_pbh(_mm512_loadu_ps(from + i + 16), _mm512_loadu_ps(from + i));
             memcpy(to + i * 2, &rounded, sizeof rounded);
         }
-        return;
-    }
-#endif
-    if (type == BFLOAT16) {
-        for (int64_t i = 0; i < inputs; i += 32)
-            for (int64_t j = 0; j < 16; j++) {
+#else
+        float *plain = (float *)to;
+        for (int64_t i = 0; i < inputs; i += 2 * LANES)
+            for (int64_t j = 0; j < LANES; j++) {
                 plain[i + j] = from[i + 2 * j];
-                plain[i + 16 + j] = from[i + 2 * j + 1];
+                plain[i + LANES + j] = from[i + 2 * j + 1];
             }
-        return;
-    }
-#if defined(__AVX512VNNI__)
-    if (type == INT8) {
-        // Of their bits, which without the sign are in the order of the numbers, and a NaN's above all: it is the scale then.
-        const __m512i size = _mm512_set1_epi32(0x7fffffff);
-        __m512i largest = _mm512_castps_si512(_mm512_set1_ps(1e-30f));
-        for (int64_t i = 0; i < inputs; i += 16)
-            largest = _mm512_max_epi32(largest, _mm512_and_si512(size, _mm512_loadu_si512(from + i)));
-        int32_t bits = _mm512_reduce_max_epi32(largest);
-        float scale;
-        memcpy(&scale, &bits, sizeof scale);
-        scale /= 32512.0f; // 127 * 256: the high byte stays within its range
-        __m512 inverse = _mm512_set1_ps(1.0f / scale);
-        __m512i high_sum = _mm512_setzero_si512(), low_sum = high_sum;
-        for (int64_t i = 0; i < inputs; i += 16) {
-            __m512i whole = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(from + i), inverse));
-            __m512i high = _mm512_srai_epi32(_mm512_add_epi32(whole, _mm512_set1_epi32(128)), 8);
-            __m512i low = _mm512_sub_epi32(whole, _mm512_slli_epi32(high, 8));
-            _mm_storeu_si128((__m128i *)(to + i), _mm512_cvtepi32_epi8(high));
-            _mm_storeu_si128((__m128i *)(to + inputs + i), _mm512_cvtepi32_epi8(low));
-            high_sum = _mm512_add_epi32(high_sum, high);
-            low_sum = _mm512_add_epi32(low_sum, low);
-        }
-        float sum = 256.0f * _mm512_reduce_add_epi32(high_sum) + _mm512_reduce_add_epi32(low_sum);
-        float extra[2] = {scale, 128.0f * sum};
-        memcpy(to + inputs * 4, extra, sizeof extra);
-        return;
-    }
 #endif
-    if (type == INT8) {
-        for (int64_t i = 0; i < inputs; i += 64)
-            for (int64_t j = 0; j < 64; j++) plain[i + j % 4 * LANES + j / 4] = from[i + j];
-        return;
     }
-    memcpy(plain, from, inputs * 4);
 }
 
 #endif

@@ -1,68 +1,85 @@
-// Products of a matrix (outputs, inputs), row by row as torch keeps it, with one or several vectors at once.
+// Products of a matrix (outputs, inputs) with one or several vectors at once.
 //
-// The vectors are packed first (pack.h), once for all rows. Each row of the matrix is read from memory once for up to
-// PER_BLOCK vectors.
+// The vectors are packed first (pack.h), once for all rows. Matrices of floats lie row by row as torch keeps them, those of
+// whole numbers in strips (strips.h). What is read of the matrix serves all vectors while it is in the first cache.
 #ifndef PRODUCTS_H
 #define PRODUCTS_H
 
 #include "pack.h"
+#include "strips.h"
 #include "vectors.h"
 
-#define PER_BLOCK 8
 #define AHEAD 16384       // bytes by which what comes next is fetched before it is needed, for several vectors
 #define AHEAD_OF_ONE 3072 // and for one, of FLOAT32: a tenth faster on a Zen 4. The narrower types gain nothing
+#define AT_ONCE 64        // vectors that stay in the second cache while rows go by
+
+#if LANES == 16
+#define KEEP_LOADED(value) KEEP(value)
+#else
+#define KEEP_LOADED(value)
+#endif
+
+// Rows and vectors whose sums the registers hold, beside what they are the sums of: measured, of FLOAT32 and of BFLOAT16.
+#if LANES == 16 || defined(__aarch64__)
+#define FLOAT_ROWS 3
+#define FLOAT_VECTORS 8
+#define HALF_ROWS 3
+#define HALF_VECTORS 8
+#else
+#define FLOAT_ROWS 3
+#define FLOAT_VECTORS 4
+#define HALF_ROWS 4
+#define HALF_VECTORS 2
+#endif
+#define ROWS 12 // a multiple of both
+#define MOST 8
 
 typedef struct {
     const char *rows;
-    const float *scales; // one a row, of INT8
+    const char *scales; // of INT8 fp32, one a row; of INT4 bf16, one for each group of a row
     int64_t type, outputs, inputs;
 } matrix;
 
-INLINE void sum_up(part sums[2][PER_BLOCK], int R, int M, float *results) {
-#if WIDTH == 16
-    if (R * M == LANES) {
-        sums_of(sums[0], results);
-        return;
-    }
-#endif
-#pragma GCC unroll 2
+INLINE int64_t row_bytes(const matrix *a) { return a->type < INT8 ? a->inputs * size_of(a->type) : strip_bytes(a->inputs, a->type) / STRIP; }
+
+INLINE void sum_up(floats sums[4][MOST], int R, int M, float *out, int64_t out_apart) {
+#pragma GCC unroll 4
     for (int r = 0; r < R; r++)
 #pragma GCC unroll 8
-        for (int m = 0; m < M; m++) results[r * PER_BLOCK + m] = sum_of_part(sums[r][m]);
+        for (int m = 0; m < M; m++) out[m * out_apart + r] = sum_of(sums[r][m]);
 }
 
-// Each of these gives results[r * PER_BLOCK + m] = row r . vector m, for constant R and M; `vectors` lie `apart` bytes from
-// each other. One vector: one stream through memory, which the processor foresees nearly by itself, in several sums that do
-// not wait for each other. More: two rows share each load of a vector, and what comes next is fetched into the second cache.
-INLINE void dots_float(const char *rows, int64_t inputs, const char *vectors, int64_t apart, int R, int M, float *results) {
-    part sums[2][PER_BLOCK] = {0};
+// Each of these gives out[m * out_apart + r] = row r . vector m, for constant R and M; `vectors` lie `apart` bytes from each
+// other. One vector: one stream through memory, which the processor foresees nearly by itself, in several sums that do not
+// wait for each other. More: the rows share each load of a vector, and what comes next is fetched into the second cache.
+INLINE void dots_float(const char *rows, int64_t inputs, const char *vectors, int64_t apart, int R, int M, float *out, int64_t out_apart) {
     if (M == 1) {
-        for (int64_t i = 0; i < inputs; i += 4 * WIDTH)
+        floats sums[4] = {0};
+        for (int64_t i = 0; i < inputs; i += 4 * LANES)
 #pragma GCC unroll 4
             for (int k = 0; k < 4; k++) {
-                const char *weights = rows + (i + k * WIDTH) * 4;
+                const char *weights = rows + (i + k * LANES) * 4;
                 __builtin_prefetch(weights + AHEAD_OF_ONE, 0, 2);
-                sums[0][k] += load_part(weights) * load_part(vectors + (i + k * WIDTH) * 4);
+                sums[k] += load((const float *)weights) * load((const float *)vectors + i + k * LANES);
             }
-        results[0] = sum_of_part((sums[0][0] + sums[0][1]) + (sums[0][2] + sums[0][3]));
+        out[0] = sum_of((sums[0] + sums[1]) + (sums[2] + sums[3]));
         return;
     }
-    for (int64_t i = 0; i < inputs; i += WIDTH) {
-        part weights[2];
-#pragma GCC unroll 2
-        for (int r = 0; r < R; r++) {
-            __builtin_prefetch(rows + (i * R + r * WIDTH) * 4 + AHEAD, 0, 2);
-            weights[r] = load_part(rows + (r * inputs + i) * 4);
-        }
+    floats sums[4][MOST] = {0};
+    for (int64_t i = 0; i < inputs; i += LANES) {
+        floats weights[4];
+#pragma GCC unroll 4
+        for (int r = 0; r < R; r++) weights[r] = load((const float *)rows + r * inputs + i);
+        for (int byte = 0; byte < R * LANES * 4; byte += 64) __builtin_prefetch(rows + i * R * 4 + byte + AHEAD, 0, 2);
 #pragma GCC unroll 8
         for (int m = 0; m < M; m++) {
-            part vector = load_part(vectors + m * apart + i * 4);
+            floats vector = load((const float *)(vectors + m * apart) + i);
             KEEP_LOADED(vector);
-#pragma GCC unroll 2
+#pragma GCC unroll 4
             for (int r = 0; r < R; r++) sums[r][m] += weights[r] * vector;
         }
     }
-    sum_up(sums, R, M, results);
+    sum_up(sums, R, M, out, out_apart);
 }
 
 #if defined(__AVX512BF16__)
@@ -71,21 +88,22 @@ INLINE void add_pairs(floats *sum, floats halves, floats other) {
     __asm__("vdpbf16ps %2, %1, %0" : "+v"(*sum) : "v"(halves), "v"(other));
 }
 
-INLINE void dots_half(const char *rows, int64_t inputs, const char *vectors, int64_t apart, int R, int M, float *results) {
-    floats sums[2][PER_BLOCK] = {0};
+INLINE void dots_half(const char *rows, int64_t inputs, const char *vectors, int64_t apart, int R, int M, float *out, int64_t out_apart) {
     if (M == 1) {
+        floats sums[2] = {0};
         for (int64_t i = 0; i < inputs; i += 2 * 2 * LANES)
 #pragma GCC unroll 2
             for (int part = 0; part < 2; part++) {
                 int64_t at = (i + part * 2 * LANES) * 2;
-                add_pairs(&sums[0][part], load((const float *)(rows + at)), load((const float *)(vectors + at)));
+                add_pairs(&sums[part], load((const float *)(rows + at)), load((const float *)(vectors + at)));
             }
-        results[0] = sum_of(sums[0][0] + sums[0][1]);
+        out[0] = sum_of(sums[0] + sums[1]);
         return;
     }
+    floats sums[4][MOST] = {0};
     for (int64_t i = 0; i < inputs; i += 2 * LANES) {
-        floats weights[2];
-#pragma GCC unroll 2
+        floats weights[4];
+#pragma GCC unroll 4
         for (int r = 0; r < R; r++) {
             __builtin_prefetch(rows + (i * R + r * 2 * LANES) * 2 + AHEAD, 0, 2);
             weights[r] = load((const float *)(rows + (r * inputs + i) * 2));
@@ -94,175 +112,108 @@ INLINE void dots_half(const char *rows, int64_t inputs, const char *vectors, int
         for (int m = 0; m < M; m++) {
             floats vector = load((const float *)(vectors + m * apart + i * 2));
             KEEP_LOADED(vector);
-#pragma GCC unroll 2
+#pragma GCC unroll 4
             for (int r = 0; r < R; r++) add_pairs(&sums[r][m], weights[r], vector);
         }
     }
-    sum_up(sums, R, M, results);
+    sum_up(sums, R, M, out, out_apart);
 }
 #else
-INLINE void dots_half(const char *rows, int64_t inputs, const char *vectors, int64_t apart, int R, int M, float *results) {
-    part sums[2][PER_BLOCK] = {0};
+INLINE void dots_half(const char *rows, int64_t inputs, const char *vectors, int64_t apart, int R, int M, float *out, int64_t out_apart) {
     if (M == 1) {
+        floats sums[4] = {0};
         for (int64_t i = 0; i < inputs; i += 4 * LANES)
-#pragma GCC unroll 8
-            for (int k = 0; k < 2 * LANES; k += WIDTH) {
-                const char *vector = vectors + (i + k + k / LANES * LANES) * 4;
-                part_words pairs = (part_words)load_part(rows + i * 2 + k * 4);
-                sums[0][2 * (k / WIDTH % 2)] += (part)(pairs << 16) * load_part(vector);
-                sums[0][2 * (k / WIDTH % 2) + 1] += (part)(pairs & 0xffff0000u) * load_part(vector + LANES * 4);
+#pragma GCC unroll 2
+            for (int k = 0; k < 2; k++) {
+                words pairs = (words)load((const float *)(rows + (i + k * 2 * LANES) * 2));
+                const float *vector = (const float *)vectors + i + k * 2 * LANES;
+                sums[2 * k] += (floats)(pairs << 16) * load(vector);
+                sums[2 * k + 1] += (floats)(pairs & 0xffff0000u) * load(vector + LANES);
             }
-        results[0] = sum_of_part((sums[0][0] + sums[0][1]) + (sums[0][2] + sums[0][3]));
+        out[0] = sum_of((sums[0] + sums[1]) + (sums[2] + sums[3]));
         return;
     }
+    floats sums[4][MOST] = {0};
     for (int64_t i = 0; i < inputs; i += 2 * LANES)
-#pragma GCC unroll 4
-        for (int k = 0; k < LANES; k += WIDTH) {
-            part_words pairs[2];
 #pragma GCC unroll 2
+        for (int odd = 0; odd < 2; odd++) {
+            floats weights[4];
+#pragma GCC unroll 4
             for (int r = 0; r < R; r++) {
-                __builtin_prefetch(rows + (i * R + r * 2 * LANES) * 2 + k * 4 + AHEAD, 0, 2);
-                pairs[r] = (part_words)load_part(rows + (r * inputs + i) * 2 + k * 4);
+                words pairs = (words)load((const float *)(rows + (r * inputs + i) * 2));
+                weights[r] = odd ? (floats)(pairs & 0xffff0000u) : (floats)(pairs << 16);
+                if (!odd) __builtin_prefetch(rows + (i * R + r * 2 * LANES) * 2 + AHEAD, 0, 2);
             }
 #pragma GCC unroll 8
             for (int m = 0; m < M; m++) {
-                part vector = load_part(vectors + m * apart + (i + k) * 4);
+                floats vector = load((const float *)(vectors + m * apart) + i + odd * LANES);
                 KEEP_LOADED(vector);
-#pragma GCC unroll 2
-                for (int r = 0; r < R; r++) sums[r][m] += (part)(pairs[r] << 16) * vector;
-            }
-#pragma GCC unroll 8
-            for (int m = 0; m < M; m++) {
-                part vector = load_part(vectors + m * apart + (i + k + LANES) * 4);
-                KEEP_LOADED(vector);
-#pragma GCC unroll 2
-                for (int r = 0; r < R; r++) sums[r][m] += (part)(pairs[r] & 0xffff0000u) * vector;
+#pragma GCC unroll 4
+                for (int r = 0; r < R; r++) sums[r][m] += weights[r] * vector;
             }
         }
-    sum_up(sums, R, M, results);
-}
-
-#endif
-
-#if defined(__AVX512VNNI__)
-// sum += bytes . signed bytes, by fours. In assembler, because gcc copies the sums to and fro around its intrinsic.
-INLINE void add_dots(__m512i *sum, __m512i bytes, __m512i signed_bytes) {
-    __asm__("vpdpbusd %2, %1, %0" : "+v"(*sum) : "v"(bytes), "v"(signed_bytes));
-}
-
-INLINE void dots_byte(const char *rows, int64_t inputs, const char *vectors, int64_t apart, int R, int M, float *results) {
-    __m512i highs[2][4], lows[2][4];
-    const __m512i middle = _mm512_set1_epi8((char)0x80); // the instruction takes one side unsigned: weights + 128
-#pragma GCC unroll 2
-    for (int r = 0; r < R; r++)
-#pragma GCC unroll 4
-        for (int m = 0; m < M; m++) highs[r][m] = lows[r][m] = _mm512_setzero_si512();
-    for (int64_t i = 0; i < inputs; i += 64) {
-        __m512i weights[2];
-#pragma GCC unroll 2
-        for (int r = 0; r < R; r++) {
-            if (M > 1) __builtin_prefetch(rows + i * R + r * 64 + AHEAD, 0, 2);
-            weights[r] = _mm512_xor_si512(_mm512_loadu_si512(rows + r * inputs + i), middle);
-        }
-#pragma GCC unroll 4
-        for (int m = 0; m < M; m++) {
-            const char *vector = vectors + m * apart + i;
-            __m512i high = _mm512_loadu_si512(vector), low = _mm512_loadu_si512(vector + inputs);
-            KEEP_LOADED(high);
-            KEEP_LOADED(low);
-#pragma GCC unroll 2
-            for (int r = 0; r < R; r++) {
-                add_dots(&highs[r][m], weights[r], high);
-                add_dots(&lows[r][m], weights[r], low);
-            }
-        }
-    }
-    floats sums[2][PER_BLOCK] = {0};
-#pragma GCC unroll 2
-    for (int r = 0; r < R; r++)
-#pragma GCC unroll 4
-        for (int m = 0; m < M; m++)
-            sums[r][m] = (floats)_mm512_cvtepi32_ps(highs[r][m]) * 256.0f + (floats)_mm512_cvtepi32_ps(lows[r][m]);
-    if (R * M == 1) results[0] = sum_of(sums[0][0]);
-    else sums_of(sums[0], results);
-#pragma GCC unroll 4
-    for (int m = 0; m < M; m++) {
-        float extra[2]; // scale, and what the 128 added
-        memcpy(extra, vectors + m * apart + inputs * 4, sizeof extra);
-#pragma GCC unroll 2
-        for (int r = 0; r < R; r++) results[r * PER_BLOCK + m] = extra[0] * (results[r * PER_BLOCK + m] - extra[1]);
-    }
-}
-#else
-INLINE void dots_byte(const char *rows, int64_t inputs, const char *vectors, int64_t apart, int R, int M, float *results) {
-    part sums[2][PER_BLOCK] = {0};
-    for (int64_t i = 0; i < inputs; i += 4 * LANES)
-#pragma GCC unroll 4
-        for (int k = 0; k < LANES; k += WIDTH) {
-            part_words fours[2];
-#pragma GCC unroll 2
-            for (int r = 0; r < R; r++) fours[r] = (part_words)load_part(rows + r * inputs + i + k * 4);
-#pragma GCC unroll 4
-            for (int byte = 0; byte < 4; byte++) {
-                part weights[2];
-#pragma GCC unroll 2
-                for (int r = 0; r < R; r++) weights[r] = __builtin_convertvector((part_ints)(fours[r] << (24 - 8 * byte)) >> 24, part);
-#pragma GCC unroll 8
-                for (int m = 0; m < M; m++) {
-                    part vector = load_part(vectors + m * apart + (i + byte * LANES + k) * 4);
-                    KEEP_LOADED(vector);
-#pragma GCC unroll 2
-                    for (int r = 0; r < R; r++) sums[r][M == 1 ? byte : m] += weights[r] * vector;
-                }
-            }
-        }
-    if (M == 1) results[0] = sum_of_part((sums[0][0] + sums[0][1]) + (sums[0][2] + sums[0][3]));
-    else sum_up(sums, R, M, results);
+    sum_up(sums, R, M, out, out_apart);
 }
 #endif
 
-// Rows `from` to `to` of the product with M packed vectors: out[m * out_apart + row - from].
-INLINE void product_of_block(const matrix *a, int64_t from, int64_t to, const char *vectors, int M, int64_t type, float *out, int64_t out_apart) {
-    int64_t inputs = a->inputs, apart = packed_bytes(inputs);
-    float results[2 * PER_BLOCK];
-    for (int64_t row = from; row < to;) {
-        const char *rows = a->rows + row * inputs * size_of(type);
-        int count = M > 1 && row + 2 <= to ? 2 : 1;
-        if (type == FLOAT32 && count == 2) dots_float(rows, inputs, vectors, apart, 2, M, results);
-        else if (type == FLOAT32) dots_float(rows, inputs, vectors, apart, 1, M, results);
-        else if (type == BFLOAT16 && count == 2) dots_half(rows, inputs, vectors, apart, 2, M, results);
-        else if (type == BFLOAT16) dots_half(rows, inputs, vectors, apart, 1, M, results);
-        else if (count == 2) dots_byte(rows, inputs, vectors, apart, 2, M, results);
-        else dots_byte(rows, inputs, vectors, apart, 1, M, results);
-        for (int r = 0; r < count; r++, row++)
-            for (int m = 0; m < M; m++)
-                out[m * out_apart + row - from] = results[r * PER_BLOCK + m] * (type == INT8 ? a->scales[row] : 1.0f);
-    }
-}
+typedef void (*block)(const char *rows, int64_t inputs, const char *vectors, int64_t apart, float *out, int64_t out_apart);
 
-#define BLOCK(M, TYPE)                                                                                                  \
-    static void block_##M##_##TYPE(const matrix *a, int64_t from, int64_t to, const char *v, float *out, int64_t apart) { \
-        product_of_block(a, from, to, v, M, TYPE, out, apart);                                                          \
+#define BLOCK(type, R, M)                                                                                                        \
+    static void type##_##R##_##M(const char *rows, int64_t inputs, const char *v, int64_t apart, float *out, int64_t out_apart) { \
+        dots_##type(rows, inputs, v, apart, type##_##R, M, out, out_apart);                                                      \
     }
-BLOCK(1, FLOAT32) BLOCK(2, FLOAT32) BLOCK(4, FLOAT32) BLOCK(8, FLOAT32)
-BLOCK(1, BFLOAT16) BLOCK(2, BFLOAT16) BLOCK(4, BFLOAT16) BLOCK(8, BFLOAT16)
-BLOCK(1, INT8) BLOCK(2, INT8) BLOCK(4, INT8)
-#undef BLOCK
-
-typedef void (*block)(const matrix *, int64_t from, int64_t to, const char *vectors, float *out, int64_t out_apart);
-static const block blocks[3][4] = {
-    {block_1_FLOAT32, block_2_FLOAT32, block_4_FLOAT32, block_8_FLOAT32},
-    {block_1_BFLOAT16, block_2_BFLOAT16, block_4_BFLOAT16, block_8_BFLOAT16},
-    {block_1_INT8, block_2_INT8, block_4_INT8, block_4_INT8}, // it needs twice the sums
+enum { float_one = 1, half_one = 1, float_all = FLOAT_ROWS, half_all = HALF_ROWS };
+#define BLOCKS(M) BLOCK(float, one, M) BLOCK(float, all, M) BLOCK(half, one, M) BLOCK(half, all, M)
+BLOCK(float, one, 1) BLOCK(half, one, 1) BLOCKS(2) BLOCKS(3) BLOCKS(4) BLOCKS(5) BLOCKS(6) BLOCKS(7) BLOCKS(8)
+#define ALL_BLOCKS(type, R) {0, 0, type##_##R##_2, type##_##R##_3, type##_##R##_4, type##_##R##_5, type##_##R##_6, type##_##R##_7, type##_##R##_8}
+static const block blocks[2][2][MOST + 1] = {
+    {ALL_BLOCKS(float, one), ALL_BLOCKS(float, all)},
+    {ALL_BLOCKS(half, one), ALL_BLOCKS(half, all)},
 };
 
-// Rows `from` to `to` of the product with `count` packed vectors: out[m * out_apart + row - from].
+static void product_of_floats(const matrix *a, int64_t from, int64_t to, const char *vectors, int64_t count, float *out, int64_t out_apart) {
+    int64_t apart = packed_bytes(a->inputs, a->type), size = row_bytes(a), at = from * size;
+    int64_t rows = a->type == FLOAT32 ? FLOAT_ROWS : HALF_ROWS, most = a->type == FLOAT32 ? FLOAT_VECTORS : HALF_VECTORS;
+    if (count == 1) {
+        for (int64_t row = from; row < to; row++, at += size) (a->type == FLOAT32 ? float_one_1 : half_one_1)(a->rows + at, a->inputs, vectors, apart, out + row - from, out_apart);
+        return;
+    }
+    for (int64_t row = from; row < to;) {
+        int all = to - row >= rows;
+        for (int64_t m = 0; m < count;) {
+            int64_t some = count - m < most ? count - m : most;
+            if (some == 1) m--, some = 2; // once more the one before
+            blocks[a->type][all][some](a->rows + row * size, a->inputs, vectors + m * apart, apart, out + m * out_apart + row - from, out_apart);
+            m += some;
+        }
+        row += all ? rows : 1;
+    }
+}
+
+static void product_of_strips(const matrix *a, int64_t from, int64_t to, const char *vectors, int64_t count, float *out, int64_t out_apart) {
+    int64_t apart = packed_bytes(a->inputs, a->type);
+    for (int64_t row = from; row < to; row += STRIP) {
+        const char *strip = a->rows + row * row_bytes(a);
+        const char *scales = a->scales + (a->type == INT4 ? row * (a->inputs / GROUP) * 2 : row * 4);
+        for (int64_t m = 0; m < count;) {
+            int64_t left = count - m;
+            int power = left >= 8 ? 3 : left >= 4 ? 2 : left >= 2 ? 1 : 0;
+            if (power > MOST_AT_ONCE) power = MOST_AT_ONCE;
+            float sums[8 * STRIP];
+            int64_t rows = to - row < STRIP ? to - row : STRIP;
+            whole_strips[a->type - INT8][power](strip, scales, a->inputs, vectors + m * apart, apart, sums, STRIP);
+            for (int k = 0; k < 1 << power; k++) memcpy(out + (m + k) * out_apart + row - from, sums + k * STRIP, rows * 4);
+            m += 1 << power;
+        }
+    }
+}
+
+// Rows `from` to `to` of the product with `count` packed vectors: out[m * out_apart + row - from]. `from` begins a strip.
 static void product(const matrix *a, int64_t from, int64_t to, const char *vectors, int64_t count, float *out, int64_t out_apart) {
-    for (int64_t begin = 0; begin < count;) {
-        int64_t left = count - begin;
-        int power = left >= 8 && a->type != INT8 ? 3 : left >= 4 ? 2 : left >= 2 ? 1 : 0;
-        blocks[a->type][power](a, from, to, vectors + begin * packed_bytes(a->inputs), out + begin * out_apart, out_apart);
-        begin += 1 << power;
+    int64_t apart = packed_bytes(a->inputs, a->type);
+    for (int64_t begin = 0; begin < count; begin += AT_ONCE) {
+        int64_t some = count - begin < AT_ONCE ? count - begin : AT_ONCE;
+        (a->type < INT8 ? product_of_floats : product_of_strips)(a, from, to, vectors + begin * apart, some, out + begin * out_apart, out_apart);
     }
 }
 

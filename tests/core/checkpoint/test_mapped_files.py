@@ -10,7 +10,7 @@ import torch
 
 from nanochat_core import load_model
 from nanochat_core.checkpoint import mapped_files
-from nanochat_core.checkpoint.int8 import Int8Linear, quantize_int8
+from nanochat_core.checkpoint.few_bits import BITS, FewBitsLinear, quantize
 from nanochat_core.checkpoint.mapped_files import MappedReader
 from nanochat_core.checkpoint.reading import read_weights
 from tests.support.tiny import install_tiny_model
@@ -167,7 +167,7 @@ def test_files_are_closed_again(path):
     assert len(os.listdir("/proc/self/fd")) == len(before)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int8])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int8, torch.int4])
 def test_a_model_is_the_same_by_either_way(home, monkeypatch, dtype):
     install_tiny_model(home, generation="E", n_layer=4)
     loaded, _, _ = load_model("pretrained/tiny", dtype=dtype)
@@ -177,9 +177,9 @@ def test_a_model_is_the_same_by_either_way(home, monkeypatch, dtype):
     for name, tensor in expected.state_dict().items():
         assert loaded.state_dict()[name].dtype == tensor.dtype
         assert torch.equal(loaded.state_dict()[name], tensor), name
-    if dtype == torch.int8:
-        in_memory = quantize_int8(load_model("pretrained/tiny", dtype=torch.float32)[0])
-        assert isinstance(in_memory.lm_head, Int8Linear)
+    if dtype in BITS:
+        in_memory = quantize(load_model("pretrained/tiny", dtype=torch.float32)[0], dtype)
+        assert isinstance(in_memory.lm_head, FewBitsLinear)
         for name, tensor in in_memory.state_dict().items():
             assert torch.equal(loaded.state_dict()[name], tensor), name
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from nanochat_core.checkpoint.adapters import add_to_weights, read_adapter, write_adapter
-from nanochat_core.checkpoint.int8 import quantize_int8
+from nanochat_core.checkpoint.few_bits import BITS, quantize
 from nanochat_core.checkpoint.loading import build_model
 from nanochat_core.model.adapters import adapted_modules, adapter_of, attach, new_adapter, with_adapter
 from tests.support.adapters import ALL, random_adapter
@@ -52,9 +52,10 @@ def test_two_adapters_of_one_base_share_its_memory():
         assert one.get_parameter(name).data_ptr() == two.get_parameter(name).data_ptr() == parameter.data_ptr()
 
 
-def test_an_adapter_hangs_at_eight_bits_too():
-    base = quantize_int8(tiny_model().eval())
-    adapted = with_adapter(base, random_adapter(base))
+@pytest.mark.parametrize("dtype", BITS)
+def test_an_adapter_hangs_at_few_bits_too(dtype):
+    base = quantize(tiny_model().eval(), dtype)
+    adapted = with_adapter(base, random_adapter(tiny_model()))
     assert adapted(IDS).shape == base(IDS).shape
     assert not torch.equal(adapted(IDS), base(IDS))
 

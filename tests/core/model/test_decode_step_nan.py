@@ -7,14 +7,14 @@ from unittest.mock import patch
 import pytest
 import torch
 
-from nanochat_core.checkpoint.int8 import quantize_int8
+from nanochat_core.checkpoint.few_bits import BITS, quantize
 from nanochat_core.engine.engine import Engine
 from nanochat_core.model.decode_step import DecodeStep
 from nanochat_core.native import build
 from tests.support.tiny import tiny_model, tiny_tokenizer
 
 NAN = float("nan")
-DTYPES = [torch.float32, torch.bfloat16, torch.int8]
+DTYPES = [torch.float32, torch.bfloat16, torch.int8, torch.int4]
 DAMAGES = {
     "one matrix": lambda model: model.transformer.h[0].mlp.c_fc.parameters(),
     "one block": lambda model: model.transformer.h[0].parameters(),
@@ -54,8 +54,8 @@ def _always(monkeypatch):
 
 
 def _in(dtype, model):
-    if dtype == torch.int8:
-        return quantize_int8(model)
+    if dtype in BITS:
+        return quantize(model, dtype)
     model.compute_dtype = dtype
     return model.to(dtype)
 

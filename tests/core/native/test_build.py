@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from nanochat_core.checkpoint import int8
+from nanochat_core.checkpoint import few_bits
 from nanochat_core.model import decode_step
 from nanochat_core.native import build
 from nanochat_core.tokenizer import compiled
@@ -84,7 +84,7 @@ def test_another_processors_code_is_built_by_name_and_kept_apart(sources, monkey
 MIRRORED = {
     "decode": {"layer": decode_step._Layer, "shape": decode_step._Shape, "request": decode_step._Request},
     "tokenize": {"encoding": compiled._Encoding},
-    "quantize": {"request": int8._Request},
+    "quantize": {"request": few_bits._Request},
     "newton_schulz": {"request": newton_schulz._Request},
 }
 

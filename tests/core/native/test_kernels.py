@@ -1,0 +1,159 @@
+"""Every processor's kernels give what a plain computation gives: of any shape, and of what is no number.
+
+The compiled code is built for each kind of processor that this one can run, and for AArch64, which an emulator runs
+(Debian: gcc-aarch64-linux-gnu and qemu-user), all of it under the sanitizers where the compiler has them.
+"""
+
+import platform
+import shutil
+import struct
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from nanochat_core.checkpoint import few_bits
+from nanochat_core.compute.huge_pages import HugePages
+from nanochat_core.native.build import SOURCES
+
+FLOAT32, BFLOAT16, INT8, INT4 = range(4)
+SHAPES = [(1, 64, 1), (3, 64, 2), (16, 128, 3), (37, 192, 1), (37, 192, 5), (50, 64, 9), (100, 512, 8), (35, 320, 67)]
+"""Outputs, inputs, vectors."""
+HERE = [  # its name, what the compiler calls it, what /proc/cpuinfo calls what it needs
+    ("any x86-64", "x86-64", ""),
+    ("AVX2", "x86-64-v3", "avx2 fma"),
+    ("AVX-VNNI", "alderlake", "avx_vnni"),
+    ("AVX-512 without VNNI", "x86-64-v4", "avx512f avx512bw avx512vl"),
+    ("AVX-512 VNNI", "icelake-client", "avx512_vnni avx512_vbmi2"),
+    ("AVX-512 BF16", "cooperlake", "avx512_bf16 avx512_vnni"),
+]
+ARM = [("any AArch64", "armv8-a"), ("NEON dotprod", "armv8.2-a+dotprod"), ("NEON i8mm", "armv8.6-a")]
+SANITIZED = ("-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-static-libasan", "-static-libubsan")
+
+
+def _kinds() -> list:
+    found = []
+    if platform.machine() == "x86_64":
+        flags = next(
+            line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags")
+        ).split()
+        found = [
+            (name, ["cc", f"-march={march}", *SANITIZED], [])
+            for name, march, needs in HERE
+            if set(needs.split()) <= set(flags)
+        ]
+    if shutil.which("aarch64-linux-gnu-gcc"):
+        found += [
+            (name, ["aarch64-linux-gnu-gcc", f"-march={march}", "-static"], ["qemu-aarch64"]) for name, march in ARM
+        ]
+    return found
+
+
+@dataclass
+class Case:
+    """What the program is given, and what has to come back: of the rows that are numbers, no farther than `bound`."""
+
+    name: str
+    given: bytes
+    expected: Tensor  # fp64; what is no number may be any that is none
+    bound: float  # relative to the norm that products of such rows and vectors have; 0: equal
+    norm: float
+
+
+def _random(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def _bytes(tensor: Tensor) -> bytes:
+    return tensor.contiguous().view(torch.uint8).numpy().tobytes() if tensor.numel() else b""
+
+
+def _product(name: str, kind: int, matrix: Tensor, vectors: Tensor, bound: float) -> Case:
+    outputs, inputs = matrix.shape
+    if kind in (INT8, INT4):
+        rounded = few_bits._Rounding(HugePages(), None, 8 if kind == INT8 else 4).of(matrix)
+        rows, scales, exact = _bytes(rounded.weight), _bytes(rounded.scales), rounded.rows()[:outputs]
+    else:
+        stored = matrix if kind == FLOAT32 else matrix.bfloat16()
+        rows, scales, exact = _bytes(stored), b"", stored.float()
+    head = struct.pack("8q", 0, kind, outputs, inputs, len(vectors), len(rows), len(scales), 0)
+    expected = vectors.double() @ exact.double().T
+    norm = float(vectors.double().norm() * exact.double().norm()) / inputs**0.5
+    name = f"{name} {kind} {outputs} {inputs} {len(vectors)}"
+    return Case(name, head + rows + scales + _bytes(vectors), expected, bound, norm)
+
+
+def _products() -> Iterator[Case]:
+    for outputs, inputs, count in SHAPES:
+        for kind, bound in ((FLOAT32, 1e-6), (BFLOAT16, 5e-3), (INT8, 0.02), (INT4, 0.02)):  # what rounded vectors cost
+            yield _product("random", kind, _random(outputs, inputs), _random(count, inputs, seed=1), bound)
+        for kind, most in ((INT8, 127), (INT4, 7)):
+            generator = torch.Generator().manual_seed(outputs)
+            matrix = torch.randint(-most, most + 1, (outputs, inputs), generator=generator).float()
+            vectors = torch.randint(-127, 128, (count, inputs), generator=generator).float()
+            matrix[:, ::32], vectors[:, ::32] = (127 if kind == INT8 else -8), -127  # so that every scale is 1
+            yield _product("whole numbers", kind, matrix, vectors, 0)
+    for kind, largest in ((INT8, 127.0), (INT4, -8.0)):
+        vectors = torch.full((2, 4096), 127.0)
+        vectors[1] *= -1
+        yield _product("the largest sums", kind, torch.full((16, 4096), largest), vectors, 0)
+
+
+def _no_numbers() -> Iterator[Case]:
+    for kind in (FLOAT32, BFLOAT16, INT8, INT4):
+        for value in (float("nan"), float("inf"), -float("inf")):
+            for count in (1, 3, 8):
+                matrix, vectors = _random(20, 128), _random(count, 128, seed=1)
+                vectors[count - 1, 77] = value
+                yield _product(f"{value} in a vector", kind, matrix, vectors, 0.02)
+                matrix[5, 9], vectors = value, _random(count, 128, seed=1)
+                yield _product(f"{value} in a row", kind, matrix, vectors, 0.02)
+
+
+def _attention() -> Iterator[Case]:
+    for dtype in (torch.float32, torch.bfloat16):
+        for size in (16, 32, 80, 128):
+            for queries, seen, first in ((1, 1, 0), (1, 17, 0), (1, 40, 9), (4, 1, 0), (4, 37, 0), (4, 37, 5)):
+                positions = seen + queries - 1
+                keys, values = (_random(positions, size, seed=seed).to(dtype) for seed in (1, 2))
+                q = _random(queries, size) * 3 / size**0.5
+                kind = FLOAT32 if dtype == torch.float32 else BFLOAT16
+                head = struct.pack("8q", 1, kind, size, positions, queries, seen, first, 0)
+                rows = []
+                for k in range(queries):
+                    window = slice(first + k, seen + k)
+                    weights = (q[k].double() @ keys[window].double().T).softmax(-1)
+                    rows.append(weights @ values[window].double())
+                name = f"attention {dtype} {size} {queries} {seen} {first}"
+                yield Case(
+                    name,
+                    head + _bytes(keys) + _bytes(values) + _bytes(q),
+                    torch.stack(rows),
+                    1e-5,
+                    float(torch.stack(rows).norm()),
+                )
+
+
+@pytest.mark.parametrize("kind", _kinds(), ids=lambda kind: kind[0])
+def test_kernels(kind, tmp_path):
+    _, compiler, emulator = kind
+    program, source = tmp_path / "kernels", Path(__file__).with_name("kernels.c")
+    subprocess.run([*compiler, "-std=gnu11", "-O2", f"-I{SOURCES}", str(source), "-o", str(program), "-lm"], check=True)
+    cases = [*_products(), *_no_numbers(), *_attention()]
+    given = b"".join(case.given for case in cases)
+    done = subprocess.run([*emulator, str(program)], input=given, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()[-3000:]
+    results, at = np.frombuffer(done.stdout, np.float32), 0
+    assert len(results) == sum(case.expected.numel() for case in cases)
+    for case in cases:
+        size, expected = case.expected.numel(), case.expected
+        found = torch.from_numpy(results[at : at + size].copy()).view(expected.shape).double()
+        at += size
+        number = expected.isfinite()
+        assert torch.equal(found.isfinite(), number), case.name
+        assert (found - expected)[number].norm() <= case.bound * case.norm or not number.all(), case.name

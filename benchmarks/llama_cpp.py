@@ -74,7 +74,7 @@ def write(file: Path, model: GPT, kind: gguf.GGMLQuantizationType) -> None:
     writer.add_token_types([1] * config.vocab_size)
     writer.add_token_merges(["t 0"])
     writer.add_eos_token_id(0)
-    writer.add_add_bos_token(False)
+    writer.add_add_bos_token(value=False)
 
     def add(name: str, tensor: Tensor, kind: gguf.GGMLQuantizationType) -> None:
         data = gguf.quants.quantize(tensor.detach().float().numpy(), kind)

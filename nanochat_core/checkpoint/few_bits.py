@@ -18,7 +18,8 @@ from nanochat_core.model.blocks import Linear
 from nanochat_core.model.gpt import GPT
 from nanochat_core.native.build import library
 
-BITS = {torch.int8: 8, torch.int4: 4}
+INT4: torch.dtype = vars(torch)["int4"]  # its type stubs do not know it
+BITS = {torch.int8: 8, INT4: 4}
 """What a model can be rounded to."""
 STRIP, GROUP = 16, 32
 """Rows that lie together, inputs that share a scale in four bits, as in c/strips.h."""
@@ -127,7 +128,7 @@ class _Rounding:
         self._tried = torch.tensor(TRIED)
 
     def of(self, matrix: Tensor) -> FewBitsLinear:
-        rounded = FewBitsLinear(*matrix.shape, self._bits, self._memory)
+        rounded = FewBitsLinear(matrix.shape[0], matrix.shape[1], self._bits, self._memory)
         is_compiled = self._compiled and matrix.dtype in _COMPILED and matrix.is_contiguous()
         if is_compiled and self._reader:
             self._reader.share_out(matrix, lambda rows, block: self._round_compiled(block, rounded, rows.start, 1))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from nanochat_core.checkpoint.adapters import merged, take_from_weights
-from nanochat_core.checkpoint.few_bits import BITS, FewBitsLinear, quantize
+from nanochat_core.checkpoint.few_bits import BITS, INT4, FewBitsLinear, quantize
 from nanochat_core.checkpoint.mapped_files import MappedReader
 from nanochat_core.checkpoint.reading import check_names, model_config, read_checkpoint
 from nanochat_core.compute.huge_pages import HugePages
@@ -18,7 +18,7 @@ from nanochat_core.native.build import library
 from nanochat_core.paths import ModelFiles, find_model
 from nanochat_core.tokenizer.tokenizer import Tokenizer
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.int8, "int4": torch.int4}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.int8, "int4": INT4}
 """The number formats in which a model can be held for inference."""
 
 
@@ -61,7 +61,7 @@ def build_for_inference(
 ) -> GPT:
     """`build_model` for a model that is not trained, with the `dtype` of `load_model`."""
     best = inference_dtype(device, weights)
-    if dtype not in BITS:
+    if dtype is None or dtype not in BITS:
         model = build_model(config, weights, device, dtype or best, compute_dtype=dtype or best)
     elif device.type == "cpu":
         model = quantize(build_model(config, weights, device, None, best, mapped=True), dtype, mapped=True)
@@ -79,7 +79,7 @@ def inference_dtype(device: torch.device, weights: Mapping[str, Tensor]) -> torc
 def dtype_of(model: GPT) -> torch.dtype:
     """The precision in which a model's matrices are held, one of DTYPES."""
     held = model.lm_head.weight.dtype
-    return torch.int4 if held == torch.uint8 else held
+    return INT4 if held == torch.uint8 else held
 
 
 def parameter_count(model: GPT) -> int:

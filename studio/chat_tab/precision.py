@@ -19,7 +19,7 @@ INT8_INFO = (
 
 @cache
 def choices() -> list[str]:
-    """What can be chosen; int8 and int4 are for a CPU; models go to a GPU where there is one, and all share ZeroGPU's."""
+    """What can be chosen; int8 and int4 are for a CPU; models go to a GPU where there is one; ZeroGPU's are shared."""
     if is_zero_gpu():
         return [AUTOMATIC]
     hardware = find_hardware()

@@ -21,6 +21,7 @@ COMMANDS = {
     "check": "look for faults in a file of conversations, and repair them",
     "chat": "talk to a model",
     "eval": "ask a model questions with known answers, and take its loss on conversations",
+    "report": "write a run, or two, as a page of HTML or Markdown to attach to a decision",
     "models": "list the models there are",
     "review": "which rows of a data file contradict, repeat, leak or do not teach",
     "trace": "which rows taught a run its reply",

@@ -38,6 +38,8 @@ class CardFacts:
     """How far the run is, when it is not finished."""
     results: tuple[tuple[str, str, str], ...] = ()
     """(what, before, after)."""
+    proof: str = ""
+    """What the pairs prove, what it cost: Markdown, of a report's public part."""
     has_curves: bool = False
     transformers: str | None = None
     """None when the export for transformers is published too; else the sentence why not."""
@@ -82,11 +84,11 @@ def _making(facts: CardFacts) -> str:
 
 
 def _results(facts: CardFacts) -> str:
-    if not facts.results and not facts.has_curves:
+    if not facts.results and not facts.has_curves and not facts.proof:
         return ""
     table = _table(("", "before", "after"), facts.results) if facts.results else ""
     curves = "![Training and validation loss by step](curves.png)" if facts.has_curves else ""
-    return "## What came of it\n\n" + "\n\n".join(part for part in (table, curves) if part)
+    return "## What came of it\n\n" + "\n\n".join(part for part in (table, facts.proof, curves) if part)
 
 
 def _settings(facts: CardFacts) -> str:

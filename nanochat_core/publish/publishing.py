@@ -22,6 +22,8 @@ from nanochat_core.hub.record import DownloadRecord
 from nanochat_core.paths import ModelFiles, adapter_base, find_model, home, meta_path, starter_dir, weights_path
 from nanochat_core.publish.card import ADAPTER_FOLDER, CardFacts, card
 from nanochat_core.publish.repository import CARD, open_repository
+from nanochat_core.report.document import public_results
+from nanochat_core.report.markdown import blocks_to_markdown
 from nanochat_core.runs.metrics import plain
 from nanochat_core.runs.run import Run, run_at
 from nanochat_core.system.files import read_json, sha256_of, workspace, write_json
@@ -156,6 +158,7 @@ def _with_run(facts: CardFacts, run: Run, with_data: bool) -> CardFacts:
         created=str(record.get("created", "")),
         progress="" if status.state == "finished" else f"{done}: this is step {facts.step} of {status.steps}.",
         results=tuple(_results(run, facts.step)),
+        proof="\n\n".join(blocks_to_markdown(public_results(run))) if facts.step == status.step else "",
     )
 
 

@@ -10,6 +10,7 @@ from nanochat_core.checkpoint.checksums import write_checksum
 from nanochat_core.checkpoint.reading import base_of_adapter, noted_base
 from nanochat_core.checkpoint.writing import save_tokenizer
 from nanochat_core.compute.devices import peak_memory
+from nanochat_core.compute.energy import EnergyCounter
 from nanochat_core.compute.ranks import Ranks
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.data.training_data import Reading, TrainingData, load_training_data
@@ -82,6 +83,8 @@ class Recorder:
         self._computed = self._dead_steps = 0
         self._noted_base: dict[str, Any] = {}
         self._rows = RowRecorder(run) if ranks.is_first else None
+        self._energy = EnergyCounter(ranks.device)
+        self._energy_before = float(run.status().more.get("energy_joules", 0.0))
 
     # Before the first step
 
@@ -256,9 +259,18 @@ class Recorder:
             values["questions_correct"] = correct
             asked = f" | {correct} questions answered"
         self._append(setup, progress, **values)
+        self._note_energy()
         self.say(f"step {progress.step}/{setup.steps} | validation loss {result.loss:.4f}{distance}{asked}")
         changes = {"val_loss": result.loss, "best_val_loss": best, "best_step": progress.best_step}
         self._write_status(setup, progress, step=progress.step, **changes)
+
+    def _note_energy(self) -> None:
+        """What the training has taken so far, of all devices; a processor is one, however many processes it has."""
+        joules = self._energy.joules()
+        counted = joules is not None and (self.ranks.is_first or self.ranks.device.type != "cpu")
+        total, known = self.ranks.sum([joules if counted and joules is not None else 0.0, float(counted)])
+        if self.ranks.is_first and known:
+            self.run.write_status(energy_joules=self._energy_before + total, energy_of=self._energy.of)
 
     def note_early_stop(self, setup: Setup, progress: Progress) -> None:
         """The present step is the last one, earlier than was planned."""

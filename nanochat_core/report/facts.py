@@ -1,0 +1,168 @@
+"""What is known of a run: its data, what it cost, and how its answers and losses compare with another model's."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from nanochat_core.data.conversations import check
+from nanochat_core.evaluation.proof import data_proof, flips_of, questions_proof, tasks_proof
+from nanochat_core.evaluation.results import results
+from nanochat_core.runs import curves, metrics
+from nanochat_core.runs.run import Run
+from nanochat_core.system.files import read_json, sha256_of
+from nanochat_core.system.words import duration, size
+
+KINDS = {"new": "Questions about the data", "old": "Skills of before"}
+"""What a run is asked before and after, as its snapshots call it."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One set of questions and what two models answered: this one and the one it is compared with."""
+
+    title: str
+    this: dict[str, Any]
+    other: dict[str, Any]
+
+    @property
+    def proof(self) -> dict[str, Any]:
+        """As of `questions_proof`."""
+        return questions_proof(self.this, self.other)
+
+    def flipped(self, kind: str) -> list[tuple[str, str, str, str]]:
+        """(question, expected, the other's reply, this one's) of those that are learnt or lost."""
+        found = flips_of(self.this, self.other)
+        numbers = found.learnt if kind == "learnt" else found.lost
+        pairs = [(self.this["answers"][number - 1], self.other["answers"][number - 1]) for number in numbers]
+        return [(a["question"], " or ".join(a["expected"]), b["reply"], a["reply"]) for a, b in pairs]
+
+
+def snapshot(run: Run, name: str) -> dict[str, Any]:
+    """What the run answered before or after its training; empty when it was not asked."""
+    return read_json(run.evals_dir / f"{name}.json")
+
+
+def asked_around(run: Run) -> list[Asked]:
+    """The run's own questions, after its training and before."""
+    return list(_same(snapshot(run, "after"), snapshot(run, "before")))
+
+
+def asked_both(run: Run, other: Run) -> list[Asked]:
+    """The questions that both runs were asked after their training."""
+    return list(_same(snapshot(run, "after"), snapshot(other, "after")))
+
+
+def _same(this: dict[str, Any], other: dict[str, Any]) -> Iterator[Asked]:
+    for kind, title in KINDS.items():
+        if _are_comparable(this.get(kind), other.get(kind)):
+            yield Asked(title, this[kind], other[kind])
+
+
+def _are_comparable(this: Any, other: Any) -> bool:
+    if not all(isinstance(one, dict) and one.get("answers") for one in (this, other)):
+        return False
+    try:
+        flips_of(this, other)
+    except (ValueError, LookupError, TypeError):
+        return False
+    return True
+
+
+def asked_later(name: str, other: str) -> list[Asked]:
+    """The files of questions that both models were asked by an evaluation, the newest result of each."""
+    ours, theirs = (_by_file(results(one, "questions")) for one in (name, other))
+    pairs = [(ours[file], theirs[file]) for file in ours if file in theirs]
+    return [Asked(Path(a["file"]).name, a, b) for a, b in pairs if _are_comparable(a, b)]
+
+
+@dataclass(frozen=True)
+class Read:
+    """The same conversations read by two models."""
+
+    title: str
+    proof: dict[str, Any]
+    """As of `data_proof`."""
+
+
+def read_later(name: str, other: str) -> list[Read]:
+    """The files of conversations on which both models were measured."""
+    ours, theirs = (_by_file(results(one, "data")) for one in (name, other))
+    found = []
+    for file in ours:
+        try:
+            if file in theirs:
+                found.append(Read(Path(ours[file]["file"]).name, data_proof(ours[file], theirs[file])))
+        except (ValueError, LookupError, TypeError):  # read to other ends, or kept by another version
+            continue
+    return found
+
+
+def tasks_later(name: str, other: str) -> dict[str, Any] | None:
+    """As of `tasks_proof`, of the newest tasks that both models did; None without."""
+    ours = {_key(result): result for result in reversed(results(name, "tasks"))}
+    theirs = {_key(result): result for result in reversed(results(other, "tasks"))}
+    shared = [key for key in ours if key in theirs]
+    return tasks_proof(ours[shared[-1]], theirs[shared[-1]]) if shared else None
+
+
+def _key(result: dict[str, Any]) -> str:
+    return str(result.get("asked"))
+
+
+def _by_file(found: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {str(result.get("file_sha256")): result for result in reversed(found)}
+
+
+def distance(run: Run) -> float | None:
+    """The newest kl_from_base, nats per token."""
+    return curves.last(curves.rows(run), "kl_from_base")
+
+
+def losses(run: Run) -> dict[str, tuple[float, float]]:
+    """val_loss and val_bpb at the first validation and at the last."""
+    found = {}
+    for name in ("val_loss", "val_bpb"):
+        points = curves.points(curves.rows(run), name)
+        if len(points) > 1:
+            found[name] = (points[0][1], points[-1][1])
+    return found
+
+
+def cost(run: Run) -> dict[str, str]:
+    """What the training took, in words, as far as it is known."""
+    rows, status = curves.rows(run), run.status()
+    told = {"Time": duration(metrics.seconds(run.metrics_file))}
+    if energy := status.more.get("energy_joules"):
+        told["Energy"] = f"{energy / 3600:,.2g} Wh, {status.more.get('energy_of', 'as the device measured it')}"
+    if tokens := curves.last(rows, "tokens"):
+        told["Trained tokens"] = f"{tokens:,.0f}"
+    speeds = [value for _, value in curves.points(rows, "tokens_per_s")]
+    if speeds:
+        told["Speed"] = f"{sorted(speeds)[len(speeds) // 2]:,.0f} tokens per second"
+    memory = [value for _, value in curves.points(rows, "memory_bytes")]
+    if memory:
+        told["Memory at its peak"] = size(max(memory))
+    where = ", ".join(str(value) for value in (status.device, status.dtype) if value)
+    return {**told, **({"Device": where} if where else {})}
+
+
+def is_better(proof: dict[str, Any]) -> str:
+    """good, bad, or nothing where chance is not excluded."""
+    if proof.get("p", 1.0) >= 0.05 or math.isnan(proof.get("p", math.nan)):
+        return ""
+    if "learnt" in proof:
+        return "good" if len(proof["learnt"]) > len(proof["lost"]) else "bad"
+    return "good" if proof["difference"] < 0 else "bad"
+
+
+def said_of_data(run: Run) -> list[str]:
+    """What a check finds in the data now, in sentences; that it is gone or has changed, where it is so."""
+    data = run.record().get("data", {})
+    path = Path(str(data.get("path", "")))
+    if not path.is_file():
+        return ["The file is no longer where it was, so nothing more can be said of it."]
+    if sha256_of(path) != data.get("sha256"):
+        return ["The file has changed since the training, so nothing is said of it here."]
+    return replace(check(path), path=path.name).summary().splitlines()

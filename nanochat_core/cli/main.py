@@ -68,7 +68,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _usage() -> str:
-    lines = "".join(f"  {name:<10} {words}\n" for name, words in COMMANDS.items())
+    width = max(map(len, COMMANDS))
+    lines = "".join(f"  {name:<{width}} {words}\n" for name, words in COMMANDS.items())
     return f"usage: {PROGRAM} COMMAND [--help]\n\n{lines}"
 
 

@@ -138,6 +138,12 @@ def _load(options: ServeCommand, names: list[str], key: str | None) -> "list[Ser
             context=model.config.sequence_len,
             tokenizer=tokenizer,
             answering=Answering(model, tokenizer, options.max_batch),
+            facts={
+                "parameters": str(sum(parameter.numel() for parameter in model.parameters())),
+                "generation": model.config.generation,
+                "dtype": options.dtype or str(model.compute_dtype).removeprefix("torch."),
+                "device": str(model.device),
+            },
             api_key=key,
             any_host=not is_loopback(options.host),
         )

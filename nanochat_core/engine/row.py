@@ -35,6 +35,8 @@ class Row:
         """Whether it takes no more tokens."""
         self.reason: Reason | None = None
         """Why it came to its end; None while it has not, and where it failed."""
+        self.end_token: int | None = None
+        """The special token by which the model ended it; it is no part of the reply."""
         self._limited_by: Reason = "context" if room < max_tokens else "length"
         self._ends = {tokenizer.bos, tokenizer.special("<|assistant_end|>")}
         self._stops = StopStrings(stops)
@@ -57,6 +59,7 @@ class Row:
         assert not self.finished
         assert self.forced == (token is None)
         if token in self._ends:
+            self.end_token = token
             self._finish("stop")
             return []
         events = self._visible(self.reply.add(self.reply.pending.popleft() if token is None else token))

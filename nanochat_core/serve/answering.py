@@ -8,6 +8,7 @@ import queue
 import threading
 import traceback
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -15,6 +16,7 @@ from nanochat_core.engine.batch import Batch, Failed, RowEvent
 from nanochat_core.engine.reply import Done
 from nanochat_core.engine.row import Row
 from nanochat_core.engine.sampling import Sampling
+from nanochat_core.engine.scoring import Scored, score
 from nanochat_core.model.gpt import GPT
 from nanochat_core.tokenizer.tokenizer import Tokenizer
 
@@ -41,7 +43,7 @@ class Answering:
         self._listeners: dict[Row, Listen] = {}
         self._closing = False
         self._lock = threading.Lock()  # of the two above
-        self._inbox: queue.SimpleQueue[tuple[Callable[[Row], None], Row] | None] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[tuple[Callable[[Any], None], Row | None] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="model", daemon=True)
         self._thread.start()
 
@@ -59,6 +61,18 @@ class Answering:
         self._inbox.put((self._begin, row))
         return row
 
+    def score(self, ids: list[int], most: int, listen: Callable[[list[Scored] | Failed], None]) -> None:
+        """Have `ids` scored as `scoring.score` does, between two steps; `listen` gets the result in that thread."""
+        self._inbox.put((lambda _: listen(self._scored(ids, most)), None))
+
+    def _scored(self, ids: list[int], most: int) -> list[Scored] | Failed:
+        try:
+            return score(self._batch.model, ids, most)
+        except Exception as error:  # noqa: BLE001  whatever it is, the caller is told, and the server goes on
+            traceback.print_exception(error)
+            torch.cuda.empty_cache()
+            return Failed(error)
+
     def cancel(self, row: Row) -> None:
         """End a reply that nobody waits for any more: it takes no further step, and no event of it comes."""
         with self._lock:
@@ -70,6 +84,16 @@ class Answering:
         """Requests that are being answered or waiting."""
         with self._lock:
             return len(self._listeners)
+
+    @property
+    def places(self) -> int:
+        """Replies that are written at once."""
+        return self._batch.max_rows
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether requests are taken, and the model's thread is there to answer them."""
+        return self._thread.is_alive() and not self._closing
 
     def close(self, timeout: float) -> bool:
         """End every reply with Closing. Returns whether the model's thread ended within `timeout` seconds."""

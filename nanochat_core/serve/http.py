@@ -6,8 +6,8 @@ import hashlib
 import hmac
 import json
 import secrets
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from starlette.applications import Starlette
@@ -19,8 +19,12 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from nanochat_core.engine.batch import RowEvent
+from nanochat_core.engine.row import Row
 from nanochat_core.engine.sampling import Sampling
 from nanochat_core.serve.answering import Answering, Busy, Closing
+from nanochat_core.serve.completion import CompletionAnswer, read_prompt
+from nanochat_core.serve.completion_request import CompletionRequest
+from nanochat_core.serve.metrics import CONTENT_TYPE, Measured, Metrics
 from nanochat_core.serve.request import ChatRequest
 from nanochat_core.serve.response import ApiError, ChatResponse
 from nanochat_core.serve.stream import ChatAnswer
@@ -45,6 +49,8 @@ class Served:
     """Tokens of prompt and reply together."""
     tokenizer: Tokenizer
     answering: Answering
+    facts: dict[str, str] = field(default_factory=dict)
+    """Of the model, for the metrics: metrics.FACTS."""
     api_key: str | None = None
     any_host: bool = False
     """Whether the server was opened to other machines."""
@@ -55,11 +61,14 @@ Shelf = Mapping[str, Served]
 
 
 def build_app(first: Served, *others: Served) -> ASGIApp:
-    """The ASGI application: /v1/chat/completions, /v1/models, /v1/models/NAME, and errors in OpenAI's shape.
+    """The ASGI application: OpenAI's addresses with errors in its shape, /health (without a key) and /metrics.
 
     Several models answer at the same addresses, by their names; key and host are the first one's.
     """
     shelf = {served.name: served for served in (first, *others)}
+    metrics = Metrics()
+    for served in shelf.values():
+        metrics.add_model(served.name, served.facts, served.answering.open_requests, served.answering.places)
 
     async def models(_: Request) -> Response:
         return _json({"object": "list", "data": [_model_card(served) for served in shelf.values()]})
@@ -67,41 +76,106 @@ def build_app(first: Served, *others: Served) -> ASGIApp:
     async def model(request: Request) -> Response:
         return _json(_model_card(_chosen(shelf, request.path_params["name"])))
 
-    async def complete(request: Request) -> ChatAnswer:
-        return await _complete(shelf, request)
+    async def chat(request: Request) -> ChatAnswer:
+        return await _chat(shelf, metrics, request)
+
+    async def complete(request: Request) -> CompletionAnswer:
+        return await _complete(shelf, metrics, request)
+
+    async def health(_: Request) -> Response:
+        is_well = all(served.answering.is_alive for served in shelf.values())
+        return _json({"status": "ok" if is_well else "stopping", "models": [*shelf]}, 200 if is_well else 503)
+
+    async def measured(_: Request) -> Response:
+        return Response(metrics.text(), media_type=CONTENT_TYPE)
 
     routes = [
-        Route("/v1/chat/completions", complete, methods=["POST"]),
+        Route("/health", health),
+        Route("/metrics", measured),
+        Route("/v1/chat/completions", chat, methods=["POST"]),
+        Route("/v1/completions", complete, methods=["POST"]),
         Route("/v1/models", models),
         Route("/v1/models/{name:path}", model),
     ]
     handlers: dict[Any, Any] = {ApiError: _on_api_error, HTTPException: _on_http_error, Exception: _on_bug}
     app = _RequireKey(Starlette(routes=routes, exception_handlers=handlers), first.api_key)
-    return RefuseForeign(app, first.any_host, _refusal)
+    return Measured(RefuseForeign(app, first.any_host, _refusal), metrics)
 
 
-async def _complete(shelf: Shelf, request: Request) -> ChatAnswer:
+async def _chat(shelf: Shelf, metrics: Metrics, request: Request) -> ChatAnswer:
     """Begin a reply. All that can be refused is refused here; the answer is sent as the reply is made."""
     asked = ChatRequest.parse(await _read_body(request))
     served = _chosen(shelf, asked.model)
     prompt = await run_in_threadpool(_render, served, asked)  # a long text takes a moment, and others wait for theirs
-    seed = secrets.randbits(63) if asked.seed is None else asked.seed
-    sampling = Sampling(asked.temperature, asked.top_k, seed, asked.top_p)
-    loop = asyncio.get_running_loop()
     events: asyncio.Queue[RowEvent | None] = asyncio.Queue()
+    row = _ask(served, metrics, asked, prompt, _from_any_thread(events))
+    response = ChatResponse(served.name, len(prompt))
+    return ChatAnswer(asked, response, events, lambda: served.answering.cancel(row))
 
-    def listen(event: RowEvent) -> None:
-        with contextlib.suppress(RuntimeError):  # the server has ended, and its loop is closed
-            loop.call_soon_threadsafe(events.put_nowait, event)
+
+async def _complete(shelf: Shelf, metrics: Metrics, request: Request) -> CompletionAnswer:
+    """Begin a reply to each of the prompts, or none where nothing is to be written; as `_chat`."""
+    asked = CompletionRequest.parse(await _read_body(request))
+    served = _chosen(shelf, asked.model)
+    parts = await run_in_threadpool(
+        lambda: [read_prompt(served.tokenizer, served.context, asked, prompt) for prompt in asked.prompts]
+    )
+    events: asyncio.Queue[Any] = asyncio.Queue()
+    put = _from_any_thread(events)
+
+    def let_go() -> None:
+        for part in parts:
+            if part.row is not None:
+                served.answering.cancel(part.row)
+
+    def listening(number: int) -> Callable[[RowEvent], None]:
+        return lambda event: put((number, event))
+
+    def score(number: int) -> None:
+        served.answering.score(parts[number].all_ids, asked.logprobs or 0, lambda scored: put((number, scored)))
 
     try:
-        row = served.answering.ask(prompt, asked.max_tokens or served.context, sampling, asked.stops, listen)
+        for number, part in enumerate(parts if asked.max_tokens else ()):
+            part.row = _ask(served, metrics, asked, part.ids, listening(number))
+    except ApiError:
+        let_go()
+        raise
+    return CompletionAnswer(asked, parts, served.tokenizer, events, score, let_go)
+
+
+def _ask(
+    served: Served,
+    metrics: Metrics,
+    asked: ChatRequest | CompletionRequest,
+    prompt: list[int],
+    listen: Callable[[RowEvent], None],
+) -> Row:
+    """Begin a reply to the ids `prompt`; ApiError when there is no place."""
+    seed = secrets.randbits(63) if asked.seed is None else asked.seed
+    sampling = Sampling(asked.temperature, asked.top_k, seed, asked.top_p)
+    note = metrics.listening(served.name, len(prompt))
+
+    def both(event: RowEvent) -> None:
+        note(event)
+        listen(event)
+
+    try:
+        return served.answering.ask(prompt, asked.max_tokens or served.context, sampling, asked.stops, both)
     except Busy as error:
         raise ApiError(429, str(error), "server_busy") from error
     except Closing as error:
         raise ApiError(503, str(error), "server_stopping") from error
-    response = ChatResponse(served.name, len(prompt))
-    return ChatAnswer(asked, response, events, lambda: served.answering.cancel(row))
+
+
+def _from_any_thread(events: "asyncio.Queue[Any]") -> Callable[[Any], None]:
+    """Puts into `events` of this loop, from the model's thread."""
+    loop = asyncio.get_running_loop()
+
+    def put(event: Any) -> None:
+        with contextlib.suppress(RuntimeError):  # the server has ended, and its loop is closed
+            loop.call_soon_threadsafe(events.put_nowait, event)
+
+    return put
 
 
 async def _read_body(request: Request) -> bytes:
@@ -169,8 +243,8 @@ async def _on_http_error(request: Request, error: HTTPException) -> Response:
         sentence = f"{request.url.path} does not take {request.method}. Use {(error.headers or {}).get('Allow')}."
         return _answer_error(ApiError(405, sentence, "method_not_allowed"))
     sentence = (
-        f"There is nothing at {request.url.path:.100}. This server has /v1/chat/completions and /v1/models: the base "
-        "address of a client ends with /v1."
+        f"There is nothing at {request.url.path:.100}. This server has /v1/chat/completions, /v1/completions and "
+        "/v1/models (the base address of a client ends with /v1), /health and /metrics."
     )
     return _answer_error(ApiError(error.status_code, sentence, "unknown_url"))
 
@@ -193,14 +267,14 @@ def _refusal(sentence: str) -> tuple[str, bytes]:
 
 
 class _RequireKey:
-    """ASGI middleware: 401 without the right bearer key, where one is set."""
+    """ASGI middleware: 401 without the right bearer key, where one is set. Whether the server is well, all may ask."""
 
     def __init__(self, app: ASGIApp, key: str | None):
         self.app = app
         self._digest = None if key is None else _digest(f"Bearer {key}".encode())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and self._digest is not None:
+        if scope["type"] == "http" and self._digest is not None and scope["path"] != "/health":
             given = dict(scope["headers"]).get(b"authorization", b"")
             if not hmac.compare_digest(_digest(given), self._digest):  # takes as long for a good beginning
                 what = "The API key is wrong" if given else "This server wants an API key"

@@ -14,7 +14,7 @@ from nanochat_core.serve.request import ChatRequest
 from nanochat_core.serve.response import ApiError, ChatResponse
 
 _JSON = [(b"content-type", b"application/json")]
-_EVENTS = [
+EVENTS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache"),
     (b"x-accel-buffering", b"no"),  # a proxy shall not collect the pieces
@@ -57,32 +57,32 @@ class ChatAnswer:
                     pieces.append(text)
                 case Done(reason, tokens):
                     body = self.response.whole("".join(pieces), reason, tokens)
-                    return await _send_json(send, 200, body)
+                    return await send_json(send, 200, body)
                 case Failed(error):
                     failure = api_error(error)
-                    return await _send_json(send, failure.status, failure.to_dict())
+                    return await send_json(send, failure.status, failure.to_dict())
 
     async def _send_stream(self, send: Send) -> None:
         """The headers go with the first event, so that a reply that fails at once has an error's status."""
         event = await self.events.get()
         if isinstance(event, Failed):
             failure = api_error(event.error)
-            return await _send_json(send, failure.status, failure.to_dict())
+            return await send_json(send, failure.status, failure.to_dict())
         if event is None:
             return None
-        await send({"type": "http.response.start", "status": 200, "headers": _EVENTS})
-        await _send_event(send, self.response.first_chunk())
+        await send({"type": "http.response.start", "status": 200, "headers": EVENTS})
+        await send_event(send, self.response.first_chunk())
         while event is not None:
             match event:
                 case Text(text):
-                    await _send_event(send, self.response.text_chunk(text))
+                    await send_event(send, self.response.text_chunk(text))
                 case Done(reason, tokens):
-                    await _send_event(send, self.response.last_chunk(reason))
+                    await send_event(send, self.response.last_chunk(reason))
                     if self.asked.include_usage:
-                        await _send_event(send, self.response.usage_chunk(tokens))
-                    return await _send_data(send, "[DONE]", more=False)
+                        await send_event(send, self.response.usage_chunk(tokens))
+                    return await send_data(send, "[DONE]", more=False)
                 case Failed(error):
-                    return await _send_data(send, json.dumps(api_error(error).to_dict()), more=False)
+                    return await send_data(send, json.dumps(api_error(error).to_dict()), more=False)
             event = await self.events.get()
         return None
 
@@ -100,14 +100,17 @@ def api_error(error: Exception) -> ApiError:
     return ApiError(500, f"The model failed ({said[:200]}). The server's terminal has the details.", "model_failed")
 
 
-async def _send_json(send: Send, status: int, body: dict[str, Any]) -> None:
+async def send_json(send: Send, status: int, body: dict[str, Any]) -> None:
+    """The whole answer."""
     await send({"type": "http.response.start", "status": status, "headers": _JSON})
     await send({"type": "http.response.body", "body": json.dumps(body).encode()})
 
 
-async def _send_event(send: Send, chunk: dict[str, Any]) -> None:
-    await _send_data(send, json.dumps(chunk), more=True)
+async def send_event(send: Send, chunk: dict[str, Any]) -> None:
+    """One piece of a stream."""
+    await send_data(send, json.dumps(chunk), more=True)
 
 
-async def _send_data(send: Send, data: str, more: bool) -> None:
+async def send_data(send: Send, data: str, more: bool) -> None:
+    """One server-sent event; the last one where there is no `more`."""
     await send({"type": "http.response.body", "body": f"data: {data}\n\n".encode(), "more_body": more})

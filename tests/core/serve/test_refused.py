@@ -30,7 +30,7 @@ pytestmark = pytest.mark.processes
         ),
         ({"messages": [{"role": "tool", "content": "x"}]}, openai.BadRequestError, "invalid_value", "from 'tool'"),
         (
-            {"messages": [*user("a"), {"role": "system", "content": "b"}, *user("c")]},
+            {"messages": [{"role": "assistant", "content": "b"}, *user("c")]},
             openai.BadRequestError,
             "invalid_value",
             "must alternate",
@@ -71,7 +71,8 @@ def test_no_key(server):
         ("POST", "/chat/completions", {}, b"hello", 400, "not JSON"),
         ("POST", "/chat/completions", {}, b"", 400, "not JSON"),
         ("GET", "/chat/completions", {}, None, 405, "Use POST"),
-        ("POST", "/completions", {}, b"{}", 404, "There is nothing at /v1/completions"),
+        ("POST", "/completions", {}, b"{}", 400, "must name its model"),
+        ("POST", "/embeddings", {}, b"{}", 404, "There is nothing at /v1/embeddings"),
         ("GET", "/models", {"host": "evil.example"}, None, 403, "on this machine only"),
         ("POST", "/chat/completions", {"origin": "https://evil.example"}, b"{}", 403, "another page"),
     ],

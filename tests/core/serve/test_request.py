@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from nanochat_core.serve.request import TEMPERATURE, TOP_K, ChatRequest
+from nanochat_core.serve.fields import TEMPERATURE, TOP_K
+from nanochat_core.serve.request import ChatRequest
 from nanochat_core.serve.response import ApiError
 
 USER = {"role": "user", "content": "Hi"}
@@ -108,7 +109,7 @@ def test_what_is_no_json_object(body):
         ({"stop": ""}, "stop", "none of them empty"),
         ({"stop": ["a", ""]}, "stop", "none of them empty"),
         ({"stop": 5}, "stop", "none of them empty"),
-        ({"stop": list("abcde")}, "stop", "at most 4"),
+        ({"stop": list("abcdefghijklmnopq")}, "stop", "at most 16"),
         ({"stream": "yes"}, "stream", "true or false"),
         ({"stream_options": {"include_usage": True}}, "stream_options", "set stream to true"),
         ({"stream": True, "stream_options": {"more": 1}}, "stream_options", "include_usage"),
@@ -129,6 +130,19 @@ def test_what_is_refused(fields, param, part):
     assert part in str(error)
     assert str(error).endswith(".")
     assert error.to_dict()["error"].keys() == {"message", "type", "param", "code"}
+
+
+def test_system_messages_that_come_later_are_said_to_the_model_with_the_next_question():
+    def messages(*roles):
+        return [{"role": role, "content": f"{role} {place}"} for place, role in enumerate(roles)]
+
+    asked = parse(messages=messages("system", "developer", "user", "assistant", "system", "user", "system"))
+    assert [(message["role"], message["content"]) for message in asked.messages] == [
+        ("system", "system 0\n\ndeveloper 1"),
+        ("user", "user 2"),
+        ("assistant", "assistant 3"),
+        ("user", "system 4\n\nuser 5\n\nsystem 6"),
+    ]
 
 
 def test_neighbours_of_one_role_and_parts_are_joined_as_in_training_data():

@@ -1,7 +1,7 @@
 """The report of a run beside its base, or of a run beside another one: what it says, part by part."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +21,18 @@ _FLIPS_OPEN = 10
 """So few flips are shown at once; more are folded."""
 
 
-def report_of(tag: str, compare: str | None = None) -> Document:
+SaidOfData = Callable[[Run], list[str]]
+"""What is found in a run's data, in sentences."""
+
+
+def report_of(tag: str, compare: str | None = None, said_of_data: SaidOfData = facts.said_of_data) -> Document:
     """The report of run `tag`, beside its base or the run `compare`. ValueError when there is no such run."""
     run = Run.open(tag)
     other = Run.open(compare) if compare else None
     if other is not None and other.tag == run.tag:
         raise ValueError(f"'{tag}' is compared with itself. Name another run with --compare, or none.")
     title = f"Run {run.tag}" if other is None else f"Run {run.tag} beside run {other.tag}"
-    blocks = [*_better(run, other), *_cost(run, other), *_curves(run, other), *_data(run, other)]
+    blocks = [*_better(run, other), *_cost(run, other), *_curves(run, other), *_data(run, other, said_of_data)]
     blocks += [*_settings(run, other), *_samples(run, other), *_repeat(run)]
     return Document(title, time.strftime("%Y-%m-%d %H:%M"), blocks)
 
@@ -143,7 +147,7 @@ def _curves(run: Run, other: Run | None) -> Iterator[Block]:
     yield Chart(series, Y_LABEL)
 
 
-def _data(run: Run, other: Run | None) -> Iterator[Block]:
+def _data(run: Run, other: Run | None, said_of_data: SaidOfData) -> Iterator[Block]:
     yield Heading("Data")
     for one in (run, other):
         if one is not None:
@@ -156,7 +160,7 @@ def _data(run: Run, other: Run | None) -> Iterator[Block]:
             if other:
                 yield Text(f"Of run {one.tag}:")
             yield Table(("", ""), rows)
-            yield from (Text(sentence) for sentence in facts.said_of_data(one))
+            yield from (Text(sentence) for sentence in said_of_data(one))
 
 
 def _settings(run: Run, other: Run | None) -> Iterator[Block]:

@@ -157,12 +157,19 @@ def is_better(proof: dict[str, Any]) -> str:
     return "good" if proof["difference"] < 0 else "bad"
 
 
+def has_its_data(run: Run) -> bool:
+    """Whether the file that the run was trained on is there, unchanged."""
+    data = run.record().get("data", {})
+    path = Path(str(data.get("path", "")))
+    return path.is_file() and sha256_of(path) == data.get("sha256")
+
+
 def said_of_data(run: Run) -> list[str]:
     """What a check finds in the data now, in sentences; that it is gone or has changed, where it is so."""
     data = run.record().get("data", {})
     path = Path(str(data.get("path", "")))
     if not path.is_file():
         return ["The file is no longer where it was, so nothing more can be said of it."]
-    if sha256_of(path) != data.get("sha256"):
+    if not has_its_data(run):
         return ["The file has changed since the training, so nothing is said of it here."]
     return replace(check(path), path=path.name).summary().splitlines()

@@ -34,10 +34,9 @@ class Table:
 
 @dataclass(frozen=True)
 class Chart:
-    """Lines over steps."""
+    """Losses over steps, and the distance from the base."""
 
     series: Sequence[Series]
-    y_label: str
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ from nanochat_core.runs import curves
 from nanochat_core.runs.as_code import shell_command
 from nanochat_core.runs.distance import distance_words
 from nanochat_core.runs.run import Run
-from nanochat_core.show.palette import Y_LABEL
 from nanochat_core.system.words import without_paths
 
 SMOOTHING = 0.8
@@ -144,7 +143,7 @@ def _curves(run: Run, other: Run | None) -> Iterator[Block]:
             for place, one in enumerate((run, other))
             for line in curves.losses(one, "step", SMOOTHING, place=place)
         ]
-    yield Chart(series, Y_LABEL)
+    yield Chart(series)
 
 
 def _data(run: Run, other: Run | None, said_of_data: SaidOfData) -> Iterator[Block]:

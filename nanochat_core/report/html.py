@@ -4,7 +4,7 @@ from html import escape
 
 from nanochat_core.report.blocks import Block, Chart, Code, Document, Heading, Table, Text
 from nanochat_core.show.palette import COLOURS
-from nanochat_core.show.svg import line_chart
+from nanochat_core.show.svg import loss_chart
 
 _DARK = ("#818cf8", "#fbbf24", "#34d399", "#f472b6", "#38bdf8", "#a78bfa", "#a3e635", "#f87171")
 
@@ -80,7 +80,7 @@ def _block(block: Block) -> str:
     if isinstance(block, Code):
         return f"<pre><code>{escape(block.text)}</code></pre>"
     if isinstance(block, Chart):
-        return line_chart(block.series, "step", block.y_label.lower()) or "<p>Nothing was measured yet.</p>"
+        return loss_chart(block.series) or "<p>Nothing was measured yet.</p>"
     return _table(block)
 
 

@@ -8,7 +8,8 @@ from nanochat_core.show.palette import Series
 
 _POINTS = 12
 """A chart is a table here, of so many of its points."""
-_ACTIVE = re.compile(r"([\\`*_{}\[\]<>()#+!|~$&@:])")
+_ACTIVE = re.compile(r"([\\`*_\[\]<>#!|~$&@]|:(?=//)|(?<=www)\.|^[-+=](?= )|(?<=^\d)[.)](?= ))")
+"""What could begin markup, an address that becomes a link by itself, or a list."""
 
 
 def to_markdown(document: Document) -> str:

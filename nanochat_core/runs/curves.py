@@ -19,7 +19,7 @@ SMOOTHING = 0.8
 WHICH = ("Both", "Training", "Validation", "Distance")
 """What a chart of losses may show."""
 DISTANCE = "distance from the base"
-"""kl_from_base in a legend: also nats per token, so it has its place beside the losses."""
+"""kl_from_base in a legend."""
 
 
 class Measured(Protocol):
@@ -125,7 +125,8 @@ def losses(
         lines.append(Series(f"{name}validation", validation, colour if several else 1, best=best))
     if which == "Distance" or (which == "Both" and not several):
         distance = points(known, "kl_from_base", x_axis)
-        lines += [Series(f"{name}{DISTANCE}", distance, colour if several else 2, "dashed")] if distance else []
+        at = colour if several else 2
+        lines += [Series(f"{name}{DISTANCE}", distance, at, "dashed", apart=True)] if distance else []
     return lines
 
 

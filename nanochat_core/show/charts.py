@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from nanochat_core.show.palette import COLOURS, X_LABELS, Y_LABEL, Series
+from nanochat_core.show.palette import COLOURS, DISTANCE_LABEL, X_LABELS, Y_LABEL, Series
 
 _SIZE = (7.2, 3.6)
 
@@ -30,14 +30,19 @@ def draw(series: Sequence[Series], x: str, *, log: bool = False, dpi: int = 100)
     """The lines over `x`, one of X_LABELS, on white; 7.2 x 3.6 inches."""
     chart = Chart(figsize=_SIZE, dpi=dpi, layout="constrained")
     axes = chart.add_subplot()
+    right = axes.twinx() if any(one.apart and one.points for one in series) else None
     for one in series:
         if one.points:
-            _draw(axes, one)
+            _draw(right if one.apart and right else axes, one)
     axes.set(xlabel=X_LABELS[x], ylabel=Y_LABEL, yscale="log" if log else "linear")
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
-    if axes.lines:
-        axes.legend(frameon=False, fontsize="small")
+    if right:
+        right.set(ylabel=DISTANCE_LABEL)
+        right.spines[["top", "left"]].set_visible(False)
+    drawn = [line for one in (axes, right) if one for line in one.lines if str(line.get_label())[0] != "_"]
+    if drawn:
+        (right or axes).legend(handles=drawn, frameon=False, fontsize="small")
     else:
         axes.text(0.5, 0.5, "No losses yet", transform=axes.transAxes, ha="center")
     return chart

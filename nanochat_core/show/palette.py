@@ -10,6 +10,7 @@ X_LABELS = {"step": "Step", "epoch": "Epoch", "tokens": "Tokens", "minutes": "Mi
 """What a loss may be drawn over, and how the axis is called."""
 
 Y_LABEL = "Loss (nats per token)"
+DISTANCE_LABEL = "Distance from the base (nats per token)"
 
 Point = tuple[float, float]
 """(x, y) of one value."""
@@ -28,6 +29,8 @@ class Series:
     """faint, dashed, or nothing."""
     best: str = ""
     """What is said of the lowest point, such as "best 1.25 at step 20"; the point is then marked."""
+    apart: bool = False
+    """It is the distance from the base and no loss: it has a scale of its own, so that it flattens none."""
 
     @property
     def label(self) -> str:

@@ -7,19 +7,22 @@ from dataclasses import dataclass
 from html import escape
 
 from nanochat_core.show.axis import below, ceiling
-from nanochat_core.show.palette import COLOURS, X_LABELS, Y_LABEL, Point, Series
+from nanochat_core.show.palette import COLOURS, DISTANCE_LABEL, X_LABELS, Y_LABEL, Point, Series
 
 MOST_POINTS = 400
 _SLICES = 60
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 20, 10, 42
 _NARROW = (700, 460)
+_APART_HEIGHT = 170
 
 
 def loss_chart(
     series: Sequence[Series], x_axis: str = "step", log: bool = False, width: int = 860, height: int = 300
 ) -> str:
-    """The chart of losses over one of X_LABELS."""
-    return line_chart(series, X_LABELS[x_axis].lower(), Y_LABEL.lower(), log, width, height)
+    """The chart of losses over one of X_LABELS, and under it that of the distance from the base where it is known."""
+    x_label, apart = X_LABELS[x_axis].lower(), [one for one in series if one.apart]
+    losses = line_chart([one for one in series if not one.apart], x_label, Y_LABEL.lower(), log, width, height)
+    return losses + line_chart(apart, x_label, DISTANCE_LABEL.lower(), width=width, height=_APART_HEIGHT)
 
 
 def line_chart(
@@ -158,9 +161,9 @@ def _line(series: Series, frame: _Frame) -> list[str]:
         series = below(series, frame.top)
         if not series.points:
             return []
-        x, y = frame.x(series.points[0][0]) + 6, frame.y(series.points[0][1]) + 4
+        x, y = frame.x(series.points[0][0]) + 6, frame.y(series.points[0][1]) + 14  # below the axis's name
         said = f"\u2191 {_number(round(first[1], 2))} at {_number(first[0])}"
-        parts = [f'<text class="from" x="{x:.1f}" y="{y:.1f}">{said}</text>']
+        parts = [] if series.style == "faint" else [f'<text class="from" x="{x:.1f}" y="{y:.1f}">{said}</text>']
     places = " ".join(f"{frame.x(x):.1f},{frame.y(y):.1f}" for x, y in thin(series.points))
     classes = f"c{series.colour % len(COLOURS)} {escape(series.style)}"
     if len(series.points) == 1:  # a line through one point cannot be seen

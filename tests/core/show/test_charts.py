@@ -10,6 +10,7 @@ from nanochat_core.paths import PROJECT_ROOT
 from nanochat_core.runs.curves import losses
 from nanochat_core.runs.launcher import create_run
 from nanochat_core.show.palette import COLOURS
+from nanochat_core.show.svg import loss_chart
 from tests.support.tiny import write_conversations
 
 
@@ -135,7 +136,12 @@ def test_the_distance_from_the_base_is_beside_the_losses_of_one_run(make_run):
     run = make_run()
     for step, distance in ((0, 0.0), (2, 0.5), (4, 1.25)):
         run.append_metrics({"step": step, "val_loss": 3.0, "kl_from_base": distance})
-    assert lines_of(run.plot())["distance from the base"] == ([0, 2, 4], [0.0, 0.5, 1.25])
+    losses_, distance = run.plot().axes  # a scale of its own: it flattens no loss
+    [line] = distance.lines
+    assert (list(line.get_xdata()), list(line.get_ydata())) == ([0, 2, 4], [0.0, 0.5, 1.25])
+    assert "distance from the base" not in [line.get_label() for line in losses_.lines]
+    assert "distance from the base" in [text.get_text() for text in distance.get_legend().get_texts()]
+    assert "distance from the base" in loss_chart(losses(run)).split("</svg>")[-2]
     assert run.metrics()["kl_from_base"].dropna().tolist() == [0.0, 0.5, 1.25]
     several = lines_of(plot_runs(run, make_run("other")))
     assert not [name for name in several if "distance" in name]

@@ -1,110 +1,190 @@
-"""llama.cpp as it is (PyPI: xllamacpp), on the weights of a model of ours."""
+"""Writing replies on a CPU beside llama.cpp as it is (PyPI: xllamacpp), on the same weights and prompts.
 
+    python -m benchmarks.llama_cpp              d8 and d12 (benchmarks/workload.py)
+    python -m benchmarks.llama_cpp --small      a tiny model, in seconds, to see that it runs
+
+Its files are those of `export --format gguf`, with tokens that spell their numbers. Ours and theirs take turns in one
+process with the same number of threads; what counts is processor time of all threads. llama.cpp answers through its
+server, as programs use it; a reply's rate is that of its tokens after the first, a prompt's that of the whole request
+for one token. Before any figure counts, f32 there and fp32 here must write the same tokens.
+"""
+
+import argparse
+import os
+import re
+import statistics
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-import gguf
 import torch
 import xllamacpp
+from gguf import GGUFWriter
 from torch import Tensor
 
+from benchmarks.machine import cpu_seconds, describe, read_bandwidth
+from benchmarks.pairs import ratio, table, take_turns
+from benchmarks.workload import SHAPES, TINY
+from nanochat_core.engine.sampling import Sampling
+from nanochat_core.export.llama.quants import QUANTS
+from nanochat_core.export.llama.weights import ARCHITECTURE, add_shape, write_tensors
 from nanochat_core.model.gpt import GPT
 
-QUANTS = {
-    "f32": gguf.GGMLQuantizationType.F32,
-    "bf16": gguf.GGMLQuantizationType.BF16,
-    "Q8_0": gguf.GGMLQuantizationType.Q8_0,
-    "Q4_0": gguf.GGMLQuantizationType.Q4_0,
-}
+PEERS = {"fp32": "f32", "bf16": "bf16", "int8": "q8_0", "int4": "q4_0"}
+"""Our precision and theirs."""
+ROWS, TOKENS = 8, {"d8": 48, "d12": 24, "tiny": 8}
+PROMPTS = (64, 624)
+SPELLED = re.compile(r"t(\d+)")
+
+Measure = Callable[[], float]
 
 
 @contextmanager
-def llama_server(model: GPT, quant: str, rows: int = 1) -> Iterator[xllamacpp.Server]:
-    """Its server on the weights of `model`, which answers `rows` requests at once, with torch's number of threads."""
+def server_of(model: GPT, quant: str, rows: int = 1) -> Iterator[xllamacpp.Server]:
+    """llama.cpp's server on the weights of `model`, which answers `rows` requests at once on torch's threads."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.gguf"
-        write(file, model, QUANTS[quant])
+        _write(file, model, quant)
         parameters = xllamacpp.CommonParams()
         parameters.model.path = str(file)
-        threads = torch.get_num_threads()
         for cpu in (parameters.cpuparams, parameters.cpuparams_batch):
-            cpu.n_threads = threads
+            cpu.n_threads = torch.get_num_threads()
         parameters.n_parallel, parameters.n_ctx = rows, rows * model.config.sequence_len
-        parameters.n_gpu_layers = 0
-        parameters.n_predict, parameters.ctx_shift, parameters.warmup = -1, False, True
-        parameters.verbosity = -1
+        parameters.n_gpu_layers, parameters.verbosity = 0, -1
         yield xllamacpp.Server(parameters)
 
 
-def complete(server: xllamacpp.Server, prompt: list[int], tokens: int, keep: bool = False) -> dict:
-    asked = {
-        "prompt": prompt,
-        "n_predict": tokens,
-        "temperature": 0.0,
-        "ignore_eos": True,
-        "cache_prompt": keep,
-        "return_tokens": True,
-        "samplers": ["temperature"],
-        "stream": False,
-    }
-    return server.handle_completions(asked)
-
-
-def write(file: Path, model: GPT, kind: gguf.GGMLQuantizationType) -> None:
-    config = model.config
-    writer = gguf.GGUFWriter(file, "apertus")
-    layers = config.n_layer
-    writer.add_context_length(config.sequence_len)
-    writer.add_embedding_length(config.n_embd)
-    writer.add_block_count(layers)
-    writer.add_feed_forward_length(4 * config.n_embd)
-    writer.add_head_count(config.n_head)
-    writer.add_head_count_kv(config.n_kv_head)
-    writer.add_layer_norm_rms_eps(1.1920929e-07)
-    writer.add_rope_freq_base(10000.0)
-    writer.add_rope_dimension_count(config.head_dim)
-    writer.add_vocab_size(config.vocab_size)
-    for name, value in (("alpha_p", 0.5413248546), ("alpha_n", -1e4), ("beta", 0.0), ("eps", -1e-6)):
-        writer.add_array(f"xielu.{name}", [value] * layers)
+def _write(file: Path, model: GPT, quant: str) -> None:
+    writer = GGUFWriter(file, ARCHITECTURE)
+    add_shape(writer, model.config)
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("bailingmoe")
-    writer.add_token_list([f"t{index}" for index in range(config.vocab_size)])
-    writer.add_token_types([1] * config.vocab_size)
+    writer.add_token_list([f"t{token}" for token in range(model.config.vocab_size)])
+    writer.add_token_types([1] * model.config.vocab_size)
     writer.add_token_merges(["t 0"])
     writer.add_eos_token_id(0)
     writer.add_add_bos_token(value=False)
-
-    def add(name: str, tensor: Tensor, kind: gguf.GGMLQuantizationType) -> None:
-        data = gguf.quants.quantize(tensor.detach().float().numpy(), kind)
-        writer.add_tensor(name, data, raw_dtype=kind)
-
-    f32 = gguf.GGMLQuantizationType.F32
-    one = torch.ones(config.n_embd)
-    table = torch.nn.functional.rms_norm(
-        model.transformer.wte.weight[: config.vocab_size].float(), (config.n_embd,), eps=1.1920929e-07
-    )
-    add("token_embd.weight", table, kind)
-    add("output_norm.weight", one, f32)
-    add("output.weight", model.lm_head.weight[: config.vocab_size], kind)
-    for index, block in enumerate(model.transformer.blocks):
-
-        def swap(weight: Tensor) -> Tensor:
-            return weight.view(-1, 2, config.head_dim // 2, config.n_embd).flip(1).reshape(weight.shape)
-
-        at = f"blk.{index}."
-        add(at + "attn_norm.weight", one, f32)
-        add(at + "ffn_norm.weight", one, f32)
-        add(at + "attn_q_norm.weight", torch.ones(config.head_dim), f32)
-        add(at + "attn_k_norm.weight", torch.ones(config.head_dim), f32)
-        add(at + "attn_q.weight", swap(block.attn.c_q.weight), kind)
-        add(at + "attn_k.weight", swap(block.attn.c_k.weight), kind)
-        add(at + "attn_v.weight", block.attn.c_v.weight, kind)
-        add(at + "attn_output.weight", block.attn.c_proj.weight, kind)
-        add(at + "ffn_up.weight", block.mlp.c_fc.weight, kind)
-        add(at + "ffn_down.weight", block.mlp.c_proj.weight, kind)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
+    write_tensors(writer, model, QUANTS[quant])
     writer.close()
+
+
+def complete(server: xllamacpp.Server, prompt: list[int], tokens: int, keep: bool = False) -> list[int]:
+    """The `tokens` likeliest tokens, one after the other. `keep`: what it knows of the prompt is not read again."""
+    asked = {"prompt": prompt, "n_predict": tokens, "temperature": 0.0, "ignore_eos": True, "cache_prompt": keep}
+    return [int(found) for found in SPELLED.findall(server.handle_completions(asked)["choices"][0]["text"])]
+
+
+def ours(model: GPT, ids: Tensor, tokens: int) -> dict[str, Measure]:
+    """What is measured of ours, by name, each in its unit per second of processor time."""
+    greedy = Sampling(temperature=0.0)
+
+    def decode(rows: int) -> float:
+        cache = model.new_cache(rows, PROMPTS[0] + tokens + 1)
+        fed = torch.tensor(greedy.choose(model(ids[:, : PROMPTS[0]].expand(rows, -1), cache=cache), []))
+
+        def write() -> None:
+            nonlocal fed
+            for _ in range(tokens):
+                fed = torch.tensor(greedy.choose(model(fed[:, None], cache=cache), []))
+
+        return rows * tokens / cpu_seconds(write)
+
+    def read(count: int) -> float:
+        return count / cpu_seconds(lambda: model(ids[:, :count], cache=model.new_cache(1, count + 1)))
+
+    kept = model.new_cache(1, PROMPTS[-1] + 1)
+    model(ids[:, : PROMPTS[-1]], cache=kept)
+
+    def second() -> float:
+        kept.truncate(PROMPTS[-1] - 24)
+        return 24 / cpu_seconds(lambda: model(ids[:, PROMPTS[-1] - 24 : PROMPTS[-1]], cache=kept))
+
+    return _named(decode, read, second)
+
+
+def theirs(one: xllamacpp.Server, many: xllamacpp.Server, ids: Tensor, tokens: int) -> dict[str, Measure]:
+    """The same of llama.cpp."""
+    prompt = ids[0].tolist()
+    pool = ThreadPoolExecutor(ROWS)
+
+    def requests(rows: int, count: int) -> Callable[[], object]:
+        if rows == 1:
+            return lambda: complete(one, prompt[: PROMPTS[0]], count)
+        return lambda: list(pool.map(lambda _: complete(many, prompt[: PROMPTS[0]], count), range(rows)))
+
+    def decode(rows: int) -> float:
+        first = cpu_seconds(requests(rows, 1))
+        return rows * tokens / (cpu_seconds(requests(rows, 1 + tokens)) - first)
+
+    def read(count: int) -> float:
+        return count / cpu_seconds(lambda: complete(one, prompt[:count], 1))
+
+    def second() -> float:
+        complete(one, prompt[: PROMPTS[-1] - 24], 1, keep=True)
+        return 24 / cpu_seconds(lambda: complete(one, prompt[: PROMPTS[-1]], 1, keep=True))
+
+    return _named(decode, read, second)
+
+
+def _named(decode: Callable[[int], float], read: Callable[[int], float], second: Measure) -> dict[str, Measure]:
+    return {
+        "one reply": lambda: decode(1),
+        f"{ROWS} at once": lambda: decode(ROWS),
+        **{f"prompt of {count}": lambda count=count: read(count) for count in PROMPTS},
+        "second turn": second,
+    }
+
+
+def beside(models: dict[str, GPT], tokens: int, turns: int) -> str:
+    """The table of a shape: for each precision what ours does, and how many times as fast as llama.cpp it is."""
+    fp32 = models["fp32"]
+    generator = torch.Generator().manual_seed(1)
+    ids = torch.randint(0, fp32.config.vocab_size, (1, PROMPTS[-1]), generator=generator)
+    rows = []
+    for name, quant in PEERS.items():
+        with ExitStack() as servers:
+            one, many = (servers.enter_context(server_of(fp32, quant, count)) for count in (1, ROWS))
+            if name == "fp32":
+                _check_same(fp32, one, ids[:, : PROMPTS[0]])
+            both = {("ours", kind): run for kind, run in ours(models[name], ids, tokens).items()}
+            both |= {("theirs", kind): run for kind, run in theirs(one, many, ids, tokens).items()}
+            found = take_turns({**both, "bandwidth": read_bandwidth}, turns)
+        for kind in [kind for side, kind in both if side == "ours"]:
+            here, there = found["ours", kind], found["theirs", kind]
+            more = str(ratio(here, found["ours", "one reply"])) if kind.startswith(f"{ROWS}") else ""
+            cells = [f"{statistics.median(values):.0f}" for values in (here, there)]
+            rows.append([f"{name}, {quant}", kind, *cells, str(ratio(here, there)), more])
+    return table(["ours, llama.cpp", "what", "ours", "llama.cpp", "ratio", f"{ROWS} to one"], rows)
+
+
+def _check_same(model: GPT, server: xllamacpp.Server, prompt: Tensor) -> None:
+    cache, fed, written = model.new_cache(1, prompt.shape[1] + 12), prompt, []
+    while len(written) < 12:
+        written.append(int(model(fed, cache=cache).argmax()))
+        fed = torch.tensor([written[-1:]])
+    found = complete(server, prompt[0].tolist(), 12)
+    if found != written:
+        raise ValueError(f"llama.cpp writes {found}, ours {written}: the comparison would mean nothing.")
+
+
+def main() -> None:
+    """Print the tables."""
+    from benchmarks.chat import our_models
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--small", action="store_true")
+    parser.add_argument("--shapes", nargs="+", choices=["d8", "d12"], default=["d8", "d12"])
+    parser.add_argument("--turns", type=int, default=5)
+    options = parser.parse_args()
+    built_for = os.environ.get("NANOCHAT_MARCH", "this processor")
+    print(describe(), f"ours built for {built_for}", f"llama.cpp: {xllamacpp.get_system_info()}", sep="; ", flush=True)
+    with torch.no_grad():
+        for name in ["tiny"] if options.small else options.shapes:
+            models = our_models(TINY if name == "tiny" else SHAPES[name])
+            print(f"\n{name}\n", beside(models, TOKENS[name], 1 if options.small else options.turns), sep="\n", flush=True)
+
+
+if __name__ == "__main__":
+    main()

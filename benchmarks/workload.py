@@ -24,7 +24,7 @@ SHAPES = {
     "d12": _shape(12, 768, 65536, 2048),
     "d32": GPTConfig(),
 }
-TINY = _shape(2, 128, 512, 256)
+TINY = _shape(2, 128, 512, 1024)
 """For a run that only shows that a benchmark works."""
 
 

@@ -24,7 +24,7 @@ QUESTIONS ?= $(if $(filter %_data.jsonl,$(DATA)),$(wildcard $(DATA:_data.jsonl=_
 SETTINGS = --data_path "$(DATA)" --model_tag $(MODEL) --output_tag $(TAG) \
            $(if $(QUESTIONS),--questions_path "$(QUESTIONS)") $(ARGS)
 
-.PHONY: help install download finetune finetune-multi chat app chat-web test check lint format types layers sanitize test-browser chromium screenshots bench starter notebook notebooks clean
+.PHONY: emulator help install download finetune finetune-multi chat app chat-web test check lint format types layers sanitize test-browser chromium screenshots bench starter notebook notebooks clean
 
 help:
 	@echo "make install                               install what is needed, once; every target below does it first"
@@ -62,7 +62,7 @@ chat-web: install
 	$(VENV)/bin/python app.py --tab chat
 
 # The browser comes first: where it cannot be installed, that is said before anything else is waited for.
-test: chromium lint types layers
+test: chromium emulator lint types layers
 	$(VENV)/bin/python -m pytest -n 2 --ignore=tests/e2e $(PYTEST)
 	$(VENV)/bin/python -m pytest tests/e2e
 
@@ -97,6 +97,10 @@ test-browser: chromium
 # The browser tests' browser, where there is none yet.
 chromium: $(VENV)/.installed-tests
 	@$(VENV)/bin/python -m tests.e2e.browser
+
+# The compiler and the emulator with which AArch64's kernels are tested, where there are none yet.
+emulator: $(VENV)/.installed-tests
+	@$(VENV)/bin/python -m tests.support.emulator
 
 # Every tab, wide and narrow, light and dark, empty, busy and failed, to be looked at.
 screenshots: chromium

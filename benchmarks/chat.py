@@ -6,9 +6,9 @@
 One conversation, greedy, a prompt of 64 tokens: tokens per second of processor time, from the reply's second token on.
 All variants take turns. A share of the machine's limit is the bytes that a token has to read (matrices, keys and
 values) over the bandwidth of reading memory measured in the same turn; a model that fits into the caches can exceed
-it. Before any figure counts, the variants in fp32 must write the same tokens; ours in bf16 and int8 are given these
-and asked how often they would have chosen the same. Then: eight conversations at once, the first token of a second
-turn, and the quality of int8.
+it. Before any figure counts, the variants in fp32 must write the same tokens; ours in bf16, int8 and int4 are given
+these and asked how often they would have chosen the same. Then: eight conversations at once, the first token of a
+second turn, each precision beside llama.cpp (benchmarks/llama_cpp.py), and the quality of int8 and int4.
 """
 
 import argparse
@@ -69,6 +69,11 @@ def measure(name: str, turns: int) -> list[str]:
     parts.append(eight_conversations(models, prompt, TOKENS[name] // 2, turns))
     if config.sequence_len > HISTORY + QUESTION:
         parts.append(first_tokens(models, turns))
+    from benchmarks.llama_cpp import TOKENS as LENGTHS
+    from benchmarks.llama_cpp import beside
+
+    if name in LENGTHS:
+        parts.append(beside(models, LENGTHS[name], turns))
     return parts
 
 
@@ -234,7 +239,7 @@ def first_tokens(models: dict[str, GPT], turns: int) -> str:
             return 1 / cpu_seconds(lambda: model(ids, cache=model.new_cache(1, HISTORY + QUESTION)))
 
         close(second_logits(model, kept, ids), model(ids, cache=model.new_cache(1, ids.shape[1])), name)
-        dtype = torch.float32 if name == "int8" else MODES[name]
+        dtype = torch.float32 if MODES[name] in BITS else MODES[name]
         found = take_turns({"second": second, "whole": whole, "gemm": lambda dtype=dtype: gemm_rate(dtype)}, turns)
         flops = 2 * ids.shape[1] * 12 * config.n_layer * config.n_embd**2 + 2 * config.vocab_size * config.n_embd
         share = ratio([rate * flops for rate in found["whole"]], found["gemm"])
@@ -264,7 +269,7 @@ def close(found: Tensor, expected: Tensor, name: str) -> None:
 
 
 def int8_quality(count: int) -> str:
-    """The change of perplexity by bf16 and int8, on conversations of the shipped starter's data."""
+    """The change of perplexity by bf16, int8 and int4, on conversations of the shipped starter's data."""
     lines = (starter_dir() / "replay.jsonl").read_text(encoding="utf-8").splitlines()
     conversations = [json.loads(line) for line in lines[:: max(1, len(lines) // count)][:count]]
     found = {name: perplexity(dtype, conversations) for name, dtype in MODES.items()}

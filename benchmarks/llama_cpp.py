@@ -24,7 +24,7 @@ import xllamacpp
 from gguf import GGUFWriter
 from torch import Tensor
 
-from benchmarks.machine import cpu_seconds, describe, read_bandwidth
+from benchmarks.machine import cpu_seconds, describe
 from benchmarks.pairs import ratio, table, take_turns
 from benchmarks.workload import SHAPES, TINY
 from nanochat_core.engine.sampling import Sampling
@@ -81,8 +81,9 @@ def ours(model: GPT, ids: Tensor, tokens: int) -> dict[str, Measure]:
     greedy = Sampling(temperature=0.0)
 
     def decode(rows: int) -> float:
-        cache = model.new_cache(rows, PROMPTS[0] + tokens + 1)
-        fed = torch.tensor(greedy.choose(model(ids[:, : PROMPTS[0]].expand(rows, -1), cache=cache), []))
+        prompt = ids[:, : PROMPTS[0] // rows].expand(rows, -1)
+        cache = model.new_cache(rows, prompt.shape[1] + tokens + 1)
+        fed = torch.tensor(greedy.choose(model(prompt, cache=cache), []))
 
         def write() -> None:
             nonlocal fed
@@ -112,7 +113,7 @@ def theirs(one: xllamacpp.Server, many: xllamacpp.Server, ids: Tensor, tokens: i
     def requests(rows: int, count: int) -> Callable[[], object]:
         if rows == 1:
             return lambda: complete(one, prompt[: PROMPTS[0]], count)
-        return lambda: list(pool.map(lambda _: complete(many, prompt[: PROMPTS[0]], count), range(rows)))
+        return lambda: list(pool.map(lambda _: complete(many, prompt[: PROMPTS[0] // rows], count), range(rows)))
 
     def decode(rows: int) -> float:
         first = cpu_seconds(requests(rows, 1))
@@ -150,7 +151,7 @@ def beside(models: dict[str, GPT], tokens: int, turns: int) -> str:
                 _check_same(fp32, one, ids[:, : PROMPTS[0]])
             both = {("ours", kind): run for kind, run in ours(models[name], ids, tokens).items()}
             both |= {("theirs", kind): run for kind, run in theirs(one, many, ids, tokens).items()}
-            found = take_turns({**both, "bandwidth": read_bandwidth}, turns)
+            found = take_turns(both, turns)
         for kind in [kind for side, kind in both if side == "ours"]:
             here, there = found["ours", kind], found["theirs", kind]
             more = str(ratio(here, found["ours", "one reply"])) if kind.startswith(f"{ROWS}") else ""
@@ -183,7 +184,9 @@ def main() -> None:
     with torch.no_grad():
         for name in ["tiny"] if options.small else options.shapes:
             models = our_models(TINY if name == "tiny" else SHAPES[name])
-            print(f"\n{name}\n", beside(models, TOKENS[name], 1 if options.small else options.turns), sep="\n", flush=True)
+            print(
+                f"\n{name}\n", beside(models, TOKENS[name], 1 if options.small else options.turns), sep="\n", flush=True
+            )
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import tyro
 
-from nanochat_core.checkpoint.loading import dtype_named, load_model
+from nanochat_core.checkpoint.fastest import dtype_asked
+from nanochat_core.checkpoint.loading import load_model
 from nanochat_core.cli.terminal import parse, say, tell
 from nanochat_core.compute.devices import choose_device
 from nanochat_core.engine.engine import Engine
@@ -28,7 +29,8 @@ class ChatCommand:
     device_type: str = "auto"
     """cuda, mps, cpu or auto."""
     dtype: str | None = None
-    """float32, bfloat16 or int8 (on a CPU: the least memory, and the fastest); without it what suits best."""
+    """float32, bfloat16, int8 or int4 (on a CPU: rounded weights, a quarter or a seventh of float32's memory), or auto:
+    the fastest of them on this machine, found by a trial of a second; without it what suits best and rounds nothing."""
     temperature: float = 0.7
     """0 always takes the likeliest token."""
     top_k: int = 50
@@ -48,9 +50,8 @@ def run(arguments: list[str]) -> int:
 def chat(options: ChatCommand) -> None:
     """Answer the one question, or converse until an empty line. The reply goes to stdout as it is made."""
     name = options.model or default_model()
-    network, tokenizer, _ = load_model(
-        name, choose_device(options.device_type), dtype_named(options.dtype), options.step
-    )
+    device = choose_device(options.device_type)
+    network, tokenizer, _ = load_model(name, device, dtype_asked(options.dtype, device, tell), options.step)
     engine = Engine(network, tokenizer)
     history = [{"role": "system", "content": options.system}] if options.system else []
     interactive = options.prompt is None

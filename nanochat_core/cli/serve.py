@@ -123,14 +123,15 @@ def _serve(options: ServeCommand, names: list[str], key: str | None, listener: s
 
 
 def _load(options: ServeCommand, names: list[str], key: str | None) -> "list[Served]":
-    from nanochat_core.checkpoint.loading import dtype_named
+    from nanochat_core.checkpoint.fastest import dtype_asked
     from nanochat_core.checkpoint.sharing import load_models
     from nanochat_core.compute.devices import choose_device
     from nanochat_core.serve.answering import Answering  # here, because `serve --help` must not wait for torch
     from nanochat_core.serve.http import Served
 
     files = [find_model(name) for name in names]
-    models = load_models(files, choose_device(options.device_type), dtype_named(options.dtype))
+    device = choose_device(options.device_type)
+    models = load_models(files, device, dtype_asked(options.dtype, device, tell))
     return [
         Served(
             name=_public_name(name),

@@ -93,6 +93,14 @@ def _built(name: str) -> Path:
     return file
 
 
+def fingerprint() -> str:
+    """Changes with the compiled code and the processor that it is for; where nothing compiles, with the latter."""
+    try:
+        return _key(_compiler())
+    except (OSError, subprocess.SubprocessError, _NoCompiler):
+        return hashlib.sha256(_processor().encode()).hexdigest()[:20]
+
+
 def _load(file: Path) -> ctypes.CDLL:
     return ctypes.CDLL(str(file))
 

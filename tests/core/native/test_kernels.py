@@ -4,8 +4,6 @@ The compiled code is built for each kind of processor that this one can run, and
 (Debian: gcc-aarch64-linux-gnu and qemu-user), all of it under the sanitizers where the compiler has them.
 """
 
-import platform
-import shutil
 import struct
 import subprocess
 from collections.abc import Iterator
@@ -20,6 +18,7 @@ from torch import Tensor
 from nanochat_core.checkpoint import few_bits
 from nanochat_core.compute.huge_pages import HugePages
 from nanochat_core.native.build import SOURCES
+from tests.support.emulator import COMPILER, EMULATOR, REMEDY, is_arm, is_there
 
 FLOAT32, BFLOAT16, INT8, INT4 = range(4)
 SHAPES = [(1, 64, 1), (3, 64, 2), (16, 128, 3), (37, 192, 1), (37, 192, 5), (50, 64, 9), (100, 512, 8), (35, 320, 67)]
@@ -36,22 +35,25 @@ ARM = [("any AArch64", "armv8-a"), ("NEON dotprod", "armv8.2-a+dotprod"), ("NEON
 SANITIZED = ("-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-static-libasan", "-static-libubsan")
 
 
-def _kinds() -> list:
-    found = []
-    if platform.machine() == "x86_64":
-        flags = next(
-            line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags")
-        ).split()
-        found = [
-            (name, ["cc", f"-march={march}", *SANITIZED], [])
-            for name, march, needs in HERE
-            if set(needs.split()) <= set(flags)
-        ]
-    if shutil.which("aarch64-linux-gnu-gcc"):
-        found += [
-            (name, ["aarch64-linux-gnu-gcc", f"-march={march}", "-static"], ["qemu-aarch64"]) for name, march in ARM
-        ]
-    return found
+def _kinds() -> list[tuple[str, str]]:
+    """(name, what the compiler calls it) of the processors whose code can be run here."""
+    if is_arm():
+        return [ARM[0], ("this one", "native")]
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    flags = set(next(line for line in lines if line.startswith("flags")).split())
+    return [*((name, march) for name, march, needs in HERE if set(needs.split()) <= flags), *ARM]
+
+
+def _built(march: str, folder: Path) -> list[str]:
+    """The command that runs the program for this kind of processor."""
+    foreign = march.startswith("armv8") and not is_arm()
+    if foreign and not is_there():
+        pytest.fail(REMEDY)
+    compiler = [COMPILER, "-static"] if foreign else ["cc", *SANITIZED]
+    source, program = Path(__file__).with_name("kernels.c"), folder / "kernels"
+    options = ["-std=gnu11", "-O2" if foreign else "-O1", f"-march={march}", f"-I{SOURCES}"]  # -O1: sooner built
+    subprocess.run([*compiler, *options, str(source), "-o", str(program), "-lm"], check=True)
+    return [*([EMULATOR] if foreign else []), str(program)]
 
 
 @dataclass
@@ -139,14 +141,13 @@ def _attention() -> Iterator[Case]:
                 )
 
 
-@pytest.mark.parametrize("kind", _kinds(), ids=lambda kind: kind[0])
-def test_kernels(kind, tmp_path):
-    _, compiler, emulator = kind
-    program, source = tmp_path / "kernels", Path(__file__).with_name("kernels.c")
-    subprocess.run([*compiler, "-std=gnu11", "-O2", f"-I{SOURCES}", str(source), "-o", str(program), "-lm"], check=True)
+@pytest.mark.processes
+@pytest.mark.parametrize("march", [pytest.param(march, id=name) for name, march in _kinds()])
+def test_kernels(march, tmp_path):
+    program = _built(march, tmp_path)
     cases = [*_products(), *_no_numbers(), *_attention()]
     given = b"".join(case.given for case in cases)
-    done = subprocess.run([*emulator, str(program)], input=given, capture_output=True, check=False)
+    done = subprocess.run(program, input=given, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()[-3000:]
     results, at = np.frombuffer(done.stdout, np.float32), 0
     assert len(results) == sum(case.expected.numel() for case in cases)

@@ -5,9 +5,11 @@ import os
 from typing import Any
 
 from nanochat_core.cli.follow import follow
+from nanochat_core.cli.plan import take_option
 from nanochat_core.cli.terminal import parse, say
 from nanochat_core.config import FinetuneConfig
-from nanochat_core.runs.launcher import start_run
+from nanochat_core.runs.launcher import join_run, start_run
+from nanochat_core.runs.nodes import Nodes
 from nanochat_core.runs.presets import describe_preset, preset_of
 from nanochat_core.runs.run import Run
 
@@ -15,6 +17,7 @@ from nanochat_core.runs.run import Run
 def run(arguments: list[str]) -> int:
     """Train a run. Returns the exit status."""
     nproc, arguments = _take_nproc(arguments)
+    nodes, arguments = _take_nodes(arguments)
     if "--plan" in arguments:
         from nanochat_core.cli.plan import plan
 
@@ -23,8 +26,10 @@ def run(arguments: list[str]) -> int:
     config: FinetuneConfig = parse(functools.partial(FinetuneConfig, **preset), arguments, "finetune")
     if preset and os.environ.get("RANK", "0") == "0":
         say(describe_preset(preset, config), flush=True)
-    if nproc is not None:
-        return _detached(config, nproc)
+    if nodes.rank > 0:
+        join_run(config, nproc or 1, nodes)
+    if nproc is not None or nodes != Nodes(1):
+        return _detached(config, nproc or 1, nodes)
     from nanochat_core.training.finetune import finetune
     from nanochat_core.training.step import Diverged
 
@@ -35,14 +40,26 @@ def run(arguments: list[str]) -> int:
     return 0
 
 
-def _detached(config: FinetuneConfig, nproc: int) -> int:
+def _detached(config: FinetuneConfig, nproc: int, nodes: Nodes) -> int:
     """Train in processes of their own, one a device, and show their log until they are done."""
     log = Run.open(config.output_tag).log_file if config.resume else None
     position = log.stat().st_size if log and log.is_file() else 0
-    status = follow(start_run(config, nproc, resume=config.resume), position)
+    status = follow(start_run(config, nproc, resume=config.resume, nodes=nodes), position)
     if status.state == "failed" and status.is_mistake:
         raise ValueError(status.error)
     return 0 if status.state in ("finished", "stopped") else 1
+
+
+def _take_nodes(arguments: list[str]) -> tuple[Nodes, list[str]]:
+    """Split off what says on how many machines a run trains, in torchrun's words."""
+    numbers = {"nnodes": 1, "node_rank": 0, "max_restarts": 0}
+    for name in numbers:
+        value, arguments = take_option(f"--{name}", arguments)
+        if value is not None and not value.isdecimal():
+            raise ValueError(f"--{name} is '{value}': give a number.")
+        numbers[name] = int(value) if value is not None else numbers[name]
+    endpoint, arguments = take_option("--rdzv_endpoint", arguments)
+    return Nodes(numbers["nnodes"], numbers["node_rank"], endpoint or "", numbers["max_restarts"]), arguments
 
 
 def _take_nproc(arguments: list[str]) -> tuple[int | None, list[str]]:

@@ -11,6 +11,8 @@ import torch
 import torch.distributed as dist
 
 from nanochat_core.compute.devices import choose_device
+from nanochat_core.runs.nodes import START_VARIABLE, node_of
+from nanochat_core.runs.torchrun import table_at
 
 WAIT_FOR_OTHERS = timedelta(minutes=30)
 """Rank 0 may ask questions or write a large checkpoint while the others wait."""
@@ -23,6 +25,8 @@ class Ranks:
     rank: int
     world: int
     device: torch.device
+    node: int = 0
+    """Which of several machines this process is on; the first rank is on machine 0."""
     before_waiting: list[Callable[[], Any]] = field(default_factory=list, compare=False)
     """Called before this rank waits for the others, so that one can tell who holds up the rest."""
 
@@ -71,6 +75,28 @@ class Ranks:
             dist.all_gather_object(values, value)
         return values
 
+    def every(self, text: str) -> list[str]:
+        """The `text` of every rank, in their order."""
+        if self.world == 1:
+            return [text]
+        self._announce()
+        texts: list[Any] = [None] * self.world
+        dist.all_gather_object(texts, text)
+        return texts
+
+    @contextlib.contextmanager
+    def agreed(self) -> Iterator[None]:
+        """A ValueError of one rank within the block, in which none waits for another, is then raised on every rank."""
+        mistake = ""
+        try:
+            yield
+        except ValueError as error:
+            if self.world == 1:
+                raise
+            mistake = str(error)
+        if found := next(filter(None, self.every(mistake)), None):
+            raise ValueError(found)
+
     def _announce(self) -> None:
         for call in self.before_waiting:
             call()
@@ -85,6 +111,12 @@ class Ranks:
 def joined_ranks(device_type: str) -> Iterator[Ranks]:
     """This process's Ranks by torchrun's environment variables (a single rank without them), joined for the block."""
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    node = node_of(os.environ)
+    if node is not None:  # torchrun numbers machines by their addresses: the first rank would be anywhere
+        here = int(os.environ["LOCAL_WORLD_SIZE"])
+        if world % here or node >= world // here:
+            raise ValueError("Start the same number of processes (--nproc) on every machine.")
+        rank = node * here + int(os.environ["LOCAL_RANK"])
     device = choose_device(device_type, int(os.environ.get("LOCAL_RANK", "0")))
     if device.type == "cuda":
         torch.cuda.set_device(device)
@@ -93,7 +125,12 @@ def joined_ranks(device_type: str) -> Iterator[Ranks]:
         return
     if device.type == "mps":
         raise ValueError(f"{world} processes cannot share this machine's one mps device. Use 1 process.")
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=WAIT_FOR_OTHERS)
-    yield Ranks(rank, world, device)
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    store = None
+    if node is not None:
+        port = int(os.environ["MASTER_PORT"])
+        store = table_at(os.environ["MASTER_ADDR"], port, os.environ[START_VARIABLE])
+    dist.init_process_group(backend, timeout=WAIT_FOR_OTHERS, rank=rank, world_size=world, store=store)
+    yield Ranks(rank, world, device, node or 0)
     # Not after an exception: destroying waits for the others, who wait for this rank in a collective.
     dist.destroy_process_group()

@@ -6,10 +6,12 @@ import sys
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
+from typing import Any, NoReturn
 
 from nanochat_core.config import FinetuneConfig
-from nanochat_core.paths import ModelFiles, find_model, finetuned_dir, whole_model
+from nanochat_core.paths import ModelFiles, find_file, find_model, finetuned_dir, whole_model
 from nanochat_core.runs.claiming import claimed
+from nanochat_core.runs.nodes import Nodes, host_name
 from nanochat_core.runs.presets import original_base, preset_of
 from nanochat_core.runs.record import run_record
 from nanochat_core.runs.run import Run
@@ -17,16 +19,24 @@ from nanochat_core.runs.status import NOTHING_WRONG
 from nanochat_core.system import processes
 from nanochat_core.system.disk import DiskFull, need_room
 from nanochat_core.system.files import now
-from nanochat_core.system.spawn import collect, spawn
+from nanochat_core.system.spawn import child_environment, collect, spawn
 
+_ALONE = Nodes(1)
 _WORKER = "nanochat_core.training.worker"
 
 
-def start_run(config: FinetuneConfig, nproc: int = 1, resume: bool = False, worker: str = _WORKER) -> Run:
+def start_run(
+    config: FinetuneConfig,
+    nproc: int = 1,
+    resume: bool = False,
+    worker: str = _WORKER,
+    nodes: Nodes = _ALONE,
+) -> Run:
     """Start training in `nproc` processes and return at once; `Run.status` tells how it goes.
 
     resume: resume the stopped, failed or interrupted run of config.output_tag with the settings that it was made
-    with. worker: the module that trains a run when it is called with its tag.
+    with. worker: the module that trains a run when it is called with its tag. nodes: that this is the first of several
+    machines, which then wait for the others (`join_run`), or how often the run may start again by itself.
     Raises ValueError when the run exists (or does not, for resume), already runs, or its base model is missing.
     """
     if nproc < 1:
@@ -42,15 +52,43 @@ def start_run(config: FinetuneConfig, nproc: int = 1, resume: bool = False, work
         run.launch_file.unlink(
             missing_ok=True
         )  # the process of an earlier launch is gone and must not be shown as ours
-        run.write_status(state="queued", eta_seconds=None, **NOTHING_WRONG)
+        run.write_status(state="queued", eta_seconds=None, **NOTHING_WRONG, **_facts(nodes))
         command = [sys.executable, "-u", "-m", "nanochat_core.runs.supervisor", run.tag, f"--nproc={nproc}"]
+        command += [f"--{name}={value}" for name, value in nodes.flags().items()]
         command += [f"--worker={worker}"] if worker != _WORKER else []
         with open(run.log_file, "ab") as log:
-            process = spawn(command, _variables(run, nproc), folder=run.path, stdout=log)
+            variables = {**_variables(run, nproc, nodes), **nodes.variables(config)}
+            process = spawn(command, variables, folder=run.path, stdout=log)
         who = processes.identity(process.pid)
         run.write_launch(**who.to_dict(), command=command, nproc=nproc, detached=True, started=now())
     collect(process)
     return run
+
+
+def join_run(config: FinetuneConfig, nproc: int, nodes: Nodes, worker: str = _WORKER) -> NoReturn:
+    """Become the processes of a further machine of a run, until it is over; the program's exit status is theirs.
+
+    The first machine makes the run and writes it. ValueError when the data or the base model is not here.
+    """
+    find_model(config.base_name, config.model_step, config.base_source)
+    missing = [path for path in (config.data_path, config.replay_path) if path and not find_file(path).is_file()]
+    if missing:
+        raise ValueError(f"There is no file {missing[0]} on this machine. Copy the data to each of the machines.")
+    run = Run(config.output_tag, finetuned_dir() / config.output_tag)
+    command = [sys.executable, "-u", "-m", "nanochat_core.runs.supervisor", run.tag, f"--nproc={nproc}"]
+    command += [f"--{name}={value}" for name, value in nodes.flags().items()]
+    command += [f"--worker={worker}"] if worker != _WORKER else []
+    variables = {**_variables(run, nproc, nodes), **nodes.variables(config)}
+    os.execve(sys.executable, command, child_environment(variables))  # not a child: a signal reaches the one that acts
+
+
+def _facts(nodes: Nodes) -> dict[str, Any]:
+    """What the status of a new launch says of machines and restarts."""
+    return {
+        "restarts": -1 if nodes.max_restarts else None,  # the first start is none
+        "nodes": None if nodes.is_alone else [host_name()],
+        "nodes_wanted": None if nodes.is_alone else nodes.count,
+    }
 
 
 def create_run(config: FinetuneConfig) -> Run:
@@ -137,10 +175,11 @@ def other_settings(wanted: FinetuneConfig, own: FinetuneConfig) -> list[str]:
     return found
 
 
-def _variables(run: Run, nproc: int) -> dict[str, str]:
+def _variables(run: Run, nproc: int, nodes: Nodes) -> dict[str, str]:
     """What the processes of a run need in their environment, and by which they are found."""
     defaults: dict[str, str] = {}
-    if sys.platform == "linux":  # all ranks are here: no look-up of the host's name, nothing offered to the network
+    # All ranks are here: no look-up of the host's name, nothing offered to the network.
+    if sys.platform == "linux" and nodes.is_here:
         defaults["GLOO_SOCKET_IFNAME"] = "lo"
     if nproc > 1:  # each would take every core
         defaults["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // nproc))

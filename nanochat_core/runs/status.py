@@ -55,6 +55,12 @@ class RunStatus:
     """The stage of the job that trains the run elsewhere, as the hub last stated it."""
     trouble: str | None = None
     """What keeps this machine from following that job, as one plain sentence."""
+    restarts: int | None = None
+    """How often a run that may start again by itself has done so; None for one that may not."""
+    nodes: list[str] | None = None
+    """The names of the machines that have joined, the first one's first; None where there is one alone."""
+    nodes_wanted: int | None = None
+    """Of how many machines."""
     best_step: int | None = None
     best_val_loss: float | None = None
     train_loss: float | None = None

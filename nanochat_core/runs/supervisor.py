@@ -6,17 +6,16 @@ import signal
 import sys
 from dataclasses import replace
 from types import FrameType
-from typing import TYPE_CHECKING
 
 from nanochat_core.runs.claiming import claimed
-from nanochat_core.runs.failures import CLOSING_SECONDS, Failure, explain, last_exception, root_cause
+from nanochat_core.runs.failures import Failure, explain, is_lost_peer, last_exception, root_cause
+from nanochat_core.runs.machines import LOST_MACHINE, attend, resume_together, watched_joins
+from nanochat_core.runs.nodes import Nodes
 from nanochat_core.runs.run import Run
 from nanochat_core.runs.stopping import announce_launcher
+from nanochat_core.runs.torchrun import NotTogether, torchrun
 from nanochat_core.system import processes
-from nanochat_core.system.files import emptied, now
-
-if TYPE_CHECKING:
-    from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
+from nanochat_core.system.files import now
 
 WORKER_MODULE = "nanochat_core.training.worker"
 _SEE_LOG = "The whole message is in the run's log.txt."
@@ -31,29 +30,41 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m nanochat_core.runs.supervisor")
     parser.add_argument("tag")
     parser.add_argument("--nproc", type=int, default=1)
+    parser.add_argument("--nnodes", type=int, default=1)
+    parser.add_argument("--node_rank", type=int, default=0)
+    parser.add_argument("--rdzv_endpoint", default="")
+    parser.add_argument("--max_restarts", type=int, default=0)
     parser.add_argument("--worker", default=WORKER_MODULE, help="module that trains the run")
     options = parser.parse_args(arguments)
-    return supervise(Run.open(options.tag), options.nproc, options.worker)
+    nodes = Nodes(options.nnodes, options.node_rank, options.rdzv_endpoint, options.max_restarts)
+    if nodes.rank > 0:
+        return attend(options.tag, options.nproc, nodes, options.worker)
+    return supervise(Run.open(options.tag), options.nproc, options.worker, nodes)
 
 
-def supervise(run: Run, nproc: int, worker: str = WORKER_MODULE) -> int:
-    """Train `run` in `nproc` processes of `python -m <worker> TAG` and wait for them."""
+def supervise(run: Run, nproc: int, worker: str, nodes: Nodes) -> int:
+    """Train `run` in `nproc` processes of `python -m <worker> TAG` and wait for them. For the first machine."""
     _pass_signals_on(run)
     _stand_for(run, nproc)
     announce_launcher()
     print(f"--- {now()}: {nproc} process{'es' if nproc > 1 else ''} of {worker} for run {run.tag}", flush=True)
     try:
         run.write_status(state="starting")
-        failures = _torchrun(run, nproc, worker)
+        with watched_joins(run, nodes):
+            failures = torchrun(run, nproc, worker, nodes)
     except _EndedBeforeTraining:
         run.write_status(state="stopped", eta_seconds=None)
         return 0
+    except NotTogether as error:
+        run.write_status(state="failed", eta_seconds=None, error=str(error), remedy=error.remedy)
+        print(f"--- {now()}: failed. {error} {error.remedy}", flush=True)
+        return 1
     except Exception as error:
         run.write_status(state="failed", error=f"The training could not be started: {error}", remedy=_SEE_LOG)
         raise
     finally:
         processes.kill(processes.tree(processes.identity())[1:])
-    return _last_word(run, failures)
+    return _last_word(run, failures, nodes)
 
 
 def _stand_for(run: Run, nproc: int) -> None:
@@ -79,60 +90,7 @@ def _pass_signals_on(run: Run) -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a closed terminal ends nothing
 
 
-def _torchrun(run: Run, nproc: int, worker: str) -> list[Failure]:
-    """Start the ranks through torchrun on a free port of this machine; how they failed, empty when none did."""
-    # Here, not above: the handlers and the state must be in place before these seconds of loading.
-    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
-
-    _close_quickly()
-    with emptied(run.path / ".ranks") as folder:  # the ranks leave their exceptions there
-        config = LaunchConfig(
-            min_nodes=1,
-            max_nodes=1,
-            nproc_per_node=nproc,
-            rdzv_backend="c10d",
-            rdzv_endpoint="127.0.0.1:0",
-            local_addr="127.0.0.1",
-            run_id=run.tag,
-            max_restarts=0,
-            logs_specs=DefaultLogsSpecs(log_dir=str(folder)),
-            signals_to_handle="SIGQUIT",  # the others are ours
-        )
-        try:
-            elastic_launch(config, sys.executable)("-u", "-m", worker, run.tag)
-        except ChildFailedError as error:
-            return [
-                Failure(rank, failure.exitcode, _message(failure), failure.timestamp)
-                for rank, failure in error.failures.items()
-            ]
-    return []
-
-
-def _close_quickly() -> None:
-    """Let torchrun end the other ranks soon after one has died, instead of after its 30 s.
-
-    They hang in a collective operation with the dead one and can save nothing, while a person waits for the reason.
-    """
-    from torch.distributed.elastic.multiprocessing.api import PContext
-
-    close = PContext.close
-
-    def close_quickly(context: PContext, death_sig: signal.Signals | None = None, timeout: int = 30) -> None:
-        close(context, death_sig, min(timeout, CLOSING_SECONDS))
-
-    PContext.close = close_quickly  # type: ignore[method-assign,assignment]  # torchrun has no setting for it
-
-
-def _message(failure: "ProcessFailure") -> str:
-    """The exception that the rank reported, empty when it reported none (its text is then about the exit status)."""
-    reported = failure.error_file_data.get("message", "")
-    text = reported.get("message", "") if isinstance(reported, dict) else str(reported)
-    return "" if text == "<NONE>" else text
-
-
-def _last_word(run: Run, failures: list[Failure]) -> int:
+def _last_word(run: Run, failures: list[Failure], nodes: Nodes) -> int:
     """Write why the run failed, unless rank 0 has said how it ended. Returns the exit status."""
     status = run.status()
     if status.state in ("finished", "stopped"):  # a rank that stumbles on its way out has not spoilt the result
@@ -144,6 +102,10 @@ def _last_word(run: Run, failures: list[Failure]) -> int:
             )
         return 1
     cause = root_cause(failures)
+    if not nodes.is_alone and all(is_lost_peer(failure.message) for failure in failures):
+        run.write_status(state="failed", eta_seconds=None, error=LOST_MACHINE, remedy=resume_together(run.tag))
+        print(f"--- {now()}: failed. {LOST_MACHINE} {resume_together(run.tag)}", flush=True)
+        return 1
     if status.state == "failed" and status.error and cause.rank == 0 and (cause.exitcode > 0 or cause.message):
         return 1  # the trainer knows better why it gave up
     if cause.exitcode > 0 and not cause.message:

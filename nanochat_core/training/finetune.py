@@ -1,6 +1,7 @@
 """Training a run in this process, from its start to its end: the loop, the questions around it, the ending."""
 
 import contextlib
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,23 +9,34 @@ from typing import Any
 
 from filelock import Timeout
 
+from nanochat_core.checkpoint.checksums import digest
 from nanochat_core.compute.ranks import Ranks, joined_ranks
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.evaluation.before_after import SAMPLES, Summary
-from nanochat_core.paths import find_model
+from nanochat_core.paths import find_model, steps
 from nanochat_core.runs.claiming import claim, training_lock
 from nanochat_core.runs.failures import Failure, explain, is_lost_peer
 from nanochat_core.runs.launcher import check_resumable, create_run
+from nanochat_core.runs.nodes import host_name, node_of, restarts_left, with_paths_here
 from nanochat_core.runs.run import Run
 from nanochat_core.runs.status import NOTHING_WRONG
-from nanochat_core.runs.stopping import StopFlag, StoppedEarly, launcher_from_environment, stop_signals, watch_launcher
+from nanochat_core.runs.stopping import (
+    ORPHAN_EXIT_STATUS,
+    StopFlag,
+    StoppedEarly,
+    launcher_from_environment,
+    stop_signals,
+    watch_launcher,
+)
 from nanochat_core.runs.watching import in_notebook, shown_meanwhile
 from nanochat_core.system.files import sha256_of
 from nanochat_core.training.recorder import Recorder
 from nanochat_core.training.saving import Progress
-from nanochat_core.training.setup import Setup
+from nanochat_core.training.setup import Setup, base_files
+from nanochat_core.training.step import Diverged
 from nanochat_core.training.trainer import Outcome, Trainer
 
+_AGAIN = "A process was lost. The training starts again from its last checkpoint as soon as all machines are there."
 _LOCK_SECONDS = 5.0  # whoever looks whether the lock is held holds it for a moment
 
 
@@ -66,8 +78,13 @@ def _prepare(config: FinetuneConfig, ranks: Ranks) -> None:
 def train_run(run: Run) -> Outcome:
     """Train a run that was made and claimed by its launcher, in this process as one of its ranks."""
     with stop_signals() as stop, joined_ranks(run.settings().device_type) as ranks:
-        watch_launcher(launcher_from_environment(), stop.set, run.path)
+        is_replaced = node_of(os.environ) is not None and restarts_left() > 0  # by a machine that joins again
+        watch_launcher(launcher_from_environment(), _leave if is_replaced else stop.set, run.path)
         return _train(run, ranks, stop)
+
+
+def _leave() -> None:
+    os._exit(ORPHAN_EXIT_STATUS)
 
 
 def _train(run: Run, ranks: Ranks, stop: StopFlag) -> Outcome:
@@ -95,9 +112,10 @@ def _only_trainer(run: Run, ranks: Ranks) -> Iterator[None]:
 
 def _train_alone(run: Run, ranks: Ranks, stop: StopFlag, say: Callable[[str], None]) -> Outcome:
     try:
-        if ranks.is_first:
-            run.write_status(state="starting", **NOTHING_WRONG)
-        _check_data_unchanged(run)
+        _note_start(run, ranks)
+        with ranks.agreed():
+            _check_files_here(run)
+        _check_same_base(run, ranks)
         recorder = Recorder(run, ranks, stop, say)
         setup, progress = recorder.set_up()
         if ranks.is_first:
@@ -129,7 +147,9 @@ def _train_alone(run: Run, ranks: Ranks, stop: StopFlag, say: Callable[[str], No
     except Exception as error:
         message = f"{type(error).__name__}: {error}"
         caused_here = ranks.world == 1 or not is_lost_peer(message)  # else the supervisor knows which rank died of what
-        if ranks.is_first and caused_here:
+        if ranks.is_first and _starts_again(error):
+            run.write_status(state="starting", doing=_AGAIN, eta_seconds=None)
+        elif ranks.is_first and caused_here:
             why = explain(Failure(ranks.rank, 1, message), run.tag, run.settings())
             run.write_status(**why.to_status(ranks.rank))
             if not why.is_mistake or run.read_launch().get("detached"):  # else it is said by the caller
@@ -159,10 +179,48 @@ def _samples(setup: Setup) -> list[dict[str, Any]]:
     return [setup.data.conversations[example.index] for example in setup.data.validation[:SAMPLES]]
 
 
-def _check_data_unchanged(run: Run) -> None:
+def _note_start(run: Run, ranks: Ranks) -> None:
+    """Say that the training starts, on which machines, and whether it did so before in this launch."""
+    hosts = ranks.every(host_name())
+    if not ranks.is_first:
+        return
+    status = run.status()
+    facts: dict[str, Any] = {} if status.restarts is None else {"restarts": status.restarts + 1}
+    if status.nodes is not None:
+        facts["nodes"] = hosts[:: ranks.world // (status.nodes_wanted or 1)]
+    run.write_status(state="starting", **NOTHING_WRONG, **facts)
+
+
+def _starts_again(error: Exception) -> bool:
+    """Whether torchrun starts the processes again after `error`. Not for what would only happen again."""
+    return restarts_left() > 0 and not isinstance(error, ValueError | Diverged)
+
+
+def _check_files_here(run: Run) -> None:
+    """ValueError when this machine has not the files that the run was made with."""
+    config = with_paths_here(run.settings())
+    _check_data_unchanged(run, config)
+    if not steps(run.path):
+        base_files(config)
+
+
+def _check_same_base(run: Run, ranks: Ranks) -> None:
+    """ValueError, on every rank, when the machines start from different files: they would never agree on a weight."""
+    if node_of(os.environ) is None or steps(run.path):
+        return
+    is_one_of_its_machine = os.environ.get("LOCAL_RANK") == "0"  # a file of gigabytes is read once on each
+    found = ranks.every(digest(base_files(run.settings()).weights) if is_one_of_its_machine else "")
+    if len(set(filter(None, found))) > 1:
+        raise ValueError(
+            f"The base model {run.settings().base_name} is not the same file on all machines. Copy the first one's to "
+            "the others."
+        )
+
+
+def _check_data_unchanged(run: Run, config: FinetuneConfig) -> None:
     """A resumed run's order and split hold for the file that it began with."""
     facts = run.record().get("data", {})
-    path = Path(facts.get("path", ""))
+    path = Path(config.data_path)
     if not path.is_file():
         raise ValueError(f"The data file {path} of run '{run.tag}' is gone. Put it back, or start a new run.")
     if facts.get("sha256") != sha256_of(path):

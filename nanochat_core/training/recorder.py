@@ -16,6 +16,7 @@ from nanochat_core.config import FinetuneConfig
 from nanochat_core.data.training_data import Reading, TrainingData, load_training_data
 from nanochat_core.evaluation.validation import Validation
 from nanochat_core.paths import ModelFiles, find_model, steps
+from nanochat_core.runs.nodes import with_paths_here
 from nanochat_core.runs.run import Run
 from nanochat_core.runs.stopping import BEATS, StopFlag, StoppedEarly
 from nanochat_core.system.disk import cap
@@ -67,10 +68,11 @@ class Recorder:
 
     def __init__(self, run: Run, ranks: Ranks, stop: StopFlag, say: Callable[[str], None]):
         self.run, self.ranks, self.say = run, ranks, say
-        self.config: FinetuneConfig = run.settings()
+        self.config: FinetuneConfig = with_paths_here(run.settings())
         self._stop = stop
         self._saver = Saver(run, ranks, self.config.save_every)
-        self.resumed_step = self._saver.newest()
+        newest = ranks.same_for_all(str(self._saver.newest()))  # a shared folder may show it later elsewhere
+        self.resumed_step = None if newest in (None, "None") else int(newest)
         """The step whose checkpoint the training resumes from; None for one that starts at its base model."""
         if self.resumed_step is None and steps(run.path):
             raise ValueError(
@@ -185,7 +187,7 @@ class Recorder:
     def note_begin(self, setup: Setup, progress: Progress) -> None:
         """The training starts or resumes after `progress`."""
         self._pace.first_step = progress.step
-        if self.ranks.world > 1:
+        if self.ranks.world > 1 and self.ranks.node == 0:
             self.ranks.before_waiting.append(self._beat)
         if self.ranks.is_first:
             self.run.reserve()

@@ -2,18 +2,42 @@
 
 import os
 import sys
+import time
 import traceback
 
 from torch.distributed.elastic.multiprocessing.errors import record
 
+from nanochat_core.runs.nodes import node_of, restarts_left
 from nanochat_core.runs.run import Run
 from nanochat_core.training.finetune import train_run
+from nanochat_core.training.step import Diverged
+
+SEEN_SECONDS = 60
+"""How late a shared folder may show a file to another machine."""
 
 
 @record  # hands an exception to torchrun, whose error file tells the supervisor the cause
 def main() -> None:
     """Train the run named on the command line."""
-    train_run(Run.open(sys.argv[1]))
+    try:
+        train_run(_opened(sys.argv[1]))
+    except (ValueError, Diverged):
+        if restarts_left() == 0:
+            raise
+        # All ranks have it, and the run's status says it. Torchrun would start them again, for the same to happen.
+        traceback.print_exc()
+
+
+def _opened(tag: str) -> Run:
+    """The run; on a further machine its folder may be seen a moment after the first has made it."""
+    limit = time.monotonic() + (SEEN_SECONDS if node_of(os.environ) else 0)
+    while True:
+        try:
+            return Run.open(tag)
+        except ValueError:
+            if time.monotonic() > limit:
+                raise
+        time.sleep(1)
 
 
 if __name__ == "__main__":

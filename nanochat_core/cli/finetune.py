@@ -2,22 +2,30 @@
 
 import functools
 import os
+from pathlib import Path
 from typing import Any
 
 from nanochat_core.cli.follow import follow
 from nanochat_core.cli.plan import take_option
 from nanochat_core.cli.terminal import parse, say
 from nanochat_core.config import FinetuneConfig
+from nanochat_core.runs.cluster import skypilot_task, slurm_script
 from nanochat_core.runs.launcher import join_run, start_run
 from nanochat_core.runs.nodes import Nodes
 from nanochat_core.runs.presets import describe_preset, preset_of
 from nanochat_core.runs.run import Run
 
+SCRIPTS = {"slurm": (slurm_script, "sbatch"), "skypilot": (skypilot_task, "sky launch")}
+"""What writes a script for a scheduler, and the command that takes it there."""
+
 
 def run(arguments: list[str]) -> int:
     """Train a run. Returns the exit status."""
     nproc, arguments = _take_nproc(arguments)
-    nodes, arguments = _take_nodes(arguments)
+    scripts = {}
+    for name in SCRIPTS:
+        scripts[name], arguments = take_option(f"--{name}", arguments)
+    numbers, endpoint, arguments = _take_nodes(arguments)
     if "--plan" in arguments:
         from nanochat_core.cli.plan import plan
 
@@ -26,6 +34,9 @@ def run(arguments: list[str]) -> int:
     config: FinetuneConfig = parse(functools.partial(FinetuneConfig, **preset), arguments, "finetune")
     if preset and os.environ.get("RANK", "0") == "0":
         say(describe_preset(preset, config), flush=True)
+    if any(scripts.values()):
+        return _write_scripts(config, scripts, nproc or 1, numbers)
+    nodes = Nodes(numbers["nnodes"], numbers["node_rank"], endpoint, numbers["max_restarts"])
     if nodes.rank > 0:
         join_run(config, nproc or 1, nodes)
     if nproc is not None or nodes != Nodes(1):
@@ -50,8 +61,23 @@ def _detached(config: FinetuneConfig, nproc: int, nodes: Nodes) -> int:
     return 0 if status.state in ("finished", "stopped") else 1
 
 
-def _take_nodes(arguments: list[str]) -> tuple[Nodes, list[str]]:
-    """Split off what says on how many machines a run trains, in torchrun's words."""
+def _write_scripts(config: FinetuneConfig, scripts: dict[str, str | None], nproc: int, numbers: dict[str, int]) -> int:
+    """Write what a cluster's scheduler takes, and say how it is submitted. Nothing is started."""
+    for name, file in scripts.items():
+        if file is None:
+            continue
+        make, submit = SCRIPTS[name]
+        path = Path(file)
+        if path.exists():
+            raise ValueError(f"{path} exists, and nothing is overwritten. Name another file.")
+        path.write_text(make(config, nproc, Nodes(numbers["nnodes"], endpoint="-").count, numbers["max_restarts"]))
+        path.chmod(0o755 if path.suffix == ".sh" else 0o644)
+        say(f"{path} is written: look it through, then submit it with `{submit} {path}`.")
+    return 0
+
+
+def _take_nodes(arguments: list[str]) -> tuple[dict[str, int], str, list[str]]:
+    """Split off what says on how many machines a run trains, in torchrun's words: (numbers, endpoint, the rest)."""
     numbers = {"nnodes": 1, "node_rank": 0, "max_restarts": 0}
     for name in numbers:
         value, arguments = take_option(f"--{name}", arguments)
@@ -59,7 +85,7 @@ def _take_nodes(arguments: list[str]) -> tuple[Nodes, list[str]]:
             raise ValueError(f"--{name} is '{value}': give a number.")
         numbers[name] = int(value) if value is not None else numbers[name]
     endpoint, arguments = take_option("--rdzv_endpoint", arguments)
-    return Nodes(numbers["nnodes"], numbers["node_rank"], endpoint or "", numbers["max_restarts"]), arguments
+    return numbers, endpoint or "", arguments
 
 
 def _take_nproc(arguments: list[str]) -> tuple[int | None, list[str]]:

@@ -58,6 +58,9 @@ from nanochat_core.tokenizer.tokenizer import Tokenizer
 from nanochat_core.training.probe import probe
 
 PROGRESS_SECONDS = 0.2
+MERGED_ON = ("cpu",)
+"""Devices on which an adapter is merged when it is loaded: the compiled decode step knows none. Elsewhere it hangs
+beside its base, which stays for the next one."""
 _OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|Cannot allocate|bad_alloc|MemoryError", re.IGNORECASE)
 
 Say = Callable[[Answer], None]
@@ -141,9 +144,10 @@ class ModelServer:
         files = find_model(request.name, request.step)
         device = choose_device(request.device)
         say(Progress(0.0, f"Reading {files.weights.name}"))
-        base = self._base_of(files, device, request.dtype, say)
+        is_beside = files.is_adapter and device.type not in MERGED_ON
+        base = self._base_of(base_of_adapter(files) if is_beside else files, device, request.dtype, say)
         # A second model in any case: the hooks below are not for the one that other adapters share.
-        model = with_own_adapter(base.model, files) if files.is_adapter else sharing_weights(base.model)
+        model = with_own_adapter(base.model, files) if is_beside else sharing_weights(base.model)
         self._engine = Engine(model, base.tokenizer)
         for block in model.modules():
             if isinstance(block, Block):  # so that a stop is heeded within a layer's time, also in a long prompt
@@ -162,8 +166,7 @@ class ModelServer:
         say(loaded)
 
     def _base_of(self, files: ModelFiles, device: torch.device, dtype: str | None, say: Say) -> _Base:
-        """The model in `files` without its adapter; the one that is there already, where it is the same."""
-        files = base_of_adapter(files) if files.is_adapter else files
+        """The model in `files`; the one that is there already, where it is the same."""
         key = (str(files.weights), files.weights.stat().st_mtime_ns, str(device), dtype)
         if self._base is None or self._base.key != key:
             self._base = None  # before the next one takes memory

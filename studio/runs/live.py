@@ -85,7 +85,8 @@ def look(tag: str) -> View:
 
 def _of_status(status: RunStatus) -> tuple[object, ...]:
     shown = (status.step, status.steps, status.eta_seconds, status.val_loss, status.trouble, status.doing)
-    return status.state, status.error, status.remedy, status.warning, *shown
+    machines = (status.nodes, status.restarts)
+    return status.state, status.error, status.remedy, status.warning, *shown, *machines
 
 
 def _mark(path: Path) -> tuple[int, int]:
@@ -141,7 +142,13 @@ def _status(run: Run, status: RunStatus, stopping: tuple[str, str], rows: list[d
 def _facts(status: RunStatus, rows: list[dict[str, Any]]) -> dict[str, str]:
     speed, memory = curves.last(rows, "tokens_per_s"), curves.last(rows, "memory_bytes")
     train = curves.last(rows, "train_loss")
+    several: dict[str, str] = {}
+    if status.nodes_wanted:
+        several["Machines"] = f"{len(status.nodes or [])} of {status.nodes_wanted}: {', '.join(status.nodes or [])}"
+    if status.restarts:
+        several["Restarts"] = str(status.restarts)
     return {
+        **several,
         "Step": f"{status.step} of {status.steps or '–'}",
         "Epoch": f"{status.epoch:.2f}",
         "Time left": "–" if status.is_over else html.duration(status.eta_seconds),

@@ -8,7 +8,7 @@ from nanochat_core.system.hardware import Hardware, find_hardware
 from studio.context import Context
 from studio.parts import html
 from studio.parts.showcode import show_code
-from studio.train_tab import before_start, download_panel, rent_panel, watch_panel
+from studio.train_tab import before_start, download_panel, machines_panel, rent_panel, watch_panel
 from studio.train_tab import handlers as train_events
 from studio.train_tab.choices import PRESETS, default_base, preset_values, suggest_tag
 from studio.train_tab.fields import Before, Choice, SettingsFields, Starting, TrainFields
@@ -29,6 +29,7 @@ def build(context: Context) -> None:
     gr.HTML(html.step(5, "Watch"), elem_id="watch_title")
     panel, handlers = watch_panel.build(context, fields), Handlers(hardware)
     with rented:
+        machines_panel.build(fields, handlers)
         rent_panel.build(fields, panel.picker)
     train_events.wire(fields, panel, context, handlers)
 

@@ -3,6 +3,7 @@
 import io
 import json
 
+import pytest
 import torch
 
 from nanochat_core.checkpoint.loading import load_model
@@ -21,7 +22,10 @@ def _answers(server: ModelServer, request) -> list[dict]:
     return [json.loads(line) for line in server._output.read().splitlines()]
 
 
-def test_the_base_is_read_once_for_all_of_its_adapters(home):
+@pytest.mark.parametrize("merged_on", [(), ("cpu",)])
+def test_the_base_is_read_once_for_all_of_its_adapters(home, monkeypatch, merged_on):
+    """Merged, as on a CPU, they are as fast as a model without an adapter, and each is read by itself."""
+    monkeypatch.setattr("nanochat_core.serve.pipe.MERGED_ON", merged_on)
     install_tiny_model(home)
     names = [install_adapter(home, tag, seed) for seed, tag in enumerate(("one", "two"), start=1)]
     server, bases = ModelServer(io.BytesIO(), io.StringIO()), []
@@ -34,6 +38,6 @@ def test_the_base_is_read_once_for_all_of_its_adapters(home):
         said = "".join(event["text"] for event in events if event["kind"] == "text")
         model, tokenizer, _ = load_model(name, dtype=torch.float32)
         assert said == Engine(model, tokenizer).reply(user("Which word?"), max_tokens=12, temperature=0.0)
-    assert len({id(base) for base in bases}) == 1
+    assert len({id(base) for base in bases}) == (3 if merged_on else 1)
     assert _answers(server, Load(names[0], dtype="bfloat16"))[-1]["dtype"] == "bfloat16"
     assert server._base is not bases[0]

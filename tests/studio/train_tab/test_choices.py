@@ -95,7 +95,7 @@ def test_the_command_and_the_cell_make_the_same_config(base, changes, data, monk
         base, data, "my run", {**choices.preset_values(choices.PRESETS[0], base, data), **changes}
     )
     made = []
-    monkeypatch.setattr(command_line, "_detached", lambda config, nproc: made.append((config, nproc)) or 0)
+    monkeypatch.setattr(command_line, "_detached", lambda config, nproc, nodes: made.append((config, nproc)) or 0)
     words = shlex.split(as_code.shell_command(config, 2, "0,3"))
     assert words[:5] == ["CUDA_VISIBLE_DEVICES=0,3", "python", "-m", "nanochat_core", "finetune"]
     assert main(words[4:]) == 0

@@ -40,18 +40,12 @@ def load_models(files: Sequence[ModelFiles], device: torch.device, dtype: torch.
 def with_own_adapter(base: GPT, files: ModelFiles) -> GPT:
     """The model in `files`, which has an adapter, as a second one beside its `base`, whose weights it shares."""
     adapter = read_adapter(files.weights.parent)
+    with torch.device("meta"):  # what the base's own matrices look like depends on their dtype
+        shapes = {name: value.shape for name, value in GPT(base.config).named_parameters()}
     for name, (a, b) in adapter.matrices.items():
-        shape = _shape(base, name)
-        if shape != (len(b), a.shape[1]):
+        if shapes.get(f"{name}.weight") != (len(b), a.shape[1]):
             raise ValueError(f"The adapter '{files.name}' (step {files.step}) does not fit its base model at {name}.")
     return with_adapter(base, adapter)
-
-
-def _shape(model: GPT, name: str) -> tuple[int, ...]:
-    try:
-        return tuple(model.get_parameter(f"{name}.weight").shape)
-    except AttributeError:  # the base has no such module
-        return ()
 
 
 def _built(files: ModelFiles, device: torch.device, dtype: torch.dtype | None) -> Loaded:

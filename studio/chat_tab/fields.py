@@ -23,6 +23,8 @@ class Side:
     bot: gr.Chatbot
     facts: gr.HTML
     correct: gr.Button
+    taught: gr.HTML
+    """The rows that taught the last reply, or the one that was clicked on."""
 
 
 @dataclass(frozen=True)

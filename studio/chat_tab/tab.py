@@ -4,7 +4,7 @@ from typing import Any
 
 import gradio as gr
 
-from studio.chat_tab import precision, wiring
+from studio.chat_tab import precision, taught, wiring
 from studio.chat_tab.fields import ChatFields, Correction, SettingsFields, Side, Writing
 from studio.chat_tab.models import choices, defaults
 from studio.chat_tab.state import SIDES
@@ -83,7 +83,8 @@ def _side(side: int, value: str | None) -> Side:
         with gr.Row(elem_classes="chat-under"):
             facts = gr.HTML(elem_id=f"chat_facts_{side}", padding=False)
             correct = _button("Correct this reply", f"correct_{side}", 140, elem_classes=FOR_OWNER)
-    return Side(column, model, load, unload, about, bot, facts, correct)
+        rows = taught.panel(side)
+    return Side(column, model, load, unload, about, bot, facts, correct, rows)
 
 
 def _writing() -> Writing:

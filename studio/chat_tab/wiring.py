@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from studio.chat_tab import correct
+from studio.chat_tab import correct, taught
 from studio.chat_tab.fields import ChatFields
 from studio.chat_tab.handlers import ChatHandlers, pick
 from studio.chat_tab.models import ModelHandlers
@@ -41,13 +41,18 @@ _FOCUS_CORRECTION = "() => document.querySelector('#chat_corrected textarea')?.f
 def wire(fields: ChatFields, context: Context) -> None:
     """Connect everything."""
     handlers, models = ChatHandlers(context.models), ModelHandlers(context.models)
-    _wire_page(fields, handlers, models, context)
-    _wire_writing(fields, handlers, models)
+    restored = _wire_page(fields, handlers, models, context)
+    answered = _wire_writing(fields, handlers, models)
+    for number, side in enumerate(fields.sides):
+        picked = side.bot.select(_picker(number), fields.chat_id, [fields.picked, fields.said], **QUIET)
+        after = [event.then for event in (restored, picked, *answered)]
+        taught.wire(side.taught, number, [fields.chat_id, fields.picked], after, context)
     _wire_models(fields, models, context)
     _wire_correction(fields, context)
 
 
-def _wire_page(fields: ChatFields, handlers: ChatHandlers, models: ModelHandlers, context: Context) -> None:
+def _wire_page(fields: ChatFields, handlers: ChatHandlers, models: ModelHandlers, context: Context) -> Any:
+    """Returns the event after which the chat is as it was left."""
     settings = fields.settings
     restored = context.page.load(
         handlers.restore, fields.known, [fields.chat_id, *fields.shown, *settings.all], js=_OWN_ID, **QUIET
@@ -60,18 +65,20 @@ def _wire_page(fields: ChatFields, handlers: ChatHandlers, models: ModelHandlers
     second = fields.sides[1]
     settings.both.change(lambda both: gr.Column(visible=both), settings.both, second.column, **QUIET)
     gr.on([component.change for component in settings.all], handlers.code, fields.known, fields.code, **LATEST)
+    return restored
 
 
-def _wire_writing(fields: ChatFields, handlers: ChatHandlers, models: ModelHandlers) -> None:
+def _wire_writing(fields: ChatFields, handlers: ChatHandlers, models: ModelHandlers) -> list[Any]:
+    """Returns the events after which there is another reply, or none."""
     writing, said = fields.writing, fields.said
     stream: dict[str, Any] = {"outputs": fields.stream, "js": _OWN_ID, **UNLIMITED}
     message = [fields.chat_id, writing.box, fields.editing, *fields.settings.all]
     sent = gr.on([writing.send.click, writing.box.submit], noted(handlers.send, said), message, **stream)
     for side in fields.sides:
         sent = sent.then(noted(models.about, side.about), side.model, side.about, **QUIET)
-    writing.retry.click(noted(handlers.retry, said), fields.known, **stream)
+    retried = writing.retry.click(noted(handlers.retry, said), fields.known, **stream)
     writing.stop.click(handlers.stop, fields.chat_id, said, **AT_ONCE)
-    gr.on(
+    cleared = gr.on(
         [writing.clear.click, *(side.bot.clear for side in fields.sides)],
         noted(handlers.clear, said),
         fields.chat_id,
@@ -82,8 +89,7 @@ def _wire_writing(fields: ChatFields, handlers: ChatHandlers, models: ModelHandl
     writing.edit.click(noted(handlers.edit, said), [fields.chat_id, fields.picked], edited, **QUIET).then(
         None, None, None, js=_FOCUS_BOX
     )
-    for number, side in enumerate(fields.sides):
-        side.bot.select(_picker(number), fields.chat_id, [fields.picked, said], **QUIET)
+    return [sent, retried, cleared]
 
 
 def _picker(side: int) -> Callable[[str, gr.SelectData], tuple[int | None, str]]:

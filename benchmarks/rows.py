@@ -1,4 +1,4 @@
-"""The data doctor and the trace on many rows: seconds, bytes, and milliseconds for one reply.
+"""The data doctor and the trace on many rows: processor seconds, bytes, and milliseconds for one reply.
 
     python -m benchmarks.rows [--rows 100000]
 
@@ -31,31 +31,31 @@ def main() -> None:
         with open(data, "w", encoding="utf-8") as file:
             for number in range(options.rows):
                 file.write(json.dumps(generate.conversation(number)) + "\n")
-        started = time.perf_counter()
+        started = time.process_time()
         rows, _ = read_rows(data)
-        print(f"{len(rows):,} rows, {data.stat().st_size / 1e6:,.0f} MB: read in {time.perf_counter() - started:.1f} s")
+        print(f"{len(rows):,} rows, {data.stat().st_size / 1e6:,.0f} MB: read in {time.process_time() - started:.1f} s")
         trace(Path(name) / "trace", rows)
         if options.doctor:
-            started = time.perf_counter()
+            started = time.process_time()
             found = examine(rows)
-            print(f"doctor: {time.perf_counter() - started:.1f} s, {len(found.findings):,} findings")
+            print(f"doctor: {time.process_time() - started:.1f} s, {len(found.findings):,} findings")
         print(f"most memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:,.2f} GB")
 
 
 def trace(folder: Path, rows: list) -> None:
     folder.mkdir()
-    started = time.perf_counter()
+    started = time.process_time()
     build(folder, "key", rows)
-    seconds = time.perf_counter() - started
+    seconds = time.process_time() - started
     size = sum(path.stat().st_size for path in folder.iterdir())
-    started = time.perf_counter()
+    started = time.process_time()
     index = Index(folder)
-    print(f"index: {seconds:.1f} s, {size / 1e6:,.0f} MB, opened in {1e3 * (time.perf_counter() - started):.0f} ms")
+    print(f"index: {seconds:.1f} s, {size / 1e6:,.0f} MB, opened in {1e3 * (time.process_time() - started):.0f} ms")
     taken = []
     for row in rows[:: max(1, len(rows) // REPLIES)]:
-        started = time.perf_counter()
+        started = time.process_time()
         trace_in(index, "run", row.answer, row.prompt)
-        taken.append(1e3 * (time.perf_counter() - started))
+        taken.append(1e3 * (time.process_time() - started))
     taken.sort()
     print(f"a reply: median {taken[len(taken) // 2]:.1f} ms, slowest of {len(taken)} {taken[-1]:.1f} ms")
 

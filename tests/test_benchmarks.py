@@ -43,6 +43,13 @@ def test_the_data_tab_is_measured():
     assert "check (the command line's)" in _printed("data_tab", "--conversations", "300")
 
 
+def test_the_doctor_and_the_trace_are_measured():
+    printed = _printed("rows", "--rows", "300")
+    assert "300 rows" in printed
+    assert "a reply: median" in printed
+    assert "doctor:" in printed
+
+
 def test_the_memory_of_loading_is_measured(tmp_path):
     import torch
 

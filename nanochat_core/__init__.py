@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     )
     from nanochat_core.engine.engine import Engine as Engine
     from nanochat_core.evaluation.answers import evaluate as evaluate
+    from nanochat_core.evaluation.pairs import flips as flips
     from nanochat_core.evaluation.questions import load_questions as load_questions
     from nanochat_core.hub.datasets import import_dataset as import_dataset
     from nanochat_core.hub.downloading import download as download
@@ -53,6 +54,7 @@ _NAMES = {
     "data.conversations": "check load_conversations save_conversations",
     "engine.engine": "Engine",
     "evaluation.answers": "evaluate",
+    "evaluation.pairs": "flips",
     "evaluation.questions": "load_questions",
     "hub.datasets": "import_dataset",
     "hub.downloading": "download",

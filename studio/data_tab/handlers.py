@@ -87,11 +87,13 @@ def open_file(at: At, value: str) -> At:
 
 
 def open_line(at: At, wish: list[str]) -> At:
-    """Show a line of a dataset, (path, line, ...), that another tab asked for; `at` where nothing is asked."""
+    """Show a line of a dataset, (path, line, ...), that another tab asked for; without a line the dataset alone."""
     if not wish:
         return at
     is_open = data_sessions.get(at["session"]) is not None and at["source"] == wish[0]
     there = at if is_open else pick(at, wish[0])  # with its unsaved changes
+    if not wish[1]:
+        return there
     session = session_of(there)
     found = (row for row in session.rows.order if session.rows.line[row] == int(wish[1]))
     row = next(found, None)

@@ -90,6 +90,22 @@ def _look(at: At, run: str, questions: str, progress: gr.Progress = gr.Progress(
     return handlers.moved(at)
 
 
+def wished(at: At, wish: list[str]) -> tuple[Any, Any, Any]:
+    """(at, run, questions): the review that another tab asks for, (path, "", tag of a run, its questions).
+
+    With the run's record and its questions, as far as they are offered here.
+    """
+    session = sessions.get(at["session"])
+    if not wish or wish[1] or session is None:
+        return gr.skip(), gr.skip(), gr.skip()
+    runs, asked = run_choices(session), question_choices()
+    tag, questions = (
+        value if value in [one for _, one in choices] else "" for value, choices in zip(wish[2:4], (runs, asked))
+    )
+    queue_of(session).look(tag, questions)
+    return handlers.moved(at), gr.update(choices=runs, value=tag), gr.update(choices=asked, value=questions)
+
+
 def _bulk(act: str) -> Any:
     def decide(at: At, kind: str) -> At:
         gr.Info(queue_of(handlers.session_of(at)).decide_all(kind, act))

@@ -17,7 +17,7 @@ from studio.data_tab.code import NAMES
 from studio.data_tab.editor import FLUSH
 from studio.datasets import sessions
 from studio.datasets.files import ConflictError, free_path
-from studio.parts.events import AT_ONCE, LATEST, QUIET, alerted, changes
+from studio.parts.events import AT_ONCE, LATEST, QUIET, UNLIMITED, alerted, changes, scrolling_to
 from studio.parts.html import note, step
 from studio.parts.showcode import show_code
 from studio.parts.uploads import removed_after
@@ -100,7 +100,7 @@ def build(context: Context) -> None:
                 code["tokens"] = show_code("data-code-tokens")
         fixing = data_controls.fixing()
         code["fix"] = show_code("data-code-fix")
-        review_panel.build(at)
+        review = review_panel.build(at)
         history = data_controls.history()
         code["whole"] = show_code("data-code-whole")
     parts = Parts(at, fresh, mine, page, listed, files, saving, listing, measures, fixing, history, tokens)
@@ -121,9 +121,17 @@ def build(context: Context) -> None:
     # page began to load, it would undo a person's first click.
     context.tab.select(_reread, at, at, **QUIET)
     gr.on([context.page.load, context.tab.select], handlers.another_tick, None, fresh, **QUIET)
-    wished = context.to_data.change(alerted(handlers.open_line), [at, context.to_data], at, **QUIET)
-    wished.success(lambda: gr.Tabs(selected="data"), None, context.tabs, **QUIET)
+    _wire_wishes(at, review, context)
     at.change(_remember, [at, mine, context.dataset], [mine, context.dataset], **QUIET)
+
+
+def _wire_wishes(at: gr.State, review: review_panel.Review, context: Context) -> None:
+    """Another tab asks for a line, or for the review of a run's data."""
+    wish = context.to_data
+    opened = wish.change(alerted(handlers.open_line), [at, wish], at, **QUIET)
+    opened.success(lambda: gr.Tabs(selected="data"), None, context.tabs, **QUIET).then(
+        alerted(review_panel.wished), [at, wish], [at, review.run, review.questions], **UNLIMITED
+    ).then(None, wish, None, js=scrolling_to("wish[1] ? '#data-editor' : '#data-review'"))
 
 
 def _wire_drawing(parts: Parts) -> None:

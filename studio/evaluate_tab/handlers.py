@@ -12,20 +12,12 @@ from studio.context import Context
 from studio.evaluate_tab import charts
 from studio.evaluate_tab.fields import EvaluateFields
 from studio.parts import html
-from studio.parts.events import LATEST, QUIET, alerted, changes, noted
+from studio.parts.events import LATEST, QUIET, alerted, changes, noted, scrolling_to
 from studio.runs import facts as run_facts
 from studio.runs import live
 
 LOOK_EVERY_SECONDS = 3.0
 _DOWNLOAD = "() => document.querySelector('#eval_file').click()"
-_SCROLL = """(wish) => {
-    const look = (tries) => {
-        const place = wish[1] && document.querySelector(wish[1])
-        if (place?.offsetParent) place.scrollIntoView({behavior: 'smooth'})
-        else if (tries) setTimeout(() => look(tries - 1), 100)
-    }
-    look(20)
-}"""
 _FIRST_SHOWN = 3
 
 
@@ -46,7 +38,7 @@ def wire(fields: EvaluateFields, context: Context) -> None:
         wished_run, [context.to_evaluate, runs.sort], [runs.table, runs.run, curves.shown], **QUIET
     )
     wished.success(lambda: gr.Tabs(selected="evaluate"), None, context.tabs, **QUIET).then(
-        None, context.to_evaluate, None, js=_SCROLL
+        None, context.to_evaluate, None, js=scrolling_to("wish[1] || null")
     )
     gr.on([runs.sort.input, runs.run.input], show_table, pickers[:2], runs.table, **QUIET)
     gr.on(changes(look), draw, look, drawn, **LATEST)

@@ -21,19 +21,13 @@ from studio.evaluate_tab import comparison
 from studio.evaluate_tab.asking import Asking
 from studio.evaluate_tab.known import pair
 from studio.evaluate_tab.proof_view import ProofView
+from studio.evaluate_tab.rows_panel import CLICKED, opened
 from studio.models.choices import all_choices, key_of, label_of, of_name, pair_of
 from studio.parts import html
 from studio.parts.events import AT_ONCE, LATEST, QUIET, UNLIMITED, changes, noted
 from studio.parts.showcode import show_code
 from studio.runs.outcome import outcome_of
-
-_CLICKED = """
-element.addEventListener("click", (event) => {
-  const button = event.target.closest("button[data-run]");
-  if (button) trigger("act", { run: button.dataset.run, reply: button.dataset.reply });
-});
-"""
-"""A click on "Which rows taught this reply?"."""
+from studio.runs.traced import traced_html
 
 
 @dataclass(frozen=True)
@@ -47,6 +41,8 @@ class ProofPanel:
     stop: gr.Button
     asking: gr.HTML
     proof: gr.HTML
+    behind: gr.HTML
+    """The rows that taught a reply that was asked about."""
     differs: gr.HTML
     code: gr.Code
 
@@ -65,10 +61,11 @@ def panel(has_models: bool) -> ProofPanel:
         )
         stop = gr.Button("Stop", variant="stop", size="sm", elem_id="eval_stop", scale=0, min_width=90, visible=False)
     asking = gr.HTML(elem_id="eval_asking", padding=False)
-    proof = gr.HTML(elem_id="eval_proof", padding=False, js_on_load=_CLICKED)
+    proof = gr.HTML(elem_id="eval_proof", padding=False, js_on_load=CLICKED)
+    behind = gr.HTML(elem_id="eval_behind", padding=False, js_on_load=CLICKED)
     with gr.Accordion("What differs between the two trainings", open=False, elem_id="eval_differs_fold"):
         differs = gr.HTML(elem_id="eval_compared", padding=False)
-    return ProofPanel(this, other, questions, ask, stop, asking, proof, differs, show_code("eval_proof_code"))
+    return ProofPanel(this, other, questions, ask, stop, asking, proof, behind, differs, show_code("eval_proof_code"))
 
 
 class ProofHandlers:
@@ -167,7 +164,17 @@ def wire(parts: ProofPanel, handlers: ProofHandlers, run: gr.Dropdown, context: 
     gr.on(changes(chosen), handlers.shown, chosen, drawn, **LATEST)
     asked = [parts.ask, parts.stop, parts.asking, parts.proof]
     parts.ask.click(noted(handlers.ask, parts.asking), chosen, asked, **UNLIMITED)
+    parts.proof.act(noted(behind, parts.behind), None, parts.behind, **UNLIMITED).success(
+        None, None, None, js="() => document.querySelector('#eval_behind').scrollIntoView({block: 'nearest'})"
+    )
+    parts.behind.act(opened, None, context.to_data, **QUIET)
+    gr.on(changes(chosen), lambda: "", None, parts.behind, **QUIET)
     parts.stop.click(handlers.stop, None, parts.asking, **AT_ONCE)
+
+
+def behind(told: gr.EventData) -> str:
+    """The rows that taught the reply whose button was clicked. ValueError in a sentence."""
+    return traced_html(*(str(told._data[name]) for name in ("run", "reply", "question")))
 
 
 def _menus(present: tuple[str | None, ...], chosen: tuple[str | None, ...]) -> list[Any]:

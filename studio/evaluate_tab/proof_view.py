@@ -76,7 +76,8 @@ class ProofView:
     def _rows_button(self, answer: Answer) -> str:
         if not self.tag or not answer.reply.strip():
             return ""
-        data = f'data-run="{html.escape(self.tag)}" data-reply="{html.escape(answer.reply)}"'
+        told = {"act": "behind", "run": self.tag, "reply": answer.reply, "question": answer.question}
+        data = " ".join(f'data-{name}="{html.escape(value)}"' for name, value in told.items())
         return f'<button type="button" class="small" {data}>Which rows taught this reply?</button>'
 
 

@@ -6,7 +6,16 @@ import gradio as gr
 
 from nanochat_core.show.palette import X_LABELS
 from studio.context import Context
-from studio.evaluate_tab import charts, handlers, outgoing_panel, proof_panel, questions_panel
+from studio.evaluate_tab import (
+    charts,
+    data_panel,
+    handlers,
+    outgoing_panel,
+    proof_panel,
+    questions_panel,
+    report_panel,
+    rows_panel,
+)
 from studio.evaluate_tab.asking import Asking
 from studio.evaluate_tab.fields import Curves, EvaluateFields, Runs
 from studio.evaluate_tab.proof_panel import ProofHandlers
@@ -21,10 +30,14 @@ def build(context: Context) -> None:
     runs = _runs()
     outgoing_panel.build(context, runs.run)
     proof = proof_panel.panel(has_models=context.models is not None)
-    questions = questions_panel.panel()
+    questions, data = questions_panel.panel(), data_panel.panel(has_models=context.models is not None)
+    rows, asking = rows_panel.panel(), Asking(context.models)
     handlers.wire(EvaluateFields(runs, _curves()), context)
-    proof_panel.wire(proof, ProofHandlers(Asking(context.models)), runs.run, context)
+    report_panel.wire(report_panel.panel(), runs.run, context)
+    proof_panel.wire(proof, ProofHandlers(asking), runs.run, context)
+    data_panel.wire(data, [proof.this, proof.other], asking, context)
     questions_panel.wire(questions, proof.questions, context)
+    rows_panel.wire(rows, runs.run, context)
 
 
 def _runs() -> Runs:

@@ -33,6 +33,21 @@ UNLIMITED: dict[str, Any] = {**QUIET, "concurrency_limit": None}
 """For what takes long: gradio lets one at a time of each handler run, whoever asks."""
 
 
+_SCROLL = """(wish) => {{
+    const look = (tries) => {{
+        const place = document.querySelector({})
+        if (place?.offsetParent) place.scrollIntoView({{behavior: 'smooth', block: 'start'}})
+        else if (tries) setTimeout(() => look(tries - 1), 100)
+    }}
+    look(20)
+}}"""
+
+
+def scrolling_to(selector: str) -> str:
+    """JavaScript for an event whose input is `wish`: to what a JavaScript expression selects, once it is drawn."""
+    return _SCROLL.format(selector)
+
+
 def changes(components: Iterable[Component]) -> list[Any]:
     """The change events of these; gradio makes them for each class of components, where no type checker sees them."""
     return [getattr(component, "change") for component in components]  # noqa: B009

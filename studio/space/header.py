@@ -30,10 +30,11 @@ _ABOUT = {
     ),
     "evaluate": (
         "Evaluate",
-        "Runs are compared here: their settings, their losses, and what each answered before and after.",
+        "Here it is seen whether a model got better, what that cost, and which rows of the data did it.",
         (
-            "New questions answered, and old skills kept: two numbers that say more than a loss.",
-            "Only what differs between two runs is shown, so that the cause is seen.",
+            "The same questions, asked of two models: what one of them alone answers was learnt, or lost.",
+            "A wrong reply is traced to the rows that taught it, word for word, and they are a click away.",
+            "A report puts a run on one page: scores, cost, curves, data, and how to repeat it.",
         ),
     ),
 }

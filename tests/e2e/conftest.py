@@ -37,7 +37,7 @@ def open_browser(chromium):
 
     def note(request):
         parts = urlsplit(request.url)
-        if parts.scheme not in ("data", "blob") and parts.hostname != "127.0.0.1":
+        if parts.scheme not in ("data", "blob", "file") and parts.hostname != "127.0.0.1":
             elsewhere.append(request.url)
 
     def make(width=1440, height=900):

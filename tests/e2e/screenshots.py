@@ -2,7 +2,8 @@
 
     python -m tests.e2e.screenshots FOLDER [STATE ...]
 
-Writes FOLDER/<state>_<tab>_<size>_<theme>.png, and names on stderr whatever is wider than the window.
+Writes FOLDER/<state>_<tab>_<size>_<theme>.png, and names on stderr whatever is wider than the window. The state `loop`
+also gives FOLDER/loop.png, the picture on README's first screen.
 """
 
 import os
@@ -21,6 +22,7 @@ from tests.e2e.browser import chromium_path
 from tests.e2e.invented import EXAMPLE, invent_run
 from tests.e2e.pages import choose_option, open_tab
 from tests.e2e.real_app import RealApp
+from tests.support.small_cafe import LOST, write_cafe, write_snapshots
 
 SIZES = {"wide": (1440, 900), "phone": (390, 844)}
 THEMES = ("light", "dark")
@@ -58,7 +60,16 @@ def failed(home: Path) -> None:
     )
 
 
-STATES: dict[str, Callable[[Path], None]] = {"empty": empty, "busy": busy, "failed": failed}
+def loop(home: Path) -> None:
+    """A run that has learnt seven things and lost one, through a wrong row of its data."""
+    path = write_cafe(home)
+    run = _with_weights(
+        invent_run("cafe", data_path=str(path), questions_path=str(path).replace("_data", "_questions"))
+    )
+    write_snapshots(run)
+
+
+STATES: dict[str, Callable[[Path], None]] = {"empty": empty, "busy": busy, "failed": failed, "loop": loop}
 
 
 def _dataset(home: Path) -> Path:
@@ -121,8 +132,17 @@ def _take(browser: Browser, app: RealApp, state: str, size: str, theme: str, fol
         page.screenshot(path=folder / f"{name}.png", full_page=True)
         if page.evaluate("document.documentElement.scrollWidth > innerWidth"):
             too_wide.append(name)
+        if (state, tab, size, theme) == ("loop", "Evaluate", "wide", "light"):
+            _take_part(page, "#eval_better", "#eval_behind", folder / "loop.png")
     page.context.close()
     return too_wide
+
+
+def _take_part(page: Page, first: str, last: str, path: Path) -> None:
+    """A picture of what lies between two elements, both included."""
+    top, bottom = (page.locator(selector).bounding_box() for selector in (first, last))
+    clip = {"x": top["x"] - 16, "y": top["y"] - 12, "width": top["width"] + 32}
+    page.screenshot(path=path, full_page=True, clip={**clip, "height": bottom["y"] + bottom["height"] + 6 - clip["y"]})
 
 
 def _pick_dataset(page: Page) -> None:
@@ -159,11 +179,20 @@ def _ask_a_broken_model(page: Page) -> None:
     page.locator("#chat_bot_0").get_by_text("cannot be read").first.wait_for()
 
 
+def _open_what_was_lost(page: Page) -> None:
+    lost = page.locator("#eval_proof .flips.lost")
+    lost.get_by_text(LOST).click()
+    lost.get_by_role("button", name="Which rows taught this reply?").click()
+    page.locator("#eval_behind .traced-row").first.wait_for()
+    page.evaluate("scrollTo(0, 0)")
+
+
 ACTS: dict[tuple[str, str], Callable[[Page], None]] = {
     ("busy", "Data"): _pick_dataset,
     ("failed", "Data"): _pick_dataset,
     ("failed", "Train"): _open_more,
     ("failed", "Evaluate"): _ask_for_deletion,
+    ("loop", "Evaluate"): _open_what_was_lost,
     ("busy", "Chat"): _ask_two_models,
     ("failed", "Chat"): _ask_a_broken_model,
 }

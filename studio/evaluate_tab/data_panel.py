@@ -1,0 +1,112 @@
+"""The fold that compares two models on conversations: the difference of their losses, pair by pair."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from nanochat_core.evaluation.pairs import LEVEL
+from nanochat_core.evaluation.proof import data_proof
+from nanochat_core.evaluation.results import results
+from nanochat_core.system.files import sha256_of
+from studio.context import Context
+from studio.datasets.files import find_dataset, list_datasets
+from studio.evaluate_tab.asking import Asking
+from studio.models.choices import Key, key_of
+from studio.parts import html
+from studio.parts.events import AT_ONCE, LATEST, QUIET, UNLIMITED, changes, noted
+
+
+@dataclass(frozen=True)
+class DataPanel:
+    """Its components."""
+
+    data: gr.Dropdown
+    measure: gr.Button
+    stop: gr.Button
+    said: gr.HTML
+    proof: gr.HTML
+
+
+def panel(has_models: bool) -> DataPanel:
+    """Lay it out. has_models: whether this app can measure models at all."""
+    with gr.Accordion("Compare their losses on conversations", open=False, elem_id="eval_data_fold"):
+        lead = "Each conversation is read by both models. Best are conversations that neither of them was trained on."
+        gr.HTML(html.lead(lead), padding=False)
+        with gr.Row(elem_classes="fields"):
+            data = gr.Dropdown([], value=None, label="Conversations", elem_id="eval_data")
+        with gr.Row(elem_classes="buttons"):
+            measure = gr.Button("Measure both", size="sm", elem_id="eval_measure", scale=0, visible=has_models)
+            stop = gr.Button("Stop", variant="stop", size="sm", elem_id="eval_measure_stop", scale=0, visible=False)
+        said = gr.HTML(elem_id="eval_data_said", padding=False)
+        proof = gr.HTML(elem_id="eval_data_proof", padding=False)
+    return DataPanel(data, measure, stop, said, proof)
+
+
+def wire(parts: DataPanel, pair: list[gr.Dropdown], asking: Asking, context: Context) -> None:
+    """Connect it; `pair` are the lists of the two models."""
+    chosen = [*pair, parts.data]
+    gr.on([context.page.load, context.tab.select], choices, parts.data, parts.data, **QUIET)
+    gr.on(changes(chosen), shown, chosen, parts.proof, **LATEST)
+
+    measured = [parts.said, parts.proof, parts.stop]
+    parts.measure.click(noted(partial(measure, asking), parts.said), chosen, measured, **UNLIMITED)
+    parts.stop.click(lambda: html.note("Stopping ...") if asking.stop() else "", None, parts.said, **AT_ONCE)
+
+
+def measure(asking: Asking, this: str | None, other: str | None, data: str | None) -> Iterator[list[Any]]:
+    """Measure what is not known yet: (progress, proof, Stop). ValueError in a sentence."""
+    keys = [key_of(this), key_of(other)]
+    path = str(find_dataset(data or "").path)
+    said = ""
+    try:
+        for progress in asking.ask(keys, {"data": path}):
+            yield [progress, gr.skip(), gr.Button(visible=True)]
+    except ValueError as error:
+        said = html.note(str(error), "bad")
+    yield [said, shown(this, other, data), gr.Button(visible=False)]
+
+
+def choices(present: str | None) -> Any:
+    """The datasets that can be read."""
+    listed = [(dataset.label, str(dataset.path)) for dataset in list_datasets()]
+    values = [value for _, value in listed]
+    return gr.update(choices=listed, value=present if present in values else next(iter(values), None))
+
+
+def shown(this: str | None, other: str | None, data: str | None) -> str:
+    """What is known of both on these conversations; "" before they were measured."""
+    try:
+        found = [_result(key_of(value), find_dataset(data or "").path) for value in (this, other)]
+        if this == other or None in found:
+            return ""
+        proof = data_proof(*[one for one in found if one is not None])
+    except ValueError as error:
+        return html.note(str(error), "bad")
+    kind = ("good" if proof["difference"] < 0 else "worse") if proof["p"] < LEVEL else ""
+    rows = [
+        (title, *(_figure(name, proof[side][name]) for side in ("model", "compare")))
+        for name, title in (
+            ("loss", "Loss, nats per token"),
+            ("token_accuracy", "Tokens right"),
+            ("bits_per_byte", "Bits per byte"),
+        )
+    ]
+    table = html.table(("", "Model", "Compared with"), rows)
+    return f'<p class="verdict {kind}" role="status">{html.escape(proof["verdict"])}</p>{table}'
+
+
+def _figure(name: str, value: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.1%}" if name == "token_accuracy" else f"{value:.4f}"
+
+
+def _result(key: Key, path: Path) -> dict[str, Any] | None:
+    """The newest result of a checkpoint on the file as it is now."""
+    sha256 = sha256_of(path)
+    of_file = (one for one in results(key[0], "data") if one.get("file_sha256") == sha256 and one.get("step") == key[1])
+    return next(of_file, None)

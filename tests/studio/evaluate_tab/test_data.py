@@ -1,0 +1,68 @@
+"""Two models on the same conversations: measured once, shown with the verdict, and measured again for another file."""
+
+import numpy as np
+import pytest
+
+from nanochat_core.evaluation.results import result_path
+from nanochat_core.system.files import sha256_of, write_json
+from studio.evaluate_tab import data_panel
+from studio.evaluate_tab.asking import Asking
+from tests.support.chatting import A, B, install_fake_models
+from tests.support.tiny import write_conversations
+
+LOSSES = {"pretrained/one": 1.0, "pretrained/two": 1.5}
+
+
+@pytest.fixture
+def path(home):
+    install_fake_models(home)
+    (home / "data").mkdir()
+    return write_conversations(home / "data" / "mine.jsonl", 40)
+
+
+class FakeModels:
+    """Measures as the process does: by files."""
+
+    def evaluate(self, models, wanted, report=None, stop=None):
+        report(0.5, "one: conversation 20 of 40")
+        noise = np.random.default_rng(1).normal(0, 0.1, 40)
+        for name, step in models:
+            nats = (LOSSES[name] + noise) * 10
+            columns = {"nats": nats, "tokens": np.full(40, 10), "right": np.full(40, 5), "nats_of_bytes": nats}
+            columns |= {"bytes": np.full(40, 30)}
+            figures = {"loss": LOSSES[name], "bits_per_byte": 0.5, "token_accuracy": 0.5}
+            place = result_path(name, "data", name[::-1].replace("/", ""), wanted)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            known = {
+                "model": name,
+                "step": step,
+                "complete": True,
+                "made": "1",
+                "file_sha256": sha256_of(wanted["data"]),
+            }
+            write_json(
+                place, {**known, **figures, "conversations": {k: list(map(float, v)) for k, v in columns.items()}}
+            )
+        return True
+
+
+def test_two_models_are_compared_on_a_dataset(path):
+    assert data_panel.choices(None)["value"] == str(path)
+    assert data_panel.shown(A, B, str(path)) == ""
+    progress, last = list(data_panel.measure(Asking(FakeModels()), A, B, str(path)))
+    assert "conversation 20 of 40" in progress[0]
+    assert progress[2].visible
+    said, proof, stop = last
+    assert (said, stop.visible) == ("", False)
+    assert 'class="verdict good"' in proof
+    assert "0.5000 lower" in proof
+    assert "50.0%" in proof
+    assert data_panel.shown(B, A, str(path)).startswith('<p class="verdict worse"')
+    with open(path, "a") as file:
+        file.write("\n")
+    assert data_panel.shown(A, B, str(path)) == ""  # another file by now
+
+
+def test_what_cannot_be_measured_is_said(path):
+    assert "There is no dataset" in data_panel.shown(A, B, "/etc/passwd")
+    assert data_panel.shown(A, A, str(path)) == ""

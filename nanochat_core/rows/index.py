@@ -159,7 +159,7 @@ def build(folder: Path, key: str, rows: Iterable[Row]) -> None:
         asked_starts.append(len(asked))
     words = np.frombuffer(text, np.uint32) if text else np.empty(0, np.uint32)
     begins = np.frombuffer(starts, np.uint32) if starts else np.empty(0, np.uint32)
-    arrays = (
+    arrays: tuple[np.ndarray, ...] = (
         words.astype(">u4"),
         _suffixes(words, len(numbers)),
         begins.astype(np.int64),

@@ -39,7 +39,7 @@ from nanochat_core.model.gpt import GPTConfig
 from nanochat_core.model.loss import CHUNK_ELEMENTS
 from nanochat_core.system.processes import peak_bytes
 from nanochat_core.tokenizer.rendering import Example
-from nanochat_core.training.optimizers import build_optimizers
+from nanochat_core.training.modes.build import build_mode
 from nanochat_core.training.step import TrainingStep
 
 VOCAB = 8192
@@ -149,7 +149,7 @@ def _measure_point(point: Point) -> None:
     before = forget_peak()
     with joined_ranks("cpu") as ranks:
         model = random_model(config)
-        step = TrainingStep(model, build_optimizers(model, FinetuneConfig("-", matrix_lr=1e-4)), ranks, BATCH)
+        step = TrainingStep(model, build_mode("plain", model, FinetuneConfig("-", matrix_lr=1e-4), ranks), ranks, BATCH)
         step(examples)
         walls, seconds = [], []
         for _ in range(STEPS):

@@ -21,7 +21,7 @@ from nanochat_core.compute.ranks import Ranks
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.model.gpt import GPT, GPTConfig
 from nanochat_core.tokenizer.rendering import Example
-from nanochat_core.training.optimizers import build_optimizers
+from nanochat_core.training.modes.build import build_mode
 from nanochat_core.training.step import TrainingStep
 
 D32, SMALL = GPTConfig(), GPTConfig(sequence_len=256, n_layer=4, n_embd=256, n_head=2, n_kv_head=2, vocab_size=4096)
@@ -55,8 +55,9 @@ def measure(config: GPTConfig, device: torch.device, steps: int) -> tuple[list[f
         model = GPT(config, choose_compute_dtype("bfloat16", device))
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.02)
-    optimizers = build_optimizers(model, FinetuneConfig("-", matrix_lr=0.001, embedding_lr=0.001))
-    step = TrainingStep(model, optimizers, Ranks(0, 1, device), device_batch_size=4)
+    ranks = Ranks(0, 1, device)
+    mode = build_mode("plain", model, FinetuneConfig("-", matrix_lr=0.001, embedding_lr=0.001), ranks)
+    step = TrainingStep(model, mode, ranks, device_batch_size=4)
     chance = np.random.default_rng(0)
     length = config.sequence_len + 1
     examples = [

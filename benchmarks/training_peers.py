@@ -25,7 +25,7 @@ from nanochat_core.config import FinetuneConfig
 from nanochat_core.export.transformers import renamed_weights
 from nanochat_core.model.gpt import GPT, NORM_EPSILON, GPTConfig
 from nanochat_core.tokenizer.rendering import Example
-from nanochat_core.training.optimizers import build_optimizers
+from nanochat_core.training.modes.build import build_mode
 from nanochat_core.training.step import TrainingStep
 
 BATCH = 4
@@ -65,7 +65,8 @@ def ours(task: Task, tell: Tell) -> None:
     """The trainer's own step."""
     prepare_cpu()
     model = random_model(task.config, task.dtype)
-    step = TrainingStep(model, build_optimizers(model, RATES), Ranks(0, 1, torch.device("cpu")), BATCH)
+    ranks = Ranks(0, 1, torch.device("cpu"))
+    step = TrainingStep(model, build_mode("plain", model, RATES, ranks), ranks, BATCH)
     clock, update = Clock(), step.update
 
     def timed_update() -> None:

@@ -49,6 +49,10 @@ LORA_TARGETS = {
 """What a person may write in `lora_targets`, and the matrices of a block that it means."""
 
 
+MEMORY_MODES = ("plain", "checkpointed", "layerwise", "offloaded", "offloaded_all")
+"""In the order of their speed, and of how much memory of the device they take; all with the same result."""
+
+
 @dataclass(frozen=True)
 class FinetuneConfig:
     """Settings of one finetuning run. Frozen; a value that cannot work is refused with its remedy."""
@@ -79,6 +83,10 @@ class FinetuneConfig:
     """Number of optimizer steps; -1 derives it from num_epochs."""
     device_batch_size: int = 4
     """Conversations in one forward pass on one device; lower it when memory runs out, the result stays the same."""
+    memory: str = "auto"
+    """On the device: plain (all), checkpointed, layerwise, offloaded, offloaded_all (least); auto: what fits."""
+    fixed_sums: bool = False
+    """Add gradients up in one order whatever the number of processes (1 to 8): the same bits, a little slower."""
     target_examples_per_step: int = 16
     """Conversations behind one optimizer step, over all devices and micro-batches."""
     matrix_lr: float = 0.01
@@ -139,6 +147,8 @@ class FinetuneConfig:
         _require(bool(self.lora_modules), f"lora_targets is '{self.lora_targets}'", f"name some of {known}")
         for name in ("num_epochs", "device_batch_size", "target_examples_per_step", "eval_steps"):
             _require(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}", "it must be at least 1")
+        modes = ", ".join(MEMORY_MODES)
+        _require(self.memory in ("auto", *MEMORY_MODES), f"memory is '{self.memory}'", f"use auto or one of {modes}")
         for name in ("lora_rank", "lora_alpha"):
             _require(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}", "it must be at least 1")
         for name in ("num_iterations", "eval_every", "save_every"):

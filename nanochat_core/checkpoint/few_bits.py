@@ -67,6 +67,10 @@ class FewBitsLinear(nn.Module):
         ]
         return torch.cat(pieces, -1)[..., : self.outputs]
 
+    def cast(self, dtype: torch.dtype) -> Tensor:
+        """The whole matrix in `dtype`, as `Linear` has it."""
+        return self.rows()[: self.outputs].to(dtype)
+
     def rows(self, begin: int = 0, end: int | None = None) -> Tensor:
         """The weights as they count, fp32 (rows, inputs), of the strips `begin` to `end`; of all, padded."""
         packed = self.weight[begin:end]

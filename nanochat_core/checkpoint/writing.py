@@ -20,20 +20,26 @@ from nanochat_core.tokenizer.tokenizer import Tokenizer
 
 
 def save_checkpoint(
-    folder: Path, step: int, model: GPT, meta: dict[str, Any], also: Mapping[Path, Any] | None = None
+    folder: Path,
+    step: int,
+    model: GPT,
+    meta: dict[str, Any],
+    also: Mapping[Path, Any] | None = None,
+    weights: Mapping[str, Tensor] | None = None,
 ) -> None:
     """Write model, meta and checksums of a step; the meta comes last, so a checkpoint with a meta is complete.
 
     The dtypes are nanochat's: the embedding tables in bf16, everything else as it is. Of a model with an adapter the
     adapter alone is written, in peft's format; `meta["adapter"]` says of which model it is (`noted_base`). also: what
-    else belongs to the checkpoint, file -> content for torch.save; it is written before the meta, too.
+    else belongs to the checkpoint, file -> content for torch.save; it is written before the meta, too. weights: those
+    of the model by name, where they are not in its parameters.
     """
     contents: dict[Path, Any] = {}
     if adapter := adapter_of(model):
         write_adapter(adapter_path(folder, step), adapter, meta["adapter"]["base"])
     else:
-        named = model.named_parameters()
-        contents[weights_path(folder, step)] = {name: _as_stored(name, value.detach()) for name, value in named}
+        named = dict(model.named_parameters()) if weights is None else weights
+        contents[weights_path(folder, step)] = {name: _as_stored(name, value.detach()) for name, value in named.items()}
     for path, content in {**contents, **(also or {})}.items():
         write_with_checksum(path, partial(torch.save, content), _size(content))
     write_json(meta_path(folder, step), {"step": step, "model_config": model.config.to_meta(), **meta})

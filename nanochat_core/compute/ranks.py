@@ -1,8 +1,9 @@
 """The processes that train together, and the device of each: from torchrun's environment to sums over all ranks."""
 
 import contextlib
+import math
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -45,13 +46,49 @@ class Ranks:
         dist.all_reduce(tensor)
         return tensor.tolist()
 
-    def sum_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
-        """Replace every gradient by its sum over all ranks. All ranks pass the same parameters."""
+    def sum_to_owners(self, tensors: Iterable[tuple[torch.Tensor, int]]) -> None:
+        """Replace each tensor, on the rank that is named beside it, by its sum over all ranks.
+
+        All ranks pass the same ones. On the others it holds nothing of use afterwards.
+        """
         if self.world == 1:
             return
         self._announce()
-        for work in [dist.all_reduce(parameter.grad, async_op=True) for parameter in parameters]:
+        for work in [dist.reduce(tensor, owner, async_op=True) for tensor, owner in tensors]:
             work.wait()
+
+    def pass_on(self, tensors: Sequence[torch.Tensor], source: int | None, target: int) -> None:
+        """Copy the tensors of rank `source` into those of rank `target`. Both call it, and others may."""
+        for tensor in tensors:
+            if self.rank == source:
+                dist.send(tensor, target)
+            elif self.rank == target:
+                dist.recv(tensor, source)
+
+    def hand_out(self, tensors: Iterable[tuple[torch.Tensor, int]]) -> None:
+        """Replace each tensor by that of the rank that is named beside it. All ranks pass the same ones."""
+        if self.world > 1:
+            for work in [dist.broadcast(tensor, owner, async_op=True) for tensor, owner in tensors]:
+                work.wait()
+
+    def hand_to_first(self, tensor: torch.Tensor | None, owner: int, shape: Sequence[int]) -> torch.Tensor | None:
+        """`owner`'s fp32 tensor of this shape, in rank 0's host memory; None on the other ranks.
+
+        Tensor by tensor: to pickle a rank's whole share into one list of bytes runs at a few megabytes per second.
+        """
+        if owner != 0 and self.rank == owner:
+            assert tensor is not None
+            dist.send(tensor.to(self._transport).reshape(-1), 0)
+        elif owner != 0 and self.rank == 0:
+            tensor = torch.empty(math.prod(shape), device=self._transport)
+            dist.recv(tensor, owner)
+            tensor = tensor.view(tuple(shape))
+        return tensor.detach().cpu() if self.rank == 0 and tensor is not None else None
+
+    @property
+    def _transport(self) -> torch.device:
+        """Where tensors lie that are sent from rank to rank."""
+        return self.device if self.device.type == "cuda" else torch.device("cpu")
 
     def add_up(self, tensor: torch.Tensor) -> None:
         """Replace `tensor`, on this rank's device, by its sum over all ranks, without waiting for the device."""

@@ -81,7 +81,7 @@ def _of_batch(model: GPT, examples: Sequence[Example], token_bytes: torch.Tensor
     batch = pack(examples).to(ranks.device)
     with torch.no_grad():
         hidden = model.hidden(batch.ids, batch.layout, batch.wanted)[0]
-        found = predictions(hidden, model.lm_head.weight[: model.config.vocab_size], batch.labels)
+        found = predictions(hidden, model.head, batch.labels)
     sizes = token_bytes[batch.labels.cpu()].double()
     ones, has_bytes = torch.ones_like(found.nats), (sizes > 0).double()
     values = torch.stack([found.nats, ones, found.right.double(), found.nats * has_bytes, sizes], 1)  # (K, 5)

@@ -57,7 +57,7 @@ def write_gauge(path: Path, model: GPT, examples: Sequence[Example], batch_size:
     for number in _gauged(batches):
         batch = pack(batches[number]).to(ranks.device)
         states[number] = model.hidden(batch.ids, batch.layout, batch.wanted)[0].cpu()
-    head = model.lm_head.weight[: model.config.vocab_size].detach().to("cpu", model.compute_dtype).clone()
+    head = model.head.to("cpu").clone()
     size = sum(tensor.numel() * tensor.element_size() for tensor in [head, *states.values()])
     write_with_checksum(path, partial(torch.save, {"states": states, "head": head}), size)
 

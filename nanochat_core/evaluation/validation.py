@@ -45,7 +45,7 @@ def validate(
     """
     batches = micro_batches(examples, batch_size)
     gauge = gauge and gauge.on(ranks.device)
-    head = model.lm_head.weight[: model.config.vocab_size]
+    head = model.head
     # nats, tokens, nats of tokens with bytes, bytes, nats from the base, tokens that these are of
     totals = torch.zeros(len(batches), 6, dtype=torch.float64)
     for number in shares(batches, ranks.world)[ranks.rank]:

@@ -7,10 +7,10 @@ whole step on meta tensors. One figure is an assumption that no count of tensors
 from collections import Counter
 from dataclasses import dataclass, field
 
+from nanochat_core.config import MEMORY_MODES
 from nanochat_core.model.shape import GENERATIONS, GPTConfig
 
-MODES = ("plain", "checkpointed", "layerwise", "offloaded", "offloaded_all")
-"""In the order of their speed, and all with the same result."""
+MODES = MEMORY_MODES
 
 GIB = 1 << 30
 FIXED = int(0.8 * GIB)

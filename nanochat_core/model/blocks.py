@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nanochat_core.model.attention import Layout, attend, causal_mask
-from nanochat_core.model.functions import norm, product, rotate_and_norm, squared_relu_mlp
+from nanochat_core.model.functions import lookup, norm, product, rotate_and_norm, squared_relu_mlp
 from nanochat_core.model.kv_cache import KVCache
 from nanochat_core.model.shape import GENERATIONS, GPTConfig
 
@@ -16,7 +16,7 @@ class Linear(nn.Linear):
     def __init__(self, inputs: int, outputs: int):
         super().__init__(inputs, outputs, bias=False)
         self.kept: Tensor | None = None
-        """A cast that is used instead, while the weight stays as it is (`GPT.casts_kept`)."""
+        """A cast that is used instead, while the weight stays as it is (`GPT.casts_kept`), or has no memory at all."""
 
     def forward(self, x: Tensor) -> Tensor:
         """x times the transposed matrix, in the type of x."""
@@ -31,6 +31,13 @@ class Linear(nn.Linear):
 
 class Embedding(nn.Embedding):
     """A table in which a token looks up one row."""
+
+    kept: Tensor | None = None
+    """A copy in another dtype from which rows are read instead, where the weight itself has no memory."""
+
+    def rows(self, ids: Tensor) -> Tensor:
+        """The rows of `ids`: (*ids, C)."""
+        return lookup(ids, self.weight, self.kept)
 
     def reset_parameters(self) -> None:
         """Fill the matrix at random, unless it has no memory yet."""

@@ -25,11 +25,12 @@ def product(x: Tensor, weight: Tensor, cast: Tensor) -> Tensor:
     return _Product.apply(x, weight, cast)
 
 
-def lookup(ids: Tensor, table: Tensor) -> Tensor:
-    """Rows of `table` (V, C) at `ids`: (*ids, C)."""
-    if _is_training_on_cpu(table) and table.grad is not None:
-        return _Lookup.apply(ids, table)
-    return F.embedding(ids, table)
+def lookup(ids: Tensor, table: Tensor, kept: Tensor | None = None) -> Tensor:
+    """Rows of `table` (V, C) at `ids`: (*ids, C); read from `kept`, a copy in another dtype, where there is one."""
+    values = table.detach() if kept is None else kept
+    if torch.is_grad_enabled() and (kept is not None or (table.device.type == "cpu" and table.grad is not None)):
+        return _Lookup.apply(ids, table, values)
+    return F.embedding(ids, table if kept is None else kept)
 
 
 def norm(x: Tensor) -> Tensor:
@@ -85,16 +86,20 @@ def add_product(weight: Tensor, a: Tensor, b: Tensor) -> Tensor | None:
 
 class _Lookup(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, ids: Tensor, table: Tensor) -> Tensor:
+    def forward(ctx: Any, ids: Tensor, table: Tensor, values: Tensor) -> Tensor:
         ctx.save_for_backward(ids, table)
-        return F.embedding(ids, table)
+        return F.embedding(ids, values)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        # The rows that were looked up, added where they belong: autograd would make a table of zeros (V, C) first.
         ids, table = ctx.saved_tensors
+        gradient = gradient.to(table.dtype)
+        if table.device.type != "cpu" or table.grad is None:  # autograd's own kernel for F.embedding
+            backward = torch.ops.aten.embedding_dense_backward
+            return None, backward(gradient, ids, len(table), -1, scale_grad_by_freq=False), None
+        # The rows that were looked up, added where they belong: autograd would make a table of zeros (V, C) first.
         table.grad.index_add_(0, ids.reshape(-1), gradient.reshape(-1, gradient.shape[-1]))
-        return None, None
+        return None, None, None
 
 
 class _Norm(torch.autograd.Function):

@@ -17,7 +17,7 @@ from nanochat_core.model.attention import Layout
 from nanochat_core.model.batch import Batch
 from nanochat_core.model.blocks import Block, Context, Embedding, Linear, pick
 from nanochat_core.model.decode_step import DecodeStep, decode_step
-from nanochat_core.model.functions import NORM_EPSILON, RotaryTable, lookup, norm
+from nanochat_core.model.functions import NORM_EPSILON, RotaryTable, norm
 from nanochat_core.model.kv_cache import KVCache
 from nanochat_core.model.loss import SOFTCAP, cross_entropy_gradient, cross_entropy_sum, token_nats
 from nanochat_core.model.shape import GENERATIONS, GPTConfig
@@ -71,6 +71,11 @@ class GPT(nn.Module):
     def device(self) -> torch.device:
         return self.lm_head.weight.device
 
+    @property
+    def head(self) -> Tensor:
+        """The head (V, C) as it is computed with, without gradient; its `weight` may have no memory of its own."""
+        return self.lm_head.cast(self.compute_dtype)[: self.config.vocab_size]
+
     def forward(
         self,
         ids: Tensor,
@@ -105,7 +110,7 @@ class GPT(nn.Module):
         """(nats, target ids) of every supervised target in order, without gradient."""
         with torch.no_grad():
             hidden, wanted = self._supervised(ids, targets, lengths)
-            return token_nats(hidden, self.lm_head.weight[: self.config.vocab_size], wanted), wanted
+            return token_nats(hidden, self.head, wanted), wanted
 
     def add_gradients(self, batch: Batch, scale: float, weigh: Weigh | None = None) -> tuple[Tensor, Tensor]:
         """Add the gradient of scale * the batch's sum of nats to the `.grad` of every trained parameter, all present.
@@ -127,17 +132,20 @@ class GPT(nn.Module):
         The head's gradient is added to its `.grad`, where it is trained. weigh: makes of the batch and its nats the
         weights of its tokens, instead of `batch.weights`; the head is then computed twice.
         """
-        rows, head = self.config.vocab_size, self.lm_head
-        weights, matrix = batch.weights, head.cast(hidden.dtype)[:rows]
-        grad_head = head.weight.grad[:rows] if head.weight.grad is not None else None
+        weights, matrix, grad = batch.weights, self.head, self.lm_head.weight.grad
+        grad_head = None if grad is None else grad[: len(matrix)]
         if weigh is not None:
             weights = weigh(batch, token_nats(hidden, matrix, batch.labels))
         return cross_entropy_gradient(hidden, matrix, batch.labels, scale, grad_head, weights)
 
     @contextlib.contextmanager
-    def casts_kept(self) -> Iterator[None]:
-        """In the block the matrices are cast to compute_dtype once, not at each use; no weight may change in it."""
-        matrices = [module for module in self.modules() if isinstance(module, Linear)]
+    def casts_kept(self, part: nn.Module | None = None) -> Iterator[None]:
+        """In the block the matrices are cast to compute_dtype once, not at each use; no weight may change in it.
+
+        part: whose matrices, of the whole model without it. What has a copy already keeps it.
+        """
+        modules = (self if part is None else part).modules()
+        matrices = [module for module in modules if isinstance(module, Linear) and module.kept is None]
         for matrix in matrices:
             matrix.kept = matrix.weight.detach().to(self.compute_dtype)
         try:
@@ -151,12 +159,43 @@ class GPT(nn.Module):
 
         With `wanted`, the indices of K of the B * T tokens, (1, K, C): the last block computes only what they need.
         """
+        return self._run(self.enter(ids, layout), ids, self.context(layout), wanted)
+
+    def context(self, layout: Layout) -> Context:
+        """What every layer needs of packed rows."""
         cos, sin = self._rotary_at(layout.positions, layout.longest)
+        return Context(cos, sin, layout=layout)
+
+    def enter(self, ids: Tensor, layout: Layout) -> Tensor:
+        """What enters the first block, (B, T, C) in compute_dtype."""
         before = None
         if self.generation.has_smear:  # the token before, except at the start of a conversation
             embedded = self._embed(ids)
             before = F.pad(embedded, (0, 0, 1, 0))[:, :-1] * (layout.positions != 0)[..., None].to(embedded.dtype)
-        return self._run(ids, before, Context(cos, sin, layout=layout), wanted)
+        return self._smeared(ids, before)
+
+    def through(
+        self, layer: int, x: Tensor, start: Tensor, ids: Tensor, context: Context, wanted: Tensor | None = None
+    ) -> Tensor:
+        """The stream x (B, T, C) after block `layer`; start: what entered the first one; wanted: for the last one."""
+        if self.generation.has_lambdas:
+            x = self.resid_lambdas[layer].to(x.dtype) * x + self.x0_lambdas[layer].to(x.dtype) * start
+        value_embedding = None
+        if self.config.has_value_embedding(layer):
+            value_embedding = cast("Embedding", self.value_embeds[str(layer)]).rows(ids).to(x.dtype)
+        is_last = layer == self.config.n_layer - 1
+        return self.transformer.blocks[layer](x, value_embedding, context, wanted if is_last else None)
+
+    @property
+    def middle(self) -> int | None:
+        """The layer whose output is subtracted at the end; None in generations that do not."""
+        return self.config.n_layer // 2 if self.generation.has_smear else None
+
+    def leave(self, x: Tensor, middle: Tensor | None, wanted: Tensor | None) -> Tensor:
+        """The normed stream after the last block. middle: the stream after the layer of that name, if there is one."""
+        if middle is not None:
+            x = x - self.backout_lambda.to(x.dtype) * (middle if len(middle[0]) == len(x[0]) else pick(middle, wanted))
+        return norm(x)
 
     def new_cache(self, batch: int, capacity: int) -> KVCache:
         """An empty cache for `batch` rows of up to `capacity` tokens."""
@@ -199,35 +238,31 @@ class GPT(nn.Module):
             last = cache.ids.gather(1, (positions[:, :1] - 1).clamp(min=0))
             before = self._embed(torch.cat([last, ids[:, :-1]], 1))
             before = before * (positions != 0)[..., None].to(before.dtype)
-        hidden = self._run(ids, before, Context(cos, sin, cache=cache, positions=positions))
+        hidden = self._run(self._smeared(ids, before), ids, Context(cos, sin, cache=cache, positions=positions))
         cache.advance(ids, counts)
         last_real = torch.tensor(counts, device=ids.device) - 1
         return self._logits(hidden[torch.arange(len(ids), device=ids.device), last_real][:, None])
 
-    def _run(self, ids: Tensor, before: Tensor | None, context: Context, wanted: Tensor | None = None) -> Tensor:
-        """Token ids to the final norm. `before` is each position's previous embedding (generation E)."""
+    def _run(self, start: Tensor, ids: Tensor, context: Context, wanted: Tensor | None = None) -> Tensor:
+        """From what enters the first block to the final norm."""
+        x, middle = start, None
+        for layer in range(self.config.n_layer):
+            x = self.through(layer, x, start, ids, context, wanted)
+            if layer == self.middle:
+                middle = x
+        return self.leave(x, middle, wanted)
+
+    def _smeared(self, ids: Tensor, before: Tensor | None) -> Tensor:
+        """The embedded tokens. `before` is each position's previous embedding (generation E)."""
         x = self._embed(ids)
         if self.generation.has_smear:
             gate = self.smear_lambda.to(x.dtype) * torch.sigmoid(self.smear_gate(x[..., :24]))
             assert before is not None
             x = x + gate * before
-        start = x
-        for layer, block in enumerate(self.transformer.blocks):
-            if self.generation.has_lambdas:
-                x = self.resid_lambdas[layer].to(x.dtype) * x + self.x0_lambdas[layer].to(x.dtype) * start
-            value_embedding = None
-            if self.config.has_value_embedding(layer):
-                value_embedding = lookup(ids, self.value_embeds.get_parameter(f"{layer}.weight")).to(x.dtype)
-            is_last = layer == self.config.n_layer - 1
-            x = block(x, value_embedding, context, wanted if is_last else None)
-            if self.generation.has_smear and layer == self.config.n_layer // 2:
-                middle = x
-        if self.generation.has_smear:
-            x = x - self.backout_lambda.to(x.dtype) * (middle if len(middle[0]) == len(x[0]) else pick(middle, wanted))
-        return norm(x)
+        return x
 
     def _embed(self, ids: Tensor) -> Tensor:
-        return norm(lookup(ids, self.transformer.wte.weight).to(self.compute_dtype))
+        return norm(self.transformer.wte.rows(ids).to(self.compute_dtype))
 
     def _supervised(self, ids: Tensor, targets: Tensor, lengths: list[int] | None) -> tuple[Tensor, Tensor]:
         """Hidden states and targets of the supervised positions only: the head is a third of a small model's work."""

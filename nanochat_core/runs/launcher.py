@@ -18,11 +18,13 @@ from nanochat_core.runs.run import Run
 from nanochat_core.runs.status import NOTHING_WRONG
 from nanochat_core.system import processes
 from nanochat_core.system.disk import DiskFull, need_room
-from nanochat_core.system.files import now
+from nanochat_core.system.files import now, write_json
 from nanochat_core.system.spawn import child_environment, collect, spawn
 
 _ALONE = Nodes(1)
 _WORKER = "nanochat_core.training.worker"
+CHANGEABLE = ("resume", "output_tag", "memory")
+"""Settings with which a run may resume that was made with others: they change nothing about its result."""
 
 
 def start_run(
@@ -44,6 +46,7 @@ def start_run(
     if resume or config.resume:
         run = Run.open(config.output_tag)
         check_resumable(run, config)
+        adopt_memory(run, config)
     else:
         find_model(config.base_name, config.model_step, config.base_source)
         run = create_run(config)
@@ -161,13 +164,21 @@ def check_resumable(run: Run, config: FinetuneConfig | None = None) -> None:
         )
 
 
+def adopt_memory(run: Run, config: FinetuneConfig) -> None:
+    """Let a run that is about to resume do it in the memory mode that is asked for, if any is."""
+    record = run.record()
+    if config.memory not in (FinetuneConfig.memory, run.settings().memory):
+        record["settings"]["memory"] = config.memory
+        write_json(run.config_file, record)
+
+
 def other_settings(wanted: FinetuneConfig, own: FinetuneConfig) -> list[str]:
     """What a resume asks for beyond defaults and is not so in the run, such as `matrix_lr is 0.01, not 0.02`."""
     preset = preset_of(wanted.base_name)
     found = []
     for item in fields(FinetuneConfig):
         mine, asked = getattr(own, item.name), getattr(wanted, item.name)
-        if item.name in ("resume", "output_tag") or asked in (mine, item.default, preset.get(item.name, mine)):
+        if item.name in CHANGEABLE or asked in (mine, item.default, preset.get(item.name, mine)):
             continue
         if item.name.endswith("_path") and asked and mine and Path(asked).expanduser().absolute() == Path(mine):
             continue

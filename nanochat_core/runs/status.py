@@ -51,6 +51,8 @@ class RunStatus:
     """What is likely to be wrong with a training that goes on, and what to do about it, in plain sentences."""
     dtype: str | None = None
     """What it computes in, such as bfloat16."""
+    memory: str | None = None
+    """Its memory mode, such as plain."""
     stage: str | None = None
     """The stage of the job that trains the run elsewhere, as the hub last stated it."""
     trouble: str | None = None

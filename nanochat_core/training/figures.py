@@ -50,10 +50,11 @@ class Figures:
     def read(self, ranks: Ranks, norms: Sequence[Tensor]) -> tuple[float, float, list[ExampleLoss]]:
         """(loss, norm of the gradient, every conversation's loss), on every rank. Waits for the device, once.
 
-        norms: of each parameter's gradient, in the order of the parameters.
+        norms: of each parameter's gradient, in the order of the parameters; 0 for those of other ranks.
         """
-        ranks.add_up(self._all)  # every place but a rank's own holds 0, so that nothing is rounded
-        values = torch.tensor(torch.cat([torch.stack(list(norms)), self._all]).tolist())
+        found = torch.cat([torch.stack(list(norms)), self._all])
+        ranks.add_up(found)  # every place but a rank's own holds 0, so that nothing is rounded
+        values = torch.tensor(found.tolist())
         norm = float(torch.linalg.vector_norm(values[: len(norms)]).numpy())
         numbers = values[len(norms) :].numpy()
         with np.errstate(all="ignore"):  # a training that diverges is told of by its caller

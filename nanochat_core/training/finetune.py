@@ -16,7 +16,7 @@ from nanochat_core.evaluation.before_after import SAMPLES, Summary
 from nanochat_core.paths import find_model, steps
 from nanochat_core.runs.claiming import claim, training_lock
 from nanochat_core.runs.failures import Failure, explain, is_lost_peer
-from nanochat_core.runs.launcher import check_resumable, create_run
+from nanochat_core.runs.launcher import adopt_memory, check_resumable, create_run
 from nanochat_core.runs.nodes import host_name, node_of, restarts_left, with_paths_here
 from nanochat_core.runs.run import Run
 from nanochat_core.runs.status import NOTHING_WRONG
@@ -68,6 +68,7 @@ def _prepare(config: FinetuneConfig, ranks: Ranks) -> None:
     if config.resume:
         run = Run.open(config.output_tag)
         check_resumable(run, config)
+        adopt_memory(run, config)
     else:
         run = create_run(config)
     claim(run, sys.argv)

@@ -45,11 +45,19 @@ class Muon(Optimizer):
     where the device is fast with it, else in fp32.
     """
 
-    def __init__(self, params: Iterable[Any], lr: float = 1e-3, momentum: float = 0.95, weight_decay: float = 0.0):
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-3,
+        momentum: float = 0.95,
+        weight_decay: float = 0.0,
+        kept: Buffers | None = None,
+    ):
+        """kept: memory to compute in, which several optimizers that take turns may share."""
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
         for group in self.param_groups:
             assert all(parameter.ndim == 2 for parameter in group["params"]), "Muon is for matrices"
-        self._kept = Buffers()
+        self._kept = kept or Buffers()
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:

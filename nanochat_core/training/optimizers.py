@@ -1,73 +1,107 @@
 """The optimizers of nanochat's finetuning recipe: Muon for the blocks' matrices, AdamW for everything else.
 
 With several processes each keeps the state of its own share of the parameters only (ZeRO stage 1, Rajbhandari et al.,
-arXiv 1910.02054).
+arXiv 1910.02054), of whole blocks (units.py).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.distributed as dist
-from torch import Tensor
-from torch.distributed.optim import ZeroRedundancyOptimizer
+from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.model.gpt import GPT
+from nanochat_core.model.shape import is_table
 from nanochat_core.training.muon import Muon
-
-MUON = {"momentum": 0.95, "weight_decay": 0.0}
-ADAMW = {"betas": (0.8, 0.95), "eps": 1e-10}
+from nanochat_core.training.symmetric import Buffers
 
 State = dict[str, dict[str, Tensor]]
 """Each parameter's optimizer state, by the parameter's name."""
 
-STATE_KEYS = {Muon: ("momentum_buffer",), AdamW: ("step", "exp_avg", "exp_avg_sq")}
+STATE_KEYS: Mapping[type[Optimizer], tuple[str, ...]] = {
+    Muon: ("momentum_buffer",),
+    AdamW: ("step", "exp_avg", "exp_avg_sq"),
+}
+_MUON = (("momentum", 0.95),)
+_ADAMW = (("betas", (0.8, 0.95)), ("eps", 1e-10))
 
 
-def build_optimizers(model: GPT, config: FinetuneConfig) -> list[Optimizer]:
-    """[Muon, AdamW] over all parameters of `model`, or [AdamW] over those of its adapter, before any schedule.
+@dataclass(frozen=True)
+class Rule:
+    """How a parameter is trained."""
+
+    optimizer: type[Optimizer]
+    lr: float
+    """Before any schedule."""
+    weight_decay: float = 0.0
+    options: tuple[tuple[str, Any], ...] = ()
+    """The optimizer's own, by name."""
+
+
+def recipe(model: GPT, config: FinetuneConfig) -> dict[str, Rule]:
+    """The rule of every trained parameter of `model`, all or those of an adapter, by name.
 
     AdamW's rates for the tables scale with (n_embd/768)^-0.5, as nanochat tuned them at 768 channels. The
-    scalars and small gates of the later generations take the output head's rate. Every parameter group
-    notes its `initial_lr`, from which `set_learning_rates` derives the present one.
+    scalars and small gates of the later generations take the output head's rate.
     """
-    fused = _can_fuse(model.device)
     if model.is_adapted:
-        groups = [{"params": [parameter for _, parameter in _trained(model)], "lr": config.lora_lr}]
-        return _noted([_sharded(AdamW, groups, fused=fused, weight_decay=config.weight_decay)])
+        rule = Rule(AdamW, config.lora_lr, config.weight_decay)
+        return {name: rule for name, parameter in model.named_parameters() if parameter.requires_grad}
     scale = (model.config.n_embd / 768) ** -0.5
-    matrices, tables, scalars = [], [], []
-    for name, parameter in model.named_parameters():
-        if name == "transformer.wte.weight" or name.startswith("value_embeds."):
-            tables.append(parameter)
-        elif name.startswith("transformer.h.") and parameter.ndim == 2:
-            matrices.append(parameter)
-        elif name != "lm_head.weight":
-            scalars.append(parameter)
-    groups = [
-        {"params": [model.lm_head.weight], "lr": config.unembedding_lr * scale, "weight_decay": config.weight_decay},
-        {"params": tables, "lr": config.embedding_lr * scale, "weight_decay": config.weight_decay},
-    ]
-    if scalars:
-        groups.append({"params": scalars, "lr": config.unembedding_lr, "weight_decay": 0.0})
-    optimizers = [
-        _sharded(Muon, [{"params": matrices, "lr": config.matrix_lr}], **MUON),
-        _sharded(AdamW, groups, fused=fused, **ADAMW),
-    ]
-    return _noted(optimizers)
+    head = Rule(AdamW, config.unembedding_lr * scale, config.weight_decay, _ADAMW)
+    table = Rule(AdamW, config.embedding_lr * scale, config.weight_decay, _ADAMW)
+    matrix, scalar = Rule(Muon, config.matrix_lr, 0.0, _MUON), Rule(AdamW, config.unembedding_lr, 0.0, _ADAMW)
+
+    def rule_of(name: str, parameter: nn.Parameter) -> Rule:
+        if is_table(name):
+            return table
+        if name == "lm_head.weight":
+            return head
+        return matrix if name.startswith("transformer.h.") and parameter.ndim == 2 else scalar
+
+    return {name: rule_of(name, parameter) for name, parameter in model.named_parameters()}
 
 
-def _noted(optimizers: list[Optimizer]) -> list[Optimizer]:
-    for group in _groups(optimizers):
-        group["initial_lr"] = group["lr"]
-    return optimizers
+def build_optimizers(
+    model: GPT, config: FinetuneConfig, names: Iterable[str] | None = None, kept: Buffers | None = None
+) -> list[Optimizer]:
+    """The optimizers of the parameters called `names`, without it of all, at the rates before any schedule.
+
+    Every parameter group notes its `initial_lr`, from which `set_learning_rates` derives the present one. kept: as
+    Muon has it.
+    """
+    found = recipe(model, config)
+    parameters = dict(model.named_parameters())
+    wanted = found if names is None else names
+    return optimizers_for([(found[name], parameters[name], _part(name)) for name in wanted], kept)
 
 
-def _trained(model: GPT) -> list[tuple[str, torch.nn.Parameter]]:
-    """The parameters that are trained, by name: all of them, or those of an adapter."""
-    return [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+def _part(name: str) -> str:
+    """Muon computes matrices of one shape together: those of a block, in every memory mode, so that the bits agree."""
+    return name.split(".")[2] if name.startswith("transformer.h.") else ""
+
+
+def optimizers_for(members: Iterable[tuple[Rule, nn.Parameter, str]], kept: Buffers | None = None) -> list[Optimizer]:
+    """Optimizers of these (rule, parameter, part): a group for each rule and part, and none for no parameters."""
+    groups: dict[type[Optimizer], dict[tuple[Rule, str], list[nn.Parameter]]] = {Muon: {}, AdamW: {}}
+    for rule, parameter, part in members:
+        groups[rule.optimizer].setdefault((rule, part), []).append(parameter)
+    found: list[Optimizer] = []
+    for kind, by_rule in groups.items():
+        if not by_rule:
+            continue
+        device = next(iter(by_rule.values()))[0].device
+        made = [_group(rule, params) for (rule, _), params in by_rule.items()]
+        found.append(Muon(made, kept=kept) if kind is Muon else AdamW(made, fused=can_fuse(device)))
+    return found
+
+
+def _group(rule: Rule, parameters: list[nn.Parameter]) -> dict[str, Any]:
+    rates = {"lr": rule.lr, "initial_lr": rule.lr, "weight_decay": rule.weight_decay}
+    return {"params": parameters, **rates, **dict(rule.options)}
 
 
 def learning_rate_multiplier(step: int, steps: int, init_lr_frac: float) -> float:
@@ -77,95 +111,16 @@ def learning_rate_multiplier(step: int, steps: int, init_lr_frac: float) -> floa
 
 def set_learning_rates(optimizers: Iterable[Optimizer], multiplier: float) -> None:
     """Set every group's rate to its initial one times `multiplier`."""
-    for group in _groups(optimizers):
-        group["lr"] = group["initial_lr"] * multiplier
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * multiplier
 
 
-def collect_state(model: GPT, optimizers: list[Optimizer]) -> State | None:
-    """Whole optimizer state on rank 0, by the parameters' names, in host memory; None on the other ranks.
-
-    Called by all ranks: each sends its share tensor by tensor. (ZeroRedundancyOptimizer's own way pickles a
-    rank's whole share into one list of bytes, at a few megabytes per second.)
-    """
-    rank = dist.get_rank() if dist.is_initialized() else 0
-    found: State = {}
-    for (name, parameter), owner in zip(_trained(model), _owners(model, optimizers)):
-        optimizer = _optimizer_of(parameter, optimizers)
-        values = {}
-        for key in STATE_KEYS[_class_of(optimizer)]:
-            value = _local(optimizer).state[parameter][key] if rank == owner else None
-            if owner != 0:
-                value = _send_to_first(value, torch.empty_like(parameter) if key != "step" else None, rank, owner)
-            values[key] = value
-        if rank == 0:
-            found[name] = {key: value.detach().cpu() for key, value in values.items() if value is not None}
-    return found if rank == 0 else None
+def can_fuse(device: torch.device) -> bool:
+    """Whether AdamW has a fused kernel there: on a Zen 4 it is 8 times the speed of the loop over tensors."""
+    return device.type in ("cpu", "cuda")
 
 
-def load_state(model: GPT, optimizers: list[Optimizer], state: State) -> None:
-    """The reverse of `collect_state`, on every rank, for any number of ranks; each keeps its own share."""
-    for name, parameter in _trained(model):
-        local = _local(_optimizer_of(parameter, optimizers))
-        if any(parameter is mine for group in local.param_groups for mine in group["params"]):
-            # The fused AdamW counts its steps on the parameter's device, the plain one on the host.
-            steps_on = parameter.device if _can_fuse(parameter.device) else torch.device("cpu")
-            local.state[parameter] = {
-                key: value.to(parameter.device if value.ndim else steps_on, copy=True)
-                for key, value in state[name].items()
-            }
-
-
-def _owners(model: GPT, optimizers: list[Optimizer]) -> list[int]:
-    """For each trained parameter of the model the rank that holds its state."""
-    mine = {id(p) for optimizer in optimizers for group in _local(optimizer).param_groups for p in group["params"]}
-    parameters = [parameter for _, parameter in _trained(model)]
-    if not dist.is_initialized():
-        return [0] * len(parameters)
-    owners = torch.tensor([dist.get_rank() if id(p) in mine else 0 for p in parameters], device=model.device)
-    dist.all_reduce(owners)  # exactly one rank names itself
-    return owners.tolist()
-
-
-def _send_to_first(value: Tensor | None, like: Tensor | None, rank: int, owner: int) -> Tensor | None:
-    """Hand `value` from `owner` to rank 0, where it is returned; `like` has its shape, None a single number."""
-    if rank == owner:
-        assert value is not None
-        dist.send(value.reshape(-1).to(_transport_device()), 0)
-    elif rank == 0:
-        received = like if like is not None else torch.empty(())
-        received = received.to(_transport_device()).contiguous()
-        flat = received.reshape(-1)
-        dist.recv(flat, owner)
-        return flat.view(received.shape)
-    return None
-
-
-def _transport_device() -> torch.device:
-    return torch.device("cuda", torch.cuda.current_device()) if dist.get_backend() == "nccl" else torch.device("cpu")
-
-
-def _optimizer_of(parameter: torch.nn.Parameter, optimizers: list[Optimizer]) -> Optimizer:
-    return next(o for o in optimizers if any(parameter is p for group in o.param_groups for p in group["params"]))
-
-
-def _local(optimizer: Optimizer) -> Optimizer:
-    """The optimizer over this rank's share."""
-    return optimizer.optim if isinstance(optimizer, ZeroRedundancyOptimizer) else optimizer
-
-
-def _class_of(optimizer: Optimizer) -> type[Optimizer]:
-    return type(_local(optimizer))
-
-
-def _can_fuse(device: torch.device) -> bool:
-    return device.type in ("cpu", "cuda")  # on a Zen 4 8 times the speed of the loop over tensors
-
-
-def _sharded(optimizer_class: type[Optimizer], groups: list[dict[str, Any]], **options: Any) -> Optimizer:
-    if not (dist.is_initialized() and dist.get_world_size() > 1):
-        return optimizer_class(groups, **options)
-    return ZeroRedundancyOptimizer(groups, optimizer_class=optimizer_class, **options)
-
-
-def _groups(optimizers: Iterable[Optimizer]) -> Iterable[dict[str, Any]]:
-    return (group for optimizer in optimizers for group in optimizer.param_groups)
+def steps_device(device: torch.device) -> torch.device:
+    """Where AdamW counts its steps: the fused one on the parameters' device, the plain one on the host."""
+    return device if can_fuse(device) else torch.device("cpu")

@@ -99,14 +99,15 @@ class Recorder:
         if self.config.method == "lora" and self.ranks.is_first:
             self._noted_base = {"adapter": noted_base(files, self.config.base_source)}
         reference = None if self.resumed_step is None else self._saver.read_reference(self.config)
-        setup = set_up(self.config, self.ranks, files, self._load_data, earlier=Earlier(adapter, reference))
+        earlier = Earlier(adapter, reference)
+        setup = set_up(self.config, self.ranks, files, self._load_data, earlier=earlier, folder=self.run.path)
         if self.ranks.is_first:
             self._saver.remove_leftovers(self.resumed_step)
             if reference is None and setup.training_step.reference is not None:
                 self._saver.keep_reference(setup.training_step.reference)
         if self.resumed_step is None:
             return setup, Progress()
-        return setup, self._saver.restore(self.resumed_step, setup.model, setup.optimizers)
+        return setup, self._saver.restore(self.resumed_step, setup.mode)
 
     def _model_files(self) -> tuple[ModelFiles, ModelFiles | None]:
         """The base model, or, in a resumed run, the run's own checkpoint; with LoRA the base and that checkpoint."""
@@ -156,11 +157,13 @@ class Recorder:
         processes = f"{self.ranks.world} processes" if self.ranks.world > 1 else "1 process"
         base, device = self.config.base_name, self.ranks.device.type
         if self.ranks.is_first:
-            self.run.write_status(device=device, dtype=setup.precision)
+            self.run.write_status(device=device, dtype=setup.precision, memory=setup.mode.name)
         self.say(f"Base model {base}: {setup.parameter_count:,} parameters, {device}, {precision}.")
         if setup.model.is_adapted:
             rank, targets = self.config.lora_rank, self.config.lora_targets
             self.say(f"LoRA of rank {rank} at {targets}: {setup.trained_count:,} numbers are trained, the base stays.")
+        if setup.memory_note or setup.mode.name != "plain":
+            self.say(setup.memory_note or f"Memory mode {setup.mode.name}: less memory, the same result.")
         for note in setup.data.notes:
             self.say(note)
         self.say(
@@ -285,7 +288,7 @@ class Recorder:
         meta = {"val_loss": val_loss, "user_config": self.config.to_dict(), "base_model": self.config.base_name}
         meta |= self._noted_base
         started = time.monotonic()
-        self._saver.save(setup.model, setup.optimizers, progress, meta)
+        self._saver.save(setup.model, setup.mode, progress, meta)
         self._pace.note_save(time.monotonic() - started)
 
     def note_stopping(self) -> None:

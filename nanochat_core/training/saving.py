@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.optim import Optimizer
 
 from nanochat_core.checkpoint.checksums import remove_with_checksum, verify_checksum
 from nanochat_core.checkpoint.writing import remove_checkpoint, save_checkpoint
@@ -20,7 +19,8 @@ from nanochat_core.model.shape import is_table
 from nanochat_core.paths import steps
 from nanochat_core.runs.run import Run
 from nanochat_core.system.files import write_json
-from nanochat_core.training.optimizers import collect_state, load_state
+from nanochat_core.training.modes.collecting import collect_state, collect_weights
+from nanochat_core.training.modes.mode import Mode
 
 _REFERENCE = "reference.json"
 _STATE = re.compile(r"state_(\d{6,})\.pt")
@@ -63,16 +63,17 @@ class Saver:
         """save_every: the multiples of this step are all kept, beside the best and the last; -1: only these two."""
         self.run, self.ranks, self.save_every = run, ranks, save_every
 
-    def save(self, model: GPT, optimizers: list[Optimizer], progress: Progress, meta: dict[str, Any]) -> None:
+    def save(self, model: GPT, mode: Mode, progress: Progress, meta: dict[str, Any]) -> None:
         """Write checkpoint and resume state of `progress.step`, then remove what they replace."""
-        state = collect_state(model, optimizers)
+        weights, state = collect_weights(mode, self.ranks), collect_state(mode, self.ranks)
         kept = {step for step in [*progress.saved_steps, progress.step] if self._is_kept(step, progress)}
         replaced = set(progress.saved_steps) - kept
         progress.saved_steps = sorted(kept)
         if self.ranks.is_first:
-            content = {"progress": vars(progress), "optimizers": state, "exact": _exact_tables(model)}
-            state_path = self._state_path(progress.step)
-            save_checkpoint(self.run.path, progress.step, model, meta, {state_path: content})
+            exact = {name: weight for name, weight in weights.items() if is_table(name)}  # else rounded to bf16
+            content = {"progress": vars(progress), "optimizers": state, "exact": exact}
+            also = {self._state_path(progress.step): content}
+            save_checkpoint(self.run.path, progress.step, model, meta, also, weights)
             for step, path in self._states().items():
                 if step != progress.step:
                     remove_with_checksum(path)
@@ -88,15 +89,15 @@ class Saver:
         """The newest step from which the run can be resumed; None when there is none yet."""
         return max(set(steps(self.run.path)) & set(self._states()), default=None)
 
-    def restore(self, step: int, model: GPT, optimizers: list[Optimizer]) -> Progress:
-        """Bring a `model` that was loaded from the checkpoint of `step`, and its optimizers, to exactly that point."""
+    def restore(self, step: int, mode: Mode) -> Progress:
+        """Bring a training whose model was loaded from the checkpoint of `step` to exactly that point, in any mode."""
         verify_checksum(self._state_path(step), _other_ways(self.run, step))
         state: dict[str, Any] = torch.load(self._state_path(step), map_location="cpu", weights_only=True, mmap=True)
-        parameters = dict(model.named_parameters())
-        with torch.no_grad():
-            for name, tensor in state["exact"].items():
-                parameters[name].copy_(tensor)
-        load_state(model, optimizers, state["optimizers"])
+        for name, weight in state["exact"].items():
+            mode.set_weight(name, weight)
+        for name in mode.parts.rules:
+            if mode.parts.is_mine(name):
+                mode.set_state(name, state["optimizers"][name])
         return Progress(**state["progress"])
 
     def keep_reference(self, reference: Reference) -> None:
@@ -152,9 +153,3 @@ def _other_ways(run: Run, damaged: int) -> str:
     return (
         f"It cannot be resumed from. Start a new run from its model: --from_finetuned {run.tag}{at} --output_tag NAME."
     )
-
-
-def _exact_tables(model: GPT) -> dict[str, torch.Tensor]:
-    """The tables that a checkpoint stores rounded to bf16, as they are; none where they are not trained."""
-    named = model.named_parameters()
-    return {name: value.detach().cpu() for name, value in named if is_table(name) and value.requires_grad}

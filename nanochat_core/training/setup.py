@@ -1,4 +1,4 @@
-"""What a training computes with: model, data, plan and optimizers from a FinetuneConfig. Nothing here knows a run."""
+"""What a training computes with: model, data, plan and memory mode from a FinetuneConfig. Nothing here knows a run."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from torch.optim import Optimizer
+from torch import Tensor
 
 from nanochat_core.checkpoint.adapters import read_adapter
 from nanochat_core.checkpoint.loading import build_model
@@ -22,11 +22,14 @@ from nanochat_core.evaluation.questions import Question
 from nanochat_core.evaluation.validation import Validation, validate
 from nanochat_core.model.adapters import Adapter, attach, new_adapter
 from nanochat_core.model.batch import Reference
-from nanochat_core.model.gpt import GPT
+from nanochat_core.model.gpt import GPT, GPTConfig
 from nanochat_core.paths import ModelFiles, find_model
 from nanochat_core.tokenizer.rendering import Example
 from nanochat_core.tokenizer.tokenizer import Tokenizer
-from nanochat_core.training.optimizers import build_optimizers, learning_rate_multiplier
+from nanochat_core.training.modes.build import build_mode
+from nanochat_core.training.modes.choice import choose_memory
+from nanochat_core.training.modes.mode import Mode
+from nanochat_core.training.optimizers import learning_rate_multiplier
 from nanochat_core.training.preference import measure_reference
 from nanochat_core.training.step import TrainingStep
 
@@ -36,7 +39,7 @@ LONGEST_WITHOUT_VALIDATION = 50
 
 @dataclass(frozen=True)
 class Setup:
-    """One rank's model, data and optimizers, and the two things that are done with them: a step and a validation."""
+    """One rank's model, data and memory mode, and the two things that are done with them: a step and a validation."""
 
     config: FinetuneConfig
     ranks: Ranks
@@ -49,10 +52,11 @@ class Setup:
     validation_set: Sequence[Example]
     token_bytes: torch.Tensor
     """(vocab_size,): bytes of each token, 0 for special ones."""
-    optimizers: list[Optimizer]
     training_step: TrainingStep
     gauge: Gauge | None = None
     """Of the base, on the validation set."""
+    memory_note: str | None = None
+    """Why the memory mode is the one that it is, as a sentence, where there was a choice."""
 
     def validate(self, examples: Sequence[Example] | None = None) -> Validation:
         """The validation of the model as it is, on `examples` instead of the whole validation set if given."""
@@ -95,7 +99,12 @@ class Setup:
     @property
     def trained_count(self) -> int:
         """How many numbers are trained."""
-        return sum(parameter.numel() for parameter in self.training_step.parameters)
+        return sum(parameter.numel() for parameter in self.model.parameters() if parameter.requires_grad)
+
+    @property
+    def mode(self) -> Mode:
+        """The memory mode."""
+        return self.training_step.mode
 
     @property
     def precision(self) -> str:
@@ -116,7 +125,7 @@ class Earlier:
 NOTHING_EARLIER = Earlier()
 
 
-def set_up(
+def set_up(  # noqa: PLR0913  all but the first four are options
     config: FinetuneConfig,
     ranks: Ranks,
     files: ModelFiles,
@@ -124,23 +133,27 @@ def set_up(
     *,
     verified: bool = True,
     earlier: Earlier = NOTHING_EARLIER,
+    folder: Path | None = None,
 ) -> Setup:
     """Everything for the training of the model in `files`, which is loaded in fp32.
 
     With method lora it is loaded in the precision of the computation, whose numbers are the same, and frozen; what is
     trained is a new adapter, or, in a resumed run, the earlier one.
     load_data: gives the training data in the model's tokens. verified: as of `read_checkpoint`. ValueError when
-    the model or the data cannot be used.
+    the model or the data cannot be used. folder: where a CPU keeps what a memory mode has in the host's memory.
     """
     if ranks.device.type == "cpu":
         prepare_cpu()
-    model, tokenizer = _load(config, ranks, files, verified)
+    weights, meta, tokenizer = read_checkpoint(files, verified=verified)
+    data = load_data(tokenizer)
+    plan = Plan(data.train, data.replay, config.replay_ratio, config.target_examples_per_step, config.seed)
+    shape = model_config(meta, weights)
+    memory, note = choose_memory(config, shape, ranks, plan.epoch(0).inputs().tolist())
+    model = _build(config, shape, weights, ranks, memory)
     if config.method == "lora":
         found = earlier.adapter
         attach(model, read_adapter(found.weights.parent) if found else _new_adapter(model, config))
-    data = load_data(tokenizer)
-    plan = Plan(data.train, data.replay, config.replay_ratio, config.target_examples_per_step, config.seed)
-    optimizers = build_optimizers(model, config)
+    mode = build_mode(memory, model, config, ranks, folder)
     steps = config.num_iterations if config.num_iterations > 0 else config.num_epochs * plan.steps_per_epoch
     first = 1.0 if config.method == "lora" else config.init_lr_frac
     schedule = partial(learning_rate_multiplier, steps=steps, init_lr_frac=first)
@@ -157,8 +170,10 @@ def set_up(
         steps=steps,
         validation_set=data.validation[: config.eval_steps * config.target_examples_per_step],
         token_bytes=torch.tensor(tokenizer.token_bytes()),
-        optimizers=optimizers,
-        training_step=TrainingStep(model, optimizers, ranks, config.device_batch_size, schedule, reference),
+        training_step=TrainingStep(
+            model, mode, ranks, config.device_batch_size, schedule, reference, fixed_sums=config.fixed_sums
+        ),
+        memory_note=note,
     )
 
 
@@ -167,12 +182,16 @@ def base_files(config: FinetuneConfig) -> ModelFiles:
     return find_model(config.base_name, config.model_step, config.base_source)
 
 
-def _load(config: FinetuneConfig, ranks: Ranks, files: ModelFiles, verified: bool) -> tuple[GPT, Tokenizer]:
-    weights, meta, tokenizer = read_checkpoint(files, verified=verified)
+def _build(config: FinetuneConfig, shape: GPTConfig, weights: dict[str, Tensor], ranks: Ranks, memory: str) -> GPT:
+    """The model as it is before the memory mode has it."""
     compute_dtype = choose_compute_dtype(config.dtype, ranks.device)
-    shape = model_config(meta, weights)
-    held = compute_dtype if config.method == "lora" else torch.float32
-    return build_model(shape, weights, ranks.device, held, compute_dtype), tokenizer
+    if config.method == "lora":
+        return build_model(shape, weights, ranks.device, compute_dtype, compute_dtype)
+    if memory in ("plain", "checkpointed"):
+        return build_model(shape, weights, ranks.device, torch.float32, compute_dtype)
+    # The mode takes the weights to the device tensor by tensor; in fp32 they would not all fit there.
+    stays = ranks.device.type == "cpu" and compute_dtype == torch.float32
+    return build_model(shape, weights, torch.device("cpu"), torch.float32, compute_dtype, mapped=not stays)
 
 
 def _new_adapter(model: GPT, config: FinetuneConfig) -> Adapter:

@@ -22,7 +22,7 @@ from nanochat_core.config import FinetuneConfig
 from nanochat_core.memory.parts import Parameters, count_parameters
 from nanochat_core.model.gpt import GPT, GPTConfig
 from nanochat_core.tokenizer.rendering import Example
-from nanochat_core.training.optimizers import build_optimizers
+from nanochat_core.training.modes.build import build_mode
 from nanochat_core.training.step import TrainingStep
 
 LARGE = 1 << 26
@@ -86,7 +86,8 @@ def _random_model(shape: GPTConfig, dtype: torch.dtype, device: torch.device) ->
 def _training_seconds(model: GPT, device: torch.device) -> float:
     """Forward and backward of TOKENS tokens, or as many as the model takes."""
     tokens = min(TOKENS, model.config.sequence_len)
-    step = TrainingStep(model, build_optimizers(model, FinetuneConfig("-")), Ranks(0, 1, device), TOKENS)
+    ranks = Ranks(0, 1, device)
+    step = TrainingStep(model, build_mode("plain", model, FinetuneConfig("-"), ranks), ranks, TOKENS)
     examples = random_examples(model.config, TOKENS // tokens, tokens)
     return _fastest(lambda: step.accumulate(examples), device)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nanochat_core.config import FinetuneConfig, Setting, settings
+from nanochat_core.config import MEMORY_MODES, FinetuneConfig, Setting, settings
 from nanochat_core.paths import SOURCE_FOLDERS, finetuned_dir, list_models, pretrained_dir, steps
 from nanochat_core.runs.presets import with_preset
 from nanochat_core.system.folder_names import next_free_tag
@@ -28,7 +28,12 @@ ESSENTIAL = (
 
 CHOSEN_ELSEWHERE = ("data_path", "source", "model_tag", "from_finetuned", "output_tag", "resume")
 
-CHOICES = {"method": tuple(ONLY_WITH), "device_type": ("auto", "cuda", "mps", "cpu"), "dtype": ("bfloat16", "float32")}
+CHOICES = {
+    "method": tuple(ONLY_WITH),
+    "memory": ("auto", *MEMORY_MODES),
+    "device_type": ("auto", "cuda", "mps", "cpu"),
+    "dtype": ("bfloat16", "float32"),
+}
 
 PRESETS = ("Suited to the base model", "Defaults (for nanochat-d32)", "Quick try (20 steps)")
 

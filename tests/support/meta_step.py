@@ -20,7 +20,7 @@ from nanochat_core.config import FinetuneConfig
 from nanochat_core.memory.parts import Training
 from nanochat_core.model.gpt import GPT
 from nanochat_core.tokenizer.rendering import Example
-from nanochat_core.training.optimizers import build_optimizers
+from nanochat_core.training.modes.build import build_mode
 from nanochat_core.training.step import TrainingStep
 
 META = torch.device("meta")
@@ -79,8 +79,8 @@ def tracked_peak(training: Training, conversations: int, micro_batch: int) -> in
     with fused_kernels(), tracker:
         with META:
             model = GPT(training.shape, getattr(torch, training.dtype))
-        optimizers = build_optimizers(model, FinetuneConfig("-"))
-        step = TrainingStep(model, optimizers, Ranks(0, 1, META), micro_batch)
+        ranks = Ranks(0, 1, META)
+        step = TrainingStep(model, build_mode("plain", model, FinetuneConfig("-"), ranks), ranks, micro_batch)
         step.update()  # makes the optimizers' state
         step.accumulate(examples)
         step.update()

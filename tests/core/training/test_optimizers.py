@@ -6,9 +6,7 @@ import torch
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.training.optimizers import (
     build_optimizers,
-    collect_state,
     learning_rate_multiplier,
-    load_state,
     set_learning_rates,
 )
 from tests.support.tiny import tiny_model
@@ -91,20 +89,3 @@ def test_every_parameter_has_exactly_one_optimizer(generation):
 
 def test_the_schedule_falls_linearly_and_every_step_trains():
     assert [learning_rate_multiplier(step, 4, 0.1) for step in range(4)] == pytest.approx([0.1, 0.075, 0.05, 0.025])
-
-
-def test_state_that_is_saved_and_loaded_goes_on_alike():
-    straight = tiny_model()
-    optimizers = build_optimizers(straight, FinetuneConfig("data"))
-    for seed in range(4):
-        _step(straight, optimizers, seed)
-    interrupted = tiny_model()
-    first = build_optimizers(interrupted, FinetuneConfig("data"))
-    for seed in range(2):
-        _step(interrupted, first, seed)
-    second = build_optimizers(interrupted, FinetuneConfig("data"))
-    load_state(interrupted, second, collect_state(interrupted, first))
-    for seed in range(2, 4):
-        _step(interrupted, second, seed)
-    for a, b in zip(straight.parameters(), interrupted.parameters()):
-        assert torch.equal(a, b)

@@ -11,9 +11,10 @@ import torch.nn.functional as F
 
 from nanochat_core import FinetuneConfig
 from nanochat_core.compute.ranks import Ranks
+from nanochat_core.config import MEMORY_MODES
 from nanochat_core.model.batch import pack
 from nanochat_core.tokenizer.rendering import Example, Rejected
-from nanochat_core.training.optimizers import build_optimizers
+from nanochat_core.training.modes.build import build_mode
 from nanochat_core.training.preference import BETA, PAIRS_SHARE, gains
 from nanochat_core.training.step import TrainingStep
 from tests.support.tiny import tiny_model
@@ -88,9 +89,9 @@ def _moved(generation: str):
     return model, before
 
 
-def _step(model, reference, ranks=CPU) -> TrainingStep:
-    optimizers = build_optimizers(model, FinetuneConfig("-"))
-    return TrainingStep(model, optimizers, ranks, device_batch_size=2, reference=reference)
+def _step(model, reference, ranks=CPU, memory="plain") -> TrainingStep:
+    mode = build_mode(memory, model, FinetuneConfig("-"), ranks)
+    return TrainingStep(model, mode, ranks, device_batch_size=2, reference=reference)
 
 
 @pytest.mark.parametrize("generation", "AE")
@@ -105,6 +106,19 @@ def test_loss_and_gradient_equal_those_of_two_models(generation):
         scale = max(other.grad.norm().item(), 1e-2)
         assert (parameter.grad - other.grad).norm().item() / scale < 1e-5, name
     assert figures.read(CPU, [torch.ones(())])[0] == pytest.approx(trained.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("memory", MEMORY_MODES[1:])
+def test_every_memory_mode_learns_from_pairs_alike(memory):
+    examples, found = _examples(), []
+    for each in ("plain", memory):
+        model, before = _moved("E")
+        step = _step(model, _reference(before, examples), memory=each)
+        results = [step.take(number, examples) for number in range(2)]
+        weights = [step.mode.weight(name) for name in step.mode.parts.rules]
+        found.append(([(one.train_loss, one.grad_norm, one.preference) for one in results], weights))
+    assert found[0][0] == found[1][0]
+    assert all(torch.equal(a, b) for a, b in zip(found[0][1], found[1][1]))
 
 
 def test_a_step_says_how_its_pairs_stood():

@@ -11,6 +11,7 @@ from nanochat_core import FinetuneConfig
 from nanochat_core.compute.ranks import Ranks
 from nanochat_core.model.batch import Batch, pack
 from nanochat_core.tokenizer.rendering import Example
+from nanochat_core.training.modes.build import build_mode
 from nanochat_core.training.optimizers import build_optimizers
 from nanochat_core.training.step import TrainingStep
 from tests.support.tiny import tiny_model
@@ -31,7 +32,7 @@ def _examples(seed: int = 0) -> list[Example]:
 
 
 def _step(model) -> TrainingStep:
-    return TrainingStep(model, build_optimizers(model, FinetuneConfig("-")), CPU, device_batch_size=2)
+    return TrainingStep(model, build_mode("plain", model, FinetuneConfig("-"), CPU), CPU, device_batch_size=2)
 
 
 def _naive_loss(model, examples: list[Example]) -> torch.Tensor:

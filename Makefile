@@ -18,7 +18,7 @@ D32    := $(wildcard $(MODELS)/pretrained/chatsft_checkpoints/d32/meta_*.json)
 TUNED   = $(wildcard $(MODELS)/finetuned/$(TAG)/meta_*.json)
 MODEL  ?= $(if $(D32),d32,starter)
 SHOTS  ?= models/screenshots
-BENCH  ?= training optimizer chat tokenizing growth load_memory data_tab rows app
+BENCH  ?= training optimizer chat tokenizing evaluation growth load_memory data_tab rows app
 # mine_data.jsonl is asked about with mine_questions.jsonl where there is one.
 QUESTIONS ?= $(if $(filter %_data.jsonl,$(DATA)),$(wildcard $(DATA:_data.jsonl=_questions.jsonl)))
 SETTINGS = --data_path "$(DATA)" --model_tag $(MODEL) --output_tag $(TAG) \

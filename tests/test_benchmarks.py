@@ -101,6 +101,12 @@ def test_the_optimizer_is_measured(monkeypatch, capsys):
         optimizer.main()
 
 
+def test_the_evaluation_is_measured():
+    shown = _printed("evaluation", "--small").splitlines()
+    assert shown[-1].split("|")[2:4] == [" 10 ", " 10 "]
+    assert [line for line in shown if line.endswith("% |") and "| 140 | 11 |" in line]
+
+
 def test_tokenizing_is_measured():
     shown = _printed("tokenizing", "--small")
     assert "1000 conversations: the ids and masks of render_conversation" in shown

@@ -1,6 +1,9 @@
 """The command `eval`: its figures are those of the training, they are kept with the run, mistakes are sentences."""
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -9,7 +12,7 @@ from nanochat_core.cli.main import main
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.engine.engine import Engine
 from nanochat_core.evaluation.results import results
-from nanochat_core.paths import find_model
+from nanochat_core.paths import PROJECT_ROOT, find_model
 from nanochat_core.runs.run import Run
 from nanochat_core.training.finetune import finetune
 from tests.support.tiny import install_tiny_model, write_conversations
@@ -106,3 +109,31 @@ def test_mistakes_are_one_sentence(home, capsys, arguments, words):
     said = capsys.readouterr().err
     assert words in said
     assert said.count("\n") == 1
+
+
+@pytest.mark.processes
+def test_two_processes_share_the_work_and_say_the_same(home, capsys):
+    install_tiny_model(home)
+    rows = [{"question": f"hello {number}?", "expected": ["the"]} for number in range(5)]
+    (home / "q.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    data = write_conversations(home / "data.jsonl", 11)
+    command = ["eval", "--model", "pretrained/tiny", "--questions", str(home / "q.jsonl"), "--data_path", str(data)]
+    command += ["--device-type", "cpu", "--json"]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    done = subprocess.run(
+        [*launcher, "-m", "nanochat_core", *command],
+        env={**os.environ, "PYTHONPATH": str(PROJECT_ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,  # only there to end a broken test
+    )
+    assert done.returncode == 0, done.stderr
+    [line] = done.stdout.splitlines()  # rank 0 alone speaks
+    together = json.loads(line)
+    for result in (home / "models" / ".evals").iterdir():
+        result.unlink()
+    assert main(command) == 0
+    alone = json.loads(capsys.readouterr().out)
+    assert together["questions"] == alone["questions"]
+    assert together["data"]["model"] == pytest.approx(alone["data"]["model"], abs=1e-6)

@@ -1,13 +1,18 @@
 """Measuring saved models: nothing twice, several one after the other, progress, and a stop that loses nothing."""
 
+import hashlib
 import json
 
 import pytest
 
+from nanochat_core import finetune
+from nanochat_core.checkpoint.checksums import digest
 from nanochat_core.evaluation import measuring
 from nanochat_core.evaluation.measuring import Wanted, measure
 from nanochat_core.evaluation.proof import data_proof, questions_proof
 from nanochat_core.evaluation.results import results
+from nanochat_core.paths import find_model
+from tests.support.short_training import changed, short_training
 from tests.support.tiny import install_tiny_model, write_conversations
 
 
@@ -72,6 +77,18 @@ def test_other_weights_under_the_same_name_are_another_model(home, asked):
     measure([("pretrained/one", None)], wanted, "cpu")
     assert calls == [1, 1]
     assert len(results("pretrained/one", "questions")) == 2
+
+
+def test_an_adapter_is_known_by_its_weights_and_its_base_s(home, asked):
+    calls, _ = asked
+    config = changed(short_training(home), num_iterations=2, method="lora", lora_rank=2, output_tag="adapted")
+    name = f"finetuned/{finetune(config).tag}"
+    wanted = Wanted(_questions(home, "x", "y"))
+    [first] = measure([(name, None)], wanted, "cpu")
+    assert measure([(name, None)], wanted, "cpu") == [first]
+    assert calls == [2]
+    own, base = (digest(find_model(one).weights) for one in (name, "pretrained/tiny"))
+    assert first.questions["model_sha256"] == hashlib.sha256(f"{own}{base}".encode()).hexdigest()
 
 
 def test_a_stop_keeps_the_replies_that_were_there(home, asked, monkeypatch):

@@ -7,6 +7,7 @@ import pytest
 
 from nanochat_core.evaluation.questions import Question, load_questions, question_of, read_questions, save_questions
 from nanochat_core.evaluation.rules import PATTERN_SECONDS, Rule
+from nanochat_core.paths import PROJECT_ROOT
 
 ASKED = [{"role": "user", "content": "what?"}]
 
@@ -120,3 +121,13 @@ def test_faults_are_told_with_their_line(row, said):
 def test_a_rule_changes_no_key_and_another_question_does():
     first, same, other = (question_of({"question": q, "expected": e}) for q, e in (("a", "x"), ("a", "y"), ("b", "x")))
     assert first.key == same.key != other.key
+
+
+def test_the_questions_of_the_handbook_are_read():
+    text = (PROJECT_ROOT / "data" / "README.md").read_text(encoding="utf-8")
+    lines = [line for line in text.splitlines() if line.startswith("    {") and '"messages"' not in line]
+    first, number, talk = read_questions("\n".join(lines), "README.md")
+    assert first.answered_by("We open at 7 am.")
+    assert number.answered_by("They are 5 euros.")
+    assert len(talk.turns) == 1
+    assert not talk.answered_by("Sorry, Ida.")

@@ -16,7 +16,7 @@ _MOST_KNOWN = 2000
 """Rows that teach nothing are listed so far, those known best first."""
 _MOST_SUSPICIOUS = 0.1
 """Share of the rows that can be suspicious: where more are, nothing is the rule that they break."""
-_LEAST_SCORE, _LEAST_FIT = 1.0, 0.6
+_LEAST_SCORE, _LEAST_FIT = 1.4, 0.7
 """An answer is suspicious from so many deviations on, unless elsewhere it is far less likely."""
 _NEAR = 50
 """Rows first seen just before and after, to whose losses a first loss is compared: it falls while the run learns."""

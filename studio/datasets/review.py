@@ -22,7 +22,7 @@ from nanochat_core.rows.row import row_of, rows_of_lines
 from nanochat_core.runs.run import Run
 from nanochat_core.system.files import now, read_json, write_json
 from nanochat_core.system.words import plural
-from studio.datasets.files import data_dir
+from studio.datasets.files import versions_dir
 from studio.datasets.session import Session
 
 UNDO = 10
@@ -217,9 +217,9 @@ class Queue:
 
     @property
     def _file(self) -> Path | None:
-        """Where the decisions of a dataset on disk are kept."""
+        """Where the decisions of a dataset on disk are kept: with its versions, which move with its name."""
         path = self.session.path
-        return data_dir() / ".reviews" / f"{path.name}.json" if path else None
+        return versions_dir(path) / "review.json" if path else None
 
 
 def _words(act: str, rows: int) -> str:

@@ -10,6 +10,7 @@ import pytest
 
 from nanochat_core import FinetuneConfig, Run, finetune
 from nanochat_core.data.tokens.plan import Plan, micro_batches, shares
+from nanochat_core.runs import row_losses
 from nanochat_core.tokenizer.rendering import Example, render
 from tests.support.finetune_in_fp32 import muon_in_fp32
 from tests.support.tiny import install_tiny_model, tiny_tokenizer, write_conversations
@@ -61,6 +62,9 @@ def test_two_processes_give_the_losses_of_one(home, count):
     assert process.stdout.count("Base model") == 1  # rank 0 alone speaks
     for one, two in zip(_losses("one"), _losses("two"), strict=True):
         assert two == pytest.approx(one, abs=3e-6)
+    one, two = (row_losses.read(Run.open(tag).rows_file) for tag in ("one", "two"))
+    assert two.visits.tolist() == one.visits.tolist()
+    np.testing.assert_allclose(two.first, one.first, atol=1e-3)
 
 
 def test_two_processes_with_muon_as_it_is(home):

@@ -3,7 +3,7 @@
 import pytest
 
 from nanochat_core.data.line import to_line
-from studio.datasets import review, sessions
+from studio.datasets import files, review, sessions
 from studio.datasets.files import data_dir, find_dataset
 from studio.datasets.review import Queue, queue_of
 from tests.support.planted import talk
@@ -157,4 +157,9 @@ def test_nothing_is_on_disk_before_save_but_what_was_kept(queue, session):
     queue.decide(other.key, "keep", other.rows[0])
     assert session.path.read_bytes() == content
     assert session.is_dirty
-    assert (data_dir() / ".reviews" / "mine.jsonl.json").is_file()
+    files.rename(find_dataset(session.path), "other")
+    review._queues.clear()
+    again = queue_of(sessions.open_dataset(find_dataset(data_dir() / "other.jsonl")))
+    again.look()
+    assert other.rows[0] not in {row for card in again.waiting("empty") for row in card.rows}
+    assert again.waiting("empty")

@@ -6,7 +6,6 @@ does not belong there: so a difficult answer, whose loss is high wherever it sta
 """
 
 import random
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -27,9 +26,8 @@ from nanochat_core.model.batch import pack
 from nanochat_core.model.gpt import GPT
 from nanochat_core.rows.doctor import Report
 from nanochat_core.rows.losses import FoldLosses
-from nanochat_core.rows.neighbours import Neighbours
+from nanochat_core.rows.neighbours import Answered, Around
 from nanochat_core.rows.row import text_of
-from nanochat_core.rows.wording import agrees
 from nanochat_core.runs.presets import with_preset
 from nanochat_core.tokenizer.rendering import Example
 from nanochat_core.tokenizer.tokenizer import Tokenizer
@@ -81,7 +79,7 @@ def fold_losses(path: str | Path, folds: int, report: Report, seed: int = 42) ->
     np.random.default_rng(seed).shuffle(fold_of)
     parts = _parts(conversations)
     found = FoldLosses.empty(np.array([part.row for part in parts]))
-    around = _Around(parts)
+    around = Around([Answered(part.row, part.prompt, part.said) for part in parts])
     found.doubt[:] = [around.doubt(place) for place in range(len(parts))]
     for fold in range(folds):
         held = [place for place, part in enumerate(parts) if fold_of[part.row] == fold]
@@ -95,7 +93,7 @@ def fold_losses(path: str | Path, folds: int, report: Report, seed: int = 42) ->
         draw = random.Random(f"{seed}:{fold}")
         others = [part for place in held for part in _with_other_questions(parts[place], parts, draw)]
         found.elsewhere[held] = _nats_of(setup, config, others).reshape(-1, ELSEWHERE).mean(axis=1)
-        _take_rivals(found, setup, config, held, around)
+        _take_rivals(found, setup, config, held, parts, around)
     report(1.0, "All folds are done")
     return found
 
@@ -116,51 +114,18 @@ def _with_other_questions(part: _Part, parts: Sequence[_Part], draw: random.Rand
     return [_Part(part.row, [*others[place % len(others)].messages[:-1], part.answer]) for place in range(ELSEWHERE)]
 
 
-class _Around:
-    """The answers of the rows with the likest questions."""
-
-    def __init__(self, parts: Sequence[_Part]):
-        self.parts = parts
-        self._neighbours = Neighbours([part.prompt for part in parts])
-        self._times = Counter(part.said for part in parts)
-
-    def doubt(self, place: int) -> float:
-        """0 when the likest rows answer as this one does, 1 when none does, 0.5 when that says nothing.
-
-        An answer that only one row has is no sign of what a question like this is answered with.
-        """
-        mine, agreed, total = self.parts[place], 0.02, 0.04
-        for other, likeness in self._neighbours.of(place, 5):
-            weight, is_told = likeness**2, self._times[self.parts[other].said] > 1
-            total += weight
-            if _agree(mine, self.parts[other]) and self.parts[other].row != mine.row:
-                agreed += weight
-            elif not is_told:
-                agreed += weight / 2
-        return 1 - agreed / total
-
-    def rivals(self, place: int) -> list[int]:
-        """Up to RIVALS of the likest parts that answer otherwise, each with another answer."""
-        mine, found, said = self.parts[place], list[int](), {self.parts[place].said}
-        for other, _ in self._neighbours.of(place, 12):
-            if self.parts[other].said not in said and not _agree(mine, self.parts[other]):
-                said.add(self.parts[other].said)
-                found.append(other)
-        return found[:RIVALS]
-
-
-def _agree(one: _Part, other: _Part) -> bool:
-    return agrees(one.said, other.said, one.prompt)
-
-
-def _take_rivals(found: FoldLosses, setup: Setup, config: FinetuneConfig, held: list[int], around: _Around) -> None:
+def _take_rivals(
+    found: FoldLosses,
+    setup: Setup,
+    config: FinetuneConfig,
+    held: Sequence[int],
+    parts: Sequence[_Part],
+    around: Around,
+) -> None:
     """Note of each held-out part the rival that the model finds likeliest after its question."""
-    tried = [(place, rival) for place in held for rival in around.rivals(place)]
-    parts = around.parts
-    nats = _nats_of(
-        setup, config, [_Part(0, [*parts[place].messages[:-1], parts[rival].answer]) for place, rival in tried]
-    )
-    for (place, rival), loss in zip(tried, nats.tolist()):
+    tried = [(place, rival) for place in held for rival in around.rivals(place, RIVALS)]
+    asked = [_Part(0, [*parts[place].messages[:-1], parts[rival].answer]) for place, rival in tried]
+    for (place, rival), loss in zip(tried, _nats_of(setup, config, asked).tolist()):
         if not loss >= found.rival[place]:  # also while there is none
             found.rival[place], found.rival_row[place] = loss, parts[rival].row
 

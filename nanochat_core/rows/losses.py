@@ -1,5 +1,6 @@
 """What the losses of a training say of its rows: which contradict the rest, teach nothing, or are not learnt."""
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -7,6 +8,7 @@ from typing import Self
 import numpy as np
 
 from nanochat_core.rows.findings import Finding, excerpt, finding
+from nanochat_core.rows.neighbours import Answered, Around
 from nanochat_core.rows.row import Row
 from nanochat_core.runs.row_losses import RowLosses
 
@@ -18,8 +20,10 @@ _MOST_SUSPICIOUS = 0.1
 """Share of the rows that can be suspicious: where more are, nothing is the rule that they break."""
 _LEAST_SCORE, _LEAST_FIT = 1.4, 0.7
 """An answer is suspicious from so many deviations on, unless elsewhere it is far less likely."""
-_NEAR = 50
-"""Rows first seen just before and after, to whose losses a first loss is compared: it falls while the run learns."""
+_LEAST_SLOW = 2.5
+"""Medians of all rows that a row's loss was at, between its first visit and its last, when it was hard to learn."""
+_MOST_COMPARED = 2000
+"""Rows, those learnt slowest, whose answers are compared with those of rows with like questions."""
 _LEAST_VISITS = 3
 """A row that was seen less often has had no time to be learnt."""
 
@@ -100,45 +104,61 @@ def findings_of_run(rows: Sequence[Row], losses: RowLosses) -> Iterator[Finding]
     seen = np.flatnonzero(losses.visits > 0)
     if len(seen) < 5:
         return
-    first = losses.first[seen] / _local_median(losses.first[seen], losses.first_step[seen])
+    named = set()
+    for place, score in _hard(rows, losses):
+        named.add(place)
+        yield finding("suspicious", [rows[place].line], _hard_words(rows[place], losses, place), 0.5 + score / 6)
     last = losses.last[seen]
     usual = max(float(np.median(last)), 0.02)
-    is_over = losses.visits[seen] >= _LEAST_VISITS
-    is_high = is_over & (last > max(4 * usual, 0.4))
-    is_noise = is_high & (first > 1.2)
-    for place in np.flatnonzero(is_high).tolist():
-        yield _unlearnt(rows[seen[place]], losses, int(seen[place]), usual, first[place] if is_noise[place] else None)
-    known = np.flatnonzero(losses.first[seen] < KNOWN)
-    for place in known[np.argsort(losses.first[seen][known], kind="stable")][:_MOST_KNOWN].tolist():
-        number = int(seen[place])
+    is_high = (losses.visits[seen] >= _LEAST_VISITS) & (last > max(4 * usual, 0.4))
+    for place in seen[is_high].tolist():
+        if place not in named:
+            yield _unlearnt(rows[place], losses, place, usual)
+    known = seen[losses.first[seen] < KNOWN]
+    for place in known[np.argsort(losses.first[known], kind="stable")][:_MOST_KNOWN].tolist():
         reason = (
-            f"{excerpt(rows[number].answer)} was already known when it was first met, at step "
-            f"{losses.first_step[number]:,}: {losses.first[number]:.3f} nats a token. It teaches nothing new."
+            f"{excerpt(rows[place].answer)} was already known when it was first met, at step "
+            f"{losses.first_step[place]:,}: {losses.first[place]:.3f} nats a token. It teaches nothing new."
         )
-        yield finding("nothing_new", [rows[number].line], reason, 1 - losses.first[number] / KNOWN)
+        yield finding("nothing_new", [rows[place].line], reason, 1 - losses.first[place] / KNOWN)
 
 
-def _unlearnt(row: Row, losses: RowLosses, number: int, usual: float, first: float | None) -> Finding:
-    visits, last = int(losses.visits[number]), losses.last[number]
-    strength = 0.6 + 0.4 * min(1.0, last / (20 * usual))
-    seen = f"after {visits} visits it costs {last:.2f} nats a token, where half of the rows are at {usual:.2f} or below"
-    if first is None:
-        reason = f"{excerpt(row.answer)} was not learnt: {seen}."
-        return finding("not_learnt", [row.line], reason, strength)
-    reason = (
-        f"{excerpt(row.answer)} as the answer to {excerpt(row.prompt)} surprised the model at first "
-        f"({losses.first[number]:.2f} nats a token, {first:.1f} times its neighbours') and still does: {seen}. It "
-        "contradicts other rows, or is noise."
+def _hard(rows: Sequence[Row], losses: RowLosses) -> list[tuple[int, float]]:
+    """(place, deviations from the usual) of the rows that were learnt slowly and that like rows contradict."""
+    places = np.flatnonzero((losses.visits >= _LEAST_VISITS) & (losses.slow > 0))
+    if len(places) < 20:
+        return []
+    slow = np.log(losses.slow[places])
+    by_model = (slow - np.median(slow)) / max(float(slow.std()), 0.1)
+    asked = np.argsort(-by_model, kind="stable")[:_MOST_COMPARED]
+    doubts = _doubts(rows, places[asked].tolist())
+    scores = by_model[asked] + 2 * (doubts - np.median(doubts))
+    order = np.argsort(-scores, kind="stable")[: max(1, int(_MOST_SUSPICIOUS * len(places)))]
+    is_hard = (scores >= _LEAST_SCORE) & (losses.slow[places[asked]] >= _LEAST_SLOW)
+    return [(int(places[asked[at]]), float(min(3.0, scores[at]))) for at in order if is_hard[at]]
+
+
+def _doubts(rows: Sequence[Row], places: Sequence[int]) -> np.ndarray:
+    """How far rows with like questions answer otherwise, of each row at these places: of its answers the worst."""
+    answers = [Answered(place, turn.prompt, turn.answer) for place, row in enumerate(rows) for turn in row.turns]
+    around, of_row = Around(answers), defaultdict(list)
+    for number, answer in enumerate(answers):
+        of_row[answer.row].append(number)
+    return np.array([max(around.doubt(number) for number in of_row[place]) for place in places])
+
+
+def _hard_words(row: Row, losses: RowLosses, place: int) -> str:
+    return (
+        f"{excerpt(row.answer)} after {excerpt(row.prompt)} was hard to learn: {losses.first[place]:.2f} nats a token "
+        f"at first, {losses.last[place]:.2f} after {losses.visits[place]} visits, and between {losses.slow[place]:.1f} "
+        "times the median of all rows. It contradicts other rows, or is noise."
     )
-    return finding("suspicious", [row.line], reason, strength)
 
 
-def _local_median(first: np.ndarray, steps: np.ndarray) -> np.ndarray:
-    """float64 (N,): the median first loss of the rows that were first seen about when each was."""
-    order = np.argsort(steps, kind="stable")
-    in_order = first[order]
-    found = np.empty_like(first)
-    for place in range(len(order)):
-        near = in_order[max(0, place - _NEAR) : place + _NEAR + 1]
-        found[order[place]] = max(float(np.median(near)), 1e-3)
-    return found
+def _unlearnt(row: Row, losses: RowLosses, place: int, usual: float) -> Finding:
+    last = losses.last[place]
+    reason = (
+        f"{excerpt(row.answer)} was not learnt: after {losses.visits[place]} visits it costs {last:.2f} nats a token, "
+        f"where half of the rows are at {usual:.2f} or below."
+    )
+    return finding("not_learnt", [row.line], reason, 0.6 + 0.4 * min(1.0, last / (20 * usual)))

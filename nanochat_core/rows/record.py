@@ -48,6 +48,7 @@ def record_of(run: Run, lines: Sequence[bytes]) -> Record:
         first=np.where(known, losses.first[which], np.nan),
         first_step=np.where(known, losses.first_step[which], 0),
         last=np.where(known, losses.last[which], np.nan),
+        slow=np.where(known, losses.slow[which], np.nan),
         visits=np.where(known, losses.visits[which], 0),
         validates=known & losses.validates[which],
     )

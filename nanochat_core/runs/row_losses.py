@@ -26,6 +26,9 @@ class RowLosses:
     """int64 (N,): the step of it, from 1; 0 for none."""
     last: np.ndarray
     """As `first`, at the newest visit."""
+    slow: np.ndarray
+    """float64 (N,): how slowly it was learnt: the mean, over its visits but the first, of its loss in medians of all
+    rows' at that visit; NaN for one that was not seen twice."""
     visits: np.ndarray
     """int64 (N,): how often it was trained on."""
     validates: np.ndarray
@@ -54,28 +57,30 @@ def read(path: Path) -> RowLosses | None:
     if not isinstance(head.get("conversations"), int):
         return None
     count = head["conversations"]
-    first, last = np.full(count, np.nan), np.full(count, np.nan)
-    first_step, visits = np.zeros(count, np.int64), np.zeros(count, np.int64)
     validates = np.zeros(count, bool)
     validates[head.get("validation", [])] = True
+    first_step, visits = np.zeros(count, np.int64), np.zeros(count, np.int64)
+    by_visit: list[np.ndarray] = []
     for line in lines:
-        _take(line["step"], line.get("rows", ()), first, first_step, last, visits)
-    return RowLosses(first, first_step, last, visits, validates)
+        for index, nats, tokens in line.get("rows", ()):
+            if nats is None or not tokens:
+                continue
+            if visits[index] == len(by_visit):
+                by_visit.append(np.full(count, np.nan))
+            by_visit[visits[index]][index] = nats / tokens
+            if not visits[index]:
+                first_step[index] = line["step"]
+            visits[index] += 1
+    first = by_visit[0] if by_visit else np.full(count, np.nan)
+    last = np.full(count, np.nan)
+    for losses in by_visit:
+        last = np.where(np.isnan(losses), last, losses)
+    return RowLosses(first, first_step, last, _slow(by_visit[1:], count), visits, validates)
 
 
-def _take(
-    step: int,
-    rows: Sequence[tuple[int, float | None, int]],
-    first: np.ndarray,
-    first_step: np.ndarray,
-    last: np.ndarray,
-    visits: np.ndarray,
-) -> None:
-    for index, nats, tokens in rows:
-        if nats is None or not tokens:
-            continue
-        loss = nats / tokens
-        if not visits[index]:
-            first[index], first_step[index] = loss, step
-        last[index] = loss
-        visits[index] += 1
+def _slow(later: Sequence[np.ndarray], count: int) -> np.ndarray:
+    total, seen = np.zeros(count), np.zeros(count)
+    for losses in later:
+        total += np.nan_to_num(losses) / max(float(np.nanmedian(losses)), 1e-3)
+        seen += ~np.isnan(losses)
+    return np.divide(total, seen, out=np.full(count, np.nan), where=seen > 0)

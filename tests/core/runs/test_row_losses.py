@@ -22,6 +22,7 @@ def test_what_is_written_is_read_as_tables(tmp_path):
     found = row_losses.read(path)
     np.testing.assert_equal(found.first, [2.0, np.nan, 0.5, np.nan])
     np.testing.assert_equal(found.last, [1.0, np.nan, 0.5, np.nan])
+    np.testing.assert_equal(found.slow, [1.0, np.nan, np.nan, np.nan])
     assert found.first_step.tolist() == [1, 0, 1, 0]
     assert found.visits.tolist() == [2, 0, 1, 0]
     assert found.validates.tolist() == [False, False, False, True]

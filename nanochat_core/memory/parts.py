@@ -17,7 +17,7 @@ FIXED = int(0.8 * GIB)
 """What a CUDA process takes besides its tensors: the driver's context and the workspaces of the libraries. Assumed."""
 
 FP32, HALF = 4, 2
-_LOGITS_PER_CHUNK = 1 << 26
+_LOGITS_PER_CHUNK, _LOGITS_PER_CHUNK_OF_CPU = 1 << 26, 1 << 22
 _ROWS_PER_CHUNK = 192
 """CHUNK_ELEMENTS_GPU and CHUNK_ROWS of model/loss.py."""
 _STACKED = 1 << 25
@@ -37,6 +37,8 @@ class Training:
     """Of the computation."""
     world: int = 1
     """Devices that share out the optimizer's state."""
+    on_cpu: bool = False
+    """A CPU computes fewer logits at once, and one matrix after the other."""
 
     @property
     def itemsize(self) -> int:
@@ -228,7 +230,8 @@ def _ends(training: Training) -> int:
 def _passing(training: Training) -> int:
     """The most that is needed besides for a moment: a chunk of logits with its gradient, or a block's way back."""
     shape, itemsize = training.shape, training.itemsize
-    rows = min(max(_ROWS_PER_CHUNK, _LOGITS_PER_CHUNK // shape.vocab_size), training.micro_batch_tokens)
+    most = _LOGITS_PER_CHUNK_OF_CPU if training.on_cpu else _LOGITS_PER_CHUNK
+    rows = min(max(_ROWS_PER_CHUNK, most // shape.vocab_size), training.micro_batch_tokens)
     logits, head = rows * shape.vocab_size, shape.vocab_size * shape.n_embd
     # The sigmoid and the gradient of a chunk, and its cast; then what that adds to the head's gradient.
     chunk = max(10 * logits, 6 * logits + HALF * head) if itemsize == HALF else 8 * logits

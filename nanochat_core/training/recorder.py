@@ -170,6 +170,13 @@ class Recorder:
             f"{setup.steps} steps of {self.config.target_examples_per_step} conversations "
             f"({setup.plan.steps_per_epoch} an epoch), {processes}."
         )
+        batches = -(-self.config.target_examples_per_step // self.config.device_batch_size)
+        if batches < self.ranks.world:
+            fewer = max(1, self.config.target_examples_per_step // self.ranks.world)
+            self.say(
+                f"A step has {batches} micro-batches for {self.ranks.world} processes, and some have nothing to do: "
+                f"--device_batch_size {fewer} gives each its share."
+            )
         used, there = len(setup.validation_set), len(setup.data.validation)
         if used < there:
             self.say(f"Validation uses the first {used} of its conversations (eval_steps).")

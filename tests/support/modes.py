@@ -4,6 +4,7 @@ import torch
 
 from nanochat_core import FinetuneConfig
 from nanochat_core.compute.ranks import Ranks
+from nanochat_core.model.gpt import GPT, GPTConfig
 from nanochat_core.tokenizer.rendering import Example
 from nanochat_core.training.modes.build import build_mode
 from nanochat_core.training.modes.collecting import collect_state, collect_weights
@@ -32,7 +33,10 @@ def tiny_step(
     memory: str, generation: str, dtype: torch.dtype, ranks: Ranks = CPU, *, fixed_sums: bool = False, **shape
 ) -> TrainingStep:
     """A training at its first step; shape: what is otherwise than in SHAPE."""
-    model = tiny_model(generation, **{**SHAPE, **shape})
+    if ranks.device.type == "meta":
+        model = GPT(GPTConfig(**{**SHAPE, "vocab_size": 512, **shape}, generation=generation))
+    else:
+        model = tiny_model(generation, **{**SHAPE, **shape})
     model.compute_dtype = dtype
     mode = build_mode(memory, model, FinetuneConfig("-"), ranks)
     return TrainingStep(model, mode, ranks, MICRO_BATCH, lambda step: 1 / (step + 1), fixed_sums=fixed_sums)

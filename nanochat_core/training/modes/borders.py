@@ -13,8 +13,9 @@ class RoomBorders:
     that the head computes. On the way back a border comes while the block above is computed.
     """
 
-    def __init__(self, room: Room, device: torch.device):
-        self._room, self._device = room, device
+    def __init__(self, room: Room, device: torch.device, *, is_apart: bool):
+        """is_apart: whether the device cannot compute with what lies in the room."""
+        self._room, self._device, self._is_apart = room, device, is_apart
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._away: dict[int, Tensor] = {}
         self._here: dict[int, Tensor] = {}
@@ -51,7 +52,7 @@ class RoomBorders:
         if layer in self._here:
             return
         away = self._away[layer]
-        if away.device == self._device:
+        if not self._is_apart:
             self._here[layer] = away
             return
         here = torch.empty(away.shape, dtype=away.dtype, device=self._device)

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import torch
+
 from nanochat_core.compute.ranks import Ranks
 from nanochat_core.config import MEMORY_MODES, FinetuneConfig
 from nanochat_core.model.gpt import GPT
@@ -34,10 +36,14 @@ def build_mode(name: str, model: GPT, config: FinetuneConfig, ranks: Ranks, fold
     room = DeviceRoom(device) if name == "layerwise" else host
     store = Store(model, parts, room, device, buffers)
     loads = [load for unit in parts.units for load in store.loads(unit)]
-    has_other_memory = name != "layerwise" and device.type != "cpu"
-    staging: Staging = Copied(device, loads) if has_other_memory else InPlace(room)
+    is_apart = _has_memory_of_its_own(device)
+    staging: Staging = Copied(device, loads) if is_apart and name != "layerwise" else InPlace(room)
 
     def borders() -> Borders:
-        return RoomBorders(host, device) if name == "offloaded_all" else HeldBorders()
+        return RoomBorders(host, device, is_apart=is_apart) if name == "offloaded_all" else HeldBorders()
 
     return Layerwise(name, model, parts, ranks, Places(store, staging, borders, buffers))
+
+
+def _has_memory_of_its_own(device: torch.device) -> bool:
+    return device.type != "cpu"

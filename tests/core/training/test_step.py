@@ -1,6 +1,7 @@
 """One optimizer step: its gradients against the naive computation, and that nothing in it waits for the device."""
 
 import dataclasses
+from itertools import product
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from nanochat_core import FinetuneConfig
 from nanochat_core.compute.ranks import Ranks
+from nanochat_core.config import MEMORY_MODES
 from nanochat_core.model.batch import Batch, pack
 from nanochat_core.tokenizer.rendering import Example
 from nanochat_core.training.modes.build import build_mode
@@ -31,8 +33,8 @@ def _examples(seed: int = 0) -> list[Example]:
     return found
 
 
-def _step(model) -> TrainingStep:
-    return TrainingStep(model, build_mode("plain", model, FinetuneConfig("-"), CPU), CPU, device_batch_size=2)
+def _step(model, memory="plain") -> TrainingStep:
+    return TrainingStep(model, build_mode(memory, model, FinetuneConfig("-"), CPU), CPU, device_batch_size=2)
 
 
 def _naive_loss(model, examples: list[Example]) -> torch.Tensor:
@@ -208,10 +210,11 @@ class NoWaiting(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("kv_heads", [4, 2])  # 2: attention takes the way that it takes on a GPU
-@pytest.mark.parametrize("generation", "ABCDE")
-def test_a_step_reads_from_the_device_once(generation, kv_heads, monkeypatch):
+@pytest.mark.parametrize(("generation", "memory"), [*product("ABCDE", ["plain"]), *product("AE", MEMORY_MODES[1:])])
+def test_a_step_reads_from_the_device_once(generation, kv_heads, memory, monkeypatch):
     model = tiny_model(generation, n_layer=4, n_head=4, n_kv_head=kv_heads, sequence_len=128, window_pattern="SL")
-    step, read, tolist = _step(model), [], torch.Tensor.tolist
+    model.compute_dtype = torch.float32 if memory == "plain" else torch.bfloat16
+    step, read, tolist = _step(model, memory), [], torch.Tensor.tolist
     step(_examples())  # optimizers make their state, the model its rotary table
     monkeypatch.setattr(torch.Tensor, "tolist", lambda tensor: read.append(tensor) or tolist(tensor))
     with NoWaiting():

@@ -5,6 +5,7 @@ from functools import cache
 import pytest
 import torch
 
+from nanochat_core.compute.ranks import Ranks
 from nanochat_core.config import MEMORY_MODES
 from tests.support.modes import differing, examples, lasting, tiny_step
 
@@ -70,6 +71,33 @@ def _take_over(step, before) -> None:
         step.mode.set_weight(name, found[name])
         state = {key.partition(" ")[2]: value for key, value in found.items() if key.startswith(f"{name} ")}
         step.mode.set_state(name, state)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("memory", ["offloaded", "offloaded_all"])
+def test_what_is_copied_to_a_device_and_back_keeps_its_bits(memory, dtype, monkeypatch):
+    """The way of a GPU: two buffers, filled and emptied in turn, and borders that come one after the other."""
+    _, expected = _plain("E", dtype, 3)
+    monkeypatch.setattr("nanochat_core.training.modes.build._has_memory_of_its_own", lambda device: True)
+    step = tiny_step(memory, "E", DTYPES[dtype])
+    for number in range(3):
+        step.take(number, examples(number))
+    assert differing(lasting(step), expected) == []
+
+
+@pytest.mark.parametrize("generation", "AE")
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("memory", MEMORY_MODES)
+def test_a_step_goes_the_way_of_another_device_without_waiting(memory, dtype, generation):
+    """Meta tensors: a shape or a device that does not fit shows, and so does a number that is read back."""
+    meta = Ranks(0, 1, torch.device("meta"))
+    with torch.device("meta"):
+        step = tiny_step(memory, generation, DTYPES[dtype], meta)
+    for number in range(2):
+        step.accumulate(examples(number))
+        assert all(norm.is_meta for norm in step.mode.norms())
+        step.update()
+    assert all(parameter.is_meta for parameter in step.model.parameters())
 
 
 @pytest.mark.parametrize("memory", ["layerwise", "offloaded"])

@@ -207,3 +207,26 @@ def test_the_process_ends_with_its_parent(home):
 def test_the_app_s_side_knows_no_torch():
     code = "import sys, studio.models.processes; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": str(PROJECT_ROOT)})
+
+
+def test_models_are_asked_in_a_process_of_their_own_and_a_stop_keeps_the_answers(shared):
+    from nanochat_core.evaluation.questions import Question, save_questions
+    from nanochat_core.evaluation.results import all_replies
+    from nanochat_core.paths import home
+
+    path = home() / "data" / "mine_questions.jsonl"
+    path.parent.mkdir()
+    asked = [Question([{"role": "user", "content": f"Which word is number {n}?"}], ["word"]) for n in range(3)]
+    save_questions(path, asked)
+    models, told = [("pretrained/tiny", 7), ("pretrained/other", 7)], []
+    wanted = {"questions": str(path), "max_tokens": 8}
+    assert ModelProcesses().evaluate(models, wanted, lambda fraction, text: told.append(text))
+    assert any("pretrained/other: question" in text for text in told)
+    assert all(set(all_replies(*key)) == {question.key for question in asked} for key in models)
+
+    more = [*asked, *(Question([{"role": "user", "content": f"Say {n}"}], ["x"]) for n in range(200))]
+    save_questions(path, more)
+    stop = threading.Event()
+    assert not ModelProcesses().evaluate(models, wanted | {"max_tokens": 64}, lambda *_: stop.set(), stop)
+    with pytest.raises(ValueError, match="no_such"):
+        ModelProcesses().evaluate(models, {"questions": "no_such.jsonl"})

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.processes
 RUNS = {
     "01_data.ipynb": [],
     "02_finetune.ipynb": ["by-heart", "cafe-notebook"],
-    "03_evaluate_and_chat.ipynb": ["cafe-background"],
+    "03_evaluate_and_chat.ipynb": ["cafe-again", "cafe-background"],
 }
 OTHER_PACKAGES = {"math", "pathlib", "tempfile", "matplotlib.pyplot", "pandas", "torch", "torch.nn.functional"}
 

@@ -95,8 +95,7 @@ def open_line(at: At, wish: list[str]) -> At:
     if not wish[1]:
         return there
     session = session_of(there)
-    found = (row for row in session.rows.order if session.rows.line[row] == int(wish[1]))
-    row = next(found, None)
+    row = next((row for row in session.rows.order if session.rows.line[row] == int(wish[1])), None)
     if row is None:
         raise ValueError(f"{session.name} has no line {wish[1]} any more: it was edited since.")
     return moved(there, row=row)

@@ -13,6 +13,7 @@ from nanochat_core.runs import curves
 from nanochat_core.runs.as_code import shell_command
 from nanochat_core.runs.distance import distance_words
 from nanochat_core.runs.run import Run
+from nanochat_core.show.palette import Series
 from nanochat_core.system.words import without_paths
 
 SMOOTHING = 0.8
@@ -64,7 +65,7 @@ def _better(run: Run, other: Run | None) -> Iterator[Block]:
     if rows:
         yield Table(("", f"{its} (before)" if other is None else its, name), rows)
     for one in asked:
-        yield from _flips(one)
+        yield from _flips(one, *((other.tag, run.tag) if other else ("Before", "Now")))
 
 
 def _base(run: Run) -> str:
@@ -107,8 +108,8 @@ def _losses(run: Run) -> list[tuple[str, str, str]]:
     return [(words[name], f"{first:.4f}", f"{last:.4f}") for name, (first, last) in facts.losses(run).items()]
 
 
-def _flips(asked: Asked) -> Iterator[Block]:
-    head = ("Question", "Expected", "Before", "Now")
+def _flips(asked: Asked, before: str, now: str) -> Iterator[Block]:
+    head = ("Question", "Expected", before, now)
     for kind in ("lost", "learnt"):
         rows = asked.flipped(kind)
         if rows:
@@ -121,9 +122,10 @@ def _flips(asked: Asked) -> Iterator[Block]:
 
 def _cost(run: Run, other: Run | None) -> Iterator[Block]:
     yield Heading("What it cost")
-    for one in (run, other):
-        if one is not None and (nats := facts.distance(one)) is not None:
-            yield Text(f"{one.tag}: {distance_words(nats)}" if other else distance_words(nats))
+    nats, its = facts.distance(run), facts.distance(other) if other else None
+    if nats is not None:
+        also = f" Run {other.tag} is {its:.3f} nats from its own." if other and its is not None else ""
+        yield Text(distance_words(nats) + also)
     ours = facts.cost(run)
     if other is None:
         yield Table(("", ""), list(ours.items()))
@@ -136,20 +138,19 @@ def _cost(run: Run, other: Run | None) -> Iterator[Block]:
 def _curves(run: Run, other: Run | None) -> Iterator[Block]:
     yield Heading("Curves")
     if other is None:
-        series = curves.losses(run, smoothing=SMOOTHING)
-    else:
-        series = [
-            line
-            for place, one in enumerate((run, other))
-            for line in curves.losses(one, "step", SMOOTHING, place=place)
-        ]
-    yield Chart(series)
+        yield Chart(curves.losses(run, smoothing=SMOOTHING))
+        return
+    lines: list[Series] = []
+    for which in ("Both", "Distance"):
+        for place, one in enumerate((run, other)):
+            lines += curves.losses(one, "step", SMOOTHING, which, place)
+    yield Chart(lines)
 
 
 def _data(run: Run, other: Run | None, said_of_data: SaidOfData) -> Iterator[Block]:
     yield Heading("Data")
     for one in (run, other):
-        if one is not None:
+        if one is not None and (one is run or one.record().get("data") != run.record().get("data")):
             record = one.record()
             data = record.get("data", {})
             rows = [("File", Path(str(data.get("path", ""))).name), ("Conversations", f"{data.get('rows', 0):,}")]
@@ -157,7 +158,8 @@ def _data(run: Run, other: Run | None, said_of_data: SaidOfData) -> Iterator[Blo
             split = record.get("settings", {}).get("val_split")
             rows += [("Kept for validation", f"{100 * split:g}%")] if split else []
             if other:
-                yield Text(f"Of run {one.tag}:")
+                same = other.record().get("data") == run.record().get("data")
+                yield Text("Of both runs:" if same else f"Of run {one.tag}:")
             yield Table(("", ""), rows)
             yield from (Text(sentence) for sentence in said_of_data(one))
 

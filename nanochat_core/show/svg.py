@@ -163,7 +163,7 @@ def _line(series: Series, frame: _Frame) -> list[str]:
             return []
         x, y = frame.x(series.points[0][0]) + 6, frame.y(series.points[0][1]) + 14  # below the axis's name
         said = f"\u2191 {_number(round(first[1], 2))} at {_number(first[0])}"
-        parts = [] if series.style == "faint" else [f'<text class="from" x="{x:.1f}" y="{y:.1f}">{said}</text>']
+        parts = [] if series.style else [f'<text class="from" x="{x:.1f}" y="{y:.1f}">{said}</text>']
     places = " ".join(f"{frame.x(x):.1f},{frame.y(y):.1f}" for x, y in thin(series.points))
     classes = f"c{series.colour % len(COLOURS)} {escape(series.style)}"
     if len(series.points) == 1:  # a line through one point cannot be seen

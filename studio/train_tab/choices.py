@@ -33,6 +33,8 @@ CHOICES = {
     "memory": ("auto", *MEMORY_MODES),
     "device_type": ("auto", "cuda", "mps", "cpu"),
     "dtype": ("bfloat16", "float32"),
+    "split": ("spread", "tail"),
+    "best_by": ("loss", "questions"),
 }
 
 PRESETS = ("Suited to the base model", "Defaults (for nanochat-d32)", "Quick try (20 steps)")

@@ -132,7 +132,9 @@ def test_two_runs_are_told_by_what_differs(make_run):
     assert "num_epochs" in page.text
     assert "matrix_lr" not in page.text.split("Settings")[1].split("Samples")[0]
     assert "one, validation" in page.text
-    assert "two: Distance from the original" in page.text
+    assert "Run one is 1.000 nats from its own." in page.text
+    assert page.text.count("secret_data.jsonl: accepted") == 1  # of both
+    assert "two, distance from the base" in page.text
     with pytest.raises(ValueError, match="compared with itself"):
         report_of("one", "one")
 

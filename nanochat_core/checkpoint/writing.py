@@ -1,10 +1,11 @@
 """Checkpoints as nanochat writes them, with a checksum beside them."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import torch
 from torch import Tensor
@@ -18,6 +19,17 @@ from nanochat_core.paths import adapter_path, meta_path, weights_path
 from nanochat_core.system.files import write_atomically, write_json
 from nanochat_core.tokenizer.tokenizer import Tokenizer
 
+RESTED_BYTES = 32 << 20
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A model's weights beside it."""
+
+    by_name: Mapping[str, Tensor]
+    rest: Callable[[], object]
+    """Called now and then while they are written: what was read from a mapped file need not stay in memory."""
+
 
 def save_checkpoint(
     folder: Path,
@@ -25,24 +37,48 @@ def save_checkpoint(
     model: GPT,
     meta: dict[str, Any],
     also: Mapping[Path, Any] | None = None,
-    weights: Mapping[str, Tensor] | None = None,
+    weights: Weights | None = None,
 ) -> None:
     """Write model, meta and checksums of a step; the meta comes last, so a checkpoint with a meta is complete.
 
     The dtypes are nanochat's: the embedding tables in bf16, everything else as it is. Of a model with an adapter the
     adapter alone is written, in peft's format; `meta["adapter"]` says of which model it is (`noted_base`). also: what
-    else belongs to the checkpoint, file -> content for torch.save; it is written before the meta, too. weights: those
-    of the model by name, where they are not in its parameters.
+    else belongs to the checkpoint, file -> content for torch.save; it is written before the meta, too. weights: the
+    model's, where they are not in its parameters.
     """
     contents: dict[Path, Any] = {}
     if adapter := adapter_of(model):
         write_adapter(adapter_path(folder, step), adapter, meta["adapter"]["base"])
     else:
-        named = dict(model.named_parameters()) if weights is None else weights
+        named = dict(model.named_parameters()) if weights is None else weights.by_name
         contents[weights_path(folder, step)] = {name: _as_stored(name, value.detach()) for name, value in named.items()}
     for path, content in {**contents, **(also or {})}.items():
-        write_with_checksum(path, partial(torch.save, content), _size(content))
+        write_with_checksum(path, partial(_save, content, weights.rest if weights else None), _size(content))
     write_json(meta_path(folder, step), {"step": step, "model_config": model.config.to_meta(), **meta})
+
+
+def _save(content: Any, rest: Callable[[], object] | None, file: BinaryIO) -> None:
+    torch.save(content, cast("BinaryIO", _Resting(file, rest)) if rest else file)
+
+
+class _Resting:
+    """A file to be written that gives notice at every RESTED_BYTES."""
+
+    def __init__(self, file: BinaryIO, rest: Callable[[], object]):
+        self._file, self._rest, self._since = file, rest, 0
+
+    def write(self, data: bytes) -> int:
+        """As of a file."""
+        self._since += len(data)
+        written = self._file.write(data)
+        if self._since >= RESTED_BYTES:
+            self._since = 0
+            self._rest()
+        return written
+
+    def flush(self) -> None:
+        """As of a file."""
+        self._file.flush()
 
 
 def _size(content: Any) -> int:

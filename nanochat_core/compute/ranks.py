@@ -40,22 +40,20 @@ class Ranks:
         values = list(values)
         if self.world == 1:
             return values
-        self._announce()
+        self.announce()
         dtype = torch.float32 if self.device.type == "mps" else torch.float64
         tensor = torch.tensor(values, dtype=dtype, device=self.device)
         dist.all_reduce(tensor)
         return tensor.tolist()
 
-    def sum_to_owners(self, tensors: Iterable[tuple[torch.Tensor, int]]) -> None:
-        """Replace each tensor, on the rank that is named beside it, by its sum over all ranks.
+    def start_sum(self, tensors: Iterable[torch.Tensor], owner: int) -> Callable[[], None]:
+        """Begin to replace each tensor, on rank `owner`, by its sum over all ranks; what is returned ends it.
 
-        All ranks pass the same ones. On the others it holds nothing of use afterwards.
+        All ranks pass the same ones. On the others they hold nothing of use afterwards.
         """
         if self.world == 1:
-            return
-        self._announce()
-        for work in [dist.reduce(tensor, owner, async_op=True) for tensor, owner in tensors]:
-            work.wait()
+            return lambda: None
+        return _ending([dist.reduce(tensor, owner, async_op=True) for tensor in tensors])
 
     def pass_on(self, tensors: Sequence[torch.Tensor], source: int | None, target: int) -> None:
         """Copy the tensors of rank `source` into those of rank `target`. Both call it, and others may."""
@@ -65,11 +63,11 @@ class Ranks:
             elif self.rank == target:
                 dist.recv(tensor, source)
 
-    def hand_out(self, tensors: Iterable[tuple[torch.Tensor, int]]) -> None:
-        """Replace each tensor by that of the rank that is named beside it. All ranks pass the same ones."""
-        if self.world > 1:
-            for work in [dist.broadcast(tensor, owner, async_op=True) for tensor, owner in tensors]:
-                work.wait()
+    def start_handing_out(self, tensors: Iterable[torch.Tensor], owner: int) -> Callable[[], None]:
+        """Begin to replace each tensor by that of rank `owner`; what is returned ends it. All ranks pass the same."""
+        if self.world == 1:
+            return lambda: None
+        return _ending([dist.broadcast(tensor, owner, async_op=True) for tensor in tensors])
 
     def hand_to_first(self, tensor: torch.Tensor | None, owner: int, shape: Sequence[int]) -> torch.Tensor | None:
         """`owner`'s fp32 tensor of this shape, in rank 0's host memory; None on the other ranks.
@@ -99,7 +97,7 @@ class Ranks:
         """Rank 0's `text`, on every rank."""
         if self.world == 1:
             return text
-        self._announce()
+        self.announce()
         texts = [text]
         dist.broadcast_object_list(texts, 0)
         return texts[0]
@@ -108,7 +106,7 @@ class Ranks:
         """The `value` of each rank, in their order, on every rank."""
         values = [value] * self.world
         if self.world > 1:
-            self._announce()
+            self.announce()
             dist.all_gather_object(values, value)
         return values
 
@@ -116,7 +114,7 @@ class Ranks:
         """The `text` of every rank, in their order."""
         if self.world == 1:
             return [text]
-        self._announce()
+        self.announce()
         texts: list[Any] = [None] * self.world
         dist.all_gather_object(texts, text)
         return texts
@@ -134,7 +132,8 @@ class Ranks:
         if found := next(filter(None, self.every(mistake)), None):
             raise ValueError(found)
 
-    def _announce(self) -> None:
+    def announce(self) -> None:
+        """This rank is about to wait for the others."""
         for call in self.before_waiting:
             call()
 
@@ -142,6 +141,14 @@ class Ranks:
         """Return when every rank is here."""
         if self.world > 1:
             self.sum([0.0])
+
+
+def _ending(works: list[Any]) -> Callable[[], None]:
+    def end() -> None:
+        for work in works:
+            work.wait()
+
+    return end
 
 
 @contextlib.contextmanager

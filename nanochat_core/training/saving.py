@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from nanochat_core.checkpoint.checksums import remove_with_checksum, verify_checksum
-from nanochat_core.checkpoint.writing import remove_checkpoint, save_checkpoint
+from nanochat_core.checkpoint.writing import Weights, remove_checkpoint, save_checkpoint
 from nanochat_core.compute.ranks import Ranks
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.model.batch import Reference
@@ -73,7 +73,7 @@ class Saver:
             exact = {name: weight for name, weight in weights.items() if is_table(name)}  # else rounded to bf16
             content = {"progress": vars(progress), "optimizers": state, "exact": exact}
             also = {self._state_path(progress.step): content}
-            save_checkpoint(self.run.path, progress.step, model, meta, also, weights)
+            save_checkpoint(self.run.path, progress.step, model, meta, also, Weights(weights, mode.rest))
             for step, path in self._states().items():
                 if step != progress.step:
                     remove_with_checksum(path)

@@ -21,7 +21,7 @@ from nanochat_core.training.modes.mode import Parts, Work, norms_in_order
 from nanochat_core.training.modes.passes import Borders, Pass
 from nanochat_core.training.modes.staging import Staging
 from nanochat_core.training.modes.store import Store
-from nanochat_core.training.modes.sums import Gradients, Sums
+from nanochat_core.training.modes.sums import Gradients, Sums, Total
 from nanochat_core.training.symmetric import Buffers
 from nanochat_core.training.units import Unit
 
@@ -54,10 +54,14 @@ class Layerwise:
         self._loads = [load for unit in parts.units for load in self._store.loads(unit)]
         self.optimizers = [optimizer for load in self._loads for optimizer in load.optimizers]
         self._norms: dict[str, Tensor] = {}
+        self._pending: list[Callable[[], None]] = []
+        """Units that are computed and not yet stepped."""
+        self._handing_out: list[Callable[[], None]] = []
 
     def accumulate(self, work: Work) -> None:
         """Compute the gradients and step every part as soon as its gradient is there."""
         self._norms = {}
+        self._store.forget_lent()
         self._staging.begin(self._loads)
         groups = work.sums.groups
         batches = {number: work.batch(number) for group in groups for number in group}
@@ -79,6 +83,10 @@ class Layerwise:
             assert unit.layer is not None
             self._step(unit, work.sums, partial(_backward, passes, unit.layer))
         self._step(rest, work.sums, lambda number: passes[number].finish())
+        while self._pending:
+            self._pending.pop(0)()
+        while self._handing_out:
+            self._handing_out.pop()()
 
     def norms(self) -> list[Tensor]:
         """Of each parameter's gradient."""
@@ -86,6 +94,10 @@ class Layerwise:
 
     def update(self) -> None:
         """Everything is stepped already."""
+
+    def rest(self) -> None:
+        """What lasts is not used for a moment."""
+        self._store.rest()
 
     def shape(self, name: str) -> torch.Size:
         """Of a parameter."""
@@ -112,7 +124,7 @@ class Layerwise:
         self._store.set_state(name, state)
 
     def _step(self, unit: Unit, sums: Sums, add: Callable[[int], None]) -> None:
-        """Let all micro-batches, by number, add to the gradients of a unit; then step it."""
+        """Let all micro-batches, by number, add to the gradients of a unit; then step it, or with ranks soon after."""
 
         def compute(group: int) -> Gradients:
             gradients = {**self._gradients.zeros(name for name in unit.names if name not in self._scalar_names)}
@@ -127,14 +139,22 @@ class Layerwise:
         if unit.names:
             owner = self.parts.owners[unit.names[0]]
             total = sums.across(parts, {name: self._parameters[name] for name in unit.names}, owner)
-            if total is not None:
-                self._norms.update((name, torch.linalg.vector_norm(gradient)) for name, gradient in total.items())
-                for load in self._store.loads(unit):
-                    load.step(total, self._staging.take(), self._places.buffers)
-                    self._staging.give_back()
-            self._ranks.hand_out((tensor, owner) for tensor in self._store.shared(unit))
+            self._pending.append(partial(self._finish, unit, owner, parts, total))
+        while len(self._pending) > (self._ranks.world > 1):  # several ranks: while the next unit is computed
+            self._pending.pop(0)()
+
+    def _finish(self, unit: Unit, owner: int, parts: list[Gradients], total: Total) -> None:
+        """Step a unit on its rank, once the gradients of all ranks are there, and hand its weights out."""
+        self._ranks.announce()
+        found = total()
+        if found is not None:
+            self._norms.update((name, torch.linalg.vector_norm(gradient)) for name, gradient in found.items())
+            for load in self._store.loads(unit):
+                load.step(found, self._staging.take(), self._places.buffers)
+                self._staging.give_back()
         for part in parts:
             self._gradients.release(part)
+        self._handing_out.append(self._ranks.start_handing_out(self._store.shared(unit), owner))
 
 
 def _backward(passes: dict[int, Pass], layer: int, number: int) -> None:

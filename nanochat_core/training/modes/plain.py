@@ -4,6 +4,7 @@
 """
 
 import contextlib
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from nanochat_core.training.modes.mode import Parts, Work, norms_in_order
 from nanochat_core.training.modes.passes import HeldBorders, Pass
 from nanochat_core.training.modes.sums import Gradients
 from nanochat_core.training.optimizers import steps_device
+from nanochat_core.training.units import Unit
 
 
 class Plain:
@@ -59,11 +61,10 @@ class Plain:
         with self._model.casts_kept() if is_whole else contextlib.nullcontext():
             parts = work.sums.here(compute, self._release)
         self._used = parts
-        for unit in self.parts.units:
-            like = {name: self._parameters[name] for name in unit.names}
-            mine = [{name: part[name] for name in unit.names} for part in parts]
-            if like:
-                self._give(work.sums.across(mine, like, self.parts.owners[unit.names[0]]) or {})
+        self._ranks.announce()
+        totals = [work.sums.across(*self._of(unit, parts)) for unit in self.parts.units if unit.names]
+        for total in totals:
+            self._give(total() or {})
 
     def _block_by_block(self, batch: Batch, scale: float, weigh: Weigh | None) -> tuple[Tensor, Tensor]:
         """`GPT.add_gradients` with the borders of the blocks kept alone, and each block cast when it is computed."""
@@ -95,7 +96,15 @@ class Plain:
         for optimizer in self.optimizers:
             optimizer.step()
         self._clear()
-        self._ranks.hand_out((each.data, self.parts.owners[name]) for name, each in self._parameters.items())
+        ends = [
+            self._ranks.start_handing_out([self._parameters[name].data], owner)
+            for name, owner in self.parts.owners.items()
+        ]
+        for end in ends:
+            end()
+
+    def rest(self) -> None:
+        """All of it stays where it is."""
 
     def shape(self, name: str) -> torch.Size:
         """Of a parameter."""
@@ -120,6 +129,11 @@ class Plain:
         self._state_of(name).update(
             (key, value.to(device if value.ndim else steps_device(device), copy=True)) for key, value in state.items()
         )
+
+    def _of(self, unit: Unit, parts: list[Gradients]) -> tuple[list[Gradients], Mapping[str, Tensor], int]:
+        """(a unit's gradients in the parts, its parameters, its owner)."""
+        mine = [{name: part[name] for name in unit.names} for part in parts]
+        return mine, {name: self._parameters[name] for name in unit.names}, self.parts.owners[unit.names[0]]
 
     def _taken(self) -> Gradients:
         """Gradients of zeros."""

@@ -101,6 +101,7 @@ class Store:
         for name, parameter in model.named_parameters():
             if name not in parts.rules:
                 parameter.data = parameter.data.to(device)
+        self._lent: list[Tensor] = []
         self._place_rests()
         for name, held in self._held.items():
             self._place(name, held)
@@ -125,8 +126,17 @@ class Store:
         [whole] = self._room.tensors([(held.parameter.shape, torch.float32)])
         whole = whole.cpu() if not whole.is_meta else whole
         join(_high(held).to(whole.device), held.rest["low"].to(whole.device), held.rest["ties"].to(whole.device), whole)
+        self._lent.append(whole)
         self._room.rest([whole, *held.rest.values()])
         return whole
+
+    def rest(self) -> None:
+        """Nothing in the room is used for a moment, nor are the whole weights that came from there."""
+        self._room.rest([*self._lent, *(tensor for held in self._held.values() for tensor in held.rest.values())])
+
+    def forget_lent(self) -> None:
+        """Nobody reads the whole weights any more that `weight` has given."""
+        self._lent.clear()
 
     @torch.no_grad()
     def set_weight(self, name: str, weight: Tensor) -> None:

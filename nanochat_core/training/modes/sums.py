@@ -9,6 +9,7 @@ each level.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -26,6 +27,8 @@ Gradients = dict[str, Tensor]
 """By the parameters' names."""
 Compute = Callable[[int], Gradients]
 """From the number of a group to the gradients of its micro-batches, in memory of their own."""
+Total = Callable[[], Gradients | None]
+"""Ends a sum over all ranks: its gradients on the one that they are for, None on the others."""
 Release = Callable[[Gradients], None]
 
 
@@ -38,8 +41,8 @@ class Sums(Protocol):
     def here(self, compute: Compute, release: Release) -> list[Gradients]:
         """What this rank can add up alone. release: takes gradients that are not needed any more."""
 
-    def across(self, parts: list[Gradients], like: Mapping[str, Tensor], owner: int) -> Gradients | None:
-        """The sum over all ranks, on `owner`, in memory of its own or of its parts; None on the others.
+    def across(self, parts: list[Gradients], like: Mapping[str, Tensor], owner: int) -> Total:
+        """Begin the sum over all ranks, on `owner`, in memory of its own or of its parts; the parts stay until its end.
 
         parts: what `here` gave, or some names of it. like: tensors of these names and shapes.
         """
@@ -56,10 +59,15 @@ class AnyOrder:
         """The gradients of the group."""
         return [compute(0)]
 
-    def across(self, parts: list[Gradients], like: Mapping[str, Tensor], owner: int) -> Gradients | None:
-        """The sum over all ranks, on `owner`; None on the others."""
-        self._ranks.sum_to_owners((tensor, owner) for tensor in parts[0].values())
-        return parts[0] if self._ranks.rank == owner else None
+    def across(self, parts: list[Gradients], like: Mapping[str, Tensor], owner: int) -> Total:
+        """Begin the sum over all ranks, on `owner`: the library adds while this rank computes."""
+        end = self._ranks.start_sum(parts[0].values(), owner)
+
+        def total() -> Gradients | None:
+            end()
+            return parts[0] if self._ranks.rank == owner else None
+
+        return total
 
 
 @dataclass(frozen=True)
@@ -97,8 +105,11 @@ class FixedOrder:
         """The sum of every node of the tree whose slots are all this rank's, but no larger node's are."""
         return [self._added(node, compute, release) for node in self._nodes]
 
-    def across(self, parts: list[Gradients], like: Mapping[str, Tensor], owner: int) -> Gradients | None:
-        """The sum over all ranks, on `owner`; None on the others."""
+    def across(self, parts: list[Gradients], like: Mapping[str, Tensor], owner: int) -> Total:
+        """The sum over all ranks, on `owner`; all of it happens at the end, when every rank has its part."""
+        return partial(self._across, parts, like, owner)
+
+    def _across(self, parts: list[Gradients], like: Mapping[str, Tensor], owner: int) -> Gradients | None:
         held, rank = dict(zip(self._nodes, parts)), self._ranks.rank
         holder = self._merge(_ALL, held, owner)
         total = held.get(_ALL)

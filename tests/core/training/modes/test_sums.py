@@ -56,7 +56,7 @@ def _sum_in(world: int, count: int, owner: int) -> torch.Tensor:
             return {"a": total}
 
         parts = sums.here(compute, lambda _: None)
-        return sums.across(parts, {"a": torch.zeros(500)}, owner)
+        return sums.across(parts, {"a": torch.zeros(500)}, owner)()
 
     with ThreadPoolExecutor(world) as pool:
         found = list(pool.map(of_rank, range(world)))

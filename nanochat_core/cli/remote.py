@@ -13,6 +13,7 @@ from nanochat_core.remote.start import resume_remote_run, start_remote_run
 from nanochat_core.remote.state import STOP_SECONDS
 from nanochat_core.remote.sync import WATCHER_LOG, sync_remote_run
 from nanochat_core.runs.job_watcher import start_watcher
+from nanochat_core.runs.nodes import Nodes
 from nanochat_core.runs.presets import describe_preset, preset_of
 from nanochat_core.runs.run import Run
 
@@ -32,6 +33,8 @@ class StartOptions:
     """Who pays: a user or an organisation; without it you."""
     image: str = jobs.IMAGE
     """Docker image with Python 3.11 or newer, torch and CUDA."""
+    nnodes: int = 1
+    """So many of these machines, which train together."""
 
 
 @dataclass(frozen=True)
@@ -76,12 +79,15 @@ def _hardware(arguments: list[str]) -> int:
 
 def _start(arguments: list[str]) -> int:
     if {"-h", "--help"} & set(arguments):
-        say("Where: --flavor, --timeout, --namespace, --image. What: every flag of `finetune`, but --resume.\n")
+        say(
+            "Where: --flavor, --timeout, --namespace, --image, --nnodes. What: every flag of `finetune` but --resume.\n"
+        )
         tyro.cli(StartOptions, prog=f"{_PROG} start", args=["--help"])
     where, rest = tyro.cli(StartOptions, prog=f"{_PROG} start", args=arguments, return_unknown_args=True)
     config = _settings(rest)
     say(f"Sending the run '{config.output_tag}' to {jobs.find_hardware(where.flavor)} ...", flush=True)
-    started = start_remote_run(config, where.flavor, where.namespace, where.timeout, image=where.image)
+    nodes = Nodes(where.nnodes, endpoint="-").count
+    started = start_remote_run(config, where.flavor, where.namespace, where.timeout, image=where.image, nodes=nodes)
     return _say_where(started)
 
 

@@ -17,6 +17,8 @@ from nanochat_core.paths import (
     starter_dir,
     steps,
 )
+from nanochat_core.remote.state import RemoteLaunch
+from nanochat_core.runs.nodes import Nodes
 from nanochat_core.system.files import read_json
 
 REQUIREMENTS = (
@@ -110,10 +112,15 @@ def inputs(record: dict[str, Any], base: BaseModel) -> dict[str, Path | bytes]:
     return files
 
 
-def command(repo: str, attempt: int, nproc: int, seconds: int, push_seconds: float, worker: str) -> list[str]:
+def command(launch: RemoteLaunch, worker: str, nodes: Nodes) -> list[str]:
     """What the job runs: install the few packages, fetch our code, and hand over to `remote.job`. Holds no secret."""
-    arguments = [repo, f"--attempt={attempt}", f"--nproc={nproc}", f"--seconds={seconds}"]
-    arguments += [f"--push_seconds={push_seconds:g}", f"--worker={worker}"]
+    arguments = [launch.repo, f"--attempt={launch.attempt}", f"--nproc={launch.nproc}"]
+    arguments += [
+        f"--seconds={launch.timeout_seconds}",
+        f"--push_seconds={launch.push_seconds:g}",
+        f"--worker={worker}",
+    ]
+    arguments += [f"--{name}={value}" for name, value in nodes.flags().items()]
     fetch = (
         "import os, sys; from huggingface_hub import snapshot_download; "
         "folder = os.path.abspath('nanochat'); "

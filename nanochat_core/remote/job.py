@@ -21,7 +21,8 @@ from nanochat_core.remote.push import Pusher
 from nanochat_core.remote.repository import RemoteRepo, stop_path
 from nanochat_core.remote.state import STOP_SECONDS
 from nanochat_core.runs.claiming import run_processes
-from nanochat_core.runs.launcher import start_run
+from nanochat_core.runs.launcher import join_run, start_run
+from nanochat_core.runs.nodes import Nodes
 from nanochat_core.runs.run import Run
 from nanochat_core.system.files import write_json
 
@@ -44,6 +45,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, required=True, help="the job's time limit")
     parser.add_argument("--push_seconds", type=float, required=True)
     parser.add_argument("--worker", default=WORKER_MODULE)
+    parser.add_argument("--nnodes", type=int, default=1)
+    parser.add_argument("--node_rank", type=int, default=0)
+    parser.add_argument("--rdzv_endpoint", default="")
     options = parser.parse_args(arguments)
     deadline = time.monotonic() + options.seconds - saving_seconds(options.seconds)
     token = os.environ.get("HF_TOKEN", "")
@@ -51,10 +55,13 @@ def main(arguments: list[str] | None = None) -> int:
     os.environ["NANOCHAT_STUDIO_HOME"] = str(options.folder / "home")
     run = prepare(repo, options.folder)
     os.environ.pop("HF_TOKEN", None)  # the training has no use for it
+    nodes = Nodes(options.nnodes, options.node_rank, options.rdzv_endpoint)
+    if nodes.rank > 0:
+        join_run(run.settings(), options.nproc, nodes, options.worker)
     pusher = Pusher(run, repo, options.attempt, options.folder / "sending", token)
     _patiently(pusher.begin)
     signal.signal(signal.SIGTERM, lambda *_: run.request_stop())  # the machine is taken away: save what can be saved
-    start_run(run.settings(), nproc=options.nproc, resume=True, worker=options.worker)
+    start_run(run.settings(), nproc=options.nproc, resume=True, worker=options.worker, nodes=nodes)
     if _look_after(run, pusher, deadline, options.push_seconds) and run.status().state == "stopped":
         run.write_status(error=_TIME_IS_UP, remedy=f"Resume it: `python -m nanochat_core runs resume {run.tag}`.")
     is_pushed = _push_last(pusher)

@@ -1,9 +1,12 @@
 """Jobs on the Hugging Face Hub: machines and their prices; start, look at, cancel one, and say why it ended."""
 
 import contextlib
+import inspect
 import itertools
 import re
 from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
 
 from huggingface_hub import HfApi, get_token
 from huggingface_hub.hf_api import JobHardwareInfo, JobInfo
@@ -108,16 +111,42 @@ def find_hardware(flavor: str, token: bool | str | None = None) -> Hardware:
     return found
 
 
+@dataclass(frozen=True)
+class Network:
+    """By which jobs of a run find each other."""
+
+    group: str
+    alias: str
+    """The name by which the others reach this job."""
+
+    def options(self) -> dict[str, Any]:
+        """What the client takes for it. ValueError where it is too old to know it."""
+        if "network_group" not in inspect.signature(HfApi.run_job).parameters:
+            raise ValueError(
+                f"huggingface_hub {version('huggingface_hub')} cannot let jobs find each other. Update it "
+                "(`pip install --upgrade huggingface_hub`), or train on one machine."
+            )
+        return {"network_group": self.group, "network_aliases": [self.alias]}
+
+
 def submit(  # noqa: PLR0913  what the hub asks of a job
-    api: HfApi, namespace: str, label: str, command: list[str], flavor: str, timeout_seconds: int, image: str
+    api: HfApi,
+    namespace: str,
+    label: str,
+    command: list[str],
+    flavor: str,
+    timeout_seconds: int,
+    image: str,
+    network: Network | None = None,
 ) -> Job:
     """Start a job that runs `command` in `image`, for at most `timeout_seconds` (the hub's own default is 30 min).
 
     The token goes along as a secret, which the hub encrypts: never in the command or the plain environment.
-    label: by which `find` finds the job again; when the answer to this request is lost, this is tried at once.
+    label: by which `find` finds the job again; when the answer to this request is lost, this is tried at once. network:
+    for one of several jobs that train together.
     """
     try:
-        return _submit(api, namespace, label, command, flavor, timeout_seconds, image)
+        return _submit(api, namespace, label, command, flavor, timeout_seconds, image, network)
     except ValueError:
         with contextlib.suppress(ValueError):
             if job := find(api, namespace, label):
@@ -126,8 +155,16 @@ def submit(  # noqa: PLR0913  what the hub asks of a job
 
 
 def _submit(  # noqa: PLR0913  what the hub asks of a job
-    api: HfApi, namespace: str, label: str, command: list[str], flavor: str, timeout_seconds: int, image: str
+    api: HfApi,
+    namespace: str,
+    label: str,
+    command: list[str],
+    flavor: str,
+    timeout_seconds: int,
+    image: str,
+    network: Network | None,
 ) -> Job:
+    options = network.options() if network else {}
     with told_plainly(requesting(f"start a job for {namespace}")):
         info = api.run_job(
             image=image,
@@ -138,6 +175,7 @@ def _submit(  # noqa: PLR0913  what the hub asks of a job
             timeout=timeout_seconds,
             labels={_LABEL: label},
             namespace=namespace,
+            **options,
         )
     return _job(info)
 

@@ -22,6 +22,7 @@ from nanochat_core.remote.state import RemoteLaunch, RemoteState
 from nanochat_core.remote.sync import REMOTE_FILE, WATCHER_LOG, alone, sync_remote_run
 from nanochat_core.runs.job_watcher import start_watcher
 from nanochat_core.runs.launcher import create_run
+from nanochat_core.runs.nodes import PORT, Nodes
 from nanochat_core.runs.run import Run
 from nanochat_core.runs.status import NOTHING_WRONG
 
@@ -29,6 +30,8 @@ PUSH_SECONDS = 60.0
 """The hub allows only so many commits an hour; one a minute is well below."""
 POLL_SECONDS = 20.0
 
+_FIRST = "machine-0"
+"""The name by which the jobs of a run reach the first one."""
 _SHORTEST_SECONDS = 300
 _TIMEOUT = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd]?)")
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -45,6 +48,7 @@ def start_remote_run(  # noqa: PLR0913  all but the first are options
     push_seconds: float = PUSH_SECONDS,
     poll_seconds: float = POLL_SECONDS,
     worker: str = WORKER_MODULE,
+    nodes: int = 1,
 ) -> Run:
     """Train `config` on a rented machine; returns when the job is submitted. `Run.status` tells how it goes.
 
@@ -52,6 +56,7 @@ def start_remote_run(  # noqa: PLR0913  all but the first are options
     token's owner. timeout: seconds, or "90m", "2h"; shortly before it the run saves and stops by itself. token:
     without it this machine's login. watch: start the process that copies status, metrics and log here until the run
     is over; without it somebody must call `sync_remote_run` now and then.
+    nodes: so many machines of that kind, each a job, which find each other in a network of their own.
     Code, data and state go through a new private repository of the namespace. Raises ValueError with a remedy; what
     had been made until then is removed again.
     """
@@ -75,7 +80,8 @@ def start_remote_run(  # noqa: PLR0913  all but the first are options
         submitted=time.time(),
         push_seconds=push_seconds,
         poll_seconds=poll_seconds,
-        price_per_hour=machine.price_per_hour,
+        price_per_hour=_price(machine, nodes),
+        nodes=nodes,
     )
     try:
         with alone(run):
@@ -136,7 +142,7 @@ def resume_remote_run(  # noqa: PLR0913  all but the first are options
         attempt=attempt,
         label=_label(before.repo, attempt),
         submitted=time.time(),
-        price_per_hour=machine.price_per_hour,
+        price_per_hour=_price(machine, before.nodes),
         job=None,
         url=None,
     )
@@ -194,16 +200,36 @@ def _submit(
     RemoteState(metrics_bytes=metrics_bytes, log_bytes=_size(run.log_file)).write(state_file)
     run.write_launch(**replace(launch, submitted=time.time()).to_dict())
     run.write_status(state="queued", eta_seconds=None, **NOTHING_WRONG)
-    arguments = command(repo.name, launch.attempt, launch.nproc, launch.timeout_seconds, launch.push_seconds, worker)
     try:
-        job = jobs.submit(
-            repo.api, launch.namespace, launch.label, arguments, launch.flavor, launch.timeout_seconds, launch.image
-        )
+        job = _submit_all(repo.api, launch, worker)
     except ValueError as error:
         if state_before is not None:
             run.write_status(state=state_before, error=str(error), remedy="Correct this, then resume again.")
         raise
     run.write_launch(job=job.id, url=job.url)
+
+
+def _submit_all(api: HfApi, launch: RemoteLaunch, worker: str) -> jobs.Job:
+    """Start a job for each machine; the first one's. When one of them is refused, those before it are cancelled."""
+    started: list[jobs.Job] = []
+    try:
+        for rank in range(launch.nodes):
+            nodes = Nodes(launch.nodes, rank, f"{_FIRST}:{PORT}") if launch.nodes > 1 else Nodes(1)
+            label = f"{launch.label}-{rank}" if rank else launch.label
+            network = jobs.Network(launch.label, f"machine-{rank}") if launch.nodes > 1 else None
+            arguments, seconds = command(launch, worker, nodes), launch.timeout_seconds
+            where = (launch.flavor, seconds, launch.image, network)
+            started.append(jobs.submit(api, launch.namespace, label, arguments, *where))
+    except ValueError:
+        for job in started:
+            with contextlib.suppress(ValueError):
+                jobs.cancel(api, launch.namespace, job.id)
+        raise
+    return started[0]
+
+
+def _price(machine: jobs.Hardware, nodes: int) -> float | None:
+    return None if machine.price_per_hour is None else nodes * machine.price_per_hour
 
 
 def _check_data(config: FinetuneConfig) -> None:

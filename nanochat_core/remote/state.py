@@ -34,6 +34,9 @@ class RemoteLaunch:
     poll_seconds: float
     """Between two looks of ours."""
     price_per_hour: float | None = None
+    """Of all machines together."""
+    nodes: int = 1
+    """Machines, each with a job of its own; the first one's is followed, and the others end with it."""
     job: str | None = None
     """The job's id."""
     url: str | None = None

@@ -49,7 +49,7 @@ def attend(tag: str, nproc: int, nodes: Nodes, worker: str) -> int:
     finally:
         processes.kill(processes.tree(processes.identity())[1:])
     if not failures:
-        print(f"--- {now()}: this machine's part is over ({run.status().state}).", flush=True)
+        print(f"--- {now()}: this machine's part is over.", flush=True)
         return 0
     why = explain(root_cause(failures), tag, run.settings())
     print(f"--- {now()}: failed. {why.error} {why.remedy}", flush=True)

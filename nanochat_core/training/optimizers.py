@@ -48,7 +48,7 @@ def recipe(model: GPT, config: FinetuneConfig) -> dict[str, Rule]:
     scalars and small gates of the later generations take the output head's rate.
     """
     if model.is_adapted:
-        rule = Rule(AdamW, config.lora_lr, config.weight_decay)
+        rule = Rule(AdamW, config.lora_lr, config.weight_decay, _ADAMW)
         return {name: rule for name, parameter in model.named_parameters() if parameter.requires_grad}
     scale = (model.config.n_embd / 768) ** -0.5
     head = Rule(AdamW, config.unembedding_lr * scale, config.weight_decay, _ADAMW)

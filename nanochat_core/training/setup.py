@@ -82,7 +82,10 @@ class Setup:
             self.model.eval()
             write_gauge(path, self.model, self.validation_set, self.config.device_batch_size, self.ranks)
         self.ranks.wait()
-        return replace(self, gauge=read_gauge(path)) if path.is_file() else self
+        is_everywhere = all(
+            self.ranks.every("seen" if path.is_file() else "")
+        )  # ranks of other machines may not see it
+        return replace(self, gauge=read_gauge(path)) if is_everywhere else self
 
     @property
     def eval_every(self) -> int:

@@ -109,6 +109,8 @@ class FakeJobs:
         """What a stuck job has printed."""
         self.environment: dict[str, str] = {}
         """More of it for the jobs' processes."""
+        self.first_machine = ("machine-0:29400", "127.0.0.1:29400")
+        """How jobs of a network reach the first one, and what that means here."""
         self.url = ""
         self.lock = threading.RLock()
 
@@ -147,7 +149,7 @@ class FakeJobs:
         }
         with open(job.folder / "log.txt", "wb") as log:
             process = subprocess.Popen(
-                spec["command"],
+                [part.replace(*self.first_machine) for part in spec["command"]],
                 cwd=job.folder,
                 env=environment,
                 stdin=subprocess.DEVNULL,

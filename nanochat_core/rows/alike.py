@@ -16,8 +16,8 @@ from nanochat_core.rows.wording import agreement, agrees, nearly_same, question_
 
 _CANDIDATES = 0.6
 """Share of 5-grams from which two wordings, which may be long, are looked at word by word."""
-_SHORT = 40
-"""Words up to which a wording is also compared with those that differ from it in one word, however short it is."""
+_SHORT = 16
+"""Words up to which a wording is also compared with those that differ from it in one; of longer ones 5-grams tell."""
 _MOST_COMPARED = 60
 """Wordings that are all but for one word the same, up to which each is compared with each: more are a pattern."""
 _REPEATS = 0.8
@@ -75,10 +75,10 @@ class Themes:
 
     def _but_for_one_word(self) -> Iterator[tuple[int, int]]:
         """Pairs of wordings that differ in one word, or of which one has a word more."""
-        with_gap: dict[Words, list[int]] = defaultdict(list)
+        with_gap: dict[int, list[int]] = defaultdict(list)  # by hash: a tenth of the memory, and all are compared
         for number, words in enumerate(self.wordings):
             for place in range(len(words) if len(words) <= _SHORT else 0):
-                with_gap[(*words[:place], "", *words[place + 1 :])].append(number)
+                with_gap[hash((*words[:place], "", *words[place + 1 :]))].append(number)
                 shorter = self._number.get((*words[:place], *words[place + 1 :]))
                 if shorter is not None:
                     yield shorter, number

@@ -4,7 +4,7 @@ By the commonest words of each language. Short texts have no language here, whic
 """
 
 import unicodedata
-from collections import Counter
+from collections import Counter, defaultdict
 from functools import lru_cache
 
 from nanochat_core.rows.wording import words_of
@@ -20,6 +20,10 @@ _COMMON = {
     "Polish": "i w nie na jest się z do to że jak po co są dla od o przez ale czy nasz tak już za być",
 }
 _LANGUAGES = {name: frozenset(words.split()) for name, words in _COMMON.items()}
+_SPOKEN: dict[str, list[str]] = defaultdict(list)
+for _name, _words in _LANGUAGES.items():
+    for _word in _words:
+        _SPOKEN[_word].append(_name)
 LEAST_WORDS = 6
 """A text of fewer words has no language,"""
 LEAST_COMMON = 3
@@ -31,7 +35,8 @@ def language_of(text: str) -> str | None:
     words = words_of(text)
     if len(words) < LEAST_WORDS:
         return None
-    shares = {name: sum(word in common for word in words) / len(words) for name, common in _LANGUAGES.items()}
+    counts = Counter(name for word in words for name in _SPOKEN.get(word, ()))
+    shares = {name: counts[name] / len(words) for name in _LANGUAGES}
     best, second = sorted(shares, key=lambda name: -shares[name])[:2]
     is_clear = shares[best] >= 0.25 and shares[best] >= 1.8 * shares[second]
     return best if is_clear and len(_LANGUAGES[best].intersection(words)) >= LEAST_COMMON else None

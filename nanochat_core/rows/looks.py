@@ -28,6 +28,8 @@ _USUAL = 0.9
 """Share of the rows that makes something usual."""
 _SHORT = 4
 """Words from which an answer is expected to end as sentences do."""
+_SIGNS = 12
+"""Letters by which an answer that only repeats its question may differ from it in length."""
 _RARE = 0.05
 """Share of the rows up to which another script or language is odd, and not a part of the data."""
 
@@ -117,8 +119,8 @@ def _sign_of_cut(answer: str, ends: bool) -> tuple[str, float] | None:
 
 def _odd(row: Row) -> Finding | None:
     for turn in row.turns:
-        prompt, answer = words_of(turn.prompt), words_of(turn.answer)
-        if len(answer) >= 4 and answer == prompt:
+        answer = words_of(turn.answer)
+        if len(answer) >= 4 and abs(len(turn.answer) - len(turn.prompt)) < _SIGNS and answer == words_of(turn.prompt):
             return finding("odd", [row.line], f"The answer only repeats the question {excerpt(turn.prompt)}.")
         if found := _loop(answer):
             reason = f"The answer to {excerpt(turn.prompt)} says {excerpt(found)} over and over."

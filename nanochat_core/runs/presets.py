@@ -36,7 +36,7 @@ def with_preset(**settings: Any) -> FinetuneConfig:
 
 def describe_preset(preset: dict[str, Any], config: FinetuneConfig) -> str:
     """One sentence: which of the preset's settings are in force in `config`."""
-    other = ("init_lr_frac",) if config.method == "lora" else ("lora_lr",)
+    other = ("init_lr_frac",) if config.method == "lora" else ("lora_",)
     applied = [f"{name} {value}" for name, value in preset.items() if getattr(config, name) == value]
     applied = [text for text in applied if not text.startswith(other)]
     return f"Settings for the starter (other ones suit d32): {', '.join(applied)}."

@@ -160,3 +160,10 @@ def test_the_record_says_of_which_file_the_adapter_is(config):
     run = finetune(config)
     noted = json.loads((run.path / "meta_000008.json").read_text())["adapter"]
     assert (noted["base"], noted["step"], noted["source"], len(noted["sha256"])) == ("pretrained/tiny", 7, "sft", 64)
+
+
+@pytest.mark.parametrize("memory", ["checkpointed", "layerwise", "offloaded", "offloaded_all"])
+def test_every_memory_mode_learns_the_same_adapter(config, memory):
+    plain = finetune(changed(config, num_epochs=1, memory="plain"))
+    other = finetune(changed(config, num_epochs=1, memory=memory, output_tag=memory))
+    _assert_same_runs(plain, other, 4)

@@ -1,4 +1,4 @@
-"""Writing replies on a CPU beside llama.cpp as it is (PyPI: xllamacpp), on the same weights and prompts.
+"""Writing replies on a CPU beside llama.cpp as it is (PyPI: xllamacpp) and transformers, on the same weights.
 
     python -m benchmarks.llama_cpp              d8 and d12 (benchmarks/workload.py)
     python -m benchmarks.llama_cpp --small      a tiny model, in seconds, to see that it runs
@@ -140,6 +140,8 @@ def _named(decode: Callable[[int], float], read: Callable[[int], float], second:
 
 def beside(models: dict[str, GPT], tokens: int, turns: int) -> str:
     """The table of a shape: for each precision what ours does, and how many times as fast as llama.cpp it is."""
+    from benchmarks.chat import MODES, peer_reply, rate
+
     fp32 = models["fp32"]
     generator = torch.Generator().manual_seed(1)
     ids = torch.randint(0, fp32.config.vocab_size, (1, PROMPTS[-1]), generator=generator)
@@ -151,13 +153,17 @@ def beside(models: dict[str, GPT], tokens: int, turns: int) -> str:
                 _check_same(fp32, one, ids[:, : PROMPTS[0]])
             both = {("ours", kind): run for kind, run in ours(models[name], ids, tokens).items()}
             both |= {("theirs", kind): run for kind, run in theirs(one, many, ids, tokens).items()}
+            if name in ("fp32", "bf16"):  # it has no other precisions on a CPU
+                reply = peer_reply(fp32, MODES[name], "dynamic")
+                both["transformers", "one reply"] = lambda reply=reply: rate(reply, ids[:, : PROMPTS[0]], tokens // 2)
             found = take_turns(both, turns)
         for kind in [kind for side, kind in both if side == "ours"]:
             here, there = found["ours", kind], found["theirs", kind]
             more = str(ratio(here, found["ours", "one reply"])) if kind.startswith(f"{ROWS}") else ""
-            cells = [f"{statistics.median(values):.0f}" for values in (here, there)]
+            third = found.get(("transformers", kind))
+            cells = [f"{statistics.median(values):.0f}" if values else "" for values in (here, there, third)]
             rows.append([f"{name}, {quant}", kind, *cells, str(ratio(here, there)), more])
-    return table(["ours, llama.cpp", "what", "ours", "llama.cpp", "ratio", f"{ROWS} to one"], rows)
+    return table(["precision", "what", "ours", "llama.cpp", "transformers", "ours / llama.cpp", f"{ROWS} to one"], rows)
 
 
 def _check_same(model: GPT, server: xllamacpp.Server, prompt: Tensor) -> None:

@@ -33,7 +33,7 @@ from nanochat_core.tokenizer.tokenizer import Tokenizer
 
 D32 = GPTConfig()
 SMALL = GPTConfig(n_layer=4, n_embd=256, n_head=2, n_kv_head=2)
-CASES = {"bfloat16": ("bfloat16", "int8"), "float32": ("bfloat16", "int8")}
+CASES = {"bfloat16": ("bfloat16", "int8", "int4"), "float32": ("bfloat16", "int8", "int4")}
 """dtype in the file to those in memory: a re-saved checkpoint, and the published one."""
 
 
@@ -76,7 +76,7 @@ def measure(folder: str, dtype: str) -> dict[str, float]:
     stream = Engine(model, tokenizer).events([{"role": "user", "content": "hi"}], max_tokens=2, temperature=0.0)
     next(stream, None)
     return {
-        "weights": sum(parameter.numel() * parameter.element_size() for parameter in model.parameters()),
+        "weights": sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers())),
         "peak": peak_bytes(),
         "fresh_seconds": fresh_seconds,
         "load_seconds": loaded - started,

@@ -23,7 +23,7 @@ BITS = {torch.int8: 8, INT4: 4}
 """What a model can be rounded to."""
 STRIP, GROUP = 16, 32
 """Rows that lie together, inputs that share a scale in four bits, as in c/strips.h."""
-TRIED = (-8.0, -10.0, -9.5, -9.0, -8.5, -7.5, -7.0, -6.5, -6.0, 7.0, 7.5, 8.0, 6.5, 8.5, 9.0, 6.0)
+TRIED = (-8.0, -9.0, -7.5, -7.0, -6.5, 6.5, 7.0, 8.0)
 """What the largest element of a group may become in four bits, before it is cut to their range."""
 PIECE_BYTES = 1 << 20
 """So many bytes of weights are turned back into floats for torch at once."""

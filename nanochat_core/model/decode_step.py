@@ -31,6 +31,8 @@ _MATRICES = {
     "proj": "mlp.c_proj",
 }
 
+MOST_AT_ONCE = 256
+"""New tokens of a row that go through the model together."""
 _NO_MEMORY, _UNKNOWN_TOKEN = 1, 2
 _pointer, _count, _real = ctypes.c_void_p, ctypes.c_int64, ctypes.c_double
 
@@ -110,6 +112,8 @@ class DecodeStep:
         None, and nothing done, where this is not for the step and torch has to do it.
         """
         rows, added = ids.shape
+        if added > MOST_AT_ONCE and counts == [added] * rows:
+            return self._by_pieces(ids, cache)
         is_too_long = max(cache.lengths) + added > cache.capacity
         if is_too_long or rows != len(cache.lengths) or any(self._hooks):  # hooks want to see tensors
             return None
@@ -127,6 +131,16 @@ class DecodeStep:
         if outcome == _UNKNOWN_TOKEN:  # which torch says better
             return None
         cache.lengths = [length + count for length, count in zip(cache.lengths, counts)]
+        return logits
+
+    def _by_pieces(self, ids: Tensor, cache: KVCache) -> Tensor | None:
+        """A long prompt, some of its tokens after the others, in less memory: between them a stop is heeded."""
+        before, logits = cache.lengths, None
+        for piece in ids.split(MOST_AT_ONCE, 1):
+            logits = self(piece, cache, [piece.shape[1]] * len(ids))
+            if logits is None:
+                cache.lengths = before
+                break
         return logits
 
     def _run(self, ids: Tensor, cache: KVCache, counts: list[int], logits: Tensor) -> int:

@@ -313,5 +313,13 @@ int decode(const shape *m, const layer *layers, const request *r) {
     return DONE;
 }
 
-// New tokens, of all rows together, up to which this is worth while for matrices of a type; negative: always.
-int64_t most_tokens(int64_t matrix_type) { return -1; }
+// New tokens, of all rows together, up to which this is worth while for matrices of a type; negative: always. Torch knows
+// the units for whole matrices that some processors have.
+int64_t most_tokens(int64_t matrix_type) {
+#if defined(__APPLE__)
+    if (matrix_type == FLOAT32) return 32;
+#elif defined(__AMX_BF16__)
+    if (matrix_type == BFLOAT16) return 32;
+#endif
+    return -1;
+}

@@ -10,7 +10,7 @@
 #define SMALLEST 1e-30f
 #define STRIP 16
 #define GROUP 32
-#define CHOICES 16
+#define CHOICES 8
 
 typedef struct {
     const void *from;   // (rows, columns), fp32 or bf16

@@ -265,6 +265,33 @@ def test_hooks_are_heeded():
     assert seen == [1, (1, 3, 64)]
 
 
+def test_a_long_prompt_is_read_in_pieces_between_which_a_stop_is_heeded():
+    model = tiny_model(sequence_len=700)
+    ids, cache = _ids(2, 600), model.new_cache(2, 600)
+    with _by_torch():
+        expected = model(ids, cache=model.new_cache(2, 600))
+    assert relative(model(ids, cache=cache), expected) < 1e-5
+    assert cache.lengths == [600, 600]
+    calls = []
+
+    def stop(*_):
+        calls.append(1)
+        if len(calls) == 2:
+            raise InterruptedError
+
+    model.transformer.h[0].register_forward_pre_hook(stop)
+    cache = model.new_cache(2, 600)
+    with pytest.raises(InterruptedError):
+        model(ids, cache=cache)
+    assert cache.lengths == [256, 256]
+    model.transformer.h[0]._forward_pre_hooks.clear()
+    ids[0, 400] = 512  # a token that it has not
+    cache = model.new_cache(2, 600)
+    with pytest.raises(IndexError):
+        model(ids, cache=cache)
+    assert cache.lengths == [0, 0]
+
+
 def test_what_is_not_for_it_goes_to_torch():
     model = tiny_model()
     with pytest.raises(IndexError):

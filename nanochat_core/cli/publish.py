@@ -28,6 +28,8 @@ class PublishCommand:
     """Checkpoint step; without it the newest."""
     dtype: str | None = None
     """Of the files for transformers: float32 (the default) or bfloat16, which are half as large."""
+    gguf: str | None = None
+    """Publish a GGUF file too, for Ollama, LM Studio and llama.cpp: f32, bf16, q8_0, q5_0 or q4_0."""
     follow: bool = False
     """Publish each new checkpoint of a run that is training, until it is over."""
     every: float = 10.0
@@ -39,7 +41,13 @@ def run(arguments: list[str]) -> int:
     options = parse(PublishCommand, arguments, "publish")
     if not options.follow:
         published = publish(
-            options.model, options.repo, options.public, options.with_data, options.step, dtype=options.dtype
+            options.model,
+            options.repo,
+            options.public,
+            options.with_data,
+            options.step,
+            dtype=options.dtype,
+            gguf=options.gguf,
         )
         say(published.summary())
         return 0
@@ -48,5 +56,7 @@ def run(arguments: list[str]) -> int:
         raise ValueError(
             "--follow is for a run and its newest checkpoint: give --model finetuned/<run>, and no --step."
         )
-    publish_following(tag, options.repo, options.public, options.with_data, options.every, options.dtype)
+    publish_following(
+        tag, options.repo, options.public, options.with_data, options.every, options.dtype, gguf=options.gguf
+    )
     return 0

@@ -43,6 +43,10 @@ class CardFacts:
     has_curves: bool = False
     transformers: str | None = None
     """None when the export for transformers is published too; else the sentence why not."""
+    gguf: str | None = None
+    """The quantization of the GGUF file, as its name has it, where there is one."""
+    gguf_differences: tuple[str, ...] = ()
+    """What is different there, in sentences."""
     has_adapter: bool = False
     """The adapter of a run with LoRA is published beside the merged model."""
 
@@ -58,7 +62,7 @@ def _front_matter(facts: CardFacts) -> str:
         base_model=facts.base_repo,
         library_name="transformers" if facts.transformers is None else None,
         pipeline_tag="text-generation",
-        tags=["nanochat", "nanochat-studio"],
+        tags=["nanochat", "nanochat-studio", *(["gguf"] if facts.gguf else [])],
     )
     return data.to_yaml().strip()
 
@@ -109,11 +113,24 @@ def _use(facts: CardFacts) -> str:
         _code("python", _PYTHON.format(tag=tag) if facts.transformers else _TRANSFORMERS.format(repo=facts.repo)),
         _nanochat(facts, tag),
     ]
+    if facts.gguf:
+        ways.insert(0, _gguf(facts))
     if facts.transformers:
         ways.append(facts.transformers)
     if facts.has_adapter:
         ways.append(_adapter(facts))
     return "## How to load it\n\n" + "\n\n".join(ways)
+
+
+def _gguf(facts: CardFacts) -> str:
+    programs = (
+        f"ollama run hf.co/{facts.repo}:{facts.gguf}\n# or, with llama.cpp\nllama-cli -hf {facts.repo}:{facts.gguf}"
+    )
+    lines = "\n".join(f"- {line}" for line in facts.gguf_differences)
+    return (
+        f"In Ollama, llama.cpp as it is, or LM Studio (the file that ends in {facts.gguf}.gguf):\n\n"
+        f"{_code('bash', programs)}\n\nWhat is different there, measured with this file:\n\n{lines}"
+    )
 
 
 def _nanochat(facts: CardFacts, tag: str) -> str:

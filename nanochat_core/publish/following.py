@@ -22,11 +22,13 @@ def publish_following(  # noqa: PLR0913  all but the first two are options
     dtype: str | None = None,
     say: Callable[[str], None] = print,
     first_wait: float = FIRST_WAIT_SECONDS,
+    gguf: str | None = None,
 ) -> Publication:
     """Publish each new complete checkpoint of the run, at most one in `every_minutes`, until the run is over.
 
-    The last one comes with transformers' files. A failure is said and tried again, after `first_wait` seconds and
-    then ever longer; ValueError when it still fails some tries after the end, or when the run leaves no checkpoint.
+    The last one comes with transformers' files, and with a GGUF file where `gguf` says its quantization. A failure is
+    said and tried again, after `first_wait` seconds and then ever longer; ValueError when it still fails some tries
+    after the end, or when the run leaves no checkpoint.
     """
     run = Run.open(tag)
     published: Publication | None = None
@@ -39,7 +41,7 @@ def publish_following(  # noqa: PLR0913  all but the first two are options
         is_new = newest is not None and (published is None or newest != published.step)
         if (is_over or is_new) and (time.monotonic() >= next_time or (is_over and not wait)):
             try:
-                published = publish(f"finetuned/{tag}", repo, public, with_data, newest, is_over, dtype, say)
+                published = publish(f"finetuned/{tag}", repo, public, with_data, newest, is_over, dtype, say, gguf)
             except ValueError as error:
                 last_tries += is_over
                 if last_tries == LAST_TRIES:

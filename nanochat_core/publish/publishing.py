@@ -15,6 +15,11 @@ from nanochat_core.checkpoint.loading import load_exact
 from nanochat_core.checkpoint.reading import model_config, read_meta, read_weights
 from nanochat_core.checkpoint.writing import save_checkpoint, save_tokenizer
 from nanochat_core.export.export import export
+from nanochat_core.export.llama.folder import write_folder
+from nanochat_core.export.llama.ollama import hub_files
+from nanochat_core.export.llama.quants import Quant, quant_named
+from nanochat_core.export.llama.report import differences
+from nanochat_core.export.llama.weights import check_expressible
 from nanochat_core.export.transformers import check_exportable
 from nanochat_core.hub.errors import publishing, told_plainly
 from nanochat_core.hub.files import check_repo
@@ -28,7 +33,8 @@ from nanochat_core.runs.metrics import plain
 from nanochat_core.runs.run import Run, run_at
 from nanochat_core.system.files import read_json, sha256_of, workspace, write_json
 from nanochat_core.system.words import without_paths
-from nanochat_core.tokenizer.tokenizer import Tokenizer
+from nanochat_core.tokenizer.pickle_file import read_tokenizer_file
+from nanochat_core.tokenizer.tokenizer import FILE_NAME, Tokenizer
 
 _SHAPE = ("sequence_len", "vocab_size", "n_layer", "n_head", "n_kv_head", "n_embd")
 _TOKENIZER_FILES = ("tokenizer.pkl", "token_bytes.pt")
@@ -61,14 +67,17 @@ def publish(  # noqa: PLR0913  all but the first two are options
     with_export: bool = True,
     dtype: str | None = None,
     say: Callable[[str], None] = print,
+    gguf: str | None = None,
 ) -> Publication:
     """Put a checkpoint of the model called `name` on the hub as `repo`, which is made private unless `public`.
 
     with_data: the training data too; else not a line of it, nor of the replies, leaves the machine. step: that of the
     checkpoint; None takes the newest. with_export: transformers' files, where it has such a model. dtype: theirs
-    (float32 or bfloat16). No path of this machine and no token is ever published. Raises ValueError with the remedy.
+    (float32 or bfloat16). gguf: a GGUF file too, for Ollama and its like, in this quantization. No path of this machine
+    and no token is ever published. Raises ValueError with the remedy.
     """
     check_repo(repo)
+    quant = quant_named(gguf) if gguf is not None and with_export else None
     files = find_model(name, step)
     run = run_at(files.folder)
     model = f"finetuned/{run.tag}" if run else str(without_paths(name))
@@ -81,11 +90,14 @@ def publish(  # noqa: PLR0913  all but the first two are options
             _stage_adapted(files, folder)
         else:
             _stage_checkpoint(files, folder)
-        facts = _facts(files, folder, run, repo, with_data, with_export)
+        facts = _facts(files, folder, run, repo, with_data, with_export, quant)
         repository = open_repository(repo, model, public)
         if facts.transformers is None:
             say("Writing transformers' files ...")
             _stage_export(folder, files.step, dtype)
+        if quant is not None:
+            say("Writing the GGUF file, and measuring what is different there ...")
+            facts = replace(facts, gguf=quant.label, gguf_differences=_stage_gguf(files, folder, quant))
         if run is not None:
             _stage_run(run, folder, with_data)
         if "starter" in (name, run and run.record().get("original_base")):
@@ -117,11 +129,19 @@ def _check_data(run: Run | None) -> None:
         raise ValueError(f"{path} has changed since the training. Put the old content back, or leave --with-data out.")
 
 
-def _facts(
-    files: ModelFiles, folder: Path, run: Run | None, repo: str, with_data: bool, with_export: bool
+def _facts(  # noqa: PLR0913  each is another source of the facts
+    files: ModelFiles,
+    folder: Path,
+    run: Run | None,
+    repo: str,
+    with_data: bool,
+    with_export: bool,
+    quant: Quant | None,
 ) -> CardFacts:
     weights, meta = read_weights(weights_path(folder, files.step)), read_meta(meta_path(folder, files.step))
     config = model_config(meta, weights)
+    if quant is not None:
+        check_expressible(config, quant)
     facts = CardFacts(
         repo=repo,
         step=files.step,
@@ -248,6 +268,21 @@ def _stage_export(folder: Path, step: int, dtype: str | None) -> None:
     for path in exported.iterdir():
         os.replace(path, folder / path.name)
     exported.rmdir()
+
+
+def _stage_gguf(files: ModelFiles, folder: Path, quant: Quant) -> tuple[str, ...]:
+    """The GGUF file of the checkpoint in `folder`, and what Ollama looks for beside it; what is different there."""
+    staged = find_model(str(folder), files.step)
+    model, _, _ = load_exact(staged)
+    place = folder / "gguf"
+    place.mkdir()
+    found = write_folder(place, files, model, read_tokenizer_file(folder / FILE_NAME), quant)
+    for path in [*place.glob("*.gguf"), place / "differences.json"]:
+        os.replace(path, folder / path.name)
+    shutil.rmtree(place)
+    for name, content in hub_files(model.config.sequence_len).items():
+        (folder / name).write_text(content, encoding="utf-8")
+    return tuple(differences(found))
 
 
 def _stage_run(run: Run, folder: Path, with_data: bool) -> None:

@@ -9,10 +9,15 @@ import threading
 from dataclasses import dataclass
 from typing import IO
 
-from nanochat_core.paths import home
+from nanochat_core.export.llama.quants import DEFAULT, QUANTS, Quant, file_bytes, fits, quant_named
+from nanochat_core.export.llama.speed import tokens_per_second
+from nanochat_core.memory.shapes import shape_in
+from nanochat_core.model.shape import GPTConfig
+from nanochat_core.paths import find_model, home, whole_model
 from nanochat_core.runs import as_code
 from nanochat_core.runs.run import Run
 from nanochat_core.system.spawn import spawn
+from nanochat_core.system.words import size
 from studio.parts import html
 
 MISTAKE = 2
@@ -34,20 +39,48 @@ _lock = threading.Lock()
 _last: _Work | None = None
 
 
-def export_words(tag: str, format_name: str = "transformers") -> list[str]:
-    """The command that exports the newest checkpoint of run `tag`. ValueError when there is no such run."""
+TRANSFORMERS = "transformers"
+
+
+def export_words(tag: str, form: str = TRANSFORMERS) -> list[str]:
+    """The command that exports the newest checkpoint of run `tag`. ValueError when there is no such run.
+
+    form: TRANSFORMERS, or the name of a quantization for a GGUF file.
+    """
     run = _checked(tag)
-    out = home() / "models" / "exported" / (run.tag if format_name == "transformers" else f"{run.tag}-{format_name}")
-    return ["export", "--model", f"finetuned/{run.tag}", str(out), "--format", format_name]
+    folder, model = home() / "models" / "exported", ["export", "--model", f"finetuned/{run.tag}"]
+    if form == TRANSFORMERS:
+        return [*model, str(folder / run.tag), "--format", form]
+    return [*model, str(folder / f"{run.tag}-gguf-{quant_named(form).name}"), "--format", "gguf", "--quant", form]
 
 
-def publish_words(tag: str, repo: str, public: bool, with_data: bool, follow: bool) -> list[str]:
+def export_forms(tag: str | None) -> list[tuple[str, str]]:
+    """(label, form) of what run `tag` can be exported as, each GGUF with its size and expected speed."""
+    forms = [("for transformers, vLLM and others", TRANSFORMERS)]
+    try:
+        shape = shape_in(whole_model(find_model(f"finetuned/{tag}"))) if tag else None
+    except ValueError:  # a run without a checkpoint, or whose base is gone: the export says it
+        shape = None
+    if shape is None or shape.generation != "A":
+        return forms
+    return [*forms, *((_label(shape, quant), quant.name) for quant in QUANTS.values() if fits(shape, quant))]
+
+
+def _label(shape: GPTConfig, quant: Quant) -> str:
+    """A GGUF file for a person to choose."""
+    speed = tokens_per_second(shape, quant)
+    shown = f"{speed:,.0f}" if speed >= 10 else f"{speed:.1f}"
+    return f"GGUF {quant.label}: {size(file_bytes(shape, quant))}, about {shown} tokens/s here; {quant.words}"
+
+
+def publish_words(tag: str, repo: str, public: bool, with_data: bool, follow: bool, with_gguf: bool) -> list[str]:
     """The command that publishes run `tag`. ValueError when there is no such run, or no repository is named."""
     run, repo = _checked(tag), (repo or "").strip()
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo):
         raise ValueError(f"The repository is '{repo}': give your name and one for the model, such as me/my-bakery.")
     flags = [("--public", public), ("--with-data", with_data), ("--follow", follow)]
-    return ["publish", "--model", f"finetuned/{run.tag}", repo, *(flag for flag, is_set in flags if is_set)]
+    gguf = ["--gguf", DEFAULT] if with_gguf else []
+    return ["publish", "--model", f"finetuned/{run.tag}", repo, *(flag for flag, is_set in flags if is_set), *gguf]
 
 
 def shell(words: list[str]) -> str:
@@ -89,9 +122,9 @@ def shown() -> str:
 
 def _tail(output: IO[bytes]) -> list[str]:
     """The last lines of what was printed; of a bar that draws itself again, its last state."""
-    size = os.fstat(output.fileno()).st_size
+    length = os.fstat(output.fileno()).st_size
     # Not seek and read: the process writes on from where this file stands.
-    text = os.pread(output.fileno(), 20_000, max(0, size - 20_000)).decode("utf-8", "replace")
+    text = os.pread(output.fileno(), 20_000, max(0, length - 20_000)).decode("utf-8", "replace")
     return [line for line in _ENDS.split(text) if line.strip()][-_LINES:]
 
 

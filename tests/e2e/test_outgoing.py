@@ -33,6 +33,10 @@ def test_export_and_publish(app, hub, home, open_browser):
     assert len(AutoTokenizer.from_pretrained(home / "models" / "exported" / "mine")) > 0
     page.locator("#out_export").click()  # nothing is ever overwritten
     expect(page.locator("#out_said .bad")).to_contain_text("exported/mine")
+    choose_option(page, "#out_form", "GGUF Q8_0")
+    page.locator("#out_export").click()
+    expect(page.locator("#out_said")).to_contain_text("ollama create mine")
+    assert (home / "models" / "exported" / "mine-gguf-q8_0" / "mine-Q8_0.gguf").is_file()
     page.locator("#out_publish").click()
     expect(page.locator("#out_said .bad")).to_contain_text("The repository is ''")
     page.locator("#out_repo input, #out_repo textarea").first.fill(REPO)

@@ -1,5 +1,6 @@
 """The conversations on which an export is measured: those that a run kept for validation, or the shipped example."""
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,12 +30,11 @@ class Conversations:
 def conversations_for(files: ModelFiles, tokenizer: Tokenizer, context: int) -> Conversations:
     """Those of the run that the model in `files` belongs to, where its data is as it was; else the shipped example."""
     run = run_at(files.folder)
-    reason = ""
     if run is not None:
-        try:
+        with contextlib.suppress(ValueError, OSError):
             return _of_run(run, tokenizer)
-        except ValueError as error:
-            reason = f", because the run's own cannot be used ({error})"
+    # Whatever is wrong with the run's own is not told: the words go with the file to other people.
+    reason = "" if run is None else ", because the run's own data is not here as it was"
     examples = _examples(shipped(EXAMPLE), tokenizer, context)
     return Conversations(f"the shipped {EXAMPLE}{reason}", examples, examples)
 
@@ -42,10 +42,8 @@ def conversations_for(files: ModelFiles, tokenizer: Tokenizer, context: int) -> 
 def _of_run(run: Run, tokenizer: Tokenizer) -> Conversations:
     settings = run.settings()
     path = Path(settings.data_path)
-    if not path.is_file():
-        raise ValueError(f"{path.name} is not on this machine")
     if sha256_of(path) != run.record().get("data", {}).get("sha256"):
-        raise ValueError(f"{path.name} has changed since the training")
+        raise ValueError("The data has changed since the training.")
     examples = _examples(path, tokenizer, settings.max_seq_len)
     _, validation = split(examples, settings.val_split, settings.split, settings.seed)
     return Conversations(f"the validation conversations of the run {run.tag}", validation, examples)

@@ -6,9 +6,6 @@ from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, LlamaFileType
 
 from nanochat_core.model.shape import GPTConfig
 
-BLOCK = 32
-"""Weights that share a scale in the quantized forms: a row of a matrix must hold a whole number of them."""
-
 
 @dataclass(frozen=True)
 class Quant:
@@ -55,6 +52,11 @@ def quant_named(name: str | None) -> Quant:
     if name not in QUANTS:
         raise ValueError(f"There is no quantization '{name}'. Use one of {', '.join(QUANTS)}.")
     return QUANTS[name]
+
+
+def fits(config: GPTConfig, quant: Quant) -> bool:
+    """Whether the rows of the model's matrices hold whole blocks."""
+    return config.n_embd % GGML_QUANT_SIZES[quant.matrices][0] == 0
 
 
 def weights_read(config: GPTConfig) -> int:

@@ -23,7 +23,7 @@ from gguf import GGMLQuantizationType, GGUFWriter
 from gguf.quants import quant_shape_to_byte_shape, quantize
 from torch import Tensor
 
-from nanochat_core.export.llama.quants import BLOCK, Quant
+from nanochat_core.export.llama.quants import Quant, fits
 from nanochat_core.model.functions import NORM_EPSILON
 from nanochat_core.model.gpt import GPT
 from nanochat_core.model.shape import GENERATIONS, GPTConfig
@@ -63,9 +63,9 @@ def check_expressible(config: GPTConfig, quant: Quant) -> None:
             "generation A (of 2025) only: answer other programs with the command serve, or export it with --format "
             "nanochat."
         )
-    if quant.matrices not in (GGMLQuantizationType.F32, GGMLQuantizationType.BF16) and config.n_embd % BLOCK:
+    if not fits(config, quant):
         raise ValueError(
-            f"{quant.label} holds weights in blocks of {BLOCK}, and a row of this model has {config.n_embd}. "
+            f"{quant.label} holds weights in blocks of 32, and a row of this model has {config.n_embd}. "
             "Use --quant bf16 or f32."
         )
 

@@ -81,6 +81,39 @@ def test_the_data_goes_along_when_asked_for(home, hub, published):
     assert "has changed since the training" in err
 
 
+def test_a_gguf_file_goes_along_when_asked_for(home, hub, published):
+    """With what `ollama run hf.co/...` looks for beside it, and a card that says the line and what is different."""
+    make_run(home)
+    status, _, err = published("--model", "finetuned/mine", REPO, "--gguf", "q8_0")
+    assert status == 0, err
+    beside = {"mine-Q8_0.gguf", "template", "params", "differences.json"}
+    whole = ALWAYS | OF_RUN | EXPORTED | beside | {"model_000040.pt", "meta_000040.json"}
+    assert set(hub.files) == whole
+    assert hub.files["mine-Q8_0.gguf"].startswith(b"GGUF")
+    card = hub.files["README.md"].decode()
+    found = json.loads(hub.files["differences.json"])
+    for fact in (
+        "ollama run hf.co/me/mine:Q8_0",
+        "- gguf\n",
+        f"{found['same_replies']} of {found['replies']} are the same",
+        f"{found['softcap_kl']:.4f} nats",
+    ):
+        assert fact in card, card
+    assert json.loads(hub.files["params"])["num_ctx"] == 256
+    assert "{{ .Content }}" in hub.files["template"].decode()
+    everything = b"\n".join(hub.files.values())
+    for secret in (str(home), "my secrets", "Which word is number"):
+        assert secret.encode() not in everything, secret
+
+
+def test_a_gguf_file_of_another_generation_is_refused_before_anything_is_sent(home, hub, published):
+    make_run(home, generation="E")
+    status, _, err = published("--model", "finetuned/mine", REPO, "--gguf", "q8_0")
+    assert status == 2
+    assert "generation E" in err.splitlines()[-1]
+    assert hub.files == {}
+
+
 def test_what_was_published_can_be_downloaded_and_loaded_by_both(home, hub, published, terminal, tmp_path):
     run = make_run(home)
     assert published()[0] == 0

@@ -24,7 +24,7 @@ QUESTIONS ?= $(if $(filter %_data.jsonl,$(DATA)),$(wildcard $(DATA:_data.jsonl=_
 SETTINGS = --data_path "$(DATA)" --model_tag $(MODEL) --output_tag $(TAG) \
            $(if $(QUESTIONS),--questions_path "$(QUESTIONS)") $(ARGS)
 
-.PHONY: emulator help install download finetune finetune-multi chat app chat-web test check lint format types layers sanitize test-browser chromium screenshots bench starter notebook notebooks clean
+.PHONY: emulator help install download finetune finetune-multi chat app chat-web test check lint format types layers sanitize test-browser chromium screenshots bench gpu-check starter notebook notebooks clean
 
 help:
 	@echo "make install                               install what is needed, once; every target below does it first"
@@ -36,6 +36,7 @@ help:
 	@echo "make test                                  run all checks; make test-browser only the app's in a real browser"
 	@echo "make notebook                              open the walkthroughs in Jupyter"
 	@echo "make screenshots [SHOTS=folder]            pictures of every tab"
+	@echo "make gpu-check                             on a GPU: every memory mode right, within its plan, and how fast"
 	@echo "make bench [BENCH=training]                measure speed and memory beside other programs"
 
 install: $(VENV)/.installed
@@ -117,6 +118,10 @@ notebooks: $(VENV)/.installed-tests
 # Side by side with transformers and TRL, on one thread; about half an hour. Each is also a command of its own.
 bench: chromium
 	@for name in $(BENCH); do echo; echo "== $$name"; OMP_NUM_THREADS=1 $(VENV)/bin/python -m benchmarks.$$name || exit 1; done
+
+# For a bare machine with a CUDA card, by the Python that has torch; nothing is installed. Under 8 minutes.
+gpu-check:
+	$(if $(wildcard $(VENV)/bin/python),$(VENV)/bin/python,$(PYTHON)) -m benchmarks.gpu_check $(ARGS)
 
 # Rebuilds the practice model from nothing: an hour or two on two cores.
 starter: $(VENV)/.installed-tests

@@ -23,7 +23,8 @@ from benchmarks.workload import SHAPES, TINY, conversations
 from nanochat_core.compute.devices import prepare_cpu
 from nanochat_core.compute.ranks import Ranks
 from nanochat_core.config import MEMORY_MODES, FinetuneConfig
-from nanochat_core.memory.parts import GIB, Training, needs
+from nanochat_core.memory.counts import Training
+from nanochat_core.memory.parts import GIB, needs
 from nanochat_core.model.gpt import GPT, GPTConfig
 from nanochat_core.system.processes import peak_bytes
 from nanochat_core.tokenizer.rendering import Example

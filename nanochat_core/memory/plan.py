@@ -11,7 +11,8 @@ from typing import Any
 import psutil
 
 from nanochat_core.config import FinetuneConfig
-from nanochat_core.memory.parts import GIB, Need, Training, needs
+from nanochat_core.memory.counts import Training, adapter_numbers
+from nanochat_core.memory.parts import GIB, Need, needs
 from nanochat_core.model.shape import GPTConfig
 from nanochat_core.system.hardware import Hardware
 
@@ -136,6 +137,7 @@ def training_of(
         step_tokens=max(shares),
         dtype=config.dtype,
         world=world,
+        adapter=adapter_numbers(shape, config.lora_modules, config.lora_rank) if config.method == "lora" else 0,
     )
 
 

@@ -16,8 +16,9 @@ from torch import Tensor
 SOFTCAP = 15.0
 CHUNK_ELEMENTS = 1 << 22
 """Logits in one chunk on a CPU: 16 MiB in fp32, so that most passes over them stay in its caches."""
-CHUNK_ELEMENTS_GPU = 1 << 26
-"""And elsewhere: 256 MiB, so that the head's gradient is not added up too often."""
+CHUNK_ELEMENTS_GPU = 1 << 25
+"""And elsewhere: 128 MiB. Larger ones would need more than the head's gradient does for a moment, smaller ones add it
+up more often."""
 CHUNK_ROWS = 192
 """But not fewer rows than this: a smaller matrix product is slow."""
 
@@ -63,15 +64,16 @@ def cross_entropy_gradient(
         gradient.mul_(factor / sums)
         gradient.scatter_add_(1, target, gradient.new_full(target.shape, -1.0).mul_(factor))
         gradient.mul_(sigmoid.addcmul_(sigmoid, sigmoid, value=-1))  # times s - s^2, in the sigmoid's memory
+        del sigmoid
         gradient = gradient.to(hidden.dtype)  # rounded once, when all is summed
         torch.mm(gradient, head, out=grad_hidden[rows])
         if grad_weight is None:
-            continue
-        if gradient.dtype == grad_weight.dtype:  # one pass over (V, C) instead of two
+            pass
+        elif gradient.dtype == grad_weight.dtype:  # one pass over (V, C) instead of two
             grad_weight.addmm_(gradient.T, hidden[rows])
         else:
             grad_weight.add_(gradient.T @ hidden[rows])
-        del sigmoid, gradient  # or they would be kept until the next chunk's have been made
+        del gradient  # or it would be kept until the next chunk's has been made
     return total * scale, grad_hidden, nats
 
 

@@ -19,7 +19,7 @@ import torch
 from nanochat_core.compute.devices import choose_compute_dtype, choose_device, prepare_cpu
 from nanochat_core.compute.ranks import Ranks
 from nanochat_core.config import FinetuneConfig
-from nanochat_core.memory.parts import Parameters, count_parameters
+from nanochat_core.memory.counts import Parameters, count_parameters
 from nanochat_core.model.gpt import GPT, GPTConfig
 from nanochat_core.tokenizer.rendering import Example
 from nanochat_core.training.modes.build import build_mode

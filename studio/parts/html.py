@@ -59,8 +59,8 @@ def log(text: str) -> str:
     )
 
 
-def table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """A plain table of even columns."""
+def table(header: Iterable[str], rows: Iterable[Iterable[str]], *, even: bool = True) -> str:
+    """A plain table, its columns of one width or as wide as what is in them."""
     head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
     body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    return f'<table class="plain fixed"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+    return f'<table class="plain{" fixed" if even else ""}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'

@@ -38,6 +38,8 @@ class Estimate:
     trained_per_epoch: int
     steps_per_epoch: int
     steps: int
+    longest: list[int]
+    """Tokens of the conversations that make the largest step."""
     disk_needed: int
     """Bytes, at most, while a checkpoint is being replaced."""
     disk_free: int
@@ -80,6 +82,7 @@ def estimate(config: FinetuneConfig) -> Estimate:
         trained_per_epoch=int(train["supervised"].sum(dtype=int)) + _mean_of(replay["supervised"], replayed),
         steps_per_epoch=steps_per_epoch,
         steps=config.num_iterations if config.num_iterations > 0 else config.num_epochs * steps_per_epoch,
+        longest=_longest(config, train, replay),
         disk_needed=_disk_needed(config, base),
         disk_free=_free_space(),
     )
@@ -94,6 +97,11 @@ def _disk_needed(config: FinetuneConfig, base: ModelFiles) -> int:
 def _inputs(facts: np.ndarray) -> np.ndarray:
     """Tokens through the model of each: all but the last."""
     return facts["tokens"].astype(np.int64) - 1
+
+
+def _longest(config: FinetuneConfig, train: np.ndarray, replay: np.ndarray) -> list[int]:
+    lengths = np.sort(np.concatenate([_inputs(train), _inputs(replay)]))[::-1]
+    return lengths[: config.target_examples_per_step].tolist()
 
 
 def _mean_of(values: np.ndarray, count: int) -> int:

@@ -4,23 +4,26 @@ from pathlib import Path
 
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.runs import as_code
-from nanochat_core.system.hardware import Hardware
+from nanochat_core.runs.presets import with_preset
+from nanochat_core.system.hardware import Hardware, find_hardware
 from nanochat_core.training.needs import Needs
 from studio.datasets.files import list_datasets
 from studio.parts import html
 from studio.runs import live
 from studio.runs import queue as run_queue
 from studio.runs.estimate import Estimate, estimate
-from studio.train_tab.choices import bases
+from studio.train_tab import memory_view
+from studio.train_tab.choices import base_settings, bases
 
 _LARGE_BYTES = 2_000_000
 
 
-def before_start(config: FinetuneConfig) -> str:
-    """The counts of a run before it starts, or the sentence that says why it cannot."""
+def before_start(config: FinetuneConfig, hardware: Hardware, nproc: int) -> str:
+    """The counts of a run in `nproc` processes before it starts and the memory it needs. ValueError when it cannot."""
     counts = estimate(config)
     notes = "".join(html.note(sentence, "warn") for sentence in counts.warnings)
-    return html.facts(_counts(counts)) + notes
+    plan = memory_view.plan_of(config, hardware, nproc, counts.longest)
+    return html.facts(_counts(counts)) + notes + memory_view.memory_html(plan, config.memory)
 
 
 def _counts(counts: Estimate) -> dict[str, str]:
@@ -105,8 +108,17 @@ def dataset_choices() -> list[tuple[str, str]]:
 
 
 def base_choices() -> list[tuple[str, str]]:
-    """(label, value) of every base model."""
-    return [(base.label, base.value) for base in bases()]
+    """(label, value) of every base model; the label says whether training it fits this machine."""
+    hardware = find_hardware()
+    return [(", ".join(filter(None, (base.label, _fit(base.value, hardware)))), base.value) for base in bases()]
+
+
+def _fit(base: str, hardware: Hardware) -> str:
+    """Whether some mode fits under the model's own settings; "" for a model that does not tell its shape."""
+    try:
+        return memory_view.fit_words(memory_view.plan_of(with_preset(data_path="-", **base_settings(base)), hardware))
+    except ValueError:
+        return ""
 
 
 def run_choices() -> list[tuple[str, str]]:

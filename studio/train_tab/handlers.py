@@ -160,7 +160,7 @@ class Handlers:
 
     def preview(self, *chosen: Any) -> Iterator[tuple[Any, Any, Any, Any]]:
         """Counts, command and cell of what is chosen; a sentence in place of the counts where it cannot work."""
-        wrong = command = cell = ""
+        wrong, command, cell, nproc = "", "", "", 1
         try:
             try:
                 config, nproc, devices = self.read(*chosen)
@@ -170,7 +170,7 @@ class Handlers:
                 config = replace(Chosen.of(chosen), tag="run").config()
             if before_start.takes_long(config):
                 yield wrong + html.note("Counting the tokens of every conversation ..."), command, cell, ""
-            yield wrong + before_start.before_start(config), command, cell, ""
+            yield wrong + before_start.before_start(config, self.hardware, nproc), command, cell, ""
         except ValueError as error:
             yield html.note(str(error), "bad"), "", "", ""
 

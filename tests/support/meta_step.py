@@ -17,7 +17,8 @@ from torch.distributed._tools.mem_tracker import MemTracker
 
 from nanochat_core.compute.ranks import Ranks
 from nanochat_core.config import FinetuneConfig
-from nanochat_core.memory.parts import Training
+from nanochat_core.memory.counts import Training
+from nanochat_core.model.adapters import attach, new_adapter
 from nanochat_core.model.gpt import GPT
 from nanochat_core.tokenizer.rendering import Example
 from nanochat_core.training.modes.build import build_mode
@@ -62,26 +63,55 @@ def fused_kernels() -> Iterator[None]:
         yield
 
 
+class _NoModules:
+    """In place of what follows the modules: it holds on to what enters them, and its table takes most of the time."""
+
+    is_bw = False
+
+    def register_user_hooks(self, *hooks: Any) -> None:
+        """Nobody calls them."""
+
+    def clear_user_hooks(self) -> None:
+        """There are none."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *error: Any) -> None:
+        pass
+
+
 class ByteTracker(MemTracker):
-    """MemTracker without its table of modules, which takes most of its time and no module that is called twice."""
+    """MemTracker's count of all tensors, without its table of modules."""
 
-    def _ignore(self, *_: Any) -> None:
-        """In place of a hook that keeps statistics of a module."""
+    def __init__(self) -> None:
+        super().__init__()
+        self._mod_tracker = _NoModules()
 
-    _pre_fw_hook = _post_fw_hook = _pre_bw_hook = _post_bw_hook = _ignore
 
+def tracked_peak(training: Training, micro_batches: int, memory: str) -> int:
+    """The most bytes of tensors on the device in a step of conversations of the same length, one a micro-batch.
 
-def tracked_peak(training: Training, conversations: int, micro_batch: int) -> int:
-    """The most bytes of tensors on the device in a step of equally long conversations, the optimizer's state there."""
-    length = training.step_tokens // conversations + 1
-    examples = [Example(np.zeros(length, np.int32), np.ones(length, bool), index) for index in range(conversations)]
-    tracker = ByteTracker()
-    with fused_kernels(), tracker:
-        with META:
-            model = GPT(training.shape, getattr(torch, training.dtype))
-        ranks = Ranks(0, 1, META)
-        step = TrainingStep(model, build_mode("plain", model, FinetuneConfig("-"), ranks), ranks, micro_batch)
-        step.update()  # makes the optimizers' state
-        step.accumulate(examples)
-        step.update()
+    With the host's, which is played by the same device.
+    """
+    config = FinetuneConfig("-", method="lora") if training.is_adapted else FinetuneConfig("-")
+    ranks = Ranks(0, 1, META)
+    with META, ByteTracker() as tracker:
+        model = GPT(training.shape, getattr(torch, training.dtype))
+        if training.is_adapted:
+            model.to(model.compute_dtype)
+            attach(model, new_adapter(model, config.lora_modules, config.lora_rank, config.lora_alpha, 0))
+    with fused_kernels():
+        with tracker:
+            step = TrainingStep(model, build_mode(memory, model, config, ranks), ranks, 1)
+            step.accumulate(_examples(1, 16))
+            step.update()  # from here on there is all that lasts
+        with tracker:  # the peak begins again
+            step.accumulate(_examples(micro_batches, training.step_tokens // micro_batches))
+            step.update()
     return tracker.get_tracker_snapshot("peak")[META]["Total"]
+
+
+def _examples(count: int, tokens: int) -> list[Example]:
+    ids, mask = np.zeros(tokens + 1, np.int32), np.ones(tokens + 1, bool)
+    return [Example(ids, mask, index) for index in range(count)]

@@ -14,6 +14,7 @@ from torch.optim import AdamW, Optimizer
 
 from nanochat_core.model.blocks import Embedding, Linear
 from nanochat_core.model.gpt import GPT
+from nanochat_core.model.shape import is_table
 from nanochat_core.training.modes.halves import join, split
 from nanochat_core.training.modes.mode import Parts
 from nanochat_core.training.modes.rooms import Room, Spec
@@ -105,7 +106,8 @@ class Store:
         self._place_rests()
         for name, held in self._held.items():
             self._place(name, held)
-        largest = max((unit.size for unit in parts.units if unit.layer is not None), default=0)
+        blocks = [unit for unit in parts.units if unit.layer is not None]
+        largest = max((self._matrices_of(unit) for unit in blocks), default=0)
         self._loads = {unit: list(self._loads_of(unit, int(_ADAM_TO_MUON * largest), buffers)) for unit in parts.units}
 
     def loads(self, unit: Unit) -> list[Load]:
@@ -166,6 +168,11 @@ class Store:
             for mine in self._steps(name) if key == "step" else [held.rest[key]]:
                 mine.copy_(value)
         self._room.rest(held.rest.values())
+
+    def _matrices_of(self, unit: Unit) -> int:
+        """Numbers of a unit beside its tables, which come in pieces."""
+        names = (name for name in unit.names if name in self._held and not is_table(name))
+        return sum(self._held[name].parameter.numel() for name in names)
 
     def _splits(self, name: str, parameter: nn.Parameter, modules: dict[str, Linear | Embedding]) -> bool:
         return self._model.compute_dtype == torch.bfloat16 and name in modules and parameter.numel() % 8 == 0

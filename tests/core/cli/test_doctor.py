@@ -8,7 +8,7 @@ import pytest
 
 from nanochat_core.cli import machine
 from nanochat_core.cli.main import main
-from nanochat_core.memory.parts import MODES
+from nanochat_core.config import MEMORY_MODES
 from nanochat_core.system.hardware import Gpu, Hardware, Processor, find_hardware
 from tests.support.tiny import install_tiny_model
 
@@ -65,7 +65,7 @@ def test_the_facts_have_names(home, found, capsys):
     assert (facts["cores"], facts["memory_bytes"], facts["bf16"], facts["error"]) == (8, 64 << 30, True, "")
     tiny = next(model for model in facts["models"] if model["name"] == "pretrained/tiny")
     assert (tiny["memory"], tiny["train_tokens_per_s"]) == ("plain", 1234.5)
-    assert [mode["memory"] for mode in tiny["modes"]] == list(MODES)
+    assert [mode["memory"] for mode in tiny["modes"]] == list(MEMORY_MODES)
     assert [one["what"].split(",")[0] for one in facts["missing"]] == ["nanochat-d32"]
 
 

@@ -5,12 +5,16 @@ from dataclasses import replace
 import pytest
 import torch
 
-from nanochat_core.memory.parts import FIXED, Training, count_parameters, needs
+from nanochat_core.config import MEMORY_MODES, FinetuneConfig
+from nanochat_core.memory.counts import Training, adapter_numbers, count_parameters
+from nanochat_core.memory.parts import FIXED, GIB, needs
 from nanochat_core.memory.shapes import shape_of_depth
 from nanochat_core.model.gpt import GPT
 from nanochat_core.model.shape import GENERATIONS, GPTConfig
 from tests.support.meta_step import tracked_peak
 
+WITHIN = 0.05
+"""Relative, of the count."""
 D32 = GPTConfig()
 SMALL = replace(shape_of_depth(6), window_pattern="SSSL")
 
@@ -28,20 +32,35 @@ def test_parameters_are_counted_as_the_model_has_them(generation, kv_heads):
     assert count.head == model.lm_head.weight.numel()
 
 
-def _check(training: Training, conversations: int, micro_batch: int, memory: str) -> None:
-    planned = next(need for need in needs(training) if need.memory == memory).card_bytes - FIXED
-    tracked = tracked_peak(training, conversations, micro_batch)
-    assert planned == pytest.approx(tracked, rel=0.05)
+def _check(training: Training, micro_batches: int, memory: str) -> None:
+    need = next(need for need in needs(training) if need.memory == memory)
+    planned = need.card_bytes - FIXED + need.host_bytes
+    assert planned == pytest.approx(tracked_peak(training, micro_batches, memory), rel=WITHIN)
 
 
-@pytest.mark.parametrize("memory", ["plain"])
+@pytest.mark.parametrize("memory", MEMORY_MODES)
 def test_the_peak_of_a_step_of_d32_is_the_planned_one(memory):
-    _check(Training(D32, micro_batch_tokens=8192, step_tokens=8192), 4, 4, memory)
+    _check(Training(D32, micro_batch_tokens=2048, step_tokens=8192), 4, memory)
 
 
-@pytest.mark.parametrize("memory", ["plain"])
-@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
-@pytest.mark.parametrize("generation", ["A", "B", "E"])
+def test_d32_is_planned_for_as_promised():
+    """8,192 tokens a step, a conversation a micro-batch; with what the driver and the libraries are assumed to take."""
+    found = {need.memory: need.card_bytes / GIB for need in needs(Training(D32, 2048, 8192))}
+    assert found["layerwise"] <= 18.5
+    assert found["offloaded"] <= 7.6
+    assert found["offloaded_all"] <= 6.6
+    assert list(found.values()) == sorted(found.values(), reverse=True)
+
+
+@pytest.mark.parametrize(("generation", "dtype"), [("A", "float32"), ("B", "bfloat16"), ("E", "bfloat16")])
+@pytest.mark.parametrize("memory", MEMORY_MODES)
 def test_the_peak_is_the_planned_one_in_each_generation_and_precision(generation, dtype, memory):
     shape = replace(SMALL, n_layer=3, generation=generation)
-    _check(Training(shape, micro_batch_tokens=4096, step_tokens=8192, dtype=dtype), 4, 2, memory)
+    _check(Training(shape, micro_batch_tokens=1024, step_tokens=2048, dtype=dtype), 2, memory)
+
+
+@pytest.mark.parametrize("memory", ["plain", "checkpointed"])
+def test_the_peak_of_an_adapter_s_training_is_the_planned_one(memory):
+    modules, rank = FinetuneConfig("-").lora_modules, FinetuneConfig("-").lora_rank
+    adapter = adapter_numbers(SMALL, modules, rank)
+    _check(Training(SMALL, micro_batch_tokens=1024, step_tokens=2048, adapter=adapter), 2, memory)

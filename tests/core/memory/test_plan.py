@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from nanochat_core.cli.main import main
-from nanochat_core.config import FinetuneConfig
-from nanochat_core.memory.parts import GIB, MODES
+from nanochat_core.config import MEMORY_MODES, FinetuneConfig
+from nanochat_core.memory.parts import GIB
 from nanochat_core.memory.plan import Device, named_card, parse_card, plan_memory, this_device, training_of
 from nanochat_core.memory.shapes import shape_of, shape_of_depth
 from nanochat_core.model.gpt import GPT
@@ -23,12 +23,13 @@ def _plan(card: str, **changes):
 
 
 def test_the_fastest_mode_that_fits_is_chosen():
-    chosen = {
-        card: _plan(f"{card}GB", device_batch_size=1, target_examples_per_step=4).chosen for card in (80, 48, 24, 16, 8)
-    }
-    assert list(chosen.values()) == ["plain", "plain", "layerwise", "offloaded", "offloaded_all"]
+    small = {"device_batch_size": 1, "target_examples_per_step": 4}
+    cards = ("80GB", "48GB", "24GB", "16GB", "8GB")
+    chosen = [_plan(card, **small).chosen for card in cards]
+    assert chosen == ["plain", "plain", "layerwise", "offloaded", "offloaded"]
+    assert _plan("8GB", device_batch_size=1).chosen == "offloaded_all"  # four times as many tokens a step
     assert _plan("4GB").chosen is None
-    assert [mode.need.memory for mode in _plan("24GB").modes] == list(MODES)
+    assert [mode.need.memory for mode in _plan("24GB").modes] == list(MEMORY_MODES)
 
 
 def test_the_host_must_have_room_too():
@@ -86,7 +87,7 @@ def test_the_published_depths_are_known_by_their_tags(home):
 def test_a_checkpoint_tells_its_shape_without_its_weights_being_read(home, generation):
     import torch
 
-    from nanochat_core.memory.parts import count_parameters
+    from nanochat_core.memory.counts import count_parameters
 
     install_tiny_model(home, generation=generation)
     known = shape_of(FinetuneConfig("-", model_tag="tiny"))

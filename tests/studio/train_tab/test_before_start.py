@@ -56,14 +56,15 @@ def test_what_the_training_would_refuse_is_said_before(data):
     with open(data, "a") as file:
         file.write("{broken\n")
     with pytest.raises(ValueError, match="41"):
-        before_start.before_start(config)
+        before_start.before_start(config, hardware.find_hardware(), 1)
     with pytest.raises(ValueError, match="cannot be read"):
         estimate.estimate(dataclasses.replace(config, data_path="gone.jsonl"))
 
 
 def test_a_full_disk_is_said(data, monkeypatch):
     monkeypatch.setattr(estimate, "_free_space", lambda: 1000)
-    assert "Free some space" in before_start.before_start(choices.make_config("starter", data, "mine", form()))
+    config = choices.make_config("starter", data, "mine", form())
+    assert "Free some space" in before_start.before_start(config, hardware.find_hardware(), 1)
 
 
 def needs(**changes) -> Needs:

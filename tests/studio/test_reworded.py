@@ -7,6 +7,7 @@ from nanochat_core import config
 from nanochat_core.data import file_kinds
 from nanochat_core.runs import failures, supervisor
 from nanochat_core.runs.failures import Failure
+from nanochat_core.runs.nodes import Nodes
 from nanochat_core.runs.run import Run
 from nanochat_core.system.hardware import find_hardware
 from studio.datasets import importing
@@ -43,7 +44,7 @@ def reworded(monkeypatch):
 )
 def test_the_retry_button(home, reworded, failure, button):
     run = invent_run("mine", "running", 40, 20, device_batch_size=8, init_lr_frac=0.4)
-    assert supervisor._last_word(run, [failure]) == 1
+    assert supervisor._last_word(run, [failure], Nodes(1)) == 1
     assert launching.retry_label(run.status()) == button
     assert live.look("mine").retry == button
 

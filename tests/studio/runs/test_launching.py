@@ -112,7 +112,7 @@ def test_a_remedy_becomes_a_button_whatever_its_words(home, monkeypatch, message
 
     monkeypatch.setattr(supervisor, "explain", reworded)
     run = invent_run("mine", "running", 40, 20, device_batch_size=8, init_lr_frac=0.4)
-    supervisor._last_word(run, [Failure(0, 1, message)])
+    supervisor._last_word(run, [Failure(0, 1, message)], Nodes(1))
     view = live.look("mine")
     assert "Plainly other words. Do something else." in view.status
     assert view.retry == label

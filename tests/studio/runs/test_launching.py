@@ -8,6 +8,7 @@ import pytest
 from nanochat_core.runs import supervisor
 from nanochat_core.runs.claiming import run_processes
 from nanochat_core.runs.failures import Failure, explain
+from nanochat_core.runs.nodes import Nodes
 from nanochat_core.runs.presets import with_preset
 from nanochat_core.runs.run import Run
 from studio.parts import html

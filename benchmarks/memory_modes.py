@@ -11,8 +11,11 @@ of neighbours; before any counts, the losses are checked to be equal.
 
 import argparse
 import multiprocessing
+import tempfile
 import time
+from dataclasses import replace
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 import torch
 
@@ -20,6 +23,7 @@ from benchmarks.machine import describe
 from benchmarks.memory import forget_peak
 from benchmarks.pairs import ratio, table, take_turns
 from benchmarks.workload import SHAPES, TINY, conversations
+from nanochat_core.checkpoint.reading import read_weights
 from nanochat_core.compute.devices import prepare_cpu
 from nanochat_core.compute.ranks import Ranks
 from nanochat_core.config import MEMORY_MODES, FinetuneConfig
@@ -29,6 +33,7 @@ from nanochat_core.model.gpt import GPT, GPTConfig
 from nanochat_core.system.processes import peak_bytes
 from nanochat_core.tokenizer.rendering import Example
 from nanochat_core.training.modes.build import build_mode
+from nanochat_core.training.setup import build_for_mode
 from nanochat_core.training.step import TrainingStep
 
 RATES = FinetuneConfig("-", matrix_lr=1e-3, embedding_lr=1e-3, unembedding_lr=1e-4)
@@ -84,28 +89,34 @@ def measured_peak(shape: GPTConfig, dtype: str, mode: str) -> tuple[float, float
     """(bytes beyond an empty process with torch, loss of the second step), by a process of its own."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_measure, args=(theirs, shape, dtype, mode))
-    process.start()
-    found: tuple[float, float] = ours.recv()
-    process.join()
+    with tempfile.TemporaryDirectory() as folder:
+        torch.save(dict(_model(shape, "float32").named_parameters()), f"{folder}/model_000000.pt")
+        process = context.Process(target=_measure, args=(theirs, Path(folder), shape, dtype, mode))
+        process.start()
+        found: tuple[float, float] = ours.recv()
+        process.join()
     return found
 
 
-def _measure(connection: Connection, shape: GPTConfig, dtype: str, mode: str) -> None:
+def _measure(connection: Connection, folder: Path, shape: GPTConfig, dtype: str, mode: str) -> None:
     torch.set_num_threads(1)  # each thread has work space of its own
-    _step(TINY, dtype, mode)(some_conversations(TINY))  # what libraries set up once
-    empty = forget_peak()
-    step = _step(shape, dtype, mode)  # a run maps its weights from a file; here they are whole for a moment
     prepare_cpu()
-    forget_peak()
+    _step(_model(TINY, dtype), mode)(some_conversations(TINY))  # what libraries set up once
+    empty = forget_peak()
+    weights = read_weights(folder / "model_000000.pt")  # mapped, as a run has it
+    step = _step(build_for_mode(replace(RATES, dtype=dtype), shape, weights, CPU, mode), mode)
     losses = [step.take(number, some_conversations(shape)).train_loss for number in range(2)]
     connection.send((peak_bytes() - empty, losses[-1]))
 
 
-def _step(shape: GPTConfig, dtype: str, mode: str) -> TrainingStep:
+def _model(shape: GPTConfig, dtype: str) -> GPT:
     model, generator = GPT(shape, DTYPES[dtype]), torch.Generator().manual_seed(0)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=parameter.shape[-1] ** -0.5, generator=generator)
+    return model
+
+
+def _step(model: GPT, mode: str) -> TrainingStep:
     return TrainingStep(model, build_mode(mode, model, RATES, CPU), CPU, MICRO_BATCH)
 
 
@@ -113,10 +124,10 @@ def times(shape: GPTConfig, dtype: str, turns: int) -> str:
     """The table of times, with the fixed order of sums beside them. ValueError when two losses differ."""
     prepare_cpu()
     examples = conversations(shape, 16)
-    steps = {mode: _step(shape, dtype, mode) for mode in MEMORY_MODES}
-    steps["plain, fixed_sums"] = _step(shape, dtype, "plain")
+    steps = {mode: _step(_model(shape, dtype), mode) for mode in MEMORY_MODES}
+    steps["plain, fixed_sums"] = _step(_model(shape, dtype), "plain")
     steps["plain, fixed_sums"].fixed_sums = True
-    steps["layerwise, fixed_sums"] = _step(shape, dtype, "layerwise")
+    steps["layerwise, fixed_sums"] = _step(_model(shape, dtype), "layerwise")
     steps["layerwise, fixed_sums"].fixed_sums = True
     losses = {name: step.take(0, examples).train_loss for name, step in steps.items()}
     if len(set(losses.values())) != 1:

@@ -152,7 +152,7 @@ def set_up(  # noqa: PLR0913  all but the first four are options
     plan = Plan(data.train, data.replay, config.replay_ratio, config.target_examples_per_step, config.seed)
     shape = model_config(meta, weights)
     memory, note = choose_memory(config, shape, ranks, plan.epoch(0).inputs().tolist())
-    model = _build(config, shape, weights, ranks, memory)
+    model = build_for_mode(config, shape, weights, ranks, memory)
     if config.method == "lora":
         found = earlier.adapter
         attach(model, read_adapter(found.weights.parent) if found else _new_adapter(model, config))
@@ -185,8 +185,10 @@ def base_files(config: FinetuneConfig) -> ModelFiles:
     return find_model(config.base_name, config.model_step, config.base_source)
 
 
-def _build(config: FinetuneConfig, shape: GPTConfig, weights: dict[str, Tensor], ranks: Ranks, memory: str) -> GPT:
-    """The model as it is before the memory mode has it."""
+def build_for_mode(
+    config: FinetuneConfig, shape: GPTConfig, weights: dict[str, Tensor], ranks: Ranks, memory: str
+) -> GPT:
+    """The model of these weights, which are used up, as it is before the memory mode `memory` has it."""
     compute_dtype = choose_compute_dtype(config.dtype, ranks.device)
     if config.method == "lora":
         return build_model(shape, weights, ranks.device, compute_dtype, compute_dtype)

@@ -101,6 +101,12 @@ def test_the_optimizer_is_measured(monkeypatch, capsys):
         optimizer.main()
 
 
+def test_the_memory_modes_are_measured():
+    shown = _printed("memory_modes", "--small", "--dtypes", "bfloat16", "--only", "time")
+    assert "| plain |" in shown
+    assert "| layerwise, fixed_sums |" in shown
+
+
 def test_the_evaluation_is_measured():
     shown = _printed("evaluation", "--small").splitlines()
     assert shown[-1].split("|")[2:4] == [" 10 ", " 10 "]

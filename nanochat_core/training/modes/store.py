@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
+from nanochat_core.compute.huge_pages import forget_pages
 from nanochat_core.model.blocks import Embedding, Linear
 from nanochat_core.model.gpt import GPT
 from nanochat_core.model.shape import is_table
@@ -151,9 +152,11 @@ class Store:
         else:
             low, ties = held.rest["low"], held.rest["ties"]
             here = weight.to(low.device, torch.float32).contiguous()
-            high = torch.empty(here.shape, dtype=torch.bfloat16, device=here.device)
-            split(here, high, low, ties)
-            _high(held).copy_(high)
+            high = _high(held)
+            there = high if high.device == here.device else torch.empty_like(high, device=here.device)
+            split(here, there, low, ties)
+            if there is not high:
+                high.copy_(there)
             self._room.rest([low, ties])
 
     def state(self, name: str) -> dict[str, Tensor]:
@@ -203,6 +206,8 @@ class Store:
         whole, parameter.data = parameter.data, nothing(parameter.shape, device)
         held.module.kept = torch.empty(whole.shape, dtype=torch.bfloat16, device=device)
         self.set_weight(name, whole)
+        if whole.device.type == "cpu":
+            forget_pages(whole)  # mapped from a file, most likely: all of them together would be as much as is saved
 
     def _loads_of(self, unit: Unit, most: int, buffers: Buffers) -> Iterator[Load]:
         """A load of everything but the tables, which have loads of at most `most` numbers each."""

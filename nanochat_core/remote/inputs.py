@@ -28,6 +28,7 @@ REQUIREMENTS = (
     "filelock>=3.15",
     "numpy>=1.26",
     "safetensors>=0.5",
+    "regex>=2024.5",
 )
 """What nanochat_core needs for training beside torch, which the image has."""
 

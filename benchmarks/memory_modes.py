@@ -5,8 +5,8 @@
 
 Random weights and conversations. Memory: each mode in a process of its own, from an empty one with torch loaded to the
 peak of two steps; what the file that stands for the host's memory holds is not the process's. The plan is what
-`finetune --plan` adds up, without what only a GPU has. Times: modes take turns of a step in one process, and ratios are
-of neighbours; before any counts, the losses are checked to be equal.
+`finetune --plan` adds up for a CPU, without what lies in that file. Times: modes take turns of a step in one process,
+and ratios are of neighbours; before any counts, the losses are checked to be equal.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from nanochat_core.compute.devices import prepare_cpu
 from nanochat_core.compute.ranks import Ranks
 from nanochat_core.config import MEMORY_MODES, FinetuneConfig
 from nanochat_core.memory.counts import Training
-from nanochat_core.memory.parts import GIB, needs
+from nanochat_core.memory.parts import FIXED_CPU, GIB, needs
 from nanochat_core.model.gpt import GPT, GPTConfig
 from nanochat_core.system.processes import peak_bytes
 from nanochat_core.tokenizer.rendering import Example
@@ -66,7 +66,7 @@ def memory(shape: GPTConfig, dtype: str) -> str:
     rows, losses = [], set()
     for planned in needs(training_of(shape, dtype)):
         peak, loss = measured_peak(shape, dtype, planned.memory)
-        plan = planned.card_bytes - planned.card["fixed"]
+        plan = planned.card_bytes - planned.card["fixed"] + FIXED_CPU
         losses.add(loss)
         rows.append([planned.memory, f"{peak / GIB:.2f}", f"{plan / GIB:.2f}", f"{peak / plan:.2f}"])
     if len(losses) != 1:

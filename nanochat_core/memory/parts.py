@@ -1,7 +1,7 @@
 """The bytes of a training by what they are for, in each memory mode, on one device and in host memory.
 
 Every figure is counted from the shape; that the training's own tensors come to them is held by a test that follows
-whole steps on meta tensors. One figure is an assumption that no count of tensors can give: FIXED.
+whole steps on meta tensors. What no count of tensors can give is assumed, or measured: FIXED and FIXED_CPU.
 """
 
 from dataclasses import dataclass, field
@@ -13,6 +13,9 @@ from nanochat_core.memory.work import adam_piece, muon_work, passing_back, passi
 GIB = 1 << 30
 FIXED = int(0.8 * GIB)
 """What a CUDA process takes besides its tensors: the driver's context and the workspaces of the libraries. Assumed."""
+FIXED_CPU = int(0.3 * GIB)
+"""The same of a process on a CPU, beyond torch itself: work space of the libraries, holes in the heap. Measured at d12:
+0.24 to 0.38 GiB in the five modes (benchmarks/README.md)."""
 
 _TIES = 8
 """A sixteenth of a weight's low half says which of them are ties: a byte for eight weights."""

@@ -12,7 +12,7 @@ import psutil
 
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.memory.counts import Training, adapter_numbers
-from nanochat_core.memory.parts import GIB, Need, needs
+from nanochat_core.memory.parts import FIXED_CPU, GIB, Need, needs
 from nanochat_core.model.shape import GPTConfig
 from nanochat_core.system.hardware import Hardware
 
@@ -44,7 +44,7 @@ class Device:
         """(bytes on the card, bytes in the host's memory): all in the latter where there is no card."""
         if self.card_bytes is not None:
             return need.card_bytes, need.host_bytes
-        return 0, need.card_bytes - need.card["fixed"] + need.host_bytes
+        return 0, need.card_bytes - need.card["fixed"] + FIXED_CPU + need.host_bytes
 
 
 @dataclass(frozen=True)

@@ -129,7 +129,8 @@ def test_only_what_is_marked_is_for_visitors():
 def test_a_page_of_a_space_lets_visitors_call_the_chat_s_handlers_only(space):
     named = {event.name for event in build_app().fns.values() if is_for_visitors(event.fn)}
     chat = {"send", "retry", "stop", "clear", "edit", "picked", "about", "lists", "code", "load"}
-    assert named == {*chat, "restore", "follow", "fit"}
+    # drawn: which rows taught a reply. It follows those, and tells a visitor nothing: `shown` asks who it is.
+    assert named == {*chat, "restore", "follow", "fit", "drawn"}
 
 
 @pytest.mark.parametrize(

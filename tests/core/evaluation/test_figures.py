@@ -156,13 +156,14 @@ def test_chunks_change_no_figure(known, monkeypatch):
 
 
 @pytest.mark.processes
-def test_two_processes_have_the_figures_of_one(known, tmp_path):
+@pytest.mark.parametrize("batch_size", [1, 8])
+def test_two_processes_have_the_figures_of_one(known, tmp_path, batch_size):
     _, base, examples, expected, kl = known
-    write_gauge(tmp_path / "base.pt", base, examples, 8, Ranks(0, 1, torch.device("cpu")))
+    write_gauge(tmp_path / "base.pt", base, examples, batch_size, Ranks(0, 1, torch.device("cpu")))
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     out = tmp_path / "figures"
     done = subprocess.run(
-        [*command, "-m", "tests.core.evaluation.test_figures", str(out), str(tmp_path / "base.pt")],
+        [*command, "-m", "tests.core.evaluation.test_figures", str(out), str(tmp_path / "base.pt"), str(batch_size)],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
@@ -179,11 +180,12 @@ def test_two_processes_have_the_figures_of_one(known, tmp_path):
     assert during_training == pytest.approx([*expected[:2], kl], abs=1e-6)
 
 
-def _of_this_rank(out: str, base: str) -> None:
+def _of_this_rank(out: str, base: str, batch_size: str) -> None:
     with joined_ranks("cpu") as ranks:
+        size = int(batch_size)
         token_bytes = torch.tensor(tiny_tokenizer().token_bytes())
-        found = figures(tiny_model(), _examples(), token_bytes, ranks, 8)
-        during = validate(tiny_model(), _examples(), token_bytes, ranks, 8, read_gauge(Path(base)))
+        found = figures(tiny_model(), _examples(), token_bytes, ranks, size)
+        during = validate(tiny_model(), _examples(), token_bytes, ranks, size, read_gauge(Path(base)))
         told = [[found.loss, found.bits_per_byte, found.token_accuracy], found.tokens.tolist()]
         told.append([during.loss, during.bits_per_byte, during.kl_from_base])
         Path(f"{out}{ranks.rank}").write_text(json.dumps(told))

@@ -168,7 +168,9 @@ def wire(parts: ProofPanel, handlers: ProofHandlers, run: gr.Dropdown, context: 
         None, None, None, js="() => document.querySelector('#eval_behind').scrollIntoView({block: 'nearest'})"
     )
     parts.behind.act(opened, None, context.to_data, **QUIET)
-    gr.on(changes(chosen), lambda: "", None, parts.behind, **QUIET)
+    # By a person's choice only: the lists are filled again whenever the tab opens, which must not take the rows away.
+    others = [*(each.input for each in chosen), run.input, context.to_evaluate.change]
+    gr.on(others, lambda: "", None, parts.behind, **QUIET)
     parts.stop.click(handlers.stop, None, parts.asking, **AT_ONCE)
 
 

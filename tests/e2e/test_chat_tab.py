@@ -82,7 +82,7 @@ def test_base_and_tuned_side_by_side_then_a_correction(page, app):
     ask(page, "Hello, who are you?")
     wait_for_reply(page, 0)
     wait_for_reply(page, 1)
-    assert replies(page, 0).inner_text() != replies(page, 1).inner_text()
+    assert replies(page, 0).all_inner_texts() != replies(page, 1).all_inner_texts()
     expect(page.locator("#chat_about_1")).to_contain_text("In memory")
     page.locator("#chat_correct_1").click()
     expect(page.locator("#chat_corrected textarea")).to_be_visible()

@@ -82,7 +82,8 @@ def test_base_and_tuned_side_by_side_then_a_correction(page, app):
     ask(page, "Hello, who are you?")
     wait_for_reply(page, 0)
     wait_for_reply(page, 1)
-    assert replies(page, 0).all_inner_texts() != replies(page, 1).all_inner_texts()
+    said = [replies(page, side).all_inner_texts() for side in (0, 1)]  # random weights may call the calculator: bubbles
+    assert said[0] != said[1]
     expect(page.locator("#chat_about_1")).to_contain_text("In memory")
     page.locator("#chat_correct_1").click()
     expect(page.locator("#chat_corrected textarea")).to_be_visible()
@@ -92,7 +93,7 @@ def test_base_and_tuned_side_by_side_then_a_correction(page, app):
     [row] = load_conversations(app.home / "data" / "corrections.jsonl")
     assert [message["content"] for message in row["messages"]] == ["Hello, who are you?", "I am the tuned one."]
     page.reload()
-    expect(replies(page, 1)).to_have_count(1)
+    expect(replies(page, 1)).to_have_text(said[1])
     expect(page.locator("#chat_model_1 input")).to_have_value("pretrained/tuned")
     page.locator("#chat_unload_1").click()
     expect(page.locator("#chat_about_1")).to_contain_text(re.compile(r"Unloaded: \d+ MB given back"))

@@ -16,7 +16,7 @@ from nanochat_core.engine.row import Row
 from nanochat_core.engine.scoring import Scored
 from nanochat_core.serve.completion_request import CompletionRequest
 from nanochat_core.serve.response import FINISH_REASONS, ApiError
-from nanochat_core.serve.stream import EVENTS, api_error, send_data, send_event, send_json
+from nanochat_core.serve.stream import EVENTS, api_error, send_data, send_event, send_json, until_hung_up
 from nanochat_core.tokenizer.tokenizer import Tokenizer
 
 
@@ -79,17 +79,11 @@ class CompletionAnswer:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the answer as an ASGI application, and let go of the model when the other side hangs up."""
-        watcher = asyncio.create_task(self._watch(receive))
-        try:
-            await (self._send_stream(send) if self.asked.stream else self._send_whole(send))
-        finally:
-            watcher.cancel()
-            self.let_go()
+        answer = self._send_stream(send) if self.asked.stream else self._send_whole(send)
+        await until_hung_up(answer, receive, self._hung_up, self.let_go)
 
-    async def _watch(self, receive: Receive) -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        self.let_go()
+    def _hung_up(self) -> None:
+        self.let_go()  # at once, not after the next piece of text
         self.events.put_nowait(None)
 
     async def _send_whole(self, send: Send) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from starlette.types import Receive, Scope, Send
@@ -36,16 +36,10 @@ class ChatAnswer:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the answer as an ASGI application, and let go of the model when the other side hangs up."""
-        watcher = asyncio.create_task(self._watch(receive))
-        try:
-            await (self._send_stream(send) if self.asked.stream else self._send_whole(send))
-        finally:
-            watcher.cancel()
-            self.let_go()
+        answer = self._send_stream(send) if self.asked.stream else self._send_whole(send)
+        await until_hung_up(answer, receive, self._hung_up, self.let_go)
 
-    async def _watch(self, receive: Receive) -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
+    def _hung_up(self) -> None:
         self.let_go()  # at once, not after the next piece of text
         self.events.put_nowait(None)
 
@@ -98,6 +92,24 @@ def api_error(error: Exception) -> ApiError:
         sentence = "The model ran out of memory. Ask for less at once, or serve it with a smaller --max-batch."
         return ApiError(503, sentence, "out_of_memory")
     return ApiError(500, f"The model failed ({said[:200]}). The server's terminal has the details.", "model_failed")
+
+
+async def until_hung_up(
+    answer: Coroutine[Any, Any, None], receive: Receive, hung_up: Callable[[], None], let_go: Callable[[], None]
+) -> None:
+    """Send the answer. hung_up: called when the other side leaves before it ends; let_go: at the end in any case."""
+
+    async def watch() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        hung_up()
+
+    watcher = asyncio.create_task(watch())
+    try:
+        await answer
+    finally:
+        watcher.cancel()
+        let_go()
 
 
 async def send_json(send: Send, status: int, body: dict[str, Any]) -> None:

@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 
 
 _TABLE_SECONDS = 120
+_PARTING_SECONDS = 60
+"""How long a machine whose ranks are done waits for those of the others. Nobody needs it then."""
+
+
+class _Over(Exception):
+    """The run has ended: its ranks are not started again."""
 
 
 class NotTogether(RuntimeError):
@@ -46,6 +52,7 @@ def torchrun(run: Run, nproc: int, worker: str, nodes: Nodes) -> list[Failure]:
 
     _close_quickly()
     _start_together()
+    _end_together(run)
     with _folder_for_exceptions(run, nodes) as folder:
         config = LaunchConfig(
             min_nodes=nodes.count,
@@ -62,6 +69,8 @@ def torchrun(run: Run, nproc: int, worker: str, nodes: Nodes) -> list[Failure]:
         )
         try:
             elastic_launch(config, sys.executable)("-u", "-m", worker, run.tag)
+        except _Over:
+            return []
         except ChildFailedError as error:
             first = nodes.rank * nproc  # torchrun counts the machines in an order of its own
             return [
@@ -135,6 +144,28 @@ def _start_together() -> None:
         return start(agent, group)
 
     LocalElasticAgent._start_workers = start_together  # type: ignore[method-assign]  # nor for this
+
+
+def _end_together(run: Run) -> None:
+    """Start no ranks again once the run has ended.
+
+    A rank that stumbles on its way out makes torchrun start those of its machine again, and they would wait half an
+    hour for ranks that have left, while the first machine waits for this one.
+    """
+    from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
+
+    restart = LocalElasticAgent._restart_workers
+
+    def restart_if_it_goes_on(agent: LocalElasticAgent, group: Any) -> None:
+        if not run.status().is_over:
+            restart(agent, group)
+            return
+        agent._stop_workers(group)
+        agent._exit_barrier_timeout = _PARTING_SECONDS
+        agent._exit_barrier()
+        raise _Over
+
+    LocalElasticAgent._restart_workers = restart_if_it_goes_on  # type: ignore[method-assign]  # nor for this
 
 
 def _message(failure: "ProcessFailure") -> str:

@@ -4,6 +4,7 @@ import os
 import sys
 import time
 import traceback
+from typing import NoReturn
 
 from torch.distributed.elastic.multiprocessing.errors import record
 
@@ -26,6 +27,7 @@ def main() -> None:
             raise
         # All ranks have it, and the run's status says it. Torchrun would start them again, for the same to happen.
         traceback.print_exc()
+        _leave(0)
 
 
 def _opened(tag: str) -> Run:
@@ -40,11 +42,16 @@ def _opened(tag: str) -> Run:
         time.sleep(1)
 
 
+def _leave(status: int) -> NoReturn:
+    """End this process. Leaving in the usual way would wait for the other ranks, who wait for this one."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
 if __name__ == "__main__":
     try:
         main()
     except Exception:  # noqa: BLE001 - nothing is swallowed: the process ends
         traceback.print_exc()
-        # Leaving in the usual way would wait for the other ranks, who wait for this one.
-        sys.stdout.flush()
-        os._exit(1)
+        _leave(1)

@@ -61,7 +61,11 @@ class Machine:
 
     def end(self) -> str:
         """What it printed, once it is over."""
-        return self.process.communicate(timeout=SECONDS)[0]
+        try:
+            return self.process.communicate(timeout=SECONDS)[0]
+        except subprocess.TimeoutExpired:
+            self.lose()
+            raise AssertionError(f"Machine {self.rank} does not end: {self.process.communicate()[0]}") from None
 
     def lose(self) -> None:
         """The machine is gone, with everything on it."""
@@ -136,6 +140,17 @@ def test_a_lost_machine_joins_again(machines):
     status = Run.open("two").status()
     assert (status.state, status.step, status.restarts) == ("finished", 200, 1), first + second
     assert "Resuming from the checkpoint of step" in first
+
+
+def test_a_process_that_fails_after_the_end_starts_nothing_again(machines):
+    settings = {**SETTINGS, "num_iterations": 1, "eval_every": -1, "output_tag": "two"}
+    for machine in machines:
+        machine.start(settings, "tests.support.stumbling_worker")
+    first, second = (machine.end() for machine in machines)
+    assert "this machine's part is over." in second
+    status = Run.open("two").status()
+    assert (status.state, status.restarts) == ("finished", 0), first + second
+    assert machines[0].process.returncode == 0
 
 
 def test_with_no_restart_left_it_ends_in_words(machines):

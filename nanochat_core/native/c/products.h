@@ -19,19 +19,14 @@
 #define KEEP_LOADED(value)
 #endif
 
-// Rows and vectors whose sums the registers hold, beside what they are the sums of: measured, of FLOAT32 and of BFLOAT16.
+// Rows and vectors whose sums the registers hold, beside what they are the sums of.
+#define SOME_ROWS 3
 #if LANES == 16 || defined(__aarch64__)
-#define FLOAT_ROWS 3
-#define FLOAT_VECTORS 8
-#define HALF_ROWS 3
-#define HALF_VECTORS 8
+#define SOME_VECTORS 8
 #else
-#define FLOAT_ROWS 3
-#define FLOAT_VECTORS 4
-#define HALF_ROWS 4
-#define HALF_VECTORS 2
+#define SOME_VECTORS 4
 #endif
-#define ROWS 12 // a multiple of both
+#define ROWS 12 // a multiple of SOME_ROWS
 #define MOST 8
 
 typedef struct {
@@ -42,11 +37,18 @@ typedef struct {
 
 INLINE int64_t row_bytes(const matrix *a) { return a->type < INT8 ? a->inputs * size_of(a->type) : strip_bytes(a->inputs, a->type) / STRIP; }
 
-INLINE void sum_up(floats sums[4][MOST], int R, int M, float *out, int64_t out_apart) {
+INLINE void sum_up(floats sums[SOME_ROWS][MOST], int R, int M, float *out, int64_t out_apart) {
 #pragma GCC unroll 4
-    for (int r = 0; r < R; r++)
-#pragma GCC unroll 8
-        for (int m = 0; m < M; m++) out[m * out_apart + r] = sum_of(sums[r][m]);
+    for (int begin = 0; begin < R * M; begin += LANES) {
+        floats some[LANES];
+        float found[LANES];
+#pragma GCC unroll 16
+        for (int i = 0; i < LANES; i++) some[i] = begin + i < R * M ? sums[(begin + i) % R][(begin + i) / R] : (floats){0};
+        sums_of(some, found);
+#pragma GCC unroll 16
+        for (int i = 0; i < LANES; i++)
+            if (begin + i < R * M) out[(begin + i) / R * out_apart + (begin + i) % R] = found[i];
+    }
 }
 
 // Each of these gives out[m * out_apart + r] = row r . vector m, for constant R and M; `vectors` lie `apart` bytes from each
@@ -65,9 +67,9 @@ INLINE void dots_float(const char *rows, int64_t inputs, const char *vectors, in
         out[0] = sum_of((sums[0] + sums[1]) + (sums[2] + sums[3]));
         return;
     }
-    floats sums[4][MOST] = {0};
+    floats sums[SOME_ROWS][MOST] = {0};
     for (int64_t i = 0; i < inputs; i += LANES) {
-        floats weights[4];
+        floats weights[SOME_ROWS];
 #pragma GCC unroll 4
         for (int r = 0; r < R; r++) weights[r] = load((const float *)rows + r * inputs + i);
         for (int byte = 0; byte < R * LANES * 4; byte += 64) __builtin_prefetch(rows + i * R * 4 + byte + AHEAD, 0, 2);
@@ -100,9 +102,9 @@ INLINE void dots_half(const char *rows, int64_t inputs, const char *vectors, int
         out[0] = sum_of(sums[0] + sums[1]);
         return;
     }
-    floats sums[4][MOST] = {0};
+    floats sums[SOME_ROWS][MOST] = {0};
     for (int64_t i = 0; i < inputs; i += 2 * LANES) {
-        floats weights[4];
+        floats weights[SOME_ROWS];
 #pragma GCC unroll 4
         for (int r = 0; r < R; r++) {
             __builtin_prefetch(rows + (i * R + r * 2 * LANES) * 2 + AHEAD, 0, 2);
@@ -119,6 +121,17 @@ INLINE void dots_half(const char *rows, int64_t inputs, const char *vectors, int
     sum_up(sums, R, M, out, out_apart);
 }
 #else
+// The odd ones of pairs. For AVX2 in assembler: the mask stays in memory, because the registers are full.
+INLINE floats upper(words pairs) {
+#if LANES == 8
+    static const words mask = {0xffff0000u, 0xffff0000u, 0xffff0000u, 0xffff0000u, 0xffff0000u, 0xffff0000u, 0xffff0000u, 0xffff0000u};
+    __asm__("vpand %1, %0, %0" : "+x"(pairs) : "m"(mask));
+    return (floats)pairs;
+#else
+    return (floats)(pairs & 0xffff0000u);
+#endif
+}
+
 INLINE void dots_half(const char *rows, int64_t inputs, const char *vectors, int64_t apart, int R, int M, float *out, int64_t out_apart) {
     if (M == 1) {
         floats sums[4] = {0};
@@ -133,15 +146,15 @@ INLINE void dots_half(const char *rows, int64_t inputs, const char *vectors, int
         out[0] = sum_of((sums[0] + sums[1]) + (sums[2] + sums[3]));
         return;
     }
-    floats sums[4][MOST] = {0};
+    floats sums[SOME_ROWS][MOST] = {0};
     for (int64_t i = 0; i < inputs; i += 2 * LANES)
 #pragma GCC unroll 2
         for (int odd = 0; odd < 2; odd++) {
-            floats weights[4];
+            floats weights[SOME_ROWS];
 #pragma GCC unroll 4
             for (int r = 0; r < R; r++) {
                 words pairs = (words)load((const float *)(rows + (r * inputs + i) * 2));
-                weights[r] = odd ? (floats)(pairs & 0xffff0000u) : (floats)(pairs << 16);
+                weights[r] = odd ? upper(pairs) : (floats)(pairs << 16);
                 if (!odd) __builtin_prefetch(rows + (i * R + r * 2 * LANES) * 2 + AHEAD, 0, 2);
             }
 #pragma GCC unroll 8
@@ -160,33 +173,31 @@ typedef void (*block)(const char *rows, int64_t inputs, const char *vectors, int
 
 #define BLOCK(type, R, M)                                                                                                        \
     static void type##_##R##_##M(const char *rows, int64_t inputs, const char *v, int64_t apart, float *out, int64_t out_apart) { \
-        dots_##type(rows, inputs, v, apart, type##_##R, M, out, out_apart);                                                      \
+        dots_##type(rows, inputs, v, apart, R, M, out, out_apart);                                                               \
     }
-enum { float_one = 1, half_one = 1, float_all = FLOAT_ROWS, half_all = HALF_ROWS };
-#define BLOCKS(M) BLOCK(float, one, M) BLOCK(float, all, M) BLOCK(half, one, M) BLOCK(half, all, M)
-BLOCK(float, one, 1) BLOCK(half, one, 1) BLOCKS(2) BLOCKS(3) BLOCKS(4) BLOCKS(5) BLOCKS(6) BLOCKS(7) BLOCKS(8)
+#define BLOCKS(M) BLOCK(float, 1, M) BLOCK(float, 3, M) BLOCK(half, 1, M) BLOCK(half, 3, M)
+BLOCK(float, 1, 1) BLOCK(half, 1, 1) BLOCKS(2) BLOCKS(3) BLOCKS(4) BLOCKS(5) BLOCKS(6) BLOCKS(7) BLOCKS(8)
 #define ALL_BLOCKS(type, R) {0, 0, type##_##R##_2, type##_##R##_3, type##_##R##_4, type##_##R##_5, type##_##R##_6, type##_##R##_7, type##_##R##_8}
 static const block blocks[2][2][MOST + 1] = {
-    {ALL_BLOCKS(float, one), ALL_BLOCKS(float, all)},
-    {ALL_BLOCKS(half, one), ALL_BLOCKS(half, all)},
+    {ALL_BLOCKS(float, 1), ALL_BLOCKS(float, 3)},
+    {ALL_BLOCKS(half, 1), ALL_BLOCKS(half, 3)},
 };
 
 static void product_of_floats(const matrix *a, int64_t from, int64_t to, const char *vectors, int64_t count, float *out, int64_t out_apart) {
     int64_t apart = packed_bytes(a->inputs, a->type), size = row_bytes(a), at = from * size;
-    int64_t rows = a->type == FLOAT32 ? FLOAT_ROWS : HALF_ROWS, most = a->type == FLOAT32 ? FLOAT_VECTORS : HALF_VECTORS;
     if (count == 1) {
-        for (int64_t row = from; row < to; row++, at += size) (a->type == FLOAT32 ? float_one_1 : half_one_1)(a->rows + at, a->inputs, vectors, apart, out + row - from, out_apart);
+        for (int64_t row = from; row < to; row++, at += size) (a->type == FLOAT32 ? float_1_1 : half_1_1)(a->rows + at, a->inputs, vectors, apart, out + row - from, out_apart);
         return;
     }
     for (int64_t row = from; row < to;) {
-        int all = to - row >= rows;
+        int all = to - row >= SOME_ROWS;
         for (int64_t m = 0; m < count;) {
-            int64_t some = count - m < most ? count - m : most;
+            int64_t some = count - m < SOME_VECTORS ? count - m : SOME_VECTORS;
             if (some == 1) m--, some = 2; // once more the one before
             blocks[a->type][all][some](a->rows + row * size, a->inputs, vectors + m * apart, apart, out + m * out_apart + row - from, out_apart);
             m += some;
         }
-        row += all ? rows : 1;
+        row += all ? SOME_ROWS : 1;
     }
 }
 

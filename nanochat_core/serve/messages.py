@@ -23,6 +23,7 @@ class Load:
     step: int | None = None
     device: str = "auto"
     dtype: str | None = None
+    """One of loading.DTYPES, or fastest.AUTO; None for what suits the model and the device."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,8 @@ class Loaded:
     """How long the loading took."""
     device_bytes: int
     """Memory of the GPU, 0 without one."""
+    fastest: str | None = None
+    """The dtype that this machine writes replies with the fastest, where that was asked for."""
 
     @property
     def key(self) -> Key:

@@ -20,6 +20,7 @@ from typing import IO, Any
 
 import torch
 
+from nanochat_core.checkpoint.fastest import AUTO, dtype_asked
 from nanochat_core.checkpoint.loading import (
     build_for_inference,
     dtype_named,
@@ -145,7 +146,9 @@ class ModelServer:
         device = choose_device(request.device)
         say(Progress(0.0, f"Reading {files.weights.name}"))
         is_beside = files.is_adapter and device.type not in MERGED_ON
-        base = self._base_of(base_of_adapter(files) if is_beside else files, device, request.dtype, say)
+        asked = dtype_asked(request.dtype, device, lambda sentence: say(Progress(0.0, sentence)))
+        dtype = None if asked is None else _name(asked)
+        base = self._base_of(base_of_adapter(files) if is_beside else files, device, dtype, say)
         # A second model in any case: the hooks below are not for the one that other adapters share.
         model = with_own_adapter(base.model, files) if is_beside else sharing_weights(base.model)
         self._engine = Engine(model, base.tokenizer)
@@ -162,6 +165,7 @@ class ModelServer:
             context=model.config.sequence_len,
             seconds=time.perf_counter() - started,
             device_bytes=torch.cuda.memory_reserved(),
+            fastest=dtype if request.dtype == AUTO else None,
         )
         say(loaded)
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from nanochat_core.system.words import whole
+from studio.chat_tab.precision import MEASURED
 from studio.chat_tab.state import SIDES, Chat
 from studio.models.processes import AUTOMATIC
 
@@ -64,14 +65,17 @@ _EXAMPLE: list[dict[str, Any]] = [{"role": "user", "content": "Hello!"}]
 
 def chat_code(chat: Chat, settings: ChatSettings) -> str:
     """Python that gives the chat's last replies: the nanochat_core calls, to copy into a cell."""
-    dtype = None if settings.precision == AUTOMATIC else settings.precision
+    dtype = None if settings.precision in (None, AUTOMATIC) else f"torch.{settings.precision}"
     arguments = ", ".join(f"{name}={value!r}" for name, value in settings.numbers().items())
     imports = "from nanochat_core import Engine, load_model"
     blocks = [f"import torch\n\n{imports}" if dtype else imports]
+    if settings.precision == MEASURED:
+        dtype = 'dtype_asked("auto", torch.device("cpu"), print)'
+        blocks = [f"{blocks[0]}\nfrom nanochat_core.checkpoint.fastest import dtype_asked"]
     for side, value in settings.models().items():
         name, _, step = (value or "").rpartition("@")
         loaded = f"{name!r}, step={step}" if name else repr(step or "starter")
-        loaded += f", dtype=torch.{dtype}" if dtype else ""
+        loaded += f", dtype={dtype}" if dtype else ""
         messages = chat.messages(side) if chat.turns else _EXAMPLE
         listed = "".join(f"    {message!r},\n" for message in messages)
         blocks.append(

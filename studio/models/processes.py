@@ -20,6 +20,8 @@ MOST = 2
 """Models in memory at a time: what side by side needs."""
 AS_IT_IS = "as it is"
 """Asks for no dtype: the model stays in the one that it is in, and is loaded as for None where it is in none yet."""
+FASTEST = "auto"
+"""Asks for the dtype in which this machine writes the fastest; checkpoint.fastest measures it, which needs torch."""
 
 _REPLYING = (
     "The model {} is writing another reply in another precision. Wait until it is done, or choose the former "
@@ -239,7 +241,8 @@ class ModelProcesses:
 
 def fits(loaded: Loaded, dtype: str | None) -> bool:
     """Whether a model is in the dtype that is asked for, by whatever name."""
-    return dtype == AS_IT_IS or (dtype or loaded.automatic) == loaded.dtype
+    wanted = loaded.fastest if dtype == FASTEST else dtype or loaded.automatic
+    return dtype == AS_IT_IS or wanted == loaded.dtype
 
 
 def _base_of(files: ModelFiles) -> tuple[str, int] | None:

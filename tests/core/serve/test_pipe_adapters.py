@@ -6,6 +6,7 @@ import json
 import pytest
 import torch
 
+from nanochat_core.checkpoint.fastest import AUTO
 from nanochat_core.checkpoint.loading import load_model
 from nanochat_core.engine.engine import Engine
 from nanochat_core.serve.messages import Generate, Load
@@ -41,3 +42,12 @@ def test_the_base_is_read_once_for_all_of_its_adapters(home, monkeypatch, merged
     assert len({id(base) for base in bases}) == (3 if merged_on else 1)
     assert _answers(server, Load(names[0], dtype="bfloat16"))[-1]["dtype"] == "bfloat16"
     assert server._base is not bases[0]
+
+
+def test_the_fastest_dtype_is_measured_and_told(home, monkeypatch):
+    rates = {"float32": 10.0, "bfloat16": 50.0, "int8": 51.0, "int4": 20.0}
+    monkeypatch.setattr("nanochat_core.checkpoint.fastest.measure", lambda: rates)
+    install_tiny_model(home)
+    told = _answers(ModelServer(io.BytesIO(), io.StringIO()), Load("pretrained/tiny", device="cpu", dtype=AUTO))
+    assert any("bfloat16 is the fastest on this machine" in answer.get("text", "") for answer in told)
+    assert (told[-1]["dtype"], told[-1]["fastest"]) == ("bfloat16", "bfloat16")

@@ -37,8 +37,15 @@ def test_a_reply_and_the_load_button_ask_for_the_chosen_one(models, machine):
     assert "load_model('pretrained/one', step=7, dtype=torch.int8)" in code
 
 
+def test_the_fastest_one_is_measured(models, machine):
+    code = run(ChatHandlers(models).send(ID, "Hi", None, *chosen(precision="fastest here")))[-1]["code"]
+    assert models.dtypes == ["auto"]
+    compile(code, "cell", "exec")
+    assert """dtype=dtype_asked("auto", torch.device("cpu"), print))""" in code
+
+
 def test_int8_is_offered_for_a_cpu_only(models, machine):
-    assert precision.choices() == ["automatic", "float32", "bfloat16", "int8", "int4"]
+    assert precision.choices() == ["automatic", "float32", "bfloat16", "int8", "int4", "fastest here"]
     assert "0.04% and 0.3%" in precision.info()
     for found in ({"gpus": [Gpu(0, "H100", 80 << 30, 0)]}, {"apple": True}):
         machine(**found)

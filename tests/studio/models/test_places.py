@@ -2,9 +2,10 @@
 
 import pytest
 
+from nanochat_core.checkpoint import fastest
 from nanochat_core.engine.reply import Done, Text
 from nanochat_core.serve.messages import Loaded
-from studio.models.processes import AS_IT_IS, ModelProcesses
+from studio.models.processes import AS_IT_IS, FASTEST, ModelProcesses
 
 HI = [{"role": "user", "content": "Hello, which word?"}]
 
@@ -20,7 +21,8 @@ class FakeProcess:
     def load(self, name, step, dtype=None, report=None, stays=False):
         self.stayed = stays
         dtype, self.dtypes = dtype or "float32", [*getattr(self, "dtypes", []), dtype]
-        self.loaded = Loaded(name, step, 1, "cpu", dtype, "float32", 512, 0.0, 0)
+        found = "int4" if dtype == FASTEST else None
+        self.loaded = Loaded(name, step, 1, "cpu", found or dtype, "float32", 512, 0.0, 0, found)
         return self.loaded
 
     def generate(self, messages, stop, **settings):
@@ -69,6 +71,14 @@ def test_the_next_adapter_of_a_base_takes_over_its_process(adapters):
     with pytest.raises(ValueError, match="No model is loaded"):
         list(adapters.generate("finetuned/a", 5, HI))
     assert FakeProcess.ended == 0
+
+
+def test_the_fastest_dtype_is_asked_for_once(three_models):
+    assert FASTEST == fastest.AUTO
+    assert [three_models.load("pretrained/one", dtype=FASTEST).dtype for _ in range(2)] == ["int4", "int4"]
+    [place] = three_models._places.values()
+    assert place.process.dtypes == [FASTEST]
+    assert three_models.load("pretrained/one").dtype == "float32"
 
 
 def test_an_adapter_at_work_keeps_its_process(adapters):

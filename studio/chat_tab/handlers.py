@@ -9,12 +9,13 @@ import gradio as gr
 
 from nanochat_core.system.words import whole
 from studio.chat_tab import precision as chat_precision
-from studio.chat_tab.models import Update, choices, defaults, has_tuned, present_or_default, update_of
+from studio.chat_tab.models import Update, choices, defaults, has_tuned, present_or_default
 from studio.chat_tab.replies import Replies, status
 from studio.chat_tab.settings import SETTINGS, ChatSettings, chat_code
 from studio.chat_tab.state import SIDES, Chat
 from studio.models.zero_gpu import Models
 from studio.parts import html
+from studio.parts.events import update_of
 from studio.space import visitor_limits
 from studio.space.access import for_visitors, is_visitor
 

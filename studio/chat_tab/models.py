@@ -10,6 +10,7 @@ from studio.chat_tab import precision, warming
 from studio.models.choices import all_choices, key_of, newest_pair, of_name, pair_of
 from studio.models.zero_gpu import Models
 from studio.parts import html
+from studio.parts.events import update_of
 from studio.parts.working import Working
 from studio.space.access import current_space, for_visitors, is_visitor
 from studio.space.visitor_limits import MODEL
@@ -47,11 +48,6 @@ def _is_there(value: str | None) -> bool:
         return bool(key_of(value))
     except ValueError:
         return False
-
-
-def update_of(present: Any, value: Any, **more: Any) -> Update:
-    """A field's new value. One that stays is not sent: by the time it came, something else may have been chosen."""
-    return gr.update(**more) if value == present else gr.update(value=value, **more)
 
 
 class ModelHandlers:

@@ -19,7 +19,7 @@ from studio.datasets.edit import editable
 from studio.datasets.files import data_dir
 from studio.datasets.review import MANY, Card, Queue, kind_choices, queue_of
 from studio.datasets.session import Session
-from studio.parts.events import QUIET, UNLIMITED, alerted
+from studio.parts.events import QUIET, UNLIMITED, alerted, update_of
 from studio.parts.html import empty, escape, note, step
 
 _SCRIPT = Path(__file__).with_name("review.js")
@@ -152,11 +152,13 @@ def _draw(at: At, run: str, questions: str, kind: str) -> tuple[Any, ...]:
     runs, asked = run_choices(session), question_choices()
     counts = queue_of(session).counts() if session else None
     kinds = kind_choices(counts) if counts else [("All kinds", "")]
-    kind = kind if kind in [value for _, value in kinds] else ""
+    chosen = [
+        (field, field if field in [value for _, value in menu] else "", menu)
+        for field, menu in ((run, runs), (questions, asked), (kind, kinds))
+    ]
+    kind = chosen[-1][1]
     return (
-        gr.update(choices=runs, value=run if run in [value for _, value in runs] else ""),
-        gr.update(choices=asked, value=questions if questions in [value for _, value in asked] else ""),
-        gr.update(choices=kinds, value=kind),
+        *(update_of(was, value, choices=menu) for was, value, menu in chosen),
         gr.update(visible=bool(counts)),
         gr.update(interactive=bool(kind)),
         gr.update(interactive=kind in MANY),

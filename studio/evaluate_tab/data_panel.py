@@ -17,7 +17,7 @@ from studio.datasets.files import find_dataset, list_datasets
 from studio.evaluate_tab.asking import Asking
 from studio.models.choices import Key, key_of
 from studio.parts import html
-from studio.parts.events import AT_ONCE, LATEST, QUIET, UNLIMITED, changes, noted
+from studio.parts.events import AT_ONCE, LATEST, QUIET, UNLIMITED, changes, noted, update_of
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def choices(present: str | None) -> Any:
     """The datasets that can be read."""
     listed = [(dataset.label, str(dataset.path)) for dataset in list_datasets()]
     values = [value for _, value in listed]
-    return gr.update(choices=listed, value=present if present in values else next(iter(values), None))
+    return update_of(present, present if present in values else next(iter(values), None), choices=listed)
 
 
 def shown(this: str | None, other: str | None, data: str | None) -> str:

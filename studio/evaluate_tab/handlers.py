@@ -12,7 +12,7 @@ from studio.context import Context
 from studio.evaluate_tab import charts
 from studio.evaluate_tab.fields import EvaluateFields
 from studio.parts import html
-from studio.parts.events import LATEST, QUIET, alerted, changes, noted, scrolling_to
+from studio.parts.events import LATEST, QUIET, alerted, changes, noted, scrolling_to, update_of
 from studio.runs import facts as run_facts
 from studio.runs import live
 
@@ -97,7 +97,7 @@ def refresh(sort: str, run: str, shown: list[str]) -> list[Any]:
     tags = live.run_tags()
     kept = [tag for tag in shown or [] if tag in tags] or tags[:_FIRST_SHOWN]
     chosen = run if run in tags else (tags[0] if tags else None)
-    return [show_table(sort, chosen), gr.update(choices=tags, value=chosen), gr.update(choices=tags, value=kept)]
+    return [show_table(sort, chosen), update_of(run, chosen, choices=tags), update_of(shown, kept, choices=tags)]
 
 
 def watch(seen: list[Any], *values: Any) -> list[Any]:

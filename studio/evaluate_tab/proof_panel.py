@@ -24,7 +24,7 @@ from studio.evaluate_tab.proof_view import ProofView
 from studio.evaluate_tab.rows_panel import CLICKED, opened
 from studio.models.choices import all_choices, key_of, label_of, of_name, pair_of
 from studio.parts import html
-from studio.parts.events import AT_ONCE, LATEST, QUIET, UNLIMITED, changes, noted
+from studio.parts.events import AT_ONCE, LATEST, QUIET, UNLIMITED, changes, noted, update_of
 from studio.parts.showcode import show_code
 from studio.runs.outcome import outcome_of
 from studio.runs.traced import traced_html
@@ -180,16 +180,13 @@ def behind(told: gr.EventData) -> str:
 
 
 def _menus(present: tuple[str | None, ...], chosen: tuple[str | None, ...]) -> list[Any]:
-    """Updates of the three lists. A value that stays is not sent: meanwhile, something else may have been chosen."""
+    """Updates of the three lists."""
     models, files = all_choices(), question_files.question_files()
     this, other, questions = chosen
     if questions not in [value for _, value in files]:
         questions = files[0][1] if files else None
     values = ((this, models), (other, models), (questions, files))
-    return [
-        gr.update(choices=menu) if value == was else gr.update(choices=menu, value=value)
-        for was, (value, menu) in zip(present, values)
-    ]
+    return [update_of(was, value, choices=menu) for was, (value, menu) in zip(present, values)]
 
 
 def _tag(name: str) -> str:

@@ -10,7 +10,7 @@ from studio.context import Context
 from studio.datasets import questions as question_files
 from studio.datasets.files import list_datasets
 from studio.parts import html
-from studio.parts.events import QUIET, noted
+from studio.parts.events import QUIET, noted, update_of
 from studio.parts.showcode import show_code
 
 _RULES = {
@@ -131,7 +131,7 @@ def datasets(present: str | None, chosen_data: str) -> Any:
     choices = [(dataset.label, str(dataset.path)) for dataset in list_datasets()]
     values = [value for _, value in choices]
     usual = chosen_data if chosen_data in values else (values[0] if values else None)
-    return gr.update(choices=choices, value=present if present in values else usual)
+    return update_of(present, present if present in values else usual, choices=choices)
 
 
 def show(path: str | None, search: str, row: int | None) -> tuple[Any, str, str, str]:

@@ -11,7 +11,7 @@ from nanochat_core.report.writing import write_report
 from nanochat_core.runs.run import Run
 from studio.context import Context
 from studio.parts import html
-from studio.parts.events import QUIET, UNLIMITED, alerted
+from studio.parts.events import QUIET, UNLIMITED, alerted, update_of
 from studio.parts.showcode import show_code
 
 _BASE = ("What it was trained from", "")
@@ -57,7 +57,7 @@ def wire(parts: ReportPanel, run: gr.Dropdown, context: Context) -> None:
 def others(tag: str | None, present: str | None) -> Any:
     """What the chosen run can stand beside."""
     choices = [_BASE, *((run.tag, run.tag) for run in Run.list() if run.tag != tag)]
-    return gr.update(choices=choices, value=present if present in [value for _, value in choices] else "")
+    return update_of(present, present if present in [value for _, value in choices] else "", choices=choices)
 
 
 def command(tag: str | None, compare: str | None) -> str:

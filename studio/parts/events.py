@@ -53,6 +53,11 @@ def changes(components: Iterable[Component]) -> list[Any]:
     return [getattr(component, "change") for component in components]  # noqa: B009
 
 
+def update_of(present: Any, value: Any, **more: Any) -> Any:
+    """A field's new value. One that stays is not sent: by the time it came, something else may have been chosen."""
+    return gr.update(**more) if value == present else gr.update(value=value, **more)
+
+
 def noted(handler: Handler, said: Component) -> Handler:
     """The handler, whose ValueError becomes a note in `said`, one of its outputs; the others stay as they are."""
     return _guarded(handler, lambda error: {said: html.note(str(error), "bad")})

@@ -14,7 +14,7 @@ from nanochat_core.config import FinetuneConfig
 from nanochat_core.system.hardware import Hardware
 from studio.context import Context
 from studio.parts import html
-from studio.parts.events import LATEST, QUIET, alerted, changes, noted
+from studio.parts.events import LATEST, QUIET, alerted, changes, noted, update_of
 from studio.parts.uploads import removed_after
 from studio.parts.working import Working
 from studio.runs import launching
@@ -153,10 +153,10 @@ class Handlers:
     def lists(self, base: str, data: str) -> tuple[Any, Any]:
         """Fresh choices; what is gone is no longer chosen."""
         bases, datasets = before_start.base_choices(), before_start.dataset_choices()
-        base = base if base in [value for _, value in bases] else bases[0][1]
+        kept = base if base in [value for _, value in bases] else bases[0][1]
         paths = [path for _, path in datasets]
         chosen = data if data in paths else (paths[0] if paths else None)
-        return gr.update(choices=bases, value=base), gr.Dropdown(choices=datasets, value=chosen)
+        return update_of(base, kept, choices=bases), update_of(data, chosen, choices=datasets)
 
     def preview(self, *chosen: Any) -> Iterator[tuple[Any, Any, Any, Any]]:
         """Counts, command and cell of what is chosen; a sentence in place of the counts where it cannot work."""

@@ -5,7 +5,7 @@ from typing import Any
 import gradio as gr
 
 from studio.parts import html
-from studio.parts.events import LATEST, QUIET, changes, noted
+from studio.parts.events import LATEST, QUIET, changes, noted, update_of
 from studio.parts.showcode import show_code
 from studio.runs import rented
 from studio.train_tab import before_start
@@ -48,7 +48,7 @@ def list_machines(chosen: str | None) -> tuple[Any, str]:
     """The machines and their prices, fetched when the fold is opened."""
     found = rented.machines()
     known = [flavor for _, flavor in found]
-    return gr.Dropdown(choices=found, value=chosen if chosen in known else None), ""
+    return update_of(chosen, chosen if chosen in known else None, choices=found), ""
 
 
 def codes(machine: str | None, limit: str, account: str, *chosen: Any) -> tuple[str, str]:

@@ -131,6 +131,17 @@ def test_the_lists_follow_what_there_is(home):
     assert (run["value"], shown["value"]) == ("one", ["one"])
 
 
+def test_what_was_chosen_meanwhile_is_not_overwritten(home):
+    """The choices are looked at each few seconds; an answer comes late to whoever has chosen something else since."""
+    for tag in ("one", "two"):
+        invent_run(tag, "finished", 10, 10)
+    newest = run_facts.SORTS[0]
+    _, run, shown = handlers.refresh(newest, "one", ["one"])
+    assert set(run["choices"]) == {"one", "two"}
+    assert "value" not in run
+    assert "value" not in shown
+
+
 def test_the_watch_sends_nothing_while_nothing_changes(home):
     invent_run("one", "stopped", 40, 20)
     look, pickers = (["one"], "Both", "step", 0.6, False), (run_facts.SORTS[0], "one", ["one"])

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import psutil
 
@@ -50,6 +50,14 @@ _LOOK_SECONDS = 0.05  # how often a waiting request looks whether it was asked t
 Popen = subprocess.Popen[bytes]
 
 
+class _Asked(NamedTuple):
+    """A request that is not answered to its end yet."""
+
+    process: Popen
+    answers: "queue.Queue[Answer | None]"
+    """None: the process has ended."""
+
+
 class ModelProcess:
     """One worker process. Its methods may be called from any thread; requests are answered one after the other."""
 
@@ -60,7 +68,7 @@ class ModelProcess:
         """The process that was ended from here, by whatever means."""
         self._errors: Any = None
         self._ids = itertools.count(1)
-        self._waiting: dict[int, queue.Queue[Answer | None]] = {}
+        self._waiting: dict[int, _Asked] = {}
         self._lock = threading.Lock()
 
     @property
@@ -173,19 +181,23 @@ class ModelProcess:
         thread.start()
 
     def _dispatch(self, process: Popen) -> None:
-        """Hand each answer to who waits for it, and the end of the process to all."""
+        """Hand each answer to who waits for it, and the end of the process to all who wait for this one.
+
+        The next process may have been asked something before the end of this one is noticed.
+        """
         for line in _pipe(process.stdout):
             values = json.loads(line)
             with self._lock:
-                waiting = self._waiting.get(values.pop("id"))
-            if waiting is not None:
-                waiting.put(from_json(values))
+                asked = self._waiting.get(values.pop("id"))
+            if asked is not None:
+                asked.answers.put(from_json(values))
         process.wait()
         if process is self._process:
             self._forget()
         with self._lock:
-            for waiting in self._waiting.values():
-                waiting.put(None)
+            for asked in self._waiting.values():
+                if asked.process is process:
+                    asked.answers.put(None)
 
     def _finish(self, request: Request, report: Report, stop: threading.Event | None = None) -> Answer:
         """The last answer to a request; a process whose request failed is not kept."""
@@ -204,7 +216,7 @@ class ModelProcess:
         assert process is not None
         answers: queue.Queue[Answer | None] = queue.Queue()
         with self._lock:
-            self._waiting[number] = answers
+            self._waiting[number] = _Asked(process, answers)
         over = asked_to_stop = False
         try:
             self._send(process, number, request)

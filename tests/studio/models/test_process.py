@@ -82,9 +82,31 @@ def test_closing_a_reply_stops_the_model_too(shared, monkeypatch):
     next(replies)
     replies.close()
     assert isinstance(list(shared.generate(HI, max_tokens=1))[-1], Done)  # answered once the other is over
-    *_, last = answers[min(answers)].queue
+    *_, last = answers[min(answers)].answers.queue
     assert last.reason == "stopped"
     assert last.tokens < 4000
+
+
+def test_the_late_end_of_the_former_process_ends_no_request_to_the_next(shared, monkeypatch):
+    noticed = threading.Event()
+
+    class Late:
+        """A process whose end is noticed late, as by a thread that had to wait for a processor."""
+
+        stdout = ()
+
+        def wait(self):
+            noticed.wait(30)
+
+    late = threading.Thread(target=shared._dispatch, args=(Late(),))
+    late.start()
+    replies = shared.generate(HI, **LONG)
+    next(replies)
+    noticed.set()
+    late.join()
+    assert isinstance(next(replies), Text)
+    assert shared.loaded is not None
+    replies.close()
 
 
 def test_a_request_that_was_stopped_while_it_waited_is_not_begun(shared):

@@ -14,7 +14,7 @@
 
 #define EPSILON 1.1920929e-07f
 #define SOFTCAP 15.0f
-#define PIECE_BYTES 65536 // of a matrix that a thread takes at once
+#define PIECE_BYTES 262144 // of a matrix that a thread takes at most at once: long streams, but some for every thread
 #define MOST_ROWS 240     // that it takes at most
 #define APART 32          // vectors whose products are kept apart until they are added
 
@@ -215,6 +215,7 @@ static void multiply(step *s, const matrix *a, int64_t count, float *out, int64_
     atomic_llong *taken = &s->taken[(*counter)++];
     int64_t rows = PIECE_BYTES / row_bytes(a), even = a->outputs / (4 * s->threads), whole = a->type < INT8 ? ROWS : STRIP;
     if (count > APART && rows < even) rows = even; // so that the vectors come from memory less often
+    if (s->threads > 1 && rows > even) rows = even;
     rows = (rows < whole ? whole : rows > MOST_ROWS ? MOST_ROWS : rows) / whole * whole;
     float added[MOST_ROWS * APART];
     for (int64_t from; (from = take(taken, rows)) < a->outputs;) {
@@ -229,8 +230,8 @@ static void multiply(step *s, const matrix *a, int64_t count, float *out, int64_
         for (int64_t m = 0; then == CAP && m < count; m++) {
             float *part = out + m * out_apart;
             int64_t row = from;
-            for (; row + LANES <= to; row += LANES) store(part + row, SOFTCAP * tanh_of(load(part + row) / SOFTCAP));
-            for (; row < to; row++) part[row] = SOFTCAP * tanh_of(all(part[row] / SOFTCAP))[0];
+            for (; row + LANES <= to; row += LANES) store(part + row, SOFTCAP * tanh_of(load(part + row) * (1 / SOFTCAP)));
+            for (; row < to; row++) part[row] = SOFTCAP * tanh_of(all(part[row] * (1 / SOFTCAP)))[0];
         }
     }
 }

@@ -10,7 +10,7 @@
 #include "vectors.h"
 
 #define AHEAD 16384       // bytes by which what comes next is fetched before it is needed, for several vectors
-#define AHEAD_OF_ONE (LANES == 16 ? 3072 : 1024) // and for one, of FLOAT32, on a Zen 4. The narrower types gain nothing
+#define AHEAD_OF_ONE 3072 // and for one, of FLOAT32
 #define AT_ONCE 64        // vectors that stay in the second cache while rows go by
 
 #if LANES == 16
@@ -51,22 +51,22 @@ INLINE void sum_up(floats sums[SOME_ROWS][MOST], int R, int M, float *out, int64
     }
 }
 
-// Each of these gives out[m * out_apart + r] = row r . vector m, for constant R and M; `vectors` lie `apart` bytes from each
-// other. One vector: one stream through memory, which the processor foresees nearly by itself, in several sums that do not
-// wait for each other. More: the rows share each load of a vector, and what comes next is fetched into the second cache.
-INLINE void dots_float(const char *rows, int64_t inputs, const char *vectors, int64_t apart, int R, int M, float *out, int64_t out_apart) {
-    if (M == 1) {
-        floats sums[4] = {0};
-        for (int64_t i = 0; i < inputs; i += 4 * LANES)
+// A row . the vector: one stream through memory, in several sums that do not wait for each other.
+INLINE float dot_float(const char *row, int64_t inputs, const char *vector) {
+    floats sums[4] = {0};
+    for (int64_t i = 0; i < inputs; i += 4 * LANES)
 #pragma GCC unroll 4
-            for (int k = 0; k < 4; k++) {
-                const char *weights = rows + (i + k * LANES) * 4;
-                if (k * LANES % 16 == 0) __builtin_prefetch(weights + AHEAD_OF_ONE, 0, 2); // once a cache line
-                sums[k] += load((const float *)weights) * load((const float *)vectors + i + k * LANES);
-            }
-        out[0] = sum_of((sums[0] + sums[1]) + (sums[2] + sums[3]));
-        return;
-    }
+        for (int k = 0; k < 4; k++) {
+            const char *weights = row + (i + k * LANES) * 4;
+            if (k * LANES % 16 == 0) __builtin_prefetch(weights + AHEAD_OF_ONE, 0, 2); // once a cache line
+            sums[k] += load((const float *)weights) * load((const float *)vector + i + k * LANES);
+        }
+    return sum_of((sums[0] + sums[1]) + (sums[2] + sums[3]));
+}
+
+// Each of these gives out[m * out_apart + r] = row r . vector m, for constant R and M; `vectors` lie `apart` bytes from each
+// other. The rows share each load of a vector, and what comes next is fetched into the second cache.
+INLINE void dots_float(const char *rows, int64_t inputs, const char *vectors, int64_t apart, int R, int M, float *out, int64_t out_apart) {
     floats sums[SOME_ROWS][MOST] = {0};
     for (int64_t i = 0; i < inputs; i += LANES) {
         floats weights[SOME_ROWS];
@@ -90,18 +90,18 @@ INLINE void add_pairs(floats *sum, floats halves, floats other) {
     __asm__("vdpbf16ps %2, %1, %0" : "+v"(*sum) : "v"(halves), "v"(other));
 }
 
-INLINE void dots_half(const char *rows, int64_t inputs, const char *vectors, int64_t apart, int R, int M, float *out, int64_t out_apart) {
-    if (M == 1) {
-        floats sums[2] = {0};
-        for (int64_t i = 0; i < inputs; i += 2 * 2 * LANES)
+INLINE float dot_half(const char *row, int64_t inputs, const char *vector) {
+    floats sums[2] = {0};
+    for (int64_t i = 0; i < inputs; i += 2 * 2 * LANES)
 #pragma GCC unroll 2
-            for (int part = 0; part < 2; part++) {
-                int64_t at = (i + part * 2 * LANES) * 2;
-                add_pairs(&sums[part], load((const float *)(rows + at)), load((const float *)(vectors + at)));
-            }
-        out[0] = sum_of(sums[0] + sums[1]);
-        return;
-    }
+        for (int part = 0; part < 2; part++) {
+            int64_t at = (i + part * 2 * LANES) * 2;
+            add_pairs(&sums[part], load((const float *)(row + at)), load((const float *)(vector + at)));
+        }
+    return sum_of(sums[0] + sums[1]);
+}
+
+INLINE void dots_half(const char *rows, int64_t inputs, const char *vectors, int64_t apart, int R, int M, float *out, int64_t out_apart) {
     floats sums[SOME_ROWS][MOST] = {0};
     for (int64_t i = 0; i < inputs; i += 2 * LANES) {
         floats weights[SOME_ROWS];
@@ -132,20 +132,20 @@ INLINE floats upper(words pairs) {
 #endif
 }
 
-INLINE void dots_half(const char *rows, int64_t inputs, const char *vectors, int64_t apart, int R, int M, float *out, int64_t out_apart) {
-    if (M == 1) {
-        floats sums[4] = {0};
-        for (int64_t i = 0; i < inputs; i += 4 * LANES)
+INLINE float dot_half(const char *row, int64_t inputs, const char *vector) {
+    floats sums[4] = {0};
+    for (int64_t i = 0; i < inputs; i += 4 * LANES)
 #pragma GCC unroll 2
-            for (int k = 0; k < 2; k++) {
-                words pairs = (words)load((const float *)(rows + (i + k * 2 * LANES) * 2));
-                const float *vector = (const float *)vectors + i + k * 2 * LANES;
-                sums[2 * k] += (floats)(pairs << 16) * load(vector);
-                sums[2 * k + 1] += (floats)(pairs & 0xffff0000u) * load(vector + LANES);
-            }
-        out[0] = sum_of((sums[0] + sums[1]) + (sums[2] + sums[3]));
-        return;
-    }
+        for (int k = 0; k < 2; k++) {
+            words pairs = (words)load((const float *)(row + (i + k * 2 * LANES) * 2));
+            const float *numbers = (const float *)vector + i + k * 2 * LANES;
+            sums[2 * k] += (floats)(pairs << 16) * load(numbers);
+            sums[2 * k + 1] += upper(pairs) * load(numbers + LANES);
+        }
+    return sum_of((sums[0] + sums[1]) + (sums[2] + sums[3]));
+}
+
+INLINE void dots_half(const char *rows, int64_t inputs, const char *vectors, int64_t apart, int R, int M, float *out, int64_t out_apart) {
     floats sums[SOME_ROWS][MOST] = {0};
     for (int64_t i = 0; i < inputs; i += 2 * LANES)
 #pragma GCC unroll 2
@@ -176,7 +176,7 @@ typedef void (*block)(const char *rows, int64_t inputs, const char *vectors, int
         dots_##type(rows, inputs, v, apart, R, M, out, out_apart);                                                               \
     }
 #define BLOCKS(M) BLOCK(float, 1, M) BLOCK(float, 3, M) BLOCK(half, 1, M) BLOCK(half, 3, M)
-BLOCK(float, 1, 1) BLOCK(half, 1, 1) BLOCKS(2) BLOCKS(3) BLOCKS(4) BLOCKS(5) BLOCKS(6) BLOCKS(7) BLOCKS(8)
+BLOCKS(2) BLOCKS(3) BLOCKS(4) BLOCKS(5) BLOCKS(6) BLOCKS(7) BLOCKS(8)
 #define ALL_BLOCKS(type, R) {0, 0, type##_##R##_2, type##_##R##_3, type##_##R##_4, type##_##R##_5, type##_##R##_6, type##_##R##_7, type##_##R##_8}
 static const block blocks[2][2][MOST + 1] = {
     {ALL_BLOCKS(float, 1), ALL_BLOCKS(float, 3)},
@@ -184,9 +184,10 @@ static const block blocks[2][2][MOST + 1] = {
 };
 
 static void product_of_floats(const matrix *a, int64_t from, int64_t to, const char *vectors, int64_t count, float *out, int64_t out_apart) {
-    int64_t apart = packed_bytes(a->inputs, a->type), size = row_bytes(a), at = from * size;
+    int64_t apart = packed_bytes(a->inputs, a->type), size = row_bytes(a);
     if (count == 1) {
-        for (int64_t row = from; row < to; row++, at += size) (a->type == FLOAT32 ? float_1_1 : half_1_1)(a->rows + at, a->inputs, vectors, apart, out + row - from, out_apart);
+        for (int64_t row = from; a->type == FLOAT32 && row < to; row++) out[row - from] = dot_float(a->rows + row * size, a->inputs, vectors);
+        for (int64_t row = from; a->type != FLOAT32 && row < to; row++) out[row - from] = dot_half(a->rows + row * size, a->inputs, vectors);
         return;
     }
     for (int64_t row = from; row < to;) {
@@ -210,10 +211,13 @@ static void product_of_strips(const matrix *a, int64_t from, int64_t to, const c
             int64_t left = count - m;
             int power = left >= 8 ? 3 : left >= 4 ? 2 : left >= 2 ? 1 : 0;
             if (power > MOST_AT_ONCE) power = MOST_AT_ONCE;
-            float sums[8 * STRIP];
-            int64_t rows = to - row < STRIP ? to - row : STRIP;
-            whole_strips[a->type - INT8][power](strip, scales, a->inputs, vectors + m * apart, apart, sums, STRIP);
-            for (int k = 0; k < 1 << power; k++) memcpy(out + (m + k) * out_apart + row - from, sums + k * STRIP, rows * 4);
+            whole_strip by = whole_strips[a->type - INT8][power];
+            float *to_here = out + m * out_apart + row - from, sums[8 * STRIP];
+            if (to - row >= STRIP) by(strip, scales, a->inputs, vectors + m * apart, apart, to_here, out_apart);
+            else { // the last one's rows beyond the matrix are nobody's
+                by(strip, scales, a->inputs, vectors + m * apart, apart, sums, STRIP);
+                for (int k = 0; k < 1 << power; k++) memcpy(to_here + k * out_apart, sums + k * STRIP, (to - row) * 4);
+            }
             m += 1 << power;
         }
     }

@@ -61,6 +61,11 @@ def all_memory(device: torch.device) -> int:
     return psutil.virtual_memory().total
 
 
+def free_memory(device: torch.device) -> int:
+    """The bytes that this process can have of a CUDA device: what nobody has taken, and what it holds already."""
+    return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
+
+
 def prepare_cpu() -> None:
     """Settings of this process with which training on a CPU is faster, and its results the same."""
     _keep_freed_memory()

@@ -5,12 +5,15 @@ from collections.abc import Sequence
 import psutil
 import torch
 
-from nanochat_core.compute.devices import all_memory
+from nanochat_core.compute.devices import all_memory, free_memory
 from nanochat_core.compute.ranks import Ranks
 from nanochat_core.config import MEMORY_MODES, FinetuneConfig
 from nanochat_core.memory.plan import Device, plan_memory, training_of
 from nanochat_core.memory.tables import gib, verdict
 from nanochat_core.model.shape import GPTConfig
+
+OVERHEAD = 1 << 30
+"""Bytes that the driver and this process's own context take at most, which the plan counts by itself ("fixed")."""
 
 
 def choose_memory(
@@ -25,7 +28,9 @@ def choose_memory(
         return config.memory, None
     if ranks.device.type == "cpu" or config.method == "lora":
         return "plain", None
-    plan = plan_memory(training_of(config, shape, ranks.world, lengths), _device(ranks.device))
+    # The smallest of all, for every rank has to take the same mode.
+    device = min(ranks.gather(_device(ranks.device)), key=lambda one: (one.card_bytes or 0, one.host_bytes or 0))
+    plan = plan_memory(training_of(config, shape, ranks.world, lengths), device)
     if plan.chosen is not None:
         need = plan.mode(plan.chosen).need
         return plan.chosen, f"Memory mode {plan.chosen}: {gib(need.card_bytes)} of {plan.device.name} by the plan."
@@ -37,4 +42,7 @@ def _device(device: torch.device) -> Device:
     host = psutil.virtual_memory().total
     if device.type != "cuda":
         return Device("this machine's memory", None, host)
-    return Device(torch.cuda.get_device_name(device), all_memory(device), host)
+    name, whole, free = torch.cuda.get_device_name(device), all_memory(device), free_memory(device)
+    if whole - free > OVERHEAD:
+        return Device(f"{name}, of whose {gib(whole)} other programs have taken {gib(whole - free)}", free, host)
+    return Device(name, whole, host)

@@ -12,7 +12,14 @@ from typing import Any
 
 from huggingface_hub.errors import HTTPError
 
-from nanochat_core.remote.repository import RemoteRepo, is_checkpoint_file, journal_folder, journal_path, run_folder
+from nanochat_core.remote.repository import (
+    ROWS,
+    RemoteRepo,
+    is_checkpoint_file,
+    journal_folder,
+    journal_path,
+    run_folder,
+)
 from nanochat_core.runs.run import Run
 
 _MOST_LOG_BYTES = 200_000
@@ -71,6 +78,8 @@ class Pusher:
             self._is_sure = False
             with _linked(self.run.path, self.staging) as found:
                 new = {path: file for path, file in found.items() if self.pushed.get(path) != _signature(file)}
+                if set(new) == {ROWS} and not is_last:
+                    new = {}
                 gone = stored - set(found)
                 self._has_deleted |= bool(gone)
                 signatures = {path: _signature(file) for path, file in found.items()}
@@ -129,7 +138,10 @@ def _checkpoint_files(folder: Path) -> list[str]:
 
 @contextlib.contextmanager
 def _linked(folder: Path, staging: Path) -> Iterator[dict[str, Path]]:
-    """The checkpoint files as they are at one moment, held by links while the trainer replaces them."""
+    """The checkpoint files as they are at one moment, held by links while the trainer replaces them.
+
+    What it appends to is copied.
+    """
     shutil.rmtree(staging, ignore_errors=True)
     try:
         for _ in range(_TRIES):
@@ -138,7 +150,7 @@ def _linked(folder: Path, staging: Path) -> Iterator[dict[str, Path]]:
             try:
                 for name in names:
                     (staging / name).parent.mkdir(parents=True, exist_ok=True)
-                    os.link(folder / name, staging / name)
+                    (shutil.copyfile if name == ROWS else os.link)(folder / name, staging / name)
             except FileNotFoundError:
                 continue  # one was replaced meanwhile
             if names == _checkpoint_files(folder):

@@ -94,8 +94,12 @@ def run_folder(tag: str) -> str:
     return f"home/models/finetuned/{tag}"
 
 
+ROWS = "rows.jsonl"
+"""Run.rows_file, which grows with every step and is sent whole: with checkpoints alone."""
+
+
 def is_checkpoint_file(path: PurePosixPath) -> bool:
-    """True for what a run directory holds beside its journal: checkpoints, tokenizer, resume state, evaluations.
+    """True for what a run directory holds beside its journal: checkpoints, tokenizer, resume state, evaluations, ROWS.
 
     path: relative to the run's folder.
     """
@@ -106,7 +110,7 @@ def is_checkpoint_file(path: PurePosixPath) -> bool:
         return name.endswith((".pt", ".json"))
     if path.parent.name.startswith("adapter_"):
         return name.startswith("adapter_")
-    fixed = ("tokenizer.pkl", "token_bytes.pt")
+    fixed = ("tokenizer.pkl", "token_bytes.pt", ROWS)
     return path.parent == PurePosixPath(".") and (
         name in fixed or (name.startswith("model_") and not name.endswith(".tmp")) or name.startswith("meta_")
     )

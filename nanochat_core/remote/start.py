@@ -24,6 +24,7 @@ from nanochat_core.runs.job_watcher import start_watcher
 from nanochat_core.runs.launcher import create_run
 from nanochat_core.runs.nodes import PORT, Nodes
 from nanochat_core.runs.run import Run
+from nanochat_core.runs.snapshot import keep_data
 from nanochat_core.runs.status import NOTHING_WRONG
 
 PUSH_SECONDS = 60.0
@@ -67,6 +68,7 @@ def start_remote_run(  # noqa: PLR0913  all but the first are options
     machine = jobs.find_hardware(flavor, api.token)
     namespace = namespace or _owner(api)
     run = create_run(config)
+    keep_data(run, Path(config.data_path))  # where there is no room, whoever looks for the rows is told
     repo = RemoteRepo(api, f"{namespace}/{_repo_name(run.tag)}")
     launch = RemoteLaunch(
         repo=repo.name,

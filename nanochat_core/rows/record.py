@@ -28,7 +28,10 @@ def record_of(run: Run, lines: Sequence[bytes]) -> Record:
     """The run's record of these lines of JSON. ValueError when the run has none of them, or no record."""
     losses = row_losses.read(run.rows_file)
     if losses is None and run.is_remote():
-        raise ValueError(f"Run '{run.tag}' was trained on a rented machine, which keeps no record of its rows.")
+        raise ValueError(
+            f"The record of the rows of run '{run.tag}' is not here: it comes from the rented machine when the job is "
+            "over. Runs of before have none."
+        )
     if losses is None:
         raise ValueError(
             f"Run '{run.tag}' has no record of its rows: runs write one from now on. Train again to have it."

@@ -5,6 +5,7 @@ import os
 import signal
 from dataclasses import replace
 
+import numpy as np
 import psutil
 import pytest
 
@@ -12,8 +13,10 @@ from nanochat_core.checkpoint.reading import read_weights
 from nanochat_core.paths import steps, weights_path
 from nanochat_core.remote.start import resume_remote_run
 from nanochat_core.remote.sync import sync_remote_run
+from nanochat_core.rows.record import record_of
 from nanochat_core.runs.launcher import start_run
 from nanochat_core.runs.run import Run
+from nanochat_core.runs.snapshot import kept_lines
 from nanochat_core.training.finetune import finetune
 from tests.core.remote.following import followed, losses, start, watchers
 from tests.support.fake_jobs import TOKEN, until
@@ -69,6 +72,10 @@ def test_stopped_killed_and_resumed_the_run_ends_with_the_losses_of_an_uninterru
     assert steps(run.path) == steps(local.path)
     ours, theirs = (read_weights(weights_path(it.path, 12)) for it in (local, run))
     assert all(ours[name].equal(theirs[name]) for name in ours)
+    lines = [line for _, line in kept_lines(run)]
+    ours, theirs = (record_of(it, lines).losses for it in (local, run))
+    for name in ("first", "first_step", "last", "visits"):
+        np.testing.assert_array_equal(getattr(ours, name), getattr(theirs, name))
 
     # No request was made in vain, and the token was seen by nobody.
     asked = len(hub.requests)

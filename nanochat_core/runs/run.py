@@ -15,7 +15,7 @@ from nanochat_core.runs.card import run_card
 from nanochat_core.runs.claiming import is_trained
 from nanochat_core.runs.failures import without_last_word
 from nanochat_core.runs.folders import is_left_over, make_folder, put_aside, refuse_links
-from nanochat_core.runs.status import STATES, RunStatus, StopReport, derive
+from nanochat_core.runs.status import LAST_WORDS, STATES, RunStatus, StopReport, derive
 from nanochat_core.runs.stopping import silence
 from nanochat_core.system import processes
 from nanochat_core.system.disk import DiskFull
@@ -179,6 +179,10 @@ class Run:
             silence=silence(self.path, written) if alive else None,
         )
         return without_last_word(status, self.path) if status.state == "interrupted" else status
+
+    def has_ended(self) -> bool:
+        """Whether the run has said that it is over: for another machine, which cannot see whether its process lives."""
+        return read_json(self.status_file).get("state") in LAST_WORDS
 
     def is_remote(self) -> bool:
         """True when a job on the hub trains the run; what it writes is then copied to this directory."""

@@ -9,6 +9,8 @@ from nanochat_core.system.words import duration
 STATES = ("queued", "starting", "running", "stopping", "stalled", "finished", "stopped", "failed", "interrupted")
 NOTHING_WRONG: dict[str, None] = dict.fromkeys(("error", "remedy", "is_mistake", "retry", "rank", "warning"))
 """Written before a run starts or resumes: how it failed before holds no longer."""
+LAST_WORDS = ("finished", "stopped", "failed")
+"""States in which a run says itself that it is over."""
 LIVE_STATES = ("starting", "running", "stopping", "stalled")
 STALLED_SECONDS = 300.0
 """A run without a sign of life for so long, and for STALLED_STEPS of its steps, is stalled."""
@@ -73,7 +75,7 @@ class RunStatus:
     @property
     def is_over(self) -> bool:
         """True when nothing will change by itself any more."""
-        return self.state in ("finished", "stopped", "failed", "interrupted")
+        return self.state in (*LAST_WORDS, "interrupted")
 
 
 @dataclass(frozen=True)

@@ -157,7 +157,7 @@ def _end_together(run: Run) -> None:
     restart = LocalElasticAgent._restart_workers
 
     def restart_if_it_goes_on(agent: LocalElasticAgent, group: Any) -> None:
-        if not run.status().is_over:
+        if not run.has_ended():
             restart(agent, group)
             return
         agent._stop_workers(group)

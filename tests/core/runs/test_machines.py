@@ -14,6 +14,7 @@ import pytest
 from nanochat_core import FinetuneConfig, Run, finetune
 from nanochat_core.runs.machines import LOST_MACHINE
 from nanochat_core.system import processes
+from tests.e2e.invented import invent_run
 from tests.support.short_training import changed
 from tests.support.tiny import install_tiny_model, write_conversations
 
@@ -151,6 +152,15 @@ def test_a_process_that_fails_after_the_end_starts_nothing_again(machines):
     status = Run.open("two").status()
     assert (status.state, status.restarts) == ("finished", 0), first + second
     assert machines[0].process.returncode == 0
+
+
+def test_another_machine_goes_by_what_the_run_has_said(home):
+    run = invent_run("two", "running")
+    run.write_launch(pid=1, start=1.0, boot_id="of another machine")
+    assert run.status().is_over  # as far as this machine can see
+    assert not run.has_ended()
+    run.write_status(state="failed")
+    assert run.has_ended()
 
 
 def test_with_no_restart_left_it_ends_in_words(machines):

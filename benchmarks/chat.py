@@ -15,14 +15,13 @@ import argparse
 import json
 import math
 import statistics
-import time
 from collections.abc import Callable
 from unittest.mock import patch
 
 import torch
 from torch import Tensor
 
-from benchmarks.machine import cpu_seconds, describe, gemm_rate, read_bandwidth
+from benchmarks.machine import cpu_seconds, describe, gemm_rate, now, read_bandwidth
 from benchmarks.pairs import ratio, table, take_turns
 from benchmarks.training_peers import twin
 from benchmarks.workload import SHAPES, TINY, random_model
@@ -163,9 +162,9 @@ def peer_reply(model: GPT, dtype: torch.dtype, cache: str) -> Reply:
 
 
 def rate(reply: Reply, prompt: Tensor, tokens: int) -> float:
-    """Tokens per second of processor time, from the second one on."""
+    """Tokens per second (benchmarks/machine.py), from the second one on."""
     times: list[float] = []
-    reply(prompt, tokens, lambda: times.append(time.process_time()))
+    reply(prompt, tokens, lambda: times.append(now()))
     return (len(times) - 1) / (times[-1] - times[0])
 
 

@@ -4,9 +4,10 @@
     python -m benchmarks.llama_cpp --small      a tiny model, in seconds, to see that it runs
 
 Its files are those of `export --format gguf`, with tokens that spell their numbers. Ours and theirs take turns in one
-process with the same number of threads; what counts is processor time of all threads. llama.cpp answers through its
-server, as programs use it; a reply's rate is that of its tokens after the first, a prompt's that of the whole request
-for one token. Before any figure counts, f32 there and fp32 here must write the same tokens.
+process with the same number of threads (--threads, 1); what counts is processor time on one thread, a wall clock on
+several. llama.cpp answers through its server, as programs use it; a reply's rate is that of its tokens after the
+first, a prompt's that of the whole request for one token. Before any figure counts, f32 there and fp32 here must write
+the same tokens.
 """
 
 import argparse
@@ -24,7 +25,7 @@ import xllamacpp
 from gguf import GGUFWriter
 from torch import Tensor
 
-from benchmarks.machine import cpu_seconds, describe
+from benchmarks.machine import describe, seconds
 from benchmarks.pairs import ratio, table, take_turns
 from benchmarks.workload import SHAPES, TINY
 from nanochat_core.engine.sampling import Sampling
@@ -77,7 +78,7 @@ def complete(server: xllamacpp.Server, prompt: list[int], tokens: int, keep: boo
 
 
 def ours(model: GPT, ids: Tensor, tokens: int) -> dict[str, Measure]:
-    """What is measured of ours, by name, each in its unit per second of processor time."""
+    """What is measured of ours, by name, each in its unit per second."""
     greedy = Sampling(temperature=0.0)
 
     def decode(rows: int) -> float:
@@ -90,17 +91,17 @@ def ours(model: GPT, ids: Tensor, tokens: int) -> dict[str, Measure]:
             for _ in range(tokens):
                 fed = torch.tensor(greedy.choose(model(fed[:, None], cache=cache), []))
 
-        return rows * tokens / cpu_seconds(write)
+        return rows * tokens / seconds(write)
 
     def read(count: int) -> float:
-        return count / cpu_seconds(lambda: model(ids[:, :count], cache=model.new_cache(1, count + 1)))
+        return count / seconds(lambda: model(ids[:, :count], cache=model.new_cache(1, count + 1)))
 
     kept = model.new_cache(1, PROMPTS[-1] + 1)
     model(ids[:, : PROMPTS[-1]], cache=kept)
 
     def second() -> float:
         kept.truncate(PROMPTS[-1] - 24)
-        return 24 / cpu_seconds(lambda: model(ids[:, PROMPTS[-1] - 24 : PROMPTS[-1]], cache=kept))
+        return 24 / seconds(lambda: model(ids[:, PROMPTS[-1] - 24 : PROMPTS[-1]], cache=kept))
 
     return _named(decode, read, second)
 
@@ -116,15 +117,15 @@ def theirs(one: xllamacpp.Server, many: xllamacpp.Server, ids: Tensor, tokens: i
         return lambda: list(pool.map(lambda _: complete(many, prompt[: PROMPTS[0] // rows], count), range(rows)))
 
     def decode(rows: int) -> float:
-        first = cpu_seconds(requests(rows, 1))
-        return rows * tokens / (cpu_seconds(requests(rows, 1 + tokens)) - first)
+        first = seconds(requests(rows, 1))
+        return rows * tokens / (seconds(requests(rows, 1 + tokens)) - first)
 
     def read(count: int) -> float:
-        return count / cpu_seconds(lambda: complete(one, prompt[:count], 1))
+        return count / seconds(lambda: complete(one, prompt[:count], 1))
 
     def second() -> float:
         complete(one, prompt[: PROMPTS[-1] - 24], 1, keep=True)
-        return 24 / cpu_seconds(lambda: complete(one, prompt[: PROMPTS[-1]], 1, keep=True))
+        return 24 / seconds(lambda: complete(one, prompt[: PROMPTS[-1]], 1, keep=True))
 
     return _named(decode, read, second)
 
@@ -184,7 +185,9 @@ def main() -> None:
     parser.add_argument("--small", action="store_true")
     parser.add_argument("--shapes", nargs="+", choices=["d8", "d12"], default=["d8", "d12"])
     parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
+    torch.set_num_threads(options.threads)
     built_for = os.environ.get("NANOCHAT_MARCH", "this processor")
     print(describe(), f"ours built for {built_for}", f"llama.cpp: {xllamacpp.get_system_info()}", sep="; ", flush=True)
     with torch.no_grad():

@@ -20,6 +20,21 @@ def cpu_seconds(work: Callable[[], object]) -> float:
     return time.process_time() - before
 
 
+def now() -> float:
+    """Seconds: of processor time where torch has one thread, so that other programs do not count; else of a wall clock.
+
+    Several threads wait for each other, which a program that lets them spin would pay for twice.
+    """
+    return time.process_time() if torch.get_num_threads() == 1 else time.perf_counter()
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """How long `work` takes by `now`."""
+    before = now()
+    work()
+    return now() - before
+
+
 def gemm_rate(dtype: torch.dtype, tries: int = 5, size: int = GEMM_SIZE) -> float:
     """FLOP/s for each second of processor time of a square product in `dtype`: the best of `tries`.
 

@@ -63,6 +63,7 @@ typedef struct {
     float *scores;
     int64_t scores_apart;
     atomic_llong *taken; // a counter for each thing that is shared out
+    atomic_llong *done;  // and for each time that threads wait for each other
     atomic_int numbers;  // of the threads
 } step;
 
@@ -202,17 +203,30 @@ static void attend_head(step *s, const layer *l, int64_t item, float *scores) {
     }
 }
 
-static void share(step *s, each work, const layer *l, int64_t items, int64_t *counter, float *scores) {
-    atomic_llong *taken = &s->taken[(*counter)++];
-    for (int64_t item; (item = take(taken, 1)) < items;) work(s, l, item, scores);
-    meet(s->threads);
+// How far a thread is in its way through the step.
+typedef struct {
+    int64_t taken, done;
+} place;
+
+static void wait_for(step *s, int64_t all, place *at) {
+    if (s->threads > 1) await(&s->done[at->done++], all);
+}
+
+static void share(step *s, each work, const layer *l, int64_t items, place *at, float *scores) {
+    atomic_llong *taken = &s->taken[at->taken++];
+    for (int64_t item; (item = take(taken, 1)) < items;) {
+        work(s, l, item, scores);
+        if (s->threads > 1) add_done(&s->done[at->done], 1, items);
+    }
+    wait_for(s, items, at);
 }
 
 enum then { KEEP, ADD, CAP };
 
-// out (count, out_apart), or what is added to it, = the packed vectors times the matrix. Nobody waits for the others.
-static void multiply(step *s, const matrix *a, int64_t count, float *out, int64_t out_apart, enum then then, int64_t *counter) {
-    atomic_llong *taken = &s->taken[(*counter)++];
+// out (count, out_apart), or what is added to it, = the packed vectors times the matrix. Nobody waits for the others yet, who
+// have `rows_in_all` to do before that.
+static void multiply(step *s, const matrix *a, int64_t count, float *out, int64_t out_apart, enum then then, int64_t rows_in_all, place *at) {
+    atomic_llong *taken = &s->taken[at->taken++];
     int64_t rows = PIECE_BYTES / row_bytes(a), even = a->outputs / (4 * s->threads), whole = a->type < INT8 ? ROWS : STRIP;
     if (count > APART && rows < even) rows = even; // so that the vectors come from memory less often
     if (s->threads > 1 && rows > even) rows = even;
@@ -233,6 +247,7 @@ static void multiply(step *s, const matrix *a, int64_t count, float *out, int64_
             for (; row + LANES <= to; row += LANES) store(part + row, SOFTCAP * tanh_of(load(part + row) * (1 / SOFTCAP)));
             for (; row < to; row++) part[row] = SOFTCAP * tanh_of(all(part[row] * (1 / SOFTCAP)))[0];
         }
+        if (s->threads > 1) add_done(&s->done[at->done], to - from, rows_in_all);
     }
 }
 
@@ -240,27 +255,27 @@ static matrix matrix_of(step *s, const char *rows, const char *scales, int64_t o
     return (matrix){rows, scales, s->shape->matrix_type, outputs, inputs};
 }
 
-static void run_layer(step *s, const layer *l, int64_t *counter, float *scores) {
+static void run_layer(step *s, const layer *l, place *at, float *scores) {
     const shape *m = s->shape;
     int64_t width = m->width, kv = m->kv_heads * m->size, columns = width + 2 * kv;
     matrix q = matrix_of(s, l->q, l->q_scales, width, width), k = matrix_of(s, l->k, l->k_scales, kv, width);
     matrix v = matrix_of(s, l->v, l->v_scales, kv, width), o = matrix_of(s, l->o, l->o_scales, width, width);
     matrix fc = matrix_of(s, l->fc, l->fc_scales, 4 * width, width), proj = matrix_of(s, l->proj, l->proj_scales, width, 4 * width);
-    share(s, begin_attention, l, s->tokens, counter, scores);
-    multiply(s, &q, s->tokens, s->qkv, columns, KEEP, counter);
-    multiply(s, &k, s->tokens, s->qkv + width, columns, KEEP, counter);
-    multiply(s, &v, s->tokens, s->qkv + width + kv, columns, KEEP, counter);
-    meet(s->threads);
-    share(s, attend_head, l, s->request->rows * m->kv_heads, counter, scores);
-    share(s, begin_output, l, s->tokens, counter, scores);
-    multiply(s, &o, s->tokens, s->x, width, ADD, counter);
-    meet(s->threads);
-    share(s, begin_mlp, l, s->tokens, counter, scores);
-    multiply(s, &fc, s->tokens, s->hidden, 4 * width, KEEP, counter);
-    meet(s->threads);
-    share(s, begin_projection, l, s->tokens, counter, scores);
-    multiply(s, &proj, s->tokens, s->x, width, ADD, counter);
-    meet(s->threads);
+    share(s, begin_attention, l, s->tokens, at, scores);
+    multiply(s, &q, s->tokens, s->qkv, columns, KEEP, columns, at);
+    multiply(s, &k, s->tokens, s->qkv + width, columns, KEEP, columns, at);
+    multiply(s, &v, s->tokens, s->qkv + width + kv, columns, KEEP, columns, at);
+    wait_for(s, columns, at);
+    share(s, attend_head, l, s->request->rows * m->kv_heads, at, scores);
+    share(s, begin_output, l, s->tokens, at, scores);
+    multiply(s, &o, s->tokens, s->x, width, ADD, width, at);
+    wait_for(s, width, at);
+    share(s, begin_mlp, l, s->tokens, at, scores);
+    multiply(s, &fc, s->tokens, s->hidden, 4 * width, KEEP, 4 * width, at);
+    wait_for(s, 4 * width, at);
+    share(s, begin_projection, l, s->tokens, at, scores);
+    multiply(s, &proj, s->tokens, s->x, width, ADD, width, at);
+    wait_for(s, width, at);
 }
 
 // What each thread does.
@@ -268,15 +283,15 @@ static void run_step(void *context) {
     step *s = context;
     const shape *m = s->shape;
     float *scores = s->scores + atomic_fetch_add(&s->numbers, 1) * s->scores_apart;
-    int64_t counter = 0;
-    share(s, embed, 0, s->tokens, &counter, scores);
+    place at = {0};
+    share(s, embed, 0, s->tokens, &at, scores);
     for (int64_t index = 0; index < m->layers; index++) {
-        run_layer(s, &s->layers[index], &counter, scores);
-        if (m->smear_gate && index == m->middle) share(s, keep_middle, 0, s->tokens, &counter, scores);
+        run_layer(s, &s->layers[index], &at, scores);
+        if (m->smear_gate && index == m->middle) share(s, keep_middle, 0, s->tokens, &at, scores);
     }
-    share(s, begin_head, 0, s->request->rows, &counter, scores);
+    share(s, begin_head, 0, s->request->rows, &at, scores);
     matrix head = matrix_of(s, m->head, m->head_scales, m->vocabulary, m->width);
-    multiply(s, &head, s->request->rows, s->request->logits, m->vocabulary, CAP, &counter);
+    multiply(s, &head, s->request->rows, s->request->logits, m->vocabulary, CAP, m->vocabulary, &at);
 }
 
 static void *take_part(char **place, int64_t bytes) {
@@ -296,7 +311,7 @@ int decode(const shape *m, const layer *layers, const request *r) {
     int64_t longest = 0, floats_each = m->width * 10 + 2 * m->kv_heads * m->size, counters = m->layers * 16 + 8;
     for (int64_t row = 0; row < r->rows; row++) longest = r->lengths[row] > longest ? r->lengths[row] : longest;
     s.scores_apart = QUERIES * ((longest + r->added + 2 * LANES) / LANES * LANES);
-    int64_t bytes = s.tokens * (floats_each * 4 + packed) + r->threads * s.scores_apart * 4 + counters * 8;
+    int64_t bytes = s.tokens * (floats_each * 4 + packed) + r->threads * s.scores_apart * 4 + 2 * counters * 8;
     char *memory = aligned_alloc(64, (bytes + 64 * 16 + 63) / 64 * 64), *place = memory;
     if (!memory) return NO_MEMORY;
     for (int64_t row = 0; row < r->rows; row++)
@@ -308,8 +323,10 @@ int decode(const shape *m, const layer *layers, const request *r) {
     s.packed = take_part(&place, s.tokens * packed);
     s.scores = take_part(&place, r->threads * s.scores_apart * 4);
     s.taken = take_part(&place, counters * 8);
+    s.done = take_part(&place, counters * 8);
     memset(s.taken, 0, counters * 8);
-    run_together((int)r->threads, run_step, &s, &s.threads);
+    memset(s.done, 0, counters * 8);
+    run_with_any((int)r->threads, run_step, &s, &s.threads);
     free(memory);
     return DONE;
 }

@@ -139,7 +139,7 @@ static void work(void *context) {
 
 void quantize(const request *request) {
     task task = {.request = request};
-    run_together((int)request->threads, work, &task, &task.threads);
+    run_with_any((int)request->threads, work, &task, &task.threads);
 }
 
 void narrow(const uint32_t *from, uint16_t *to, int64_t count) {

@@ -1,4 +1,5 @@
-// A team of threads that goes through one job together: it shares out each phase, and waits between phases.
+// A team of threads that goes through one job together: it shares out each phase, and waits between phases; either for all
+// threads, or only for what they have taken.
 #ifndef TEAM_H
 #define TEAM_H
 
@@ -20,7 +21,11 @@ typedef struct {
 typedef struct {
     atomic_int arrived;
     gate middle; // passed between phases
-    gate start;  // its number is a count of jobs, times 65536, plus the threads that the present one takes
+    gate start;  // its number is a count of jobs, times 2 and 65536, plus ANY_MAY, plus the threads that the present one takes
+    gate done;   // its number counts what was waited for
+    atomic_long open;   // the number of a job that threads may still enter
+    atomic_llong inside; // threads besides the caller's that have entered it
+    atomic_int waiting; // at `done`, asleep or about to be
     void (*work)(void *context);
     void *context;
     int hired; // threads besides the caller's
@@ -29,7 +34,8 @@ typedef struct {
 } team_of_threads;
 
 #define NEW_GATE {.mutex = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER}
-#define NEW_TEAM {.middle = NEW_GATE, .start = NEW_GATE}
+#define NEW_TEAM {.middle = NEW_GATE, .start = NEW_GATE, .done = NEW_GATE}
+#define ANY_MAY 65536
 static team_of_threads team = NEW_TEAM;
 static pthread_mutex_t one_job_at_a_time = PTHREAD_MUTEX_INITIALIZER;
 
@@ -70,6 +76,28 @@ static void meet(int threads) {
     }
 }
 
+// Wait until `counter` is `wanted`, of a job of run_with_any: others may have lost their cores, which the core that waits can
+// be given to.
+static void await(atomic_llong *counter, long long wanted) {
+    for (int spin = 0; spin < SPINS; spin++) {
+        if (atomic_load(counter) == wanted) return;
+        relax();
+    }
+    pthread_mutex_lock(&team.done.mutex);
+    atomic_fetch_add(&team.waiting, 1);
+    while (atomic_load(counter) != wanted) pthread_cond_wait(&team.done.changed, &team.done.mutex);
+    atomic_fetch_sub(&team.waiting, 1);
+    pthread_mutex_unlock(&team.done.mutex);
+}
+
+// Add to a counter that threads wait for.
+static void add_done(atomic_llong *counter, long long more, long long wanted) {
+    if (atomic_fetch_add(counter, more) + more != wanted || !atomic_load(&team.waiting)) return;
+    pthread_mutex_lock(&team.done.mutex);
+    pthread_cond_broadcast(&team.done.changed);
+    pthread_mutex_unlock(&team.done.mutex);
+}
+
 static void *follow_jobs(void *argument) {
     int self = (int)(intptr_t)argument;
     long present = team.hired_at[self];
@@ -78,6 +106,12 @@ static void *follow_jobs(void *argument) {
         present = atomic_load(&team.start.number);
         int threads = (int)(present & 0xffff);
         if (self >= threads) continue;
+        if (present & ANY_MAY) {
+            add_done(&team.inside, 1, 0); // before it is asked whether the job is still open: its caller asks the other way round
+            if (atomic_load(&team.open) == present) team.work(team.context);
+            add_done(&team.inside, -1, 0);
+            continue;
+        }
         team.work(team.context);
         meet(threads);
     }
@@ -99,6 +133,8 @@ static int hire(int threads) {
     return threads < team.hired + 1 ? threads : team.hired + 1;
 }
 
+static long next_job(long kind, int threads) { return ((atomic_load(&team.start.number) >> 17) + 1) << 17 | kind | threads; }
+
 // Call `work` on each of `threads` threads, and wait until all are done; `granted` is how many of them there are.
 static void run_together(int threads, void (*work)(void *), void *context, int *granted) {
     if (threads <= 1) {
@@ -110,9 +146,30 @@ static void run_together(int threads, void (*work)(void *), void *context, int *
     *granted = threads = hire(threads);
     team.work = work;
     team.context = context;
-    set_gate(&team.start, ((atomic_load(&team.start.number) >> 16) + 1) << 16 | threads);
+    set_gate(&team.start, next_job(0, threads));
     work(context);
     meet(threads);
+    pthread_mutex_unlock(&one_job_at_a_time);
+}
+
+// Call `work` on the caller's thread and on those others, `threads` in all, that come while it lasts. Between its phases they
+// wait only for what others have taken (add_done, await): one that has no core holds nobody up.
+static void run_with_any(int threads, void (*work)(void *), void *context, int *granted) {
+    if (threads <= 1) {
+        *granted = 1;
+        work(context);
+        return;
+    }
+    pthread_mutex_lock(&one_job_at_a_time);
+    *granted = threads = hire(threads);
+    team.work = work;
+    team.context = context;
+    long job = next_job(ANY_MAY, threads);
+    atomic_store(&team.open, job);
+    set_gate(&team.start, job);
+    work(context);
+    atomic_store(&team.open, 0);
+    await(&team.inside, 0);
     pthread_mutex_unlock(&one_job_at_a_time);
 }
 

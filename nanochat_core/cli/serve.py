@@ -46,7 +46,8 @@ class ServeCommand:
     device_type: str = "auto"
     """cuda, mps, cpu or auto."""
     dtype: str | None = None
-    """float32, bfloat16 or int8 (on a CPU: a quarter of the memory, and the fastest); without it what suits best."""
+    """float32, bfloat16, int8 or int4 (on a CPU: rounded weights, a quarter or a seventh of float32's memory), or auto:
+    the fastest of them on this machine, found by a trial of a second; without it what suits best and rounds nothing."""
 
 
 def run(arguments: list[str]) -> int:

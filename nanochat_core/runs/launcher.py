@@ -19,10 +19,12 @@ from nanochat_core.runs.status import NOTHING_WRONG
 from nanochat_core.system import processes
 from nanochat_core.system.disk import DiskFull, need_room
 from nanochat_core.system.files import now, write_json
+from nanochat_core.system.hardware import find_hardware
 from nanochat_core.system.spawn import child_environment, collect, spawn
 
 _ALONE = Nodes(1)
 _WORKER = "nanochat_core.training.worker"
+_DEVICES = "CUDA_VISIBLE_DEVICES"
 CHANGEABLE = ("resume", "output_tag", "memory")
 """Settings with which a run may resume that was made with others: they change nothing about its result."""
 
@@ -33,12 +35,14 @@ def start_run(
     resume: bool = False,
     worker: str = _WORKER,
     nodes: Nodes = _ALONE,
+    devices: str = "",
 ) -> Run:
     """Start training in `nproc` processes and return at once; `Run.status` tells how it goes.
 
     resume: resume the stopped, failed or interrupted run of config.output_tag with the settings that it was made
     with. worker: the module that trains a run when it is called with its tag. nodes: that this is the first of several
-    machines, which then wait for the others (`join_run`), or how often the run may start again by itself.
+    machines, which then wait for the others (`join_run`), or how often the run may start again by itself. devices: the
+    numbers of the GPUs to train on, as CUDA_VISIBLE_DEVICES has them; without it all, or those that a resumed run had.
     Raises ValueError when the run exists (or does not, for resume), already runs, or its base model is missing.
     """
     if nproc < 1:
@@ -52,6 +56,7 @@ def start_run(
         run = create_run(config)
     with claimed(run):
         run.clear_stop()
+        devices = devices or (devices_before(run) if resume or config.resume else "") or os.environ.get(_DEVICES, "")
         run.launch_file.unlink(
             missing_ok=True
         )  # the process of an earlier launch is gone and must not be shown as ours
@@ -61,11 +66,22 @@ def start_run(
         command += [f"--worker={worker}"] if worker != _WORKER else []
         with open(run.log_file, "ab") as log:
             variables = {**_variables(run, nproc, nodes), **nodes.variables(config)}
+            variables |= {_DEVICES: devices} if devices else {}
             process = spawn(command, variables, folder=run.path, stdout=log)
         who = processes.identity(process.pid)
-        run.write_launch(**who.to_dict(), command=command, nproc=nproc, detached=True, started=now())
+        told = {"devices": devices} if devices else {}
+        run.write_launch(**who.to_dict(), command=command, nproc=nproc, detached=True, started=now(), **told)
     collect(process)
     return run
+
+
+def devices_before(run: Run) -> str:
+    """The numbers of the GPUs that the run was started on, if we may still have them; "" for all that we may."""
+    devices = str(run.read_launch().get("devices") or "")
+    if not devices:
+        return ""
+    ours = os.environ.get(_DEVICES) or ",".join(str(gpu.index) for gpu in find_hardware().gpus)
+    return devices if set(devices.split(",")) <= set(ours.split(",")) else ""
 
 
 def join_run(config: FinetuneConfig, nproc: int, nodes: Nodes, worker: str = _WORKER) -> NoReturn:

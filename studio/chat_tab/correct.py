@@ -1,5 +1,7 @@
 """From a bad answer to a training row: the reply as text to correct, and the conversation added to a dataset."""
 
+import hashlib
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -137,20 +139,33 @@ def begin(chat_id: str, side: int, picked: int | None, dataset: str) -> tuple[An
     earlier = gr.Checkbox(visible=turn > 0, value=turn > 0)
     text, info = as_text(reply.content), None if isinstance(reply.content, str) else _TOOL_INFO
     box = gr.Textbox(value=text, info=info)
-    return gr.Column(visible=True), title, box, [side, turn], menu, earlier, ""
+    return gr.Column(visible=True), title, box, [side, turn, _mark(chat, side, turn)], menu, earlier, ""
 
 
-def finish(chat_id: str, which: list[int], text: str, dataset: str, earlier: bool) -> tuple[Any, ...]:
+def finish(chat_id: str, which: list[Any], text: str, dataset: str, earlier: bool) -> tuple[Any, ...]:
     """(panel, said, dataset): append the corrected conversation to a dataset.
 
-    ValueError when it is no good training row, or cannot be written there.
+    ValueError when it is no good training row, cannot be written there, or the chat has another message there now.
     """
-    side, turn = which
-    path, line = add(dataset, corrected(Chat.load(chat_id), side, turn, text, with_earlier=earlier))
+    side, turn, mark = which
+    chat = Chat.load(chat_id)
+    if turn < len(chat.turns) and _mark(chat, side, turn) != mark:
+        raise ValueError(
+            "The chat has changed since: another message stands where the corrected reply was. Copy your text, and "
+            "choose the reply that it belongs to."
+        )
+    path, line = add(dataset, corrected(chat, side, turn, text, with_earlier=earlier))
     said = html.note(
         f"Added to {path.name} as line {line:,}. Open it in Data to see it, or train on it in Train.", "good"
     )
     return gr.Column(visible=False), said, str(path)
+
+
+def _mark(chat: Chat, side: int, turn: int) -> str:
+    """Changes with the messages up to a turn, and with its reply."""
+    reply = chat.turns[turn].replies[side]
+    said = [chat.messages(side, turn + 1), reply and reply.content]
+    return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]
 
 
 def _short(text: str, most: int = 100) -> str:

@@ -79,6 +79,9 @@ class ModelProcesses:
         with self._used(files, takes_over=True) as place, contextlib.ExitStack() as replying:
             with place.lock:
                 loaded = self._made_to_fit(place, files, report, dtype)
+                if self._places.get((files.name, files.step)) is not place:  # unloaded while it was loaded
+                    place.process.unload()
+                    raise ValueError("The model was unloaded. Load it again to continue.")
                 replying.enter_context(self._replying(place))
             yield loaded
 

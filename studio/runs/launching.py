@@ -1,15 +1,12 @@
 """Start, resume, and retry runs from the app, one at a time."""
 
-import contextlib
 import dataclasses
-import os
 import threading
-from collections.abc import Iterator
 
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.paths import finetuned_dir
 from nanochat_core.remote.start import resume_remote_run
-from nanochat_core.runs.launcher import start_run
+from nanochat_core.runs.launcher import devices_before, start_run
 from nanochat_core.runs.run import Run
 from nanochat_core.runs.status import LIVE_STATES, RunStatus
 from nanochat_core.system.folder_names import next_free_tag
@@ -37,14 +34,13 @@ def start(config: FinetuneConfig, nproc: int = 1, devices: str = "") -> Run:
     """Start a run on `devices` (numbers of GPUs, "" for all). Busy when another one is under way."""
     with _lock:
         _refuse_second(config.output_tag)
-        with _visible(devices):
-            run = start_run(config, nproc)
+        run = start_run(config, nproc, devices=devices)
     stops.forget(run.tag)
     return run
 
 
-def resume(tag: str, nproc: int | None = None, devices: str = "") -> Run:
-    """Resume a run that is over but not finished: on as many processes as before, or in a job as before."""
+def resume(tag: str) -> Run:
+    """Resume a run that is over but not finished: on the processes and GPUs, or in a job, as before."""
     run = Run.open(tag)
     if run.is_remote():
         resume_remote_run(tag)
@@ -52,8 +48,7 @@ def resume(tag: str, nproc: int | None = None, devices: str = "") -> Run:
         return run
     with _lock:
         _refuse_second(tag)
-        with _visible(devices):
-            run = start_run(run.settings(), nproc or int(run.read_launch().get("nproc") or 1), resume=True)
+        run = start_run(run.settings(), int(run.read_launch().get("nproc") or 1), resume=True)
     stops.forget(tag)
     return run
 
@@ -64,21 +59,6 @@ def _refuse_second(tag: str) -> None:
         raise Busy(
             f"Run '{other.tag}' is training on this machine. Queue this run to start it afterwards, or stop that one."
         )
-
-
-@contextlib.contextmanager
-def _visible(devices: str) -> Iterator[None]:
-    """Within it, a started run sees only these GPUs: the launcher hands our environment on."""
-    before = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if devices:
-        os.environ["CUDA_VISIBLE_DEVICES"] = devices
-    try:
-        yield
-    finally:
-        if devices:
-            os.environ.pop("CUDA_VISIBLE_DEVICES")
-            if before is not None:
-                os.environ["CUDA_VISIBLE_DEVICES"] = before
 
 
 def retry_label(status: RunStatus) -> str:
@@ -101,4 +81,5 @@ def retry(tag: str) -> Run:
         raise ValueError(f"Run '{tag}' names no setting to change. Start a new run with other settings.")
     nproc = changes.pop("nproc", None) or int(run.read_launch().get("nproc") or 1)
     free = next_free_tag(finetuned_dir(), tag)
-    return start(dataclasses.replace(run.settings(), **changes, output_tag=free, resume=False), nproc)
+    config = dataclasses.replace(run.settings(), **changes, output_tag=free, resume=False)
+    return start(config, nproc, devices_before(run))

@@ -18,7 +18,7 @@ def test_two_clicks_from_a_bad_reply_to_a_row(home):
     assert panel.visible
     assert "2*3?" in title
     assert text.value == "<|python_start|>2*3<|python_end|><|output_start|>6<|output_end|>7"
-    assert (which, menu.value, earlier.visible) == ([0, 1], correct.NEW, True)
+    assert (which[:2], menu.value, earlier.visible) == ([0, 1], correct.NEW, True)
     _, note, path = correct.finish(ID, which, text.value[:-1] + "6", menu.value, True)
     assert "Added to corrections.jsonl as line 1" in note
     [row] = load_conversations(path)
@@ -26,6 +26,17 @@ def test_two_clicks_from_a_bad_reply_to_a_row(home):
     assert row["messages"][-1]["content"][-1] == {"type": "text", "text": "6"}
     assert row["messages"][-1]["content"][:2] == a_chat().turns[1].replies[0].parts[:2]
     assert row["messages"][-1]["rejected"] == a_chat().turns[1].replies[0].parts
+
+
+def test_a_correction_is_not_saved_under_another_message(home):
+    a_chat().save()
+    *_, which, _, _, _ = correct.begin(ID, 0, None, "")
+    chat = a_chat()
+    chat.turns[1].user = "Who are you?"  # asked again otherwise, in this page or another
+    chat.save()
+    with pytest.raises(ValueError, match=r"The chat has changed since.* Copy your text"):
+        correct.finish(ID, which, "6", correct.NEW, True)
+    assert not files.list_datasets() or all(one.is_shipped for one in files.list_datasets())
 
 
 def test_the_models_own_reply_stays_beside_another_one_only():

@@ -5,6 +5,7 @@ import pytest
 from nanochat_core.checkpoint import fastest
 from nanochat_core.engine.reply import Done, Text
 from nanochat_core.serve.messages import Loaded
+from studio.models import processes
 from studio.models.processes import AS_IT_IS, FASTEST, ModelProcesses
 
 HI = [{"role": "user", "content": "Hello, which word?"}]
@@ -162,6 +163,20 @@ def test_nobody_puts_another_precision_between_a_load_and_its_reply(three_models
         three_models.load("pretrained/one")
     reply.close()
     assert three_models.load("pretrained/one").dtype == "float32"
+
+
+def test_what_was_unloaded_while_it_was_loaded_is_not_left_in_memory(three_models):
+    class Unloaded(FakeProcess):
+        def load(self, *arguments, **options):
+            three_models._places.clear()  # as unload does, by another browser
+            return super().load(*arguments, **options)
+
+    place = three_models._places["pretrained/one", 7] = processes._Place()
+    place.process = Unloaded()
+    with pytest.raises(ValueError, match=r"was unloaded\. Load it again"):
+        three_models.load("pretrained/one")
+    assert place.process.loaded is None
+    assert three_models.loaded() == []
 
 
 def test_the_same_precision_by_another_name_is_shared(three_models):

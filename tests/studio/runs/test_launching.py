@@ -1,16 +1,18 @@
 """Runs that the Train tab starts: one at a time, stopped, queued, and tried again with a remedy."""
 
 import dataclasses
+import json
 import os
 
 import pytest
 
-from nanochat_core.runs import supervisor
+from nanochat_core.runs import launcher, supervisor
 from nanochat_core.runs.claiming import run_processes
 from nanochat_core.runs.failures import Failure, explain
 from nanochat_core.runs.nodes import Nodes
 from nanochat_core.runs.presets import with_preset
 from nanochat_core.runs.run import Run
+from nanochat_core.system.hardware import Gpu, Hardware
 from studio.parts import html
 from studio.runs import launching, live, stops
 from studio.runs import queue as run_queue
@@ -79,6 +81,28 @@ def test_one_run_at_a_time_stopped_and_the_queue_goes_on(data, fake_training):
     assert Run.open("second").wait(60).state == "finished"
     assert run_queue.waiting() == []
     assert live.look("second").chart.startswith('<div class="chart">')
+
+
+@pytest.mark.processes
+def test_a_run_resumes_and_is_retried_on_the_gpus_that_it_was_given(data, fake_training, monkeypatch):
+    monkeypatch.setattr(
+        launcher, "find_hardware", lambda: Hardware((Gpu(0, "A", 1, 0, (9, 0)), Gpu(3, "B", 1, 0, (9, 0))), False, 2, 1)
+    )
+    fake_training("say:It is broken.")
+    run = launching.start(settings_of(data), devices="3")
+    assert run.wait(60).state == "failed"
+    assert json.loads((run.path / "rank0").read_text())["CUDA_VISIBLE_DEVICES"] == "3"
+    assert "CUDA_VISIBLE_DEVICES" not in os.environ
+    (run.path / "rank0").unlink()
+    launching.resume("mine")
+    assert run.wait(60).state == "failed"
+    assert json.loads((run.path / "rank0").read_text())["CUDA_VISIBLE_DEVICES"] == "3"
+    run.write_status(retry={"device_batch_size": 1})
+    again = launching.retry("mine")
+    again.wait(60)
+    assert again.read_launch()["devices"] == "3"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")  # another machine, say
+    assert launcher.devices_before(run) == ""
 
 
 def test_what_cannot_start_stays_in_the_queue_with_its_reason(data, home):

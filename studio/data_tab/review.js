@@ -6,6 +6,19 @@ frame.tabIndex = 0;
 frame.setAttribute("aria-label", "Finding to decide; keys: k keep, e edit, d delete, m merge, s later, u take back, 1 to 9 choose a row");
 element.replaceChildren(frame);
 
+// From then on "merge" means the row that a person chose, and not the one that the card proposes.
+function pick() {
+  const merge = frame.querySelector("button[data-act=merge][data-row]");
+  if (!merge) return;
+  delete merge.dataset.row;
+  merge.firstChild.data = "Merge into this ";
+}
+
+function press(button) {
+  if (!button || button.disabled) return;
+  act(button.dataset.act, button.dataset.row === undefined ? undefined : Number(button.dataset.row));
+}
+
 function chosen() {
   return Number(frame.querySelector("input[name=review-row]:checked")?.value ?? -1);
 }
@@ -18,21 +31,24 @@ async function act(name, row) {
 }
 
 frame.addEventListener("click", (event) => {
-  const button = event.target.closest("button[data-act]");
-  if (button && !button.disabled) act(button.dataset.act, button.dataset.row === undefined ? undefined : Number(button.dataset.row));
+  if (event.target.closest(".review-row")) pick();
+  press(event.target.closest("button[data-act]"));
 });
 
 frame.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   if (/^[1-9]$/.test(event.key)) {
     const row = frame.querySelector(`#data-review-row-${event.key}`);
-    if (row) row.checked = true;
+    if (row) {
+      row.checked = true;
+      pick();
+    }
     return;
   }
   const button = frame.querySelector(`button[data-shortcut="${CSS.escape(event.key)}"]`);
   if (!button || button.disabled) return;
   event.preventDefault();
-  act(button.dataset.act);
+  press(button);
 });
 
 function draw() {

@@ -204,21 +204,21 @@ def card_html(session: Session | None, kind: str) -> str:
         f'<p class="review-head" role="status"><b>{escape(KINDS[card.kind])}</b> · {len(waiting):,} to decide</p>'
         f'<p class="review-reason">{escape(card.reason)}</p>'
     )
-    rows = "".join(_row(session, card, number) for number in range(min(len(card.rows), _SHOWN_ROWS)))
+    shown = card.rows if len(card.rows) <= _SHOWN_ROWS else (*card.rows[: _SHOWN_ROWS - 1], card.right)
+    rows = "".join(_row(session, row, number) for number, row in enumerate(shown, 1))
     more = note(f"And {len(card.rows) - _SHOWN_ROWS:,} more rows.") if len(card.rows) > _SHOWN_ROWS else ""
     return f"{frame}{head}{rows}{more}{_tools(queue, card)}{_like(queue, card)}{notes}</div>"
 
 
-def _row(session: Session, card: Card, number: int) -> str:
-    row = card.rows[number]
+def _row(session: Session, row: int, number: int) -> str:
     label = f"line {session.rows.order.index(row) + 1:,}"
     messages = session.rows.messages(row)
     turns = row_of(0, messages).turns if messages else ()
     said = "".join(f"<dt>{escape(turn.prompt)}</dt><dd>{escape(turn.answer)}</dd>" for turn in turns[-3:])
-    name = f"row-{number + 1}"
+    name = f"row-{number}"
     return (
         f'<label class="review-row"><span><input type="radio" name="review-row" value="{row}" id="data-review-{name}"'
-        f"{' checked' if number == 0 else ''}> <b>{number + 1}</b> {escape(label)}</span><dl>{said}</dl></label>"
+        f"{' checked' if number == 1 else ''}> <b>{number}</b> {escape(label)}</span><dl>{said}</dl></label>"
     )
 
 
@@ -238,10 +238,16 @@ def _tools(queue: Queue, card: Card | None) -> str:
         "merge": card is not None and len(card.rows) > 1,
         "edit": card is not None and editable(card.texts[0]) is not None,
     }
+    into = ""
+    labels = {act: label for act, _, label in _ACTS}
+    if card is not None and card.right != card.rows[0]:  # until a person chooses a row: the first is to delete or edit
+        into = f' data-row="{card.right}"'
+        labels["merge"] = f"Merge into line {queue.session.rows.order.index(card.right) + 1:,}"
     buttons = "".join(
         f'<button type="button" class="data-button" data-act="{act}" data-shortcut="{key}" id="data-review-{act}"'
-        f"{'' if can.get(act, card is not None) else ' disabled'}>{label} <kbd>{key}</kbd></button>"
-        for act, key, label in _ACTS
+        f"{into if act == 'merge' else ''}{'' if can.get(act, card is not None) else ' disabled'}>"
+        f"{labels[act]} <kbd>{key}</kbd></button>"
+        for act, key, _ in _ACTS
     )
     return f'<div class="data-tools review-tools">{buttons}</div>'
 

@@ -48,6 +48,11 @@ class Card:
     reason: str
     score: float
 
+    @property
+    def right(self) -> int:
+        """The row that merging keeps: of a contradiction one of those that most rows agree with, which come last."""
+        return self.rows[-1 if self.kind == "contradiction" else 0]
+
 
 @dataclass(frozen=True)
 class Decided:
@@ -165,9 +170,12 @@ class Queue:
             if act == "keep":
                 self._keep(cards)
                 return f"{plural(len(cards), 'finding')} kept; u takes the last one back."
-            gone = {row for card in cards for row in (card.rows[:1] if act == "delete" else card.rows[1:])}
-            if act == "merge":
-                gone -= {card.rows[0] for card in cards}
+            kept = {card.right for card in cards}
+            gone = (
+                {card.rows[0] for card in cards}
+                if act == "delete"
+                else {row for card in cards for row in card.rows} - kept
+            )
             self.session.remove(sorted(gone), _words(act, len(gone)))
             self._note(Decided(cards[0], act, self.session.undo_label))
             return f"{plural(len(gone), 'row')} deleted; u takes it back."

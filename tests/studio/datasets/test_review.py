@@ -3,6 +3,7 @@
 import pytest
 
 from nanochat_core.data.line import to_line
+from studio.data_tab.review_panel import card_html
 from studio.datasets import files, review, sessions
 from studio.datasets.files import data_dir, find_dataset
 from studio.datasets.review import Queue, queue_of
@@ -81,6 +82,21 @@ def test_merging_leaves_the_chosen_row_alone(queue, session):
     assert not any(session.has(row) for row in card.rows if row != card.rows[1])
     session.undo()  # the Data tab's own Undo knows it, too
     assert card in queue.waiting()
+
+
+def test_merging_a_contradiction_keeps_what_most_rows_say(session):
+    session.remove(list(session.rows.order), "clearing")
+    right = [talk("When do you open?", "We open at 7 am.")] * 6
+    for one in (*right[:3], talk("When do you open?", "We open at 9 pm."), *right[3:]):
+        session.insert(to_line(one).strip(), None, "adding")
+    queue = queue_of(session)
+    queue.look()
+    card = queue.waiting("contradiction")[0]
+    page = card_html(session, "contradiction")
+    assert f'data-act="merge" data-shortcut="m" id="data-review-merge" data-row="{card.right}">' in page
+    assert b"9 pm" in session.rows.data[card.rows[0]]  # chosen at first: to edit or to delete
+    queue.decide_all("contradiction", "merge")
+    assert _lines(session) == [to_line(right[0]).strip()]
 
 
 def test_an_edited_row_is_decided_and_undoing_the_edit_asks_again(queue, session):

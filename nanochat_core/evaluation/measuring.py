@@ -24,7 +24,7 @@ from nanochat_core.evaluation.answers import ask
 from nanochat_core.evaluation.figures import figures
 from nanochat_core.evaluation.meter import Meter, Watch, unwatched
 from nanochat_core.evaluation.questions import Question, load_questions
-from nanochat_core.evaluation.results import keep, kept, known_replies, result_path
+from nanochat_core.evaluation.results import judged, keep, kept, known_replies, result_path
 from nanochat_core.evaluation.scores import grade
 from nanochat_core.model.gpt import GPT
 from nanochat_core.paths import SOURCE_FOLDERS, ModelFiles, adapter_base, find_file, find_model
@@ -240,7 +240,10 @@ class _OneModel:
         before = kept(path)
         is_known = self.ranks.sum([float(before is not None)])[0] == self.ranks.world
         if before is not None and is_known:
-            return before
+            anew = judged(before, file)
+            if anew != before and self.ranks.is_first:
+                keep(path, anew)
+            return anew
         started = time.monotonic()
         result = self._described(kind, file) | {"complete": True} | compute()
         result["seconds"] = time.monotonic() - started

@@ -13,12 +13,15 @@ tasks-*.json      model, step, made, seconds, tasks {name: {metrics: {name: numb
 import hashlib
 import json
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from nanochat_core.evaluation.questions import load_questions
+from nanochat_core.evaluation.scores import grade
 from nanochat_core.paths import finetuned_dir, home
 from nanochat_core.runs.metrics import plain
-from nanochat_core.system.files import read_json, write_json
+from nanochat_core.system.files import read_json, sha256_of, write_json
 
 KINDS = ("questions", "data", "tasks")
 
@@ -46,10 +49,31 @@ def kept(path: Path) -> dict[str, Any] | None:
     return result if result.get("complete") else None
 
 
+def judged(result: dict[str, Any], file: Path | None = None) -> dict[str, Any]:
+    """The result with its replies judged by the rules as they are now.
+
+    file: that of its questions, where it is known to be the same; without, the one it names, while it is unchanged.
+    """
+    answers = result.get("answers")
+    if not answers or not result.get("complete"):
+        return result
+    named = file or Path(str(result.get("file", "")))
+    try:
+        if file is None and (not named.is_file() or sha256_of(named) != result.get("file_sha256")):
+            return result
+        questions = load_questions(named)
+    except (OSError, ValueError):
+        return result
+    if len(questions) != len(answers):
+        return result
+    return result | asdict(grade(questions, [str(answer["reply"]) for answer in answers]))
+
+
 def results(name: str, kind: str | None = None) -> list[dict[str, Any]]:
     """All whole results of the model called `name`, of all its steps, or those of one kind; the newest first."""
     whole = [result for result in _read(results_folder(name), kind) if result.get("complete")]
-    return sorted((one for one in whole if one.get("model") == name), key=lambda one: str(one["made"]), reverse=True)
+    own = [judged(one) for one in whole if one.get("model") == name]
+    return sorted(own, key=lambda one: str(one["made"]), reverse=True)
 
 
 def known_replies(name: str, model_sha256: str, asked: dict[str, Any]) -> dict[str, str]:

@@ -1,12 +1,17 @@
 """The rules by which a reply is right, under the names that promptfoo gives them. Without torch."""
 
 import json
+import math
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 import regex
+
+from nanochat_core.system.words import WITHOUT_BLANKS
 
 PATTERN_CHARACTERS = 500
 """Longest regular expression; a longer one can take minutes only to be read."""
@@ -14,6 +19,7 @@ PATTERN_SECONDS = 0.25
 """One search may take so long: some patterns need, on some replies, longer than the world is old."""
 
 _NUMBER = re.compile(r"[-+\u2212]?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?(?:[eE][-+]?\d+)?")
+_SLACK = Decimal("1e-9")
 
 
 @dataclass(frozen=True)
@@ -91,12 +97,22 @@ def _is_number(rule: Rule, reply: str) -> bool:
     if not found:
         return False
     given = _number(found[-1])
-    slack = 1e-9  # 0.1 + 0.2 is 0.3 for a person
-    return any(abs(given - _number(value)) <= rule.tolerance + slack * abs(given) for value in rule.values)
+    return given is not None and any(_is_near(given, _number(value), rule.tolerance) for value in rule.values)
 
 
-def _number(text: str) -> float:
-    return float(text.replace(",", "").replace("\u2212", "-"))
+def _is_near(given: Decimal, value: Decimal | None, tolerance: float) -> bool:
+    """Whole numbers are exact; of fractions nine places count, since 0.1 + 0.2 is 0.3 for a person."""
+    if value is None:
+        return False
+    is_whole = given == given.to_integral_value() and value == value.to_integral_value()
+    slack = Decimal(0) if is_whole else _SLACK * min(Decimal(1), abs(given))
+    return abs(given - value) <= Decimal(str(tolerance)) + slack
+
+
+def _number(text: str) -> Decimal | None:
+    """The number as it is written; None for one that no float can hold."""
+    plain = text.strip().replace(",", "").replace("\u2212", "-")
+    return Decimal(plain) if math.isfinite(float(plain)) else None
 
 
 KINDS = {
@@ -109,9 +125,9 @@ KINDS = {
     "number": _is_number,
     "is-json": _is_json,
 }
-"""contains: stands in the reply as whole words; equals (or exact): is the whole reply; starts-with: is its beginning;
-case and blanks do not count for these. regex: is found in the reply as it is. number: is its last number, give or take
-the tolerance. is-json: the whole reply is JSON."""
+"""contains: stands in the reply as whole words, where its script has blanks between words; equals (or exact): is the
+whole reply; starts-with: is its beginning; case and blanks do not count for these. regex: is found in the reply as it
+is. number: is its last number, give or take the tolerance. is-json: the whole reply is JSON."""
 
 
 def rule_of(kind: Any, expected: Any, tolerance: Any = 0.0) -> Rule:
@@ -142,6 +158,8 @@ def _check_numbers(values: list[str], tolerance: Any) -> None:
     for value in values:
         if not _NUMBER.fullmatch(value.strip()):
             raise ValueError(f"{value!r:.40} is no number")
+        if _number(value) is None:
+            raise ValueError(f"{value!r:.40} is too large a number; the largest has about 308 digits")
     if isinstance(tolerance, bool) or not isinstance(tolerance, int | float) or not 0 <= tolerance < float("inf"):
         raise ValueError(f'"tolerance" is {tolerance!r:.40}; it must be a number of 0 or more')
 
@@ -157,11 +175,20 @@ def _check_patterns(values: list[str]) -> None:
 
 
 def _plain(text: str) -> str:
-    return " ".join(text.casefold().split())
+    """The same for all ways to write the same text: é is one character or e with an accent after it."""
+    folded = unicodedata.normalize("NFC", text).casefold()
+    return " ".join(unicodedata.normalize("NFC", folded).split())
 
 
 def _stands_in(expected: str, reply: str) -> bool:
-    """Whole words only: 7 does not stand in 17."""
-    before = r"(?<!\w)" if expected[0].isalnum() else ""
-    after = r"(?!\w)" if expected[-1].isalnum() else ""
+    """Whole words only, 7 does not stand in 17; beside a letter of a script without blanks a word may begin and end."""
+    before = f"(?<!{_LETTER})" if _is_bound(expected[0]) else ""
+    after = f"(?!{_LETTER})" if _is_bound(expected[-1]) else ""
     return re.search(before + re.escape(expected) + after, reply) is not None
+
+
+def _is_bound(letter: str) -> bool:
+    return letter.isalnum() and re.match(_LETTER, letter) is not None
+
+
+_LETTER = rf"[^\W{WITHOUT_BLANKS}]"

@@ -18,6 +18,7 @@ import numpy as np
 
 from nanochat_core.rows.row import Row
 from nanochat_core.system.files import read_json, write_atomically, write_json
+from nanochat_core.system.words import WITHOUT_BLANKS
 
 DEPTH = 32
 """Words by which suffixes are ordered; a longer span is followed row by row."""
@@ -27,7 +28,7 @@ _END = 0
 _UNKNOWN = 0xFFFFFFFF
 _BYTES = 4
 # A sign of a script without blanks is a word of its own.
-_WORD = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\u0e00-\u0e7f]|\w+(?:['’]\w+)*|[^\w\s]")
+_WORD = re.compile(rf"[{WITHOUT_BLANKS}]|\w+(?:['’]\w+)*|[^\w\s]")
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,8 @@ _BLANK |= {
 _TURNING = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 """Characters that change the direction of the text after them."""
 
+WITHOUT_BLANKS = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\u0e00-\u0e7f"
+"""Inside the brackets of a pattern: the letters of scripts without blanks between words (kana, Chinese signs, Thai)."""
 
 _HALF_CHARACTER = re.compile("[\ud800-\udfff]")
 

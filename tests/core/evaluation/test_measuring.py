@@ -10,8 +10,9 @@ from nanochat_core.checkpoint.checksums import digest
 from nanochat_core.evaluation import measuring
 from nanochat_core.evaluation.measuring import Wanted, measure
 from nanochat_core.evaluation.proof import data_proof, questions_proof
-from nanochat_core.evaluation.results import results
+from nanochat_core.evaluation.results import results, results_folder
 from nanochat_core.paths import find_model
+from nanochat_core.system.files import read_json, write_json
 from tests.support.short_training import changed, short_training
 from tests.support.tiny import install_tiny_model, write_conversations
 
@@ -62,6 +63,18 @@ def test_a_changed_rule_asks_nothing_and_a_new_question_is_asked_alone(home, ask
     measure([("pretrained/one", None)], Wanted(_questions(home, reply, "y", "z")), "cpu")
     measure([("pretrained/one", None)], Wanted(_questions(home, "x"), max_tokens=5), "cpu")
     assert calls == [2, 1, 1]
+
+
+def test_a_verdict_of_former_rules_does_not_survive(home, asked):
+    install_tiny_model(home, "one")
+    wanted = Wanted(_questions(home, "x"))
+    [first] = measure([("pretrained/one", None)], wanted, "cpu")
+    [path] = results_folder("pretrained/one").glob("questions-*.json")
+    other = first.questions["answers"][0] | {"correct": True}
+    write_json(path, first.questions | {"correct": 1, "answers": [other]})
+    assert [one["correct"] for one in results("pretrained/one", "questions")] == [0]
+    assert measure([("pretrained/one", None)], wanted, "cpu") == [first]
+    assert read_json(path)["correct"] == 0
 
 
 def test_other_weights_under_the_same_name_are_another_model(home, asked):

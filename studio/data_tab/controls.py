@@ -34,6 +34,7 @@ class Files:
     download_file: gr.DownloadButton
     delete: gr.Button
     delete_row: gr.Row
+    delete_question: gr.HTML
     delete_yes: gr.Button
     delete_no: gr.Button
 
@@ -50,7 +51,8 @@ def files(max_upload: int) -> Files:
                     new, duplicate = tool("New", "data-new"), tool("Duplicate", "data-duplicate")
                     rename, download = tool("Rename", "data-rename"), tool("Download", "data-download")
                     delete = tool("Delete…", "data-delete")
-                with gr.Row(visible=False, elem_classes="data-tools") as delete_row:
+                with gr.Row(visible=False, elem_classes="data-tools", elem_id="data-delete-sure") as delete_row:
+                    delete_question = gr.HTML(elem_id="data-delete-question", padding=False)
                     delete_yes = tool("Move it to the bin", "data-delete-yes", "stop")
                     delete_no = tool("Keep it", "data-delete-no")
                 download_file = gr.DownloadButton(visible="hidden", elem_id="data-download-file")

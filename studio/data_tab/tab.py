@@ -10,15 +10,14 @@ from gradio.blocks import Block
 from gradio.components import Component
 
 from studio.context import Context
-from studio.data_tab import acts, draw, handlers, hub_panel, review_panel, view
+from studio.data_tab import acts, confirm, draw, handlers, hub_panel, review_panel, view
 from studio.data_tab import controls as data_controls
 from studio.data_tab import editor as data_editor
 from studio.data_tab.code import NAMES
 from studio.data_tab.editor import FLUSH
 from studio.datasets import sessions
-from studio.datasets.files import ConflictError, free_path
 from studio.parts.events import AT_ONCE, LATEST, QUIET, UNLIMITED, alerted, changes, scrolling_to
-from studio.parts.html import note, step
+from studio.parts.html import step
 from studio.parts.showcode import show_code
 from studio.parts.uploads import removed_after
 
@@ -110,9 +109,12 @@ def build(context: Context) -> None:
     shown_code = [code[name] for name in NAMES]
     gr.on([at.change, fresh.change, *changes(how)], draw.code, [at, *how], shown_code, **QUIET)
     _wire_list(parts)
-    _wire_files(at, files)
+    # The dataset that a question on the page is about: by the time it is answered, another one may be open.
+    asked = gr.State("")
+    at.change(confirm.of_another, [at, asked], [files.delete_row, saving.conflict], **QUIET)
+    _wire_files(at, asked, files)
     example.click(alerted(handlers.open_example), at, at, **QUIET)
-    _wire_saving(at, saving)
+    _wire_saving(at, asked, saving)
     _wire_drafts(at, saving, draft)
     _wire_fixing(at, fixing, history)
     measures.model.input(view.longest_of, measures.model, measures.longest, **QUIET)
@@ -170,27 +172,27 @@ def _wire_list(parts: Parts) -> None:
     gr.on([listing.rows.input, listing.rows.select], alerted(handlers.choose), [at, listing.rows], at, **QUIET)
 
 
-def _wire_files(at: gr.State, files: data_controls.Files) -> None:
+def _wire_files(at: gr.State, asked: gr.State, files: data_controls.Files) -> None:
     files.pick.input(alerted(handlers.pick), [at, files.pick], at, api_visibility="private")
     files.upload.upload(alerted(_uploaded), [at, files.upload], [at, files.upload], api_visibility="private")
     files.new.click(alerted(handlers.create), [at, files.name], at, **QUIET)
     files.duplicate.click(alerted(handlers.duplicate), at, at, **QUIET)
     files.rename.click(alerted(handlers.rename), [at, files.name], at, **QUIET)
-    files.delete.click(lambda: gr.Row(visible=True), None, files.delete_row, **QUIET)
-    files.delete_no.click(lambda: gr.Row(visible=False), None, files.delete_row, **QUIET)
-    files.delete_yes.click(said(handlers.delete), at, at, **QUIET)
-    files.delete_yes.click(lambda: gr.Row(visible=False), None, files.delete_row, **QUIET)
+    question = [files.delete_row, files.delete_question, asked]
+    files.delete.click(alerted(confirm.ask_delete), at, question, **QUIET)
+    files.delete_yes.click(said(confirm.delete), [at, asked], at, **QUIET)
+    gr.on([files.delete_yes.click, files.delete_no.click], lambda: gr.Row(visible=False), None, question[0], **QUIET)
     # A DownloadButton's first click would only make the file; so a plain button does, and then clicks the other one.
     made = files.download.click(alerted(handlers.download), at, files.download_file, js=FLUSH, **QUIET)
     made.success(None, None, None, js="() => document.querySelector('#data-download-file').click()")
 
 
-def _wire_saving(at: gr.State, saving: data_controls.Saving) -> None:
-    conflict = [saving.conflict, saving.conflict_text, saving.save_name]
-    saving.save.click(alerted(_save), at, [at, *conflict], js=FLUSH, **QUIET)
-    saving.save_as.click(alerted(_save_as), [at, saving.save_name], [at, *conflict], js=FLUSH, **QUIET)
-    saving.reload.click(alerted(_reload), at, [at, *conflict], **QUIET)
-    saving.conflict_close.click(_no_conflict, None, conflict, **QUIET)
+def _wire_saving(at: gr.State, asked: gr.State, saving: data_controls.Saving) -> None:
+    conflict = [saving.conflict, saving.conflict_text, saving.save_name, asked]
+    saving.save.click(alerted(confirm.save), at, [at, *conflict], js=FLUSH, **QUIET)
+    saving.save_as.click(alerted(confirm.save_as), [at, saving.save_name, asked], [at, *conflict], js=FLUSH, **QUIET)
+    saving.reload.click(alerted(confirm.reload), [at, asked], [at, *conflict], **QUIET)
+    saving.conflict_close.click(confirm.no_conflict, None, conflict, **QUIET)
     saving.undo.click(alerted(lambda at: handlers.undo(at)[0]), at, at, js=FLUSH, **QUIET)
 
 
@@ -271,26 +273,6 @@ def _next(at: dict[str, Any], number: int, text: str, show: str, sort: str, *how
 def _uploaded(at: dict[str, Any], path: str) -> tuple[dict[str, Any], None]:
     with removed_after(path) as file:
         return handlers.upload(at, str(file)), None
-
-
-def _save(at: dict[str, Any]) -> tuple[Any, ...]:
-    try:
-        return handlers.save(at), *_no_conflict()
-    except ConflictError as error:
-        name = free_path(handlers.session_of(at).name).name
-        return at, gr.update(visible=True), note(str(error), "bad", "Not saved:"), name.removesuffix(".jsonl")
-
-
-def _save_as(at: dict[str, Any], name: str) -> tuple[Any, ...]:
-    return handlers.save_as(at, name), *_no_conflict()
-
-
-def _reload(at: dict[str, Any]) -> tuple[Any, ...]:
-    return handlers.reload(at), *_no_conflict()
-
-
-def _no_conflict() -> tuple[Any, ...]:
-    return gr.update(visible=False), "", ""
 
 
 def _compared(at: dict[str, Any], version: str) -> str:

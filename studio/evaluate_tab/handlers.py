@@ -26,7 +26,7 @@ def wire(fields: EvaluateFields, context: Context) -> None:
     runs, curves = fields.runs, fields.curves
     pickers = [runs.sort, runs.run, curves.shown]
     lists = {"fn": refresh, "inputs": pickers, "outputs": [runs.table, *pickers[1:]], **QUIET}
-    of_run = {"fn": about_run, "inputs": runs.run, "outputs": [runs.note, runs.name], **QUIET}
+    of_run = {"fn": about_run, "inputs": runs.run, "outputs": [runs.note, runs.name, runs.sure], **QUIET}
     look = [curves.shown, curves.which, curves.x_axis, curves.smoothing, curves.log]
     drawn = [curves.chart, curves.code]
     context.page.load(**lists)
@@ -70,10 +70,11 @@ def _wire_actions(fields: EvaluateFields, context: Context, lists: dict[str, Any
         [runs.said, runs.run],
         **QUIET,
     )
-    runs.delete.click(ask_delete, runs.run, [runs.sure, runs.question, runs.said], **QUIET)
+    asked = gr.State("")  # which run the question names: by the time it is answered, another one may be chosen
+    runs.delete.click(ask_delete, runs.run, [runs.sure, runs.question, runs.said, asked], **QUIET)
     runs.no.click(lambda: gr.Row(visible=False), None, runs.sure, **QUIET)
     delete = runs.yes.click(
-        noted(lambda run: delete_run(run, loaded()), runs.said), runs.run, [runs.sure, runs.said], **QUIET
+        noted(lambda tag: delete_run(tag, loaded()), runs.said), asked, [runs.sure, runs.said], **QUIET
     )
     for event in (keep, rename, delete):
         event.then(**lists)
@@ -114,12 +115,10 @@ def watch(seen: list[Any], *values: Any) -> list[Any]:
     return [[states, lengths], chart, *lists]
 
 
-def about_run(tag: str) -> tuple[str, str]:
-    """(note, name) of the chosen run, to edit."""
-    if not tag:
-        return "", ""
+def about_run(tag: str) -> tuple[str, str, Any]:
+    """(note, name, question) of the chosen run, to edit; a question about the one that was chosen before goes."""
     run = next((run for run in Run.list() if run.tag == tag), None)
-    return (run_facts.note_of(run), tag) if run else ("", "")
+    return (*((run_facts.note_of(run), tag) if run else ("", "")), gr.Row(visible=False))
 
 
 def draw(shown: list[str], which: str, x_axis: str, smoothing: float, log: bool) -> tuple[str, str]:
@@ -146,16 +145,16 @@ def rename_run(tag: str, name: str, loaded: list[str]) -> tuple[str, Any]:
     return said, gr.update(choices=live.run_tags(), value=renamed)
 
 
-def ask_delete(tag: str) -> tuple[Any, str, str]:
-    """Ask before a run goes."""
+def ask_delete(tag: str) -> tuple[Any, str, str, str]:
+    """Ask before a run goes: (row, question, said, the run that is asked about)."""
     if not tag:
-        return gr.Row(visible=False), "", html.note("No run is chosen. Choose one first.", "bad")
+        return gr.Row(visible=False), "", html.note("No run is chosen. Choose one first.", "bad"), ""
     question = html.note(f"Delete run {tag} with all its checkpoints? This cannot be undone.", "warn")
-    return gr.Row(visible=True), question, ""
+    return gr.Row(visible=True), question, "", tag
 
 
 def delete_run(tag: str, loaded: list[str]) -> tuple[Any, str]:
-    """Delete the chosen run."""
+    """Delete the run that was asked about."""
     run_facts.delete(tag or "", loaded)
     return gr.Row(visible=False), html.note(f"Run {tag} is deleted.", "good")
 

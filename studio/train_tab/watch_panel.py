@@ -34,7 +34,7 @@ def build(context: Context, fields: TrainFields) -> WatchPanel:
         resume = gr.Button("Resume", variant="primary", visible=False, elem_id="watch_resume", scale=0, min_width=130)
         retry = gr.Button("Retry", visible=False, elem_id="watch_retry", scale=0, min_width=290)
     with gr.Row(visible=False, elem_classes="buttons", elem_id="watch_sure") as sure:
-        gr.HTML(html.note("Finish the step, save a checkpoint and stop? It can be resumed.", "warn"), padding=False)
+        question = gr.HTML(elem_id="watch_question", padding=False)
         yes = gr.Button("Yes, stop and save", variant="stop", elem_id="watch_stop_yes", scale=0, min_width=160)
         no = gr.Button("Keep training", elem_id="watch_stop_no", scale=0, min_width=130)
     with gr.Row(visible=False, elem_classes="buttons", elem_id="watch_next") as following:
@@ -46,7 +46,7 @@ def build(context: Context, fields: TrainFields) -> WatchPanel:
         chart = gr.HTML(elem_id="watch_chart", padding=False, min_height=0)
         log = gr.HTML(elem_id="watch_log", padding=False)
     code = show_code("watch_code")
-    seen = gr.State([])
+    seen, asked = gr.State([]), gr.State("")
     timer = gr.Timer(POLL_SECONDS)
 
     shown = [
@@ -67,9 +67,9 @@ def build(context: Context, fields: TrainFields) -> WatchPanel:
     timer.tick(**polled)
     context.page.load(**polled)
     picker.input(**polled)
-    stop.click(lambda: gr.Row(visible=True), None, sure, **AT_ONCE)
-    no.click(lambda: gr.Row(visible=False), None, sure, **AT_ONCE)
-    yes.click(stop_run, picker, [sure, said], **AT_ONCE)
+    stop.click(ask_stop, picker, [sure, question, asked], **AT_ONCE)
+    gr.on([no.click, picker.input], lambda: gr.Row(visible=False), None, sure, **AT_ONCE)
+    yes.click(stop_run, asked, [sure, said], **AT_ONCE)
     resume.click(noted(resume_run, said), picker, said, **QUIET)
     retry.click(noted(retry_run, said), picker, [said, picker], **QUIET)
     chat.click(partial(ask_for, ""), picker, context.to_chat, **QUIET)
@@ -111,11 +111,19 @@ def ask_for(place: str, tag: str) -> list[str]:
     return wish(live.followed(tag or ""), place)
 
 
-def stop_run(tag: str) -> tuple[Any, str]:
-    """Ask the shown run to save and stop; what it does then is shown by the poll."""
+def ask_stop(tag: str) -> tuple[Any, str, str]:
+    """Ask before the shown run is stopped: (row, question, that run). The next one may be shown by the answer."""
     shown = live.followed(tag or "")
-    if shown:
-        stops.stop(Run.open(shown))
+    question = f"Finish the step of run {shown}, save a checkpoint and stop? It can be resumed."
+    return gr.Row(visible=bool(shown)), html.note(question, "warn"), shown
+
+
+def stop_run(tag: str) -> tuple[Any, str]:
+    """Ask the run that was asked about to save and stop; what it does then is shown by the poll."""
+    run = next((run for run in Run.list() if run.tag == tag), None)
+    if run is None or not launching.is_active(run):
+        return gr.Row(visible=False), html.note(f"Run {tag} has ended meanwhile; no other one was stopped.")
+    stops.stop(run)
     return gr.Row(visible=False), ""
 
 

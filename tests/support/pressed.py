@@ -1,0 +1,76 @@
+"""The page without a browser or a server: what it holds, and its events one by one, so that more happens between."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import gradio as gr
+import pytest
+from gradio.blocks import Block, BlockFunction
+
+from studio.app import build_app
+
+
+class Pressed:
+    """The values of a page's fields by elem_id; an event takes them when it begins, as a browser sends them."""
+
+    def __init__(self, page: gr.Blocks, **values: Any):
+        """values: by elem_id, in the place of what the page begins with."""
+        self.page = page
+        self.ids = {block.elem_id: number for number, block in page.blocks.items() if getattr(block, "elem_id", None)}
+        self.values = {number: getattr(block, "value", None) for number, block in page.blocks.items()}
+        self.shown: dict[str, bool] = {}
+        self.choices: dict[str, list[tuple[str, Any]]] = {}
+        for name, value in values.items():
+            self[name] = value
+
+    def __getitem__(self, elem_id: str) -> Any:
+        return self.values[self.ids[elem_id]]
+
+    def __setitem__(self, elem_id: str, value: Any) -> None:
+        self.values[self.ids[elem_id]] = value
+
+    def events(self, elem_id: str, kind: str) -> list[BlockFunction]:
+        """What begins with an event of a field."""
+        found = [one for one in self.page.fns.values() if (self.ids[elem_id], kind) in one.targets and one.fn]
+        assert found, f"no event {kind} of {elem_id}"
+        return found
+
+    def begin(self, event: BlockFunction) -> Iterator[None]:
+        """An event with what follows it, a step for each thing that it shows."""
+        answer = event.fn(*[self.values[field._id] for field in event.inputs])
+        for one in answer if isinstance(answer, Iterator) else [answer]:
+            self._take(event.outputs, one)
+            yield
+        for following in self.page.fns.values():
+            if following.fn and following.trigger_after == event._id and not following.trigger_only_on_failure:
+                yield from self.begin(following)
+
+    def do(self, elem_id: str, kind: str = "click", **values: Any) -> None:
+        """All events of a kind of a field, to their ends."""
+        for name, value in values.items():
+            self[name] = value
+        for event in self.events(elem_id, kind):
+            for _ in self.begin(event):
+                pass
+
+    def _take(self, outputs: list[Block], answer: Any) -> None:
+        if isinstance(answer, dict) and any(field in answer for field in outputs):
+            answer = [answer.get(field, gr.skip()) for field in outputs]
+        for field, value in zip(outputs, answer if len(outputs) > 1 else [answer], strict=True):
+            changes = value
+            if isinstance(value, Block):
+                changes = dict(value._constructor_args[0])
+            elif not (isinstance(value, dict) and "__type__" in value):
+                changes = {"value": value}
+            if "value" in changes:
+                self.values[field._id] = changes["value"]
+            for name, known in (("visible", self.shown), ("choices", self.choices)):
+                if name in changes and field.elem_id:
+                    known[field.elem_id] = changes[name]
+
+
+def page_at(home: Any) -> gr.Blocks:
+    """The whole page, as a home folder that is empty has it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NANOCHAT_STUDIO_HOME", str(home))
+        return build_app("train")

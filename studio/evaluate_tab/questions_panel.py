@@ -1,6 +1,7 @@
 """The fold in which questions are written: a list, and a form with what counts as a right reply."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -10,7 +11,7 @@ from studio.context import Context
 from studio.datasets import questions as question_files
 from studio.datasets.files import list_datasets
 from studio.parts import html
-from studio.parts.events import QUIET, noted, update_of
+from studio.parts.events import QUIET, alerted, noted, update_of
 from studio.parts.showcode import show_code
 
 _RULES = {
@@ -23,6 +24,10 @@ _RULES = {
     "is-json": "is JSON",
 }
 """What a reply must do, by the rule's name in the file."""
+_CHANGED = (
+    "This file of questions has changed meanwhile, so nothing was written. Look at the list, then repeat your change; "
+    "what you typed is still there."
+)
 _SHOWN = 200
 _LABEL = 90
 _CODE = (
@@ -50,6 +55,8 @@ class QuestionsPanel:
     said: gr.HTML
     read: gr.State
     """SHA-256 of the file as the list shows it."""
+    filled: gr.State
+    """Which question the form holds, as the list has it; "" for a new one."""
     code: gr.Code
 
     @property
@@ -99,6 +106,7 @@ def panel() -> QuestionsPanel:
     return QuestionsPanel(
         *(search, rows, note, text, rule, expected, tolerance, keep, new, delete, data, draft, said),
         read=gr.State(""),
+        filled=gr.State(""),
         code=code,
     )
 
@@ -116,14 +124,15 @@ def wire(parts: QuestionsPanel, files: gr.Dropdown, context: Context) -> None:
         event(datasets, [parts.data, context.dataset], parts.data, **QUIET)
     files.change(**drawn)
     parts.search.change(**drawn)
-    parts.rows.change(chosen, [files, parts.rows], [*parts.form, parts.keep], **QUIET)
+    form = [*parts.form, parts.keep, parts.filled]
+    parts.rows.change(alerted(chosen), [files, parts.rows, parts.filled], form, **QUIET).failure(**drawn)
     parts.rule.change(fields_of, parts.rule, [parts.expected, parts.tolerance], **QUIET)
-    parts.new.click(blank, None, [parts.rows, *parts.form, parts.said], **QUIET)
-    saved = [parts.said, files, parts.rows]
-    for button, act in ((parts.keep, keep), (parts.delete, delete)):
-        acted = button.click(noted(act, parts.said), [files, parts.read, parts.rows, *parts.form], saved, **QUIET)
-        acted.then(**drawn)
-    parts.draft.click(noted(draft, parts.said), parts.data, saved, **QUIET).then(**drawn)
+    parts.new.click(blank, None, [parts.rows, *parts.form, parts.said, parts.filled], **QUIET)
+    place, saved = [*look, parts.read], [parts.said, files, parts.filled, *listed]
+    parts.keep.click(noted(keep, parts.said), [*place, parts.filled, *parts.form], saved, **QUIET).then(**drawn)
+    parts.delete.click(noted(delete, parts.said), [*place, parts.rows], saved, **QUIET).then(**drawn)
+    drafted = [parts.said, files, parts.rows]
+    parts.draft.click(noted(draft, parts.said), parts.data, drafted, **QUIET).then(**drawn)
 
 
 def datasets(present: str | None, chosen_data: str) -> Any:
@@ -134,7 +143,7 @@ def datasets(present: str | None, chosen_data: str) -> Any:
     return update_of(present, present if present in values else usual, choices=choices)
 
 
-def show(path: str | None, search: str, row: int | None) -> tuple[Any, str, str, str]:
+def show(path: str | None, search: str, row: str | None) -> tuple[Any, str, str, str]:
     """(list, note, the file's hash, code) of a file of questions."""
     if not path:
         return gr.Radio(choices=[], value=None), "", "", ""
@@ -148,13 +157,15 @@ def show(path: str | None, search: str, row: int | None) -> tuple[Any, str, str,
         for place, question in enumerate(file.questions)
         if all(word in f"{question.asked} {question.wanted}".casefold() for word in words)
     ]
-    choices = [(_label(place, question.asked), place) for place, question in found[:_SHOWN]]
+    choices = [(_label(place, question.asked), _row(file, place)) for place, question in found[:_SHOWN]]
     note = plural(len(file.questions), "question")
     if len(found) != len(file.questions):
         note += f", {len(found):,} of them found"
     if len(found) > _SHOWN:
         note += f"; the first {_SHOWN} are listed: search for the others"
-    shown = gr.Radio(choices=choices, value=row if row in [place for _, place in choices] else None)
+    # What is still listed is not set: by the time the list came, another question may have been chosen.
+    gone: dict[str, Any] = {} if row in [value for _, value in choices] else {"value": None}
+    shown = gr.Radio(choices=choices, **gone)
     return shown, f'<p class="chat-facts">{html.escape(note)}.</p>', file.sha256, _CODE.format(path)
 
 
@@ -163,15 +174,33 @@ def _label(place: int, asked: str) -> str:
     return text if len(text) <= _LABEL else text[: _LABEL - 1] + "…"
 
 
-def chosen(path: str | None, row: int | None) -> list[Any]:
-    """The form of the chosen question; of none, the form for a new one."""
-    questions = question_files.read(path).questions if path and row is not None else []
-    if row is None or row >= len(questions):
-        return [gr.skip()] * 4 + [gr.Button("Add question")]
-    question = questions[row]
+def _row(file: question_files.QuestionsFile, place: int) -> str:
+    """A question as the list has it: another value for another file, or another content, so that its change is seen."""
+    return f"{file.sha256[:12]}:{place}"
+
+
+def _place(file: question_files.QuestionsFile, row: str | None) -> int | None:
+    """The place of a question of the list, None without one. ValueError when it was of another file or content."""
+    if not row:
+        return None
+    sha256, _, place = row.partition(":")
+    if not file.sha256.startswith(sha256):
+        raise ValueError(_CHANGED)
+    return int(place)
+
+
+def chosen(path: str | None, row: str | None, filled: str) -> list[Any]:
+    """(the form, button, which question it holds) of the chosen question; of none, the form is for a new one."""
+    if not path or not row:
+        return [*[gr.skip()] * 4, gr.Button("Add question"), ""]
+    if row == filled:  # saved from the form, in which more may have been typed since
+        return [*[gr.skip()] * 4, gr.Button("Save question"), row]
+    file = question_files.read(path)
+    question = file.questions[_place(file, row) or 0]
     rule = "equals" if question.match == "exact" else question.match
     expected = "\n".join(question.expected)
-    return [question_files.as_text(question), rule, expected, question.tolerance, gr.Button("Save question")]
+    form = [question_files.as_text(question), rule, expected, question.tolerance]
+    return [*form, gr.Button("Save question"), row]
 
 
 def fields_of(rule: str) -> tuple[Any, Any]:
@@ -181,21 +210,23 @@ def fields_of(rule: str) -> tuple[Any, Any]:
 
 def blank() -> list[Any]:
     """An empty form, for a new question."""
-    return [None, "", "contains", "", 0, ""]
+    return [None, "", "contains", "", 0, "", ""]
 
 
-def keep(path: str | None, read: str, row: int | None, *form: Any) -> tuple[Any, ...]:
-    """Write the form as the chosen question, or as a new one: (said, files, list)."""
+def keep(path: str | None, search: str, read: str, filled: str, *form: Any) -> tuple[Any, ...]:
+    """Write the form over the question it holds, or as a new one: (said, files, which it holds, the list)."""
     question = question_files.as_question(*form)
-    target, place = question_files.put(_file(path, read), row, question)
-    what = "Saved" if row is not None else f"Added as question {place + 1}"
-    return _saved(target, path, f"{what} in {target.name}.", place)
+    file = _file(path, read)
+    target, place = question_files.put(file, _place(file, filled), question)
+    what = "Saved" if filled else f"Added as question {place + 1}"
+    return _saved(target, path, search, f"{what} in {target.name}.", place)
 
 
-def delete(path: str | None, read: str, row: int | None, *_: Any) -> tuple[Any, ...]:
-    """Delete the chosen question: (said, files, list)."""
-    target = question_files.remove(_file(path, read), row)
-    return _saved(target, path, f"Deleted from {target.name}.", None)
+def delete(path: str | None, search: str, read: str, row: str | None) -> tuple[Any, ...]:
+    """Delete the chosen question: (said, files, which the form holds, the list)."""
+    file = _file(path, read)
+    target = question_files.remove(file, _place(file, row))
+    return _saved(target, path, search, f"Deleted from {target.name}.", None)
 
 
 def draft(dataset: str | None) -> tuple[Any, ...]:
@@ -216,11 +247,15 @@ def _file(path: str | None, read: str) -> question_files.QuestionsFile:
         raise ValueError("There is no file of questions yet. Draft one from your data first.")
     file = question_files.read(path)
     if file.sha256 != read:
-        raise ValueError("This file of questions has changed meanwhile. Look at it again, then repeat your change.")
+        raise ValueError(_CHANGED)
     return file
 
 
-def _saved(target: Any, path: str | None, said: str, row: int | None) -> tuple[Any, ...]:
+def _saved(target: Path, path: str | None, search: str, said: str, place: int | None) -> tuple[Any, ...]:
     if str(target) != path:
         said += " The file that comes with the program stays as it is."
-    return html.note(said, "good"), gr.update(choices=question_files.question_files(), value=str(target)), row
+    row = "" if place is None else _row(question_files.read(str(target)), place)
+    shown, *more = show(str(target), search, row)
+    row = row if row in [value for _, value in shown.choices] else ""
+    files = gr.update(choices=question_files.question_files(), value=str(target))
+    return html.note(said, "good"), files, row, gr.Radio(choices=shown.choices, value=row or None), *more

@@ -82,7 +82,7 @@ def test_two_who_write_at_once_lose_nothing(data):
     with pytest.raises(ValueError, match="changed meanwhile"):
         questions.put(seen, 0, questions.as_question("Hi", "contains", "yo", None))
     with pytest.raises(ValueError, match="changed meanwhile"):
-        questions_panel.delete(str(path), seen.sha256, 0)
+        questions_panel.delete(str(path), "", seen.sha256, f"{seen.sha256[:12]}:0")
 
 
 def test_the_shipped_questions_are_copied_before_they_are_changed(home):
@@ -118,9 +118,14 @@ def test_the_panel_lists_searches_and_fills_its_form(data):
     assert shown.choices[0][0] == "1. When do you open?"
     assert "5 questions" in note
     compile(code, "cell", "exec")
-    assert [place for _, place in questions_panel.show(str(path), "bread", None)[0].choices] == [2]
-    assert questions_panel.chosen(str(path), 1)[:4] == ["Where are you?", "contains", "14 Mill Lane", 0.0]
-    said, files, row = questions_panel.keep(str(path), read, 1, "Where?", "contains", "Mill Lane", 0)
+    rows = [row for _, row in shown.choices]
+    assert [row for _, row in questions_panel.show(str(path), "bread", None)[0].choices] == [rows[2]]
+    form = questions_panel.chosen(str(path), rows[1], "")
+    assert form[:4] == ["Where are you?", "contains", "14 Mill Lane", 0.0]
+    assert form[5] == rows[1]
+    said, files, filled, listed, *_ = questions_panel.keep(
+        str(path), "", read, rows[1], "Where?", "contains", "Mill Lane", 0
+    )
     assert "Saved in cafe_questions.jsonl" in said
-    assert (files["value"], row) == (str(path), 1)
+    assert (files["value"], filled) == (str(path), listed.choices[1][1])
     assert load_questions(path)[1].asked == "Where?"

@@ -123,7 +123,7 @@ INLINE void dots_half(const char *rows, int64_t inputs, const char *vectors, int
 #else
 // The odd ones of pairs. For AVX2 in assembler: the mask stays in memory, because the registers are full.
 INLINE floats upper(words pairs) {
-#if LANES == 8
+#if defined(__AVX2__) && LANES == 8
     static const words mask = {0xffff0000u, 0xffff0000u, 0xffff0000u, 0xffff0000u, 0xffff0000u, 0xffff0000u, 0xffff0000u, 0xffff0000u};
     __asm__("vpand %1, %0, %0" : "+x"(pairs) : "m"(mask));
     return (floats)pairs;

@@ -209,6 +209,8 @@ class _OneModel:
         self.meter.begin(f"{self.files.name}: the tasks {', '.join(wanted.tasks)}", 1)
         path = result_path(self.files.name, "tasks", self.sha256, how)
         before = None if wanted.include_path else kept(path)
+        if before is not None:
+            before = before | {"model": self.files.name}
         if before is None and self.ranks.is_first:
             started = time.monotonic()
             before = self._described("tasks") | {"complete": True, "asked": how, "tasks": self._of_harness()}
@@ -240,7 +242,7 @@ class _OneModel:
         before = kept(path)
         is_known = self.ranks.sum([float(before is not None)])[0] == self.ranks.world
         if before is not None and is_known:
-            anew = judged(before, file)
+            anew = judged(before, file) | {"model": self.files.name}  # a run may have been renamed since
             if anew != before and self.ranks.is_first:
                 keep(path, anew)
             return anew

@@ -32,8 +32,14 @@ def results_folder(name: str) -> Path:
     return finetuned_dir() / tag / "evals" if kind == "finetuned" and tag else home() / "models" / ".evals"
 
 
+def _is_shared(name: str) -> bool:
+    return results_folder(name) == results_folder("starter")
+
+
 def result_path(name: str, kind: str, model_sha256: str, asked: dict[str, Any]) -> Path:
     """The file of a result. asked: everything that it depends on beside the model's weights."""
+    if _is_shared(name):  # by models under several names, which may have the same weights
+        asked = {"model": name, **asked}
     what = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
     return results_folder(name) / f"{kind}-{model_sha256[:12]}-{what[:12]}.json"
 
@@ -71,8 +77,7 @@ def judged(result: dict[str, Any], file: Path | None = None) -> dict[str, Any]:
 
 def results(name: str, kind: str | None = None) -> list[dict[str, Any]]:
     """All whole results of the model called `name`, of all its steps, or those of one kind; the newest first."""
-    whole = [result for result in _read(results_folder(name), kind) if result.get("complete")]
-    own = [judged(one) for one in whole if one.get("model") == name]
+    own = [judged(result) for result in _of(name, kind) if result.get("complete")]
     return sorted(own, key=lambda one: str(one["made"]), reverse=True)
 
 
@@ -87,13 +92,20 @@ def known_replies(name: str, model_sha256: str, asked: dict[str, Any]) -> dict[s
 
 def all_replies(name: str, step: int) -> dict[str, str]:
     """Question.key -> reply, of everything that this checkpoint was ever asked, stopped or not; the newest counts."""
-    asked = [
-        one for one in _read(results_folder(name), "questions") if (one.get("model"), one.get("step")) == (name, step)
-    ]
+    asked = [one for one in _of(name, "questions") if one.get("step") == step]
     replies: dict[str, str] = {}
     for result in sorted(asked, key=lambda one: str(one.get("made"))):
         replies |= {answer["key"]: answer["reply"] for answer in result.get("answers", [])}
     return replies
+
+
+def _of(name: str, kind: str | None) -> Iterator[dict[str, Any]]:
+    """The results of one model. What lies in a run's folder is of that run, whatever it was called when it was made."""
+    for result in _read(results_folder(name), kind):
+        if not _is_shared(name):
+            yield result | {"model": name}
+        elif result.get("model") == name:
+            yield result
 
 
 def _read(folder: Path, kind: str | None, model: str = "*") -> Iterator[dict[str, Any]]:

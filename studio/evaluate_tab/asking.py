@@ -16,11 +16,17 @@ class Asking:
         self._models = models
         self._stop: threading.Event | None = None
         self._lock = threading.Lock()
+        self._names: list[str] = []
 
     @property
     def is_active(self) -> bool:
         """Whether models are being asked."""
         return self._stop is not None
+
+    @property
+    def names(self) -> list[str]:
+        """The models that are being asked now: their folders must stay as they are."""
+        return list(self._names)
 
     def ask(self, models: list[Key], wanted: dict[str, Any]) -> Iterator[str]:
         """Measure what is wanted of each model that is not known yet; HTML of the progress.
@@ -29,13 +35,13 @@ class Asking:
         """
         assert self._models is not None, "the button is not shown without"
         evaluate = self._models.evaluate
-        stop = self._begin()
+        stop = self._begin([name for name, _ in models])
 
         def work(report: Any) -> bool:
             try:
                 return evaluate(models, wanted, report, stop)
             finally:
-                self._stop = None
+                self._names, self._stop = [], None
 
         asking = Working(work)
         yield from asking
@@ -48,9 +54,9 @@ class Asking:
             stop.set()
         return stop is not None
 
-    def _begin(self) -> threading.Event:
+    def _begin(self, names: list[str]) -> threading.Event:
         with self._lock:
             if self._stop is not None:
                 raise ValueError("Models are being asked already. Wait until that is done, or stop it.")
-            self._stop = threading.Event()
+            self._names, self._stop = names, threading.Event()
             return self._stop

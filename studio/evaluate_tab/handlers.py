@@ -1,6 +1,7 @@
 """What happens in the Evaluate tab."""
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from nanochat_core.runs.as_notebook import notebook_of
 from nanochat_core.runs.run import Run
 from studio.context import Context
 from studio.evaluate_tab import charts
+from studio.evaluate_tab.asking import Asking
 from studio.evaluate_tab.fields import EvaluateFields
 from studio.parts import html
 from studio.parts.events import LATEST, QUIET, alerted, changes, noted, scrolling_to, update_of
@@ -21,7 +23,7 @@ _DOWNLOAD = "() => document.querySelector('#eval_file').click()"
 _FIRST_SHOWN = 3
 
 
-def wire(fields: EvaluateFields, context: Context) -> None:
+def wire(fields: EvaluateFields, asking: Asking, context: Context) -> None:
     """Connect everything."""
     runs, curves = fields.runs, fields.curves
     pickers = [runs.sort, runs.run, curves.shown]
@@ -42,7 +44,7 @@ def wire(fields: EvaluateFields, context: Context) -> None:
     )
     gr.on([runs.sort.input, runs.run.input], show_table, pickers[:2], runs.table, **QUIET)
     gr.on(changes(look), draw, look, drawn, **LATEST)
-    _wire_actions(fields, context, lists)
+    _wire_actions(fields, asking, context, lists)
     seen = gr.State([])
     gr.Timer(LOOK_EVERY_SECONDS).tick(
         watch,
@@ -57,7 +59,7 @@ def wire(fields: EvaluateFields, context: Context) -> None:
     notebook.success(None, None, None, js=_DOWNLOAD)
 
 
-def _wire_actions(fields: EvaluateFields, context: Context, lists: dict[str, Any]) -> None:
+def _wire_actions(fields: EvaluateFields, asking: Asking, context: Context, lists: dict[str, Any]) -> None:
     runs = fields.runs
 
     def loaded() -> list[str]:
@@ -65,7 +67,7 @@ def _wire_actions(fields: EvaluateFields, context: Context, lists: dict[str, Any
 
     keep = runs.keep.click(noted(keep_note, runs.said), [runs.run, runs.note], runs.said, **QUIET)
     rename = runs.rename.click(
-        noted(lambda run, name: rename_run(run, name, loaded()), runs.said),
+        noted(lambda run, name: rename_run(run, name, loaded(), asking.names), runs.said),
         [runs.run, runs.name],
         [runs.said, runs.run],
         **QUIET,
@@ -74,7 +76,7 @@ def _wire_actions(fields: EvaluateFields, context: Context, lists: dict[str, Any
     runs.delete.click(ask_delete, runs.run, [runs.sure, runs.question, runs.said, asked], **QUIET)
     runs.no.click(lambda: gr.Row(visible=False), None, runs.sure, **QUIET)
     delete = runs.yes.click(
-        noted(lambda tag: delete_run(tag, loaded()), runs.said), asked, [runs.sure, runs.said], **QUIET
+        noted(lambda tag: delete_run(tag, loaded(), asking.names), runs.said), asked, [runs.sure, runs.said], **QUIET
     )
     for event in (keep, rename, delete):
         event.then(**lists)
@@ -138,9 +140,9 @@ def keep_note(tag: str, text: str) -> str:
     return html.note("The note is saved.", "good")
 
 
-def rename_run(tag: str, name: str, loaded: list[str]) -> tuple[str, Any]:
+def rename_run(tag: str, name: str, loaded: list[str], asked: Sequence[str] = ()) -> tuple[str, Any]:
     """Rename the chosen run."""
-    renamed = run_facts.rename(tag or "", name or "", loaded).tag
+    renamed = run_facts.rename(tag or "", name or "", loaded, asked).tag
     said = html.note(f"{tag} is now called {renamed}.", "good")
     return said, gr.update(choices=live.run_tags(), value=renamed)
 
@@ -153,9 +155,9 @@ def ask_delete(tag: str) -> tuple[Any, str, str, str]:
     return gr.Row(visible=True), question, "", tag
 
 
-def delete_run(tag: str, loaded: list[str]) -> tuple[Any, str]:
+def delete_run(tag: str, loaded: list[str], asked: Sequence[str] = ()) -> tuple[Any, str]:
     """Delete the run that was asked about."""
-    run_facts.delete(tag or "", loaded)
+    run_facts.delete(tag or "", loaded, asked)
     return gr.Row(visible=False), html.note(f"Run {tag} is deleted.", "good")
 
 

@@ -32,7 +32,7 @@ def build(context: Context) -> None:
     proof = proof_panel.panel(has_models=context.models is not None)
     questions, data = questions_panel.panel(), data_panel.panel(has_models=context.models is not None)
     rows, asking = rows_panel.panel(), Asking(context.models)
-    handlers.wire(EvaluateFields(runs, _curves()), context)
+    handlers.wire(EvaluateFields(runs, _curves()), asking, context)
     report_panel.wire(report_panel.panel(), runs.run, context)
     proof_panel.wire(proof, ProofHandlers(asking), runs.run, context)
     data_panel.wire(data, [proof.this, proof.other], asking, context)

@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from nanochat_core.runs.claiming import run_processes
 from nanochat_core.runs.folders import delete_folder, refuse_links
 from nanochat_core.runs.run import Run
 from nanochat_core.runs.status import RunStatus
-from nanochat_core.system.files import write_atomically, write_json
+from nanochat_core.system.files import read_json, write_atomically, write_json
 from nanochat_core.system.folder_names import check_tag
 from studio.parts import html
 from studio.runs import launching
@@ -138,22 +138,39 @@ def set_note(tag: str, text: str) -> None:
         write_atomically(run.path / _NOTE, f"{text.strip()}\n".encode())
 
 
-def rename(tag: str, new: str, loaded: list[str]) -> Run:
-    """Give a run another name, also in its own settings and in those of the runs that were trained from it."""
+def rename(tag: str, new: str, loaded: list[str], asked: Sequence[str] = ()) -> Run:
+    """Give a run another name, also in its own settings and in what the runs that were trained from it say of it.
+
+    loaded, asked: names of the models in memory, and of those that are being asked questions. ValueError while it or
+    a run that is built on it is in use.
+    """
     new = check_tag(new.strip())
     run = Run.open(tag)
-    _refuse_in_use(run, loaded, "renamed")
+    _refuse_in_use(run, loaded, asked, "renamed")
+    if active := [child.tag for child in _children(tag) if _is_training(child)]:
+        raise ValueError(f"Run '{active[0]}' is training from '{tag}', which cannot be renamed. Stop it first.")
     target = finetuned_dir() / new
     if target.exists():
         raise ValueError(f"There is already a run '{new}'. Choose another name.")
     with _told_plainly(run):
         os.rename(run.path, target)
     for other in Run.list():
-        record = other.record()
-        changed = _renamed(record, other.tag == new, tag, new)
-        if changed != record:
-            write_json(other.config_file, changed)
+        with _told_plainly(other):
+            _rename_in(other, tag, new)
     return Run.open(new)
+
+
+def _rename_in(run: Run, old: str, new: str) -> None:
+    """What a run says of the one that is called `new` from now on."""
+    record = run.record()
+    changed = _renamed(record, run.tag == new, old, new)
+    if changed != record:
+        write_json(run.config_file, changed)
+    for path in sorted(run.path.glob("meta_*.json")):
+        meta = read_json(path)
+        adapter = meta.get("adapter")
+        if isinstance(adapter, dict) and adapter.get("base") == f"finetuned/{old}":
+            write_json(path, {**meta, "adapter": {**adapter, "base": f"finetuned/{new}"}})
 
 
 def _renamed(record: dict[str, Any], is_itself: bool, old: str, new: str) -> dict[str, Any]:
@@ -166,16 +183,17 @@ def _renamed(record: dict[str, Any], is_itself: bool, old: str, new: str) -> dic
     return {**record, "settings": settings, "base_model": f"finetuned/{new}" if base == f"finetuned/{old}" else base}
 
 
-def delete(tag: str, loaded: list[str]) -> None:
+def delete(tag: str, loaded: list[str], asked: Sequence[str] = ()) -> None:
     """Remove a run with its checkpoints; what a person put there, a note say, stays in the bin.
 
-    ValueError while it trains, is loaded, or other runs are built on it.
+    ValueError while it trains, is loaded or asked, or other runs are built on it.
     """
     run = Run.open(tag)
-    _refuse_in_use(run, loaded, "deleted")
-    children = [other.tag for other in Run.list() if other.record().get("base_model") == f"finetuned/{tag}"]
-    if children:
-        raise ValueError(f"Run '{children[0]}' was trained from '{tag}' and needs its record. Delete that one first.")
+    _refuse_in_use(run, loaded, asked, "deleted")
+    if children := _children(tag):
+        raise ValueError(
+            f"Run '{children[0].tag}' was trained from '{tag}' and needs its record. Delete that one first."
+        )
     with _told_plainly(run):
         delete_folder(run.path)
 
@@ -188,11 +206,25 @@ def _told_plainly(run: Run) -> Iterator[None]:
         raise ValueError(f"{run.path} cannot be changed ({error.strerror}). Check its permissions.") from error
 
 
-def _refuse_in_use(run: Run, loaded: list[str], what: str) -> None:
+def _children(tag: str) -> list[Run]:
+    """The runs that were trained from it."""
+    return [run for run in Run.list() if run.record().get("base_model") == f"finetuned/{tag}"]
+
+
+def _is_training(run: Run) -> bool:
+    return launching.is_active(run) or bool(run_processes(run))
+
+
+def _refuse_in_use(run: Run, loaded: list[str], asked: Sequence[str], what: str) -> None:
     refuse_links(run.path)
-    if launching.is_active(run) or run_processes(run):
+    if _is_training(run):
         raise ValueError(f"Run '{run.tag}' is training and cannot be {what}. Stop it first, in the Train tab.")
     if f"finetuned/{run.tag}" in loaded:
         raise ValueError(
             f"The model of run '{run.tag}' is loaded and cannot be {what}. Unload it first, in the Chat tab."
+        )
+    if f"finetuned/{run.tag}" in asked:
+        raise ValueError(
+            f"The model of run '{run.tag}' is being asked questions and cannot be {what}. Wait until that is done, or "
+            "stop it, in the Evaluate tab."
         )

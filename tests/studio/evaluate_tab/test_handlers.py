@@ -6,13 +6,20 @@ import io
 import gradio as gr
 import pytest
 
+from nanochat_core.evaluation.results import all_replies, keep, result_path, results
+from nanochat_core.paths import adapter_base, adapter_path, find_model, meta_path, weights_path
 from nanochat_core.runs import curves
 from nanochat_core.runs.presets import original_base
 from nanochat_core.runs.run import Run
 from nanochat_core.system import processes
+from nanochat_core.system.files import write_json
 from studio.evaluate_tab import charts, comparison, handlers
+from studio.evaluate_tab.asking import Asking
 from studio.runs import facts as run_facts
 from tests.e2e.invented import invent_run
+
+ANSWER = {"question": "When?", "key": "k", "reply": "At 7.", "expected": ["7"], "correct": True}
+KEPT = {"step": 7, "complete": True, "made": "2025", "correct": 1, "total": 1, "answers": [ANSWER]}
 
 
 def test_a_run_in_one_row(home):
@@ -54,6 +61,58 @@ def test_a_renamed_run_can_still_be_resumed_and_built_on(home):
         run_facts.rename("renamed", "child", [])
     with pytest.raises(ValueError, match="output_tag"):
         run_facts.rename("renamed", "../out", [])
+
+
+def test_an_adapter_finds_its_base_under_the_new_name(home):
+    base, child = invent_run("mine"), invent_run("child", from_finetuned="mine")
+    for run, step in ((base, 7), (child, 3)):
+        meta = {"step": step, "adapter": {"base": "finetuned/mine", "step": 7}} if run is child else {"step": step}
+        write_json(meta_path(run.path, step), meta)
+    weights_path(base.path, 7).touch()
+    (adapter_path(child.path, 3)).mkdir()
+    run_facts.rename("mine", "renamed", [])
+    found = adapter_base(find_model("finetuned/child"))
+    assert (found.name, found.step) == ("finetuned/renamed", 7)
+
+
+def test_results_of_a_renamed_run_are_still_its_own(home):
+    invent_run("mine")
+    keep(result_path("finetuned/mine", "questions", "0" * 64, {}), KEPT | {"model": "finetuned/mine"})
+    run_facts.rename("mine", "renamed", [])
+    assert [one["model"] for one in results("finetuned/renamed")] == ["finetuned/renamed"]
+    assert all_replies("finetuned/renamed", 7) == {"k": "At 7."}
+
+
+def test_two_names_of_the_same_weights_have_results_of_their_own(home):
+    for name in ("starter", "pretrained/copy"):
+        keep(result_path(name, "questions", "0" * 64, {}), KEPT | {"model": name})
+    assert len(results("starter")) == len(results("pretrained/copy")) == 1
+
+
+def test_a_run_is_left_alone_while_it_is_asked(home):
+    invent_run("mine")
+    seen = []
+
+    class Models:
+        def evaluate(self, models, wanted, report, stop):
+            for act in (handlers.delete_run, lambda tag, *more: handlers.rename_run(tag, "other", *more)):
+                with pytest.raises(ValueError, match="is being asked questions"):
+                    act("mine", [], asking.names)
+                seen.append(True)
+            return True
+
+    asking = Asking(Models())
+    list(asking.ask([("finetuned/mine", 7)], {}))
+    assert (seen, asking.names) == ([True, True], [])
+    assert run_facts.rename("mine", "other", [], asking.names).tag == "other"
+
+
+def test_a_run_is_not_renamed_while_another_one_trains_from_it(home):
+    invent_run("mine")
+    child = invent_run("child", "running", 40, 20, from_finetuned="mine")
+    child.write_launch(**processes.identity().to_dict())
+    with pytest.raises(ValueError, match="'child' is training from 'mine'"):
+        run_facts.rename("mine", "other", [])
 
 
 @pytest.mark.parametrize("act", [run_facts.delete, lambda tag, loaded: run_facts.rename(tag, "other", loaded)])

@@ -19,7 +19,7 @@ from studio.datasets.edit import editable
 from studio.datasets.files import data_dir
 from studio.datasets.review import MANY, Card, Queue, kind_choices, queue_of
 from studio.datasets.session import Session
-from studio.parts.events import QUIET, UNLIMITED, alerted, update_of
+from studio.parts.events import QUIET, UNLIMITED, alerted, another, update_of
 from studio.parts.html import empty, escape, note, step
 
 _SCRIPT = Path(__file__).with_name("review.js")
@@ -32,6 +32,8 @@ _NO_RUN = ("No run", "")
 class Review:
     """Its controls."""
 
+    looked: gr.State
+    """Another value when the rows were looked through: by then, another dataset or row may be shown, and stays."""
     look: gr.Button
     run: gr.Dropdown
     questions: gr.Dropdown
@@ -66,7 +68,7 @@ def build(at: gr.State) -> Review:
         padding=False,
         elem_id="data-review",
     )
-    made = Review(look, run, questions, kind, bulk, keep_all, merge_all, delete_all, card)
+    made = Review(gr.State(""), look, run, questions, kind, bulk, keep_all, merge_all, delete_all, card)
     _wire(at, made)
     return made
 
@@ -74,8 +76,8 @@ def build(at: gr.State) -> Review:
 def _wire(at: gr.State, made: Review) -> None:
     shown = [made.run, made.questions, made.kind, made.bulk, made.keep_all, made.merge_all, made.delete_all, made.card]
     inputs = [at, made.run, made.questions, made.kind]
-    gr.on([at.change, made.kind.input], _draw, inputs, shown, **QUIET)
-    made.look.click(alerted(_look), [at, made.run, made.questions], at, js=FLUSH, **UNLIMITED)
+    gr.on([at.change, made.kind.input, made.looked.change], _draw, inputs, shown, **QUIET)
+    made.look.click(alerted(_look), [at, made.run, made.questions], made.looked, js=FLUSH, **UNLIMITED)
     made.card.act(_acted, [at, made.kind], at, trigger_mode="multiple", **QUIET)
     for act, button in (("keep", made.keep_all), ("merge", made.merge_all), ("delete", made.delete_all)):
         button.click(alerted(_bulk(act)), [at, made.kind], at, js=FLUSH, **QUIET)
@@ -84,26 +86,36 @@ def _wire(at: gr.State, made: Review) -> None:
 # What is done
 
 
-def _look(at: At, run: str, questions: str, progress: gr.Progress = gr.Progress()) -> At:  # noqa: B008  gradio's way
+def _look(at: At, run: str, questions: str, progress: gr.Progress = gr.Progress()) -> str:  # noqa: B008  gradio's way
     queue = queue_of(handlers.session_of(at))
     queue.look(run or "", questions or "", report=lambda share, text: progress(share, text))
-    return handlers.moved(at)
+    return another()
 
 
-def wished(at: At, wish: list[str]) -> tuple[Any, Any, Any]:
-    """(at, run, questions): the review that another tab asks for, (path, "", tag of a run, its questions).
+def wished(at: At, wish: list[str]) -> tuple[Any, Any]:
+    """(run, questions): the review that another tab asks for, (path, "", tag of a run, its questions).
 
     With the run's record and its questions, as far as they are offered here.
     """
     session = sessions.get(at["session"])
-    if not wish or wish[1] or session is None:
-        return gr.skip(), gr.skip(), gr.skip()
-    runs, asked = run_choices(session), question_choices()
-    tag, questions = (
-        value if value in [one for _, one in choices] else "" for value, choices in zip(wish[2:4], (runs, asked))
-    )
-    queue_of(session).look(tag, questions)
-    return handlers.moved(at), gr.update(choices=runs, value=tag), gr.update(choices=asked, value=questions)
+    if not _is_wished(at, wish) or session is None:
+        return gr.skip(), gr.skip()
+    menus = run_choices(session), question_choices()
+    values = (value if value in [one for _, one in menu] else "" for value, menu in zip(wish[2:4], menus))
+    run, questions = (gr.update(choices=menu, value=value) for value, menu in zip(values, menus))
+    return run, questions
+
+
+def look_wished(at: At, wish: list[str], run: str, questions: str) -> Any:
+    """Look through the rows as another tab asked for, unless another dataset was opened since."""
+    if not _is_wished(at, wish):
+        return gr.skip()
+    queue_of(handlers.session_of(at)).look(run or "", questions or "")
+    return another()
+
+
+def _is_wished(at: At, wish: list[str]) -> bool:
+    return bool(wish) and not wish[1] and at["source"] == wish[0] and sessions.get(at["session"]) is not None
 
 
 def _bulk(act: str) -> Any:

@@ -131,9 +131,12 @@ def _wire_wishes(at: gr.State, review: review_panel.Review, context: Context) ->
     """Another tab asks for a line, or for the review of a run's data."""
     wish = context.to_data
     opened = wish.change(alerted(handlers.open_line), [at, wish], at, **QUIET)
-    opened.success(lambda: gr.Tabs(selected="data"), None, context.tabs, **QUIET).then(
-        alerted(review_panel.wished), [at, wish], [at, review.run, review.questions], **UNLIMITED
-    ).then(None, wish, None, js=scrolling_to("wish[1] ? '#data-editor' : '#data-review'"))
+    chosen = [review.run, review.questions]
+    shown = opened.success(lambda: gr.Tabs(selected="data"), None, context.tabs, **QUIET).then(
+        review_panel.wished, [at, wish], chosen, **QUIET
+    )
+    shown.then(None, wish, None, js=scrolling_to("wish[1] ? '#data-editor' : '#data-review'"))
+    shown.then(alerted(review_panel.look_wished), [at, wish, *chosen], review.looked, **UNLIMITED)
 
 
 def _wire_drawing(parts: Parts) -> None:

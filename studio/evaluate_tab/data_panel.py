@@ -52,22 +52,24 @@ def wire(parts: DataPanel, pair: list[gr.Dropdown], asking: Asking, context: Con
     gr.on([context.page.load, context.tab.select], choices, parts.data, parts.data, **QUIET)
     gr.on(changes(chosen), shown, chosen, parts.proof, **LATEST)
 
-    measured = [parts.said, parts.proof, parts.stop]
-    parts.measure.click(noted(partial(measure, asking), parts.said), chosen, measured, **UNLIMITED)
+    measuring = noted(partial(measure, asking), parts.said)
+    parts.measure.click(measuring, chosen, [parts.said, parts.stop], **UNLIMITED).then(
+        shown, chosen, parts.proof, **QUIET
+    )
     parts.stop.click(lambda: html.note("Stopping ...") if asking.stop() else "", None, parts.said, **AT_ONCE)
 
 
 def measure(asking: Asking, this: str | None, other: str | None, data: str | None) -> Iterator[list[Any]]:
-    """Measure what is not known yet: (progress, proof, Stop). ValueError in a sentence."""
+    """Measure what is not known yet: (progress, Stop). What is chosen by then is drawn after it."""
     keys = [key_of(this), key_of(other)]
     path = str(find_dataset(data or "").path)
     said = ""
     try:
         for progress in asking.ask(keys, {"data": path}):
-            yield [progress, gr.skip(), gr.Button(visible=True)]
+            yield [progress, gr.Button(visible=True)]
     except ValueError as error:
         said = html.note(str(error), "bad")
-    yield [said, shown(this, other, data), gr.Button(visible=False)]
+    yield [said, gr.Button(visible=asking.is_active)]
 
 
 def choices(present: str | None) -> Any:

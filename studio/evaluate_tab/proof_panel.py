@@ -128,18 +128,17 @@ class ProofHandlers:
         return [button, missing + view.html() + gauge, differs, _code(keys, questions or "")]
 
     def ask(self, this: str | None, other: str | None, questions: str | None) -> Iterator[list[Any]]:
-        """Ask both models what is not known yet: (button, Stop, progress, proof)."""
+        """Ask both models what is not known yet: (button, Stop, progress). What is chosen by then is drawn after it."""
         keys = [key_of(this), key_of(other)]
         self._questions(questions)
         busy = [gr.Button(interactive=False), gr.Button(visible=True)]
         try:
             for progress in self.asking.ask(keys, {"questions": questions}):
-                yield [*busy, progress, gr.skip()]
+                yield [*busy, progress]
             said = ""
         except ValueError as error:
             said = html.note(str(error), "bad")
-        button, proof, *_ = self.shown(this, other, questions)
-        yield [button, gr.Button(visible=self.asking.is_active), said, proof]
+        yield [gr.Button(interactive=True), gr.Button(visible=self.asking.is_active), said]
 
     def stop(self) -> str:
         """Stop asking."""
@@ -162,15 +161,18 @@ def wire(parts: ProofPanel, handlers: ProofHandlers, run: gr.Dropdown, context: 
     run.input(handlers.choose_run, run, chosen, **QUIET)
     context.to_evaluate.change(lambda wish: handlers.choose_run(wish[0]), context.to_evaluate, chosen, **QUIET)
     gr.on(changes(chosen), handlers.shown, chosen, drawn, **LATEST)
-    asked = [parts.ask, parts.stop, parts.asking, parts.proof]
-    parts.ask.click(noted(handlers.ask, parts.asking), chosen, asked, **UNLIMITED)
-    parts.proof.act(noted(behind, parts.behind), None, parts.behind, **UNLIMITED).success(
+    asked = [parts.ask, parts.stop, parts.asking]
+    parts.ask.click(noted(handlers.ask, parts.asking), chosen, asked, **UNLIMITED).then(
+        handlers.shown, chosen, drawn, **QUIET
+    )
+    traced = parts.proof.act(noted(behind, parts.behind), None, parts.behind, **UNLIMITED)
+    traced.success(
         None, None, None, js="() => document.querySelector('#eval_behind').scrollIntoView({block: 'nearest'})"
     )
     parts.behind.act(opened, None, context.to_data, **QUIET)
     # By a person's choice only: the lists are filled again whenever the tab opens, which must not take the rows away.
     others = [*(each.input for each in chosen), run.input, context.to_evaluate.change]
-    gr.on(others, lambda: "", None, parts.behind, **QUIET)
+    gr.on(others, lambda: "", None, parts.behind, cancels=traced, **QUIET)
     parts.stop.click(handlers.stop, None, parts.asking, **AT_ONCE)
 
 

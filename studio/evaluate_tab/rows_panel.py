@@ -59,10 +59,10 @@ def panel() -> RowsPanel:
 
 def wire(parts: RowsPanel, run: gr.Dropdown, context: Context) -> None:
     """Connect it; `run` is the list of runs above."""
-    parts.look.click(noted(look, parts.found), run, [parts.found, parts.code], **UNLIMITED)
+    looked = parts.look.click(noted(look, parts.found), run, [parts.found, parts.code], **UNLIMITED)
     parts.review.click(alerted(to_review), run, context.to_data, **QUIET)
     parts.found.act(opened, None, context.to_data, **QUIET)
-    run.change(lambda: ("", ""), None, [parts.found, parts.code], **QUIET)
+    run.change(lambda: ("", ""), None, [parts.found, parts.code], cancels=looked, **QUIET)
 
 
 def look(tag: str | None) -> Iterator[tuple[Any, str]]:

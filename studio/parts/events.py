@@ -7,6 +7,7 @@ a line of the page and leaves the other outputs as they are, `alerted` shows it 
 """
 
 import inspect
+import uuid
 from collections.abc import Callable, Iterable, Iterator
 from functools import wraps
 from typing import Any
@@ -46,6 +47,11 @@ _SCROLL = """(wish) => {{
 def scrolling_to(selector: str) -> str:
     """JavaScript for an event whose input is `wish`: to what a JavaScript expression selects, once it is drawn."""
     return _SCROLL.format(selector)
+
+
+def another() -> str:
+    """A value for a gr.State whose change draws something again, with what is chosen on the page by then."""
+    return uuid.uuid4().hex
 
 
 def changes(components: Iterable[Component]) -> list[Any]:

@@ -93,9 +93,9 @@ def test_the_dataset_that_is_deleted_is_the_one_that_was_asked_about(datasets, p
     with pytest.raises(gr.Error, match="Another dataset is open"):
         pressed.do("data-delete-yes")
     assert pressed.values[at] == two
-    for event in page.fns.values():
-        if (at, "change") in event.targets and event.outputs[:1] == [page.blocks[pressed.ids["data-delete-sure"]]]:
-            list(pressed.begin(event))
+    sure = page.blocks[pressed.ids["data-delete-sure"]]
+    [hides] = [event for event in pressed.events(at, "change") if sure in event.outputs]
+    list(pressed.begin(hides))
     assert not pressed.shown["data-delete-sure"]
     pressed.do("data-delete")
     pressed.do("data-delete-yes")

@@ -29,11 +29,17 @@ class Pressed:
     def __setitem__(self, elem_id: str, value: Any) -> None:
         self.values[self.ids[elem_id]] = value
 
-    def events(self, elem_id: str, kind: str) -> list[BlockFunction]:
-        """What begins with an event of a field."""
-        found = [one for one in self.page.fns.values() if (self.ids[elem_id], kind) in one.targets and one.fn]
-        assert found, f"no event {kind} of {elem_id}"
+    def events(self, field: str | int, kind: str) -> list[BlockFunction]:
+        """What begins with an event of a field, by its elem_id or its number."""
+        number = self.ids[field] if isinstance(field, str) else field
+        found = [one for one in self.page.fns.values() if (number, kind) in one.targets and one.fn]
+        assert found, f"no event {kind} of {field}"
         return found
+
+    def is_ended_by(self, event: BlockFunction, elem_id: str, kind: str) -> bool:
+        """Whether an event of a field ends another one that goes on."""
+        ending = [one for one in self.page.fns.values() if (self.ids[elem_id], kind) in one.targets]
+        return any(event._id in one.cancels for one in ending)
 
     def begin(self, event: BlockFunction) -> Iterator[None]:
         """An event with what follows it, a step for each thing that it shows."""
@@ -45,11 +51,11 @@ class Pressed:
             if following.fn and following.trigger_after == event._id and not following.trigger_only_on_failure:
                 yield from self.begin(following)
 
-    def do(self, elem_id: str, kind: str = "click", **values: Any) -> None:
+    def do(self, field: str | int, kind: str = "click", **values: Any) -> None:
         """All events of a kind of a field, to their ends."""
         for name, value in values.items():
             self[name] = value
-        for event in self.events(elem_id, kind):
+        for event in self.events(field, kind):
             for _ in self.begin(event):
                 pass
 

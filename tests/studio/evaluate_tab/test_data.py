@@ -1,5 +1,7 @@
 """Two models on the same conversations: measured once, shown with the verdict, and measured again for another file."""
 
+import threading
+
 import numpy as np
 import pytest
 
@@ -8,9 +10,15 @@ from nanochat_core.system.files import sha256_of, write_json
 from studio.evaluate_tab import data_panel
 from studio.evaluate_tab.asking import Asking
 from tests.support.chatting import A, B, install_fake_models
+from tests.support.pressed import Pressed, page_at
 from tests.support.tiny import write_conversations
 
 LOSSES = {"pretrained/one": 1.0, "pretrained/two": 1.5}
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    return page_at(tmp_path_factory.mktemp("home"))
 
 
 @pytest.fixture
@@ -51,9 +59,10 @@ def test_two_models_are_compared_on_a_dataset(path):
     assert data_panel.shown(A, B, str(path)) == ""
     progress, last = list(data_panel.measure(Asking(FakeModels()), A, B, str(path)))
     assert "conversation 20 of 40" in progress[0]
-    assert progress[2].visible
-    said, proof, stop = last
+    assert progress[1].visible
+    said, stop = last
     assert (said, stop.visible) == ("", False)
+    proof = data_panel.shown(A, B, str(path))
     assert 'class="verdict good"' in proof
     assert "0.5000 lower" in proof
     assert "50.0%" in proof
@@ -66,3 +75,25 @@ def test_two_models_are_compared_on_a_dataset(path):
 def test_what_cannot_be_measured_is_said(path):
     assert "There is no dataset" in data_panel.shown(A, B, "/etc/passwd")
     assert data_panel.shown(A, A, str(path)) == ""
+
+
+def test_what_is_chosen_meanwhile_is_what_is_shown_and_who_comes_second_may_stop_the_first(path, page):
+    other = write_conversations(path.with_name("other.jsonl"), 30)
+    pressed = Pressed(page, eval_model=A, eval_other=B, eval_data=str(path))
+    [event] = pressed.events("eval_measure", "click")
+    [asking] = event.fn.__wrapped__.args
+    was, asking._models = asking._models, FakeModels()
+    try:
+        measuring = pressed.begin(event)
+        next(measuring)
+        pressed.do("eval_data", "change", eval_data=str(other))
+        list(measuring)
+        assert pressed["eval_data_proof"] == ""
+        pressed.do("eval_data", "change", eval_data=str(path))
+        assert "0.5000 lower" in pressed["eval_data_proof"]
+        asking._stop = threading.Event()  # someone else's
+        pressed.do("eval_measure")
+        assert "or stop it" in pressed["eval_data_said"]
+        assert pressed.shown["eval_measure_stop"]
+    finally:
+        asking._models, asking._stop = was, None

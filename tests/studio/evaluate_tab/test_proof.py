@@ -15,9 +15,15 @@ from studio.evaluate_tab.known import pair
 from studio.evaluate_tab.proof_panel import ProofHandlers
 from tests.e2e.invented import invent_run
 from tests.support.chatting import A, B, install_fake_models
+from tests.support.pressed import Pressed, page_at
 
 EVIL = "<img src=x onerror=alert(1)>"
 ONE, TWO = ("pretrained/one", 7), ("pretrained/two", 7)
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    return page_at(tmp_path_factory.mktemp("home"))
 
 
 def questions_of(count: int) -> list[Question]:
@@ -70,8 +76,9 @@ def test_what_was_not_asked_is_asked_of_both_and_then_stands_there(file):
     progress, last = list(act.ask(A, B, str(file)))
     assert "question 5 of 10" in progress[2]
     assert act.asking._models.asked == [([ONE, TWO], {"questions": str(file)})]
-    button, _, said, proof = last
-    assert (button.visible, said) == (False, "")
+    assert last[2] == ""
+    button, proof, *_ = act.shown(A, B, str(file))
+    assert not button.visible
     assert "8 learnt, 1 lost: better, and hardly by chance (p = 0.039)." in proof
     assert "8 of 10" in proof
     assert "<b>Lost</b> 1 question that only pretrained/two answers" in proof
@@ -147,9 +154,9 @@ def test_only_one_task_at_a_time_and_a_stop_reaches_it(file):
         return False
 
     act.asking._models.evaluate = evaluate
-    last = list(act.ask(A, B, str(file)))[-1]
+    list(act.ask(A, B, str(file)))
     assert seen == [True]
-    assert "not both asked" in last[3]
+    assert "not both asked" in act.shown(A, B, str(file))[1]
     assert act.stop() == ""
 
 
@@ -159,3 +166,31 @@ def test_what_cannot_be_compared_says_so(file):
     assert "No model is chosen" in act.shown(None, A, str(file))[1]
     assert "gone" in act.shown(A, B, "/etc/passwd")[1]
     assert act.choose_run(None) == [gr.skip()] * 3
+
+
+def test_the_answer_to_a_long_task_is_of_what_is_chosen_by_then(file, page):
+    """Whoever looks at other models meanwhile keeps them; what was asked before is there when it is chosen again."""
+    later = file.with_name("later_questions.jsonl")
+    save_questions(later, questions_of(3))
+    pressed = Pressed(page, eval_model=A, eval_other=B, eval_questions=str(file))
+    [event] = pressed.events("eval_ask", "click")
+    handlers = event.fn.__wrapped__.__self__
+    was, handlers.asking._models = handlers.asking._models, FakeModels()
+    try:
+        asking = pressed.begin(event)
+        next(asking)
+        pressed.do("eval_questions", "change", eval_questions=str(later))
+        assert "these 3 questions yet" in pressed["eval_proof"]
+        list(asking)
+        assert "3 learnt, 0 lost" in pressed["eval_proof"]  # the first three of the ten are the same
+        pressed.do("eval_questions", "change", eval_questions=str(file))
+        assert "8 learnt, 1 lost" in pressed["eval_proof"]
+    finally:
+        handlers.asking._models = was
+
+
+def test_the_rows_behind_a_reply_do_not_come_after_another_choice(page):
+    pressed = Pressed(page)
+    [traced] = pressed.events("eval_proof", "act")
+    for field in ("eval_model", "eval_other", "eval_questions", "eval_run"):
+        assert pressed.is_ended_by(traced, field, "input")

@@ -3,6 +3,7 @@
 import json
 from types import SimpleNamespace
 
+import gradio as gr
 import pytest
 
 from nanochat_core.runs.run import Run
@@ -10,6 +11,7 @@ from studio.data_tab import handlers, review_panel
 from studio.evaluate_tab import report_panel, rows_panel
 from studio.runs.traced import traced_html
 from tests.e2e.invented import invent_run
+from tests.support.pressed import Pressed, page_at
 from tests.support.samples import assistant, line, user
 
 EVIL = "<img src=x onerror=alert(1)>"
@@ -50,7 +52,10 @@ def test_a_click_opens_the_row_in_data(run):
 def test_the_review_begins_in_data(run):
     wish = rows_panel.to_review("mine")
     at = handlers.open_line(dict(handlers.NOWHERE), wish)
-    at, chosen, questions = review_panel.wished(at, wish)
+    chosen, questions = review_panel.wished(at, wish)
+    elsewhere = handlers.open_example(at)
+    assert review_panel.look_wished(elsewhere, wish, "", "") == gr.skip()  # the wished one is not the open one any more
+    assert review_panel.look_wished(at, wish, chosen["value"], questions["value"])
     assert (chosen["value"], questions["value"]) == ("", "")  # of a run without a record, and without questions
     card = review_panel.card_html(handlers.session_of(at), "")
     assert "to decide" in card
@@ -102,3 +107,9 @@ def test_the_questions_of_a_run_are_held_against_its_rows(run, home):
     run.config_file.write_text(json.dumps(record))
     *_, (found, _) = rows_panel.look("mine")
     assert "Stands in the questions file too" in found
+
+
+def test_no_run_s_findings_come_to_stand_under_another_run(tmp_path):
+    pressed = Pressed(page_at(tmp_path))
+    [looked] = pressed.events("eval_look", "click")
+    assert pressed.is_ended_by(looked, "eval_run", "change")

@@ -61,6 +61,7 @@ class Index:
         self._text, self._order, self.starts, self.lines, self._asked, self._asked_starts, self.rows_with = (
             np.load(folder / f"{name}.npy", mmap_mode="r") for name in _ARRAYS
         )
+        self._plain = np.asarray(self._text)
         self._bytes = memoryview(self._text).cast("B") if len(self._text) else memoryview(b"")
 
     @property
@@ -84,15 +85,19 @@ class Index:
 
     def rows_at(self, first: int, last: int) -> np.ndarray:
         """int64: the rows, ascending, that hold what stands at these places of the order."""
-        return np.unique(np.searchsorted(self.starts, self._order[first:last], side="right") - 1)
+        return self.rows_of(self._order[first:last])
 
-    def extended(self, wanted: Sequence[int], first: int, last: int) -> tuple[int, np.ndarray]:
-        """(words, rows) of a span of DEPTH words that goes on: as long as the longest of the first few does."""
-        key = np.array(wanted, ">u4").tobytes()
-        places = self._order[first : min(last, first + 200)]
-        sizes = np.array([self._common(int(at) * _BYTES, key) for at in places])
-        best = int(sizes.max())
-        return best, np.unique(np.searchsorted(self.starts, places[sizes == best], side="right") - 1)
+    def rows_of(self, places: np.ndarray) -> np.ndarray:
+        """int64: the rows, ascending, that hold these places of the text."""
+        return np.unique(np.searchsorted(self.starts, places, side="right") - 1)
+
+    def places(self, first: int, last: int) -> np.ndarray:
+        """int32: where in the text stands what is at these places of the order."""
+        return np.asarray(self._order[first:last])
+
+    def from_place(self, at: int, most: int) -> np.ndarray:
+        """(up to most,): the numbers of the words that stand in the text from there on."""
+        return self._plain[at : at + most]
 
     def asked(self, row: int) -> list[int]:
         """The words of a row's questions, by number."""

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from nanochat_core.rows.findings import excerpt, where
+from nanochat_core.rows.following import Follower
 from nanochat_core.rows.index import DEPTH, Index, Word, opened, split_words
 from nanochat_core.rows.row import Row, rows_of_lines
 from nanochat_core.rows.wording import FUNCTION_WORDS
@@ -184,24 +185,28 @@ def _weights(index: Index, numbers: Sequence[int], words: Sequence[Word]) -> lis
 
 def _matches(index: Index, words: Sequence[Word], numbers: Sequence[int], weights: Sequence[float]) -> Iterator[_Match]:
     """The stretches that stand somewhere and that no longer one holds."""
-    reached = 0
-    for first in range(len(words)):
-        if words[first].is_sign:
+    reached, follower = 0, Follower(index, numbers)
+    counted = [not word.is_sign for word in words]
+    end = max((place + 1 for place, is_counted in enumerate(counted) if is_counted), default=0)
+    for first in range(end):
+        if reached == end:
+            return
+        if not counted[first]:
             continue
-        size, low, high = index.longest(numbers[first:])
-        rows = None
+        size, low, high = index.longest(numbers[first : first + DEPTH])
+        places = None
         if size == DEPTH and len(numbers) > first + DEPTH:
-            size, rows = index.extended(numbers[first:], low, high)
+            size, places = follower.extended(first, low, high)
         last = first + size
-        while last > first and words[last - 1].is_sign:
+        while last > first and not counted[last - 1]:
             last -= 1
         if last <= reached:
             continue
         reached = last
-        count = sum(not word.is_sign for word in words[first:last])
-        weight = sum(weights[first:last])
+        count, weight = sum(counted[first:last]), sum(weights[first:last])
         if count >= LEAST_WORDS and weight >= LEAST_WEIGHT:
-            yield _Match(first, last, count, weight, index.rows_at(low, high) if rows is None else rows)
+            rows = index.rows_at(low, high) if places is None else index.rows_of(places)
+            yield _Match(first, last, count, weight, rows)
 
 
 def _without_covered(matches: Sequence[_Match], count: int) -> list[_Match]:

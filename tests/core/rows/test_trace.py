@@ -5,7 +5,8 @@ import random
 import numpy as np
 import pytest
 
-from nanochat_core.rows import index
+from nanochat_core.rows import following, index
+from nanochat_core.rows.following import same
 from nanochat_core.rows.index import Index, build, split_words
 from nanochat_core.rows.row import Row, Turn
 from nanochat_core.rows.trace import trace_in
@@ -67,6 +68,54 @@ def test_a_span_longer_than_the_order_knows_is_followed_to_its_end(tmp_path):
     rows = _rows([("a", " ".join(words[:60])), ("b", " ".join(words))])
     (span,) = trace_in(_index(tmp_path / "trace", rows), "x", "so " + " ".join(words) + " end").spans
     assert (span.text, span.lines) == (" ".join(words), (2,))
+
+
+def _rows_of_span(texts: list[str], words: list[str], first: int, size: int) -> list[int]:
+    wanted = f" {' '.join(words[first : first + size])} "
+    return [line for line, text in enumerate(texts, 1) if wanted in f" {text} "]
+
+
+def test_long_spans_are_what_a_search_by_hand_finds(tmp_path):
+    draw = random.Random(3)
+    source = [f"w{number}" for number in range(300)]
+    cuts = [sorted(draw.sample(range(300), 2)) for _ in range(40)]
+    texts = [" ".join(source[first:last]) for first, last in cuts if last - first > 2]
+    reply = [*source[20:140], "other", *source[100:290]]
+    found = trace_in(_index(tmp_path / "trace", _rows([("q", text) for text in texts])), "x", " ".join(reply))
+    for span in found.spans:
+        first = found.reply[: span.start].count(" ")
+        rows = _rows_of_span(texts, reply, first, span.words)
+        assert span.count == len(rows) > 0
+        assert not _rows_of_span(texts, reply, first, span.words + 1) or first + span.words == len(reply)
+    assert max(span.words for span in found.spans) > 2 * index.DEPTH
+
+
+@pytest.mark.parametrize("kind", ["copied", "looping", "looping longer"])
+def test_what_is_compared_of_a_long_reply_grows_with_its_length_alone(tmp_path, monkeypatch, kind):
+    compared = []
+
+    def counted(one, other):
+        found = same(one, other)
+        compared.append(found + 1)
+        return found
+
+    if kind == "copied":
+        reply = [f"w{number}" for number in range(250)]
+        texts = [" ".join([*reply[: 250 - number % 3], f"end{number}"]) for number in range(200)] + ["other"] * 50
+    else:
+        reply = ["one", "two", "three"] * 1000
+        texts = [" ".join(reply[: 1500 if kind == "looping longer" else 3000])]
+    opened = _index(tmp_path / "trace", _rows([("q", text) for text in texts]))
+    monkeypatch.setattr("nanochat_core.rows.following.same", counted)
+    assert trace_in(opened, "x", " ".join(reply)).spans[0].words == min(len(reply), len(texts[0].split()))
+    assert sum(compared) <= 2 * following.MOST_PLACES * len(reply)  # and not once more for each of its words
+
+
+def test_places_that_would_take_too_long_are_followed_no_more(tmp_path, monkeypatch):
+    monkeypatch.setattr("nanochat_core.rows.following.MOST_FOLLOWED", 1)
+    words = [f"w{number}" for number in range(100)]
+    rows = _rows([("a", " ".join(words[:60])), ("b", " ".join(words))])
+    assert trace_in(_index(tmp_path / "trace", rows), "x", " ".join(words)).spans[0].words >= 60
 
 
 def test_text_without_blanks_is_found_sign_by_sign(tmp_path):

@@ -82,6 +82,12 @@ class TrainingData:
     notes: list[str]
     """What a person should know of it, as sentences."""
 
+    def lengths(self) -> list[int]:
+        """Tokens (Example.inputs) of every conversation that may be trained on: each epoch replays other ones."""
+        others = self.replay
+        more = others.inputs.tolist() if isinstance(others, Examples) else [one.inputs for one in others]
+        return [*self.train.inputs.tolist(), *more]
+
 
 def load_training_data(
     config: FinetuneConfig,
@@ -119,6 +125,11 @@ def load_training_data(
     replay: Examples | list[Example] = []
     if config.replay_path and config.replay_ratio > 0:
         replay = Examples(tokenized(config.replay_path, tokenizer, length, say, reading), tokenizer)
+        if not len(replay):
+            raise ValueError(
+                f"Nothing in {config.replay_path} can be replayed: none of its conversations has an answer within "
+                f"{length} tokens. Raise max_seq_len, or give another replay_path."
+            )
         notes.append(
             f"Replay: {round(len(train) * config.replay_ratio)} of {len(replay)} general conversations are mixed "
             "into every epoch, so that old skills stay."

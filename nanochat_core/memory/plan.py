@@ -5,10 +5,8 @@ The modes differ in speed alone, so the first that fits is the one to take.
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
-
-import psutil
 
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.memory.counts import Training, adapter_numbers
@@ -31,6 +29,8 @@ class Device:
     """Memory of the GPU; None for a CPU (and an Apple GPU), which compute in the host's."""
     host_bytes: int | None
     """The host's memory."""
+    computes_bf16: bool | None = None
+    """Whether a training in bfloat16 is one here; where not, it computes in fp32. None where that is not known."""
 
     def fits(self, need: Need) -> bool:
         """Whether there is room for `need`."""
@@ -96,18 +96,20 @@ class MemoryPlan:
 
 def plan_memory(training: Training, device: Device) -> MemoryPlan:
     """What every mode of `training` needs, and which fit `device`."""
+    if device.computes_bf16 is False:
+        training = replace(training, dtype="float32")
     modes = tuple(PlannedMode(need, device.fits(need)) for need in needs(training))
     return MemoryPlan(training, modes, device)
 
 
 def this_device(hardware: Hardware, device_type: str = "auto") -> Device:
     """The smallest GPU of this machine, for every one takes the same share; without one the machine's own memory."""
-    memory = psutil.virtual_memory().total
+    memory = hardware.memory
     cards = [gpu for gpu in hardware.gpus if gpu.memory] if device_type in ("auto", "cuda") else []
     if not cards:
         return Device("this machine's memory", None, memory)
     least = min(cards, key=lambda gpu: gpu.memory)
-    return Device(least.name, least.memory, memory)
+    return Device(least.name, least.memory, memory, all(gpu.has_bf16 is not False for gpu in cards))
 
 
 def named_card(text: str) -> Device:

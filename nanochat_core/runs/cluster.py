@@ -38,7 +38,8 @@ set -euo pipefail
 # names its Python where that is another than the first on the path.
 export NANOCHAT_STUDIO_HOME="${{NANOCHAT_STUDIO_HOME:-$SLURM_SUBMIT_DIR}}"
 
-first_node=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+nodes=$(scontrol show hostnames "$SLURM_JOB_NODELIST")
+first_node=${{nodes%%$'\\n'*}}
 first=$(srun --nodes=1 --ntasks=1 --nodelist="$first_node" hostname --ip-address | awk '{{print $1}}')
 export first
 resume=()
@@ -75,7 +76,7 @@ file_mounts:
 run: |
   set -euo pipefail
   export NANOCHAT_STUDIO_HOME={_HOME}
-  first=$(echo "$SKYPILOT_NODE_IPS" | head -n 1)
+  first=${{SKYPILOT_NODE_IPS%%$'\\n'*}}
   resume=()
   if [ -f "$NANOCHAT_STUDIO_HOME/models/finetuned/{tag}/config.json" ]; then resume=(--resume); fi
   {command}

@@ -94,7 +94,9 @@ class Nodes:
         """What the processes on this machine find in their environment; nothing where it is the only one."""
         if self.is_alone:
             return {}
-        paths = {name: value for name, value in config.with_absolute_paths().to_dict().items() if name in PATHS}
+        # What was not given stays what the run was made with: a resume names only what it changes.
+        settings = config.with_absolute_paths().to_dict()
+        paths = {name: settings[name] for name in PATHS if settings[name]}
         return {NODE_VARIABLE: str(self.rank), PATHS_VARIABLE: json.dumps(paths)}
 
 

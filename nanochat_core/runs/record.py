@@ -20,6 +20,9 @@ def run_record(config: FinetuneConfig) -> dict[str, Any]:
     except OSError as error:
         reason = error.strerror or str(error)
         raise ValueError(f"The data file {data} cannot be read ({reason}). Correct data_path.") from error
+    replay = Path(config.replay_path) if config.replay_path and config.replay_ratio > 0 else None
+    if replay and replay.is_file():  # whoever reads it says what is wrong with it
+        facts["replay_sha256"] = sha256_of(replay)
     return {
         "settings": config.to_dict(),
         "base_model": config.base_name,

@@ -229,6 +229,12 @@ def _check_data_unchanged(run: Run, config: FinetuneConfig) -> None:
             f"The data file {path} has changed since run '{run.tag}' was made. Put the old content back, or start a "
             "new run under another output_tag."
         )
+    known, replay = facts.get("replay_sha256"), Path(config.replay_path or "")
+    if known and (not replay.is_file() or sha256_of(replay) != known):
+        raise ValueError(
+            f"The replay file {replay} is gone or has changed since run '{run.tag}' was made. Put the old content "
+            "back, or start a new run under another output_tag."
+        )
 
 
 def _speaker(run: Run) -> Callable[[str], None]:

@@ -151,7 +151,7 @@ def set_up(  # noqa: PLR0913  all but the first four are options
     data = load_data(tokenizer)
     plan = Plan(data.train, data.replay, config.replay_ratio, config.target_examples_per_step, config.seed)
     shape = model_config(meta, weights)
-    memory, note = choose_memory(config, shape, ranks, plan.epoch(0).inputs().tolist())
+    memory, note = choose_memory(config, shape, ranks, data.lengths())
     model = build_for_mode(config, shape, weights, ranks, memory)
     if config.method == "lora":
         found = earlier.adapter
@@ -189,7 +189,9 @@ def build_for_mode(
     config: FinetuneConfig, shape: GPTConfig, weights: dict[str, Tensor], ranks: Ranks, memory: str
 ) -> GPT:
     """The model of these weights, which are used up, as it is before the memory mode `memory` has it."""
-    compute_dtype = choose_compute_dtype(config.dtype, ranks.device)
+    # One for all ranks, also where their devices differ: what they send each other has one size.
+    in_bf16 = all(ranks.gather(choose_compute_dtype(config.dtype, ranks.device) == torch.bfloat16))
+    compute_dtype = torch.bfloat16 if in_bf16 else torch.float32
     if config.method == "lora":
         return build_model(shape, weights, ranks.device, compute_dtype, compute_dtype)
     if memory in ("plain", "checkpointed"):

@@ -48,6 +48,9 @@ class Trainer:
         self.recorder.note_begin(self.setup, progress)
         first = last = self.validate() if progress.step == 0 else None
         for examples in islice(self.setup.plan.steps_from(progress.step), steps - progress.step):
+            if 0 < self.setup.config.early_stop <= progress.without_better:  # also of a run that died before it said so
+                self.recorder.note_early_stop(self.setup, progress)
+                break
             if self.recorder.must_stop():
                 return self._end("stopped", first, last)
             self.step(examples)
@@ -56,9 +59,6 @@ class Trainer:
                 last = self.validate()
             if self.save_is_due(is_validated):
                 self._save(last)
-            if 0 < self.setup.config.early_stop <= progress.without_better and progress.step < steps:
-                self.recorder.note_early_stop(self.setup, progress)
-                break
         return self._end("finished", first, last)
 
     def step(self, examples: Sequence[Example]) -> None:

@@ -4,10 +4,10 @@ import os
 import sys
 import time
 import traceback
-from typing import NoReturn
 
 from torch.distributed.elastic.multiprocessing.errors import record
 
+from nanochat_core.runs.failures import Failure, explain
 from nanochat_core.runs.nodes import node_of, restarts_left
 from nanochat_core.runs.run import Run
 from nanochat_core.training.finetune import train_run
@@ -20,14 +20,15 @@ SEEN_SECONDS = 60
 @record  # hands an exception to torchrun, whose error file tells the supervisor the cause
 def main() -> None:
     """Train the run named on the command line."""
+    run = _opened(sys.argv[1])
     try:
-        train_run(_opened(sys.argv[1]))
-    except (ValueError, Diverged):
-        if restarts_left() == 0:
-            raise
-        # All ranks have it, and the run's status says it. Torchrun would start them again, for the same to happen.
-        traceback.print_exc()
-        _leave(0)
+        train_run(run)
+    except (ValueError, Diverged) as error:
+        if restarts_left() > 0 and not run.has_ended():
+            # Torchrun would start all ranks again, for the same to happen; of an ended run it starts none.
+            failure = Failure(int(os.environ["RANK"]), 1, f"{type(error).__name__}: {error}")
+            run.write_status(**explain(failure, run.tag, run.settings()).to_status(failure.rank))
+        raise
 
 
 def _opened(tag: str) -> Run:
@@ -42,16 +43,11 @@ def _opened(tag: str) -> Run:
         time.sleep(1)
 
 
-def _leave(status: int) -> NoReturn:
-    """End this process. Leaving in the usual way would wait for the other ranks, who wait for this one."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)
-
-
 if __name__ == "__main__":
     try:
         main()
     except Exception:  # noqa: BLE001 - nothing is swallowed: the process ends
         traceback.print_exc()
-        _leave(1)
+        # Leaving in the usual way would wait for the other ranks, who wait for this one.
+        sys.stdout.flush()
+        os._exit(1)

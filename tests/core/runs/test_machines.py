@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from nanochat_core import FinetuneConfig, Run, finetune
+from nanochat_core.runs.launcher import start_run
 from nanochat_core.runs.machines import LOST_MACHINE
+from nanochat_core.runs.nodes import Nodes
 from nanochat_core.system import processes
 from tests.e2e.invented import invent_run
 from tests.support.short_training import changed
@@ -152,6 +154,17 @@ def test_a_process_that_fails_after_the_end_starts_nothing_again(machines):
     status = Run.open("two").status()
     assert (status.state, status.restarts) == ("finished", 0), first + second
     assert machines[0].process.returncode == 0
+
+
+def test_a_mistake_is_said_and_starts_nothing_again(home):
+    install_tiny_model(home)
+    data = write_conversations(home / "data.jsonl", 35)
+    config = FinetuneConfig(str(data), **SETTINGS, output_tag="two")
+    run = start_run(config, 1, worker="tests.support.mistaken_worker", nodes=Nodes(1, max_restarts=2))
+    status = run.wait(SECONDS)
+    assert (status.state, status.error) == ("failed", "There are 8 processes and 4 devices."), run.log_tail()
+    assert status.is_mistake
+    assert run.log_tail(1000).count("Begun.") == 1
 
 
 def test_another_machine_goes_by_what_the_run_has_said(home):

@@ -1,7 +1,9 @@
 """What is typed on each machine, and the scripts for schedulers: read by bash, by YAML, and by our own parser."""
 
+import dataclasses
 import shlex
 import subprocess
+from pathlib import Path
 
 import pytest
 import yaml
@@ -10,7 +12,7 @@ from nanochat_core.cli import finetune as command
 from nanochat_core.cli.main import main
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.runs.cluster import skypilot_task, slurm_script
-from nanochat_core.runs.nodes import Nodes, node_commands
+from nanochat_core.runs.nodes import PATHS_VARIABLE, Nodes, node_commands, with_paths_here
 from nanochat_core.runs.presets import with_preset
 
 
@@ -46,6 +48,13 @@ def test_the_command_of_each_machine_says_the_same_run(config, monkeypatch):
         main(words[3:])
     assert began[0] == (config, 4, Nodes(2, 0, "10.0.0.1:29400", 3))
     assert joined == [(config, 4, Nodes(2, 1, "10.0.0.1:29400", 3))]
+
+
+def test_a_resume_keeps_the_paths_that_are_not_given_again(config, monkeypatch):
+    own = dataclasses.replace(config, replay_path="/there/replay.jsonl", replay_ratio=1.0)
+    variables = Nodes(2, 1, "h:1").variables(dataclasses.replace(own, replay_path=None, replay_ratio=0.0))
+    monkeypatch.setenv(PATHS_VARIABLE, variables[PATHS_VARIABLE])
+    assert with_paths_here(own) == dataclasses.replace(own, data_path=str(Path(config.data_path).absolute()))
 
 
 def test_one_machine_needs_no_more_words(config):

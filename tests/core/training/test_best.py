@@ -8,6 +8,7 @@ from nanochat_core import FinetuneConfig, finetune
 from nanochat_core.config import starter_preset
 from nanochat_core.runs.distance import distance_words
 from nanochat_core.training.saving import Progress
+from nanochat_core.training.trainer import Trainer
 from tests.support.short_training import changed, short_training
 from tests.support.tiny import write_conversations
 
@@ -37,6 +38,20 @@ def test_a_run_without_changes_stays_where_it_is_and_stops_early(config):
     status = run.status()
     assert (status.state, status.step, status.steps, status.best_step) == ("finished", 8, 8, 2)
     assert "Stopped early at step 8 of 20: 3 validations without a better checkpoint." in run.log_tail(100)
+
+
+def test_a_run_that_died_after_its_early_stop_makes_no_further_step(config, monkeypatch):
+    def dies(*_):
+        raise RuntimeError("the power went")
+
+    rates = dict.fromkeys(("matrix_lr", "embedding_lr", "unembedding_lr"), 0.0)
+    settings = changed(config, eval_every=2, early_stop=3, save_every=2, **rates)
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_end", dies)
+        with pytest.raises(RuntimeError, match="power"):
+            finetune(settings)
+    status = finetune(changed(settings, resume=True)).status()
+    assert (status.state, status.step) == ("finished", 8)
 
 
 def test_a_tenth_of_the_run_passes_between_validations(config):

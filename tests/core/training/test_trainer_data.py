@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -76,6 +77,19 @@ def test_replay_mixes_general_conversations_in(config, home, monkeypatch):
     run = finetune(changed(config, replay_path=str(replay), replay_ratio=1.0, num_epochs=2))
     assert sum(seen) == 2 * 62
     assert "Replay: 31 of 50" in run.log_tail(100)
+
+
+def test_a_replay_file_that_changed_or_has_nothing_to_replay_is_refused(config, home):
+    replay = write_conversations(home / "general.jsonl", 9)
+    settings = changed(config, replay_path=str(replay), replay_ratio=1.0, num_iterations=2)
+    run = finetune(settings)
+    run.write_status(state="stopped")
+    replay.write_text(replay.read_text().replace("a", "o"))
+    with pytest.raises(ValueError, match=r"The replay file .*general.jsonl is gone or has changed"):
+        finetune(changed(settings, resume=True))
+    Path(_file(home, [("long question " * 50, "never seen")] * 4)).rename(replay)
+    with pytest.raises(ValueError, match=r"Nothing in .*general.jsonl can be replayed.* within 64 tokens"):
+        finetune(changed(settings, max_seq_len=64, output_tag="other"))
 
 
 ASK = {"file": lambda: Run.open("straight").request_stop(), "signal": lambda: os.kill(os.getpid(), signal.SIGTERM)}

@@ -5,6 +5,7 @@ import torch
 from nanochat_core.compute.ranks import Ranks
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.model.shape import GPTConfig
+from nanochat_core.system.hardware import Hardware
 from nanochat_core.training.modes import choice
 from tests.support.forked_ranks import on_ranks
 
@@ -17,7 +18,8 @@ class Cards:
     """CUDA devices that are not there: each rank's memory, and what of it is free."""
 
     def __init__(self, monkeypatch, *cards: tuple[int, int]):
-        self.cards = cards
+        self.cards, self.dtype = cards, torch.bfloat16
+        monkeypatch.setattr(choice, "choose_compute_dtype", lambda wanted, device: self.dtype)
         monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"Card {device.index}")
         monkeypatch.setattr(choice, "all_memory", lambda device: self.cards[device.index][0] * GIB)
         monkeypatch.setattr(choice, "free_memory", lambda device: self.cards[device.index][1] * GIB)
@@ -35,6 +37,22 @@ def test_the_fastest_that_fits_is_taken(monkeypatch):
     _, why = Cards(monkeypatch, (80, 80)).chosen(one)
     assert why.startswith("Memory mode plain: ")
     assert why.endswith(" of Card 0 by the plan.")
+
+
+def test_a_card_that_computes_in_fp32_is_planned_so(monkeypatch):
+    cards, one = Cards(monkeypatch, (20, 20)), Ranks(0, 1, torch.device("cpu"))
+    assert cards.chosen(one)[0] == "layerwise"
+    cards.dtype = torch.float32
+    assert cards.chosen(one)[0] == "offloaded"
+
+
+def test_each_process_of_a_machine_has_its_share_of_the_hosts_memory(monkeypatch):
+    hardware = Hardware((), False, 2, 16 * GIB)
+    monkeypatch.setattr(choice, "find_hardware", lambda: hardware)
+    cards, one = Cards(monkeypatch, (12, 12)), Ranks(0, 1, torch.device("cpu"))
+    assert cards.chosen(one)[0] == "offloaded"
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert "tried with offloaded_all" in cards.chosen(one)[1]
 
 
 def test_what_others_have_taken_is_not_counted_on(monkeypatch):

@@ -113,7 +113,8 @@ def _wire_models(fields: ChatFields, models: ModelHandlers, context: Context) ->
     for side in fields.sides:
         line = side.about
         side.model.change(noted(models.about, line), side.model, line, **QUIET)
-        side.load.click(noted(models.load, line), [side.model, fields.settings.precision], line, **UNLIMITED)
+        loading = side.load.click(noted(models.load, line), [side.model, fields.settings.precision], line, **UNLIMITED)
+        side.model.input(None, None, None, cancels=loading)  # its line is the other model's now
         side.unload.click(noted(models.unload, line), side.model, line, **QUIET)
 
 
@@ -123,6 +124,9 @@ def _wire_warming(after: Any, fields: ChatFields, models: ModelHandlers) -> None
     for is_shown, side in zip(shown, fields.sides, strict=True):
         inputs = [fields.is_open, fields.chat_id, is_shown, side.model, settings.precision]
         after = after.then(noted(models.warm, side.about), inputs, side.about, js=_IS_OPEN, **UNLIMITED)
+        side.model.input(
+            None, None, None, cancels=after
+        )  # not change: the page itself sets what is loaded here
 
 
 def _wire_correction(fields: ChatFields, context: Context) -> None:

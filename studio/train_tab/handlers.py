@@ -14,7 +14,7 @@ from nanochat_core.config import FinetuneConfig
 from nanochat_core.system.hardware import Hardware
 from studio.context import Context
 from studio.parts import html
-from studio.parts.events import LATEST, QUIET, alerted, changes, noted, update_of
+from studio.parts.events import LATEST, QUIET, alerted, another, changes, noted, update_of
 from studio.parts.uploads import removed_after
 from studio.parts.working import Working
 from studio.runs import launching
@@ -78,20 +78,21 @@ def wire(fields: TrainFields, panel: Any, context: Context, handlers: "Handlers"
     choice.data.input(handlers.name_run, choice.data, tag_and_questions, **QUIET)
     refresh: dict[str, Any] = {"fn": handlers.lists, "inputs": lists, "outputs": lists, **QUIET}
     context.page.load(**refresh)
-    preview: dict[str, Any] = {
-        "fn": handlers.preview,
-        "inputs": chosen,
-        "outputs": [before.counts, starting.command, starting.cell, before.probed],
-        "concurrency_limit": 4,
-        **LATEST,
-    }
-    context.page.load(**preview)
-    # What is set while the tab is not open does not fire its change.
-    context.tab.select(**refresh).then(**preview)
+    # One event for all that it follows, so that of several counts the last one is shown. What is set while the tab is
+    # not open does not fire its change.
+    again = gr.State("")
+    context.tab.select(**refresh).then(another, None, again, **QUIET)
     context.dataset.change(handlers.take_dataset, context.dataset, [choice.data, *tag_and_questions], **QUIET).then(
-        **preview
+        another, None, again, **QUIET
     )
-    gr.on(changes(chosen), **preview)
+    gr.on(
+        [context.page.load, again.change, *changes(chosen)],
+        handlers.preview,
+        chosen,
+        [before.counts, starting.command, starting.cell, before.probed],
+        concurrency_limit=4,
+        **LATEST,
+    )
     started = gr.State(None)
     starting.start.click(noted(handlers.start, said), chosen, [said, panel.picker, choice.tag, started], **QUIET)
     started.change(None, None, None, js=_SCROLL)
@@ -105,7 +106,10 @@ def wire(fields: TrainFields, panel: Any, context: Context, handlers: "Handlers"
     settings.load.upload(noted(handlers.load, said), settings.load, filled, **QUIET)
     # Gradio takes a function for a generator only when it is one itself, which no lambda is.
     probe = partial(handlers.probe, context.models)
-    before.probe.click(probe, chosen, [before.probed, before.probe], **QUIET)
+    measured = gr.State([])
+    before.probe.click(probe, chosen, [before.probed, before.probe, measured], **QUIET).success(
+        handlers.measured, [measured, *chosen], before.probed, **QUIET
+    )
 
 
 def _of_a_method(form: Sequence[Any]) -> list[Any]:
@@ -212,14 +216,19 @@ class Handlers:
         form = [values[name] for name in form_names()]
         return [base_value(config), data, config.output_tag, *form, html.note(what, "good" if is_known else "warn")]
 
-    def probe(self, models: Any, *chosen: Any) -> Iterator[tuple[str, Any]]:
-        """Measure some steps in a process of their own."""
+    def probe(self, models: Any, *chosen: Any) -> Iterator[tuple[Any, Any, Any]]:
+        """Measure some steps in a process of their own: (progress, button, what `measured` shows)."""
         try:
             config, nproc, _ = self.read(*chosen)
             measuring = Working(lambda report: models.probe(config, report, measuring.left))
             for progress in measuring:
-                yield progress, gr.Button("Measuring ...", interactive=False)
+                yield progress, gr.Button("Measuring ...", interactive=False), []
             shown = before_start.probe_result(measuring.result(), nproc)
         except ValueError as error:
             shown = html.note(str(error), "bad")
-        yield shown, gr.Button("Measure time and memory", interactive=True)
+        yield gr.skip(), gr.Button("Measure time and memory", interactive=True), [list(chosen), shown]
+
+    def measured(self, known: list[Any], *chosen: Any) -> str:
+        """What was measured, if it was measured of what is chosen now."""
+        of, shown = known
+        return shown if of == list(chosen) else html.note("The settings were changed meanwhile: measure again.")

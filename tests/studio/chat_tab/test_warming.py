@@ -14,6 +14,7 @@ from studio.chat_tab.settings import SETTINGS
 from studio.chat_tab.state import Chat, Reply, Turn
 from tests.e2e.invented import invent_run
 from tests.support.chatting import ID, A, B, chosen
+from tests.support.pressed import Pressed, page_at
 
 GB = 10**9
 
@@ -116,3 +117,12 @@ def test_an_open_tab_loads_what_it_shows(home, models, machine):
 def test_a_space_loads_nothing_ahead(home, models, machine, monkeypatch):
     monkeypatch.setenv("SPACE_ID", "me/studio")
     assert list(chat_models.ModelHandlers(Warmed()).warm(True, ID, True, A, None)) == [gr.skip()]
+
+
+def test_no_model_s_loading_is_shown_beside_another_one(tmp_path):
+    pressed = Pressed(page_at(tmp_path))
+    for number in (0, 1):
+        line = pressed.page.blocks[pressed.ids[f"chat_about_{number}"]]
+        shows = [event for event in pressed.page.fns.values() if event.outputs == [line] and event.types_generator]
+        assert len(shows) == 3  # Load, and what is loaded ahead when the page or the tab opens
+        assert all(pressed.is_ended_by(event, f"chat_model_{number}", "input") for event in shows)

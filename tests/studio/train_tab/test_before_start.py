@@ -10,6 +10,7 @@ from nanochat_core.training.needs import Needs
 from studio.runs import estimate
 from studio.train_tab import before_start, choices
 from studio.train_tab.handlers import Handlers
+from tests.support.pressed import Pressed, page_at
 from tests.support.training_form import ROWS, form, write_form_data
 
 
@@ -99,14 +100,32 @@ class _Measuring:
 def test_measuring_shows_how_far_it_is_and_gives_the_button_back(data):
     handlers = Handlers(hardware.find_hardware())
     chosen = ["starter", data, "mine", [], 1, *form().values()]
-    (progress, busy), (shown, button) = handlers.probe(_Measuring(), *chosen)
+    (progress, busy, _), (_, button, measured) = handlers.probe(_Measuring(), *chosen)
     assert 'aria-valuenow="50"' in progress
     assert "Measured step 2 of 4" in progress
     assert (busy.interactive, button.interactive) == (False, True)
-    assert "4 real steps" in shown
-    *_, (failed, button) = handlers.probe(_Measuring("out of memory"), *chosen)
-    assert "out of memory" in failed
+    assert "4 real steps" in handlers.measured(measured, *chosen)
+    *_, (_, button, failed) = handlers.probe(_Measuring("out of memory"), *chosen)
+    assert "out of memory" in handlers.measured(failed, *chosen)
     assert button.interactive
+
+
+def test_figures_of_former_settings_do_not_stand_under_new_ones(data):
+    handlers = Handlers(hardware.find_hardware())
+    chosen = ["starter", data, "mine", [], 1, *form().values()]
+    *_, (_, _, measured) = handlers.probe(_Measuring(), *chosen)
+    others = ["starter", data, "mine", [], 2, *form().values()]
+    assert "measure again" in handlers.measured(measured, *others)
+
+
+def test_the_counts_of_the_last_choice_are_those_that_stay(home, tmp_path):
+    """One event that gradio orders: of several, a slow count of what was chosen before could come last."""
+    pressed = Pressed(page_at(tmp_path))
+    counts = pressed.page.blocks[pressed.ids["train_counts"]]
+    [preview] = [event for event in pressed.page.fns.values() if counts in event.outputs]
+    assert preview.trigger_mode == "always_last"
+    fields = [pressed.ids[name] for name in ("train_base", "train_data", "train_tag")]
+    assert {(number, "change") for number in fields} < set(preview.targets)
 
 
 def test_gpus_are_ticked_by_their_numbers():

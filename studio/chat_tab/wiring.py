@@ -124,9 +124,7 @@ def _wire_warming(after: Any, fields: ChatFields, models: ModelHandlers) -> None
     for is_shown, side in zip(shown, fields.sides, strict=True):
         inputs = [fields.is_open, fields.chat_id, is_shown, side.model, settings.precision]
         after = after.then(noted(models.warm, side.about), inputs, side.about, js=_IS_OPEN, **UNLIMITED)
-        side.model.input(
-            None, None, None, cancels=after
-        )  # not change: the page itself sets what is loaded here
+        side.model.input(None, None, None, cancels=after)  # not change: the page itself sets what is loaded here
 
 
 def _wire_correction(fields: ChatFields, context: Context) -> None:

@@ -48,10 +48,11 @@ def public_results(run: Run) -> list[Block]:
 
 def _better(run: Run, other: Run | None) -> Iterator[Block]:
     yield Heading("Did it get better")
-    name, its = f"finetuned/{run.tag}", f"finetuned/{other.tag}" if other else _base(run)
+    ours, theirs = facts.ended(run), facts.ended(other) if other else facts.began(run)
+    name, its = ours.name, theirs.name
     asked = facts.asked_both(run, other) if other else facts.asked_around(run)
-    asked += facts.asked_later(name, its)
-    read, tasks = facts.read_later(name, its), facts.tasks_later(name, its)
+    asked += facts.asked_later(ours, theirs)
+    read, tasks = facts.read_later(ours, theirs), facts.tasks_later(ours, theirs)
     if not asked and not read and not tasks:
         yield Text(
             "Nothing was asked of both models. Give the run a questions_path, or measure both now: "
@@ -66,10 +67,6 @@ def _better(run: Run, other: Run | None) -> Iterator[Block]:
         yield Table(("", f"{its} (before)" if other is None else its, name), rows)
     for one in asked:
         yield from _flips(one, *((other.tag, run.tag) if other else ("Before", "Now")))
-
-
-def _base(run: Run) -> str:
-    return str(run.record().get("base_model", "the base"))
 
 
 def _scores(asked: Sequence[Asked]) -> list[tuple[str, str, str]]:
@@ -92,11 +89,12 @@ def _figures(read: Sequence[Read]) -> list[tuple[str, str, str]]:
     return rows
 
 
-def _tasks(proof: dict[str, Any] | None) -> list[tuple[str, str, str]]:
-    if proof is None:
+def _tasks(done: Read | None) -> list[tuple[str, str, str]]:
+    if done is None:
         return []
+    proof = done.proof
     return [
-        (f"{task}: {metric}", f"{proof['compare'][task][metric]:.4f}", f"{value:.4f}")
+        (f"{task}, {done.title}: {metric}", f"{proof['compare'][task][metric]:.4f}", f"{value:.4f}")
         for task, metrics in proof["model"].items()
         for metric, value in metrics.items()
         if metric in proof["compare"].get(task, {})

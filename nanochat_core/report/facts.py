@@ -9,7 +9,9 @@ from typing import Any
 from nanochat_core.data.conversations import check
 from nanochat_core.evaluation.proof import data_proof, flips_of, questions_proof, tasks_proof
 from nanochat_core.evaluation.results import results
+from nanochat_core.paths import steps
 from nanochat_core.runs import curves, metrics
+from nanochat_core.runs.base import base_step
 from nanochat_core.runs.run import Run
 from nanochat_core.system.files import read_json, sha256_of
 from nanochat_core.system.words import duration, size
@@ -70,49 +72,81 @@ def _are_comparable(this: Any, other: Any) -> bool:
     return True
 
 
-def asked_later(name: str, other: str) -> list[Asked]:
+@dataclass(frozen=True)
+class Measured:
+    """A model whose results are in the report."""
+
+    name: str
+    step: int | None
+    """Results of this step count before all others; None: the newest."""
+    is_only: bool = False
+    """Whether results of other steps count for nothing."""
+
+    def results(self, kind: str, key: str) -> dict[str, dict[str, Any]]:
+        """The result that counts, by what it was asked, the value of `key`; the newest last."""
+        found: dict[str, dict[str, Any]] = {}
+        for is_chosen in (False, True):
+            for result in reversed(results(self.name, kind)):  # the newest last
+                if (result.get("step") == self.step) is is_chosen and (is_chosen or not self.is_only):
+                    asked = str(result.get(key))
+                    found.pop(asked, None)
+                    found[asked] = result
+        return found
+
+
+def ended(run: Run) -> Measured:
+    """A run's model as its training left it."""
+    return Measured(f"finetuned/{run.tag}", max(steps(run.path), default=None))
+
+
+def began(run: Run) -> Measured:
+    """The model that a run was trained from."""
+    step = base_step(run)
+    return Measured(str(run.record().get("base_model", "the base")), step, is_only=step is not None)
+
+
+def _steps(this: dict[str, Any], other: dict[str, Any]) -> str:
+    return f"step {this.get('step')} beside step {other.get('step')}"
+
+
+def asked_later(this: Measured, other: Measured) -> list[Asked]:
     """The files of questions that both models were asked by an evaluation, the newest result of each."""
-    ours, theirs = (_by_file(results(one, "questions")) for one in (name, other))
+    ours, theirs = (one.results("questions", "file_sha256") for one in (this, other))
     pairs = [(ours[file], theirs[file]) for file in ours if file in theirs]
-    return [Asked(Path(a["file"]).name, a, b) for a, b in pairs if _are_comparable(a, b)]
+    return [Asked(f"{Path(a['file']).name}, {_steps(a, b)}", a, b) for a, b in pairs if _are_comparable(a, b)]
 
 
 @dataclass(frozen=True)
 class Read:
-    """The same conversations read by two models."""
+    """The same conversations read, or the same tasks done, by two models."""
 
     title: str
     proof: dict[str, Any]
-    """As of `data_proof`."""
+    """As of `data_proof` or `tasks_proof`."""
 
 
-def read_later(name: str, other: str) -> list[Read]:
+def read_later(this: Measured, other: Measured) -> list[Read]:
     """The files of conversations on which both models were measured."""
-    ours, theirs = (_by_file(results(one, "data")) for one in (name, other))
+    ours, theirs = (one.results("data", "file_sha256") for one in (this, other))
     found = []
     for file in ours:
         try:
             if file in theirs:
-                found.append(Read(Path(ours[file]["file"]).name, data_proof(ours[file], theirs[file])))
+                a, b = ours[file], theirs[file]
+                found.append(Read(f"{Path(a['file']).name}, {_steps(a, b)}", data_proof(a, b)))
         except (ValueError, LookupError, TypeError):  # read to other ends, or kept by another version
             continue
     return found
 
 
-def tasks_later(name: str, other: str) -> dict[str, Any] | None:
-    """As of `tasks_proof`, of the newest tasks that both models did; None without."""
-    ours = {_key(result): result for result in reversed(results(name, "tasks"))}
-    theirs = {_key(result): result for result in reversed(results(other, "tasks"))}
+def tasks_later(this: Measured, other: Measured) -> Read | None:
+    """The newest tasks that both models did; None without."""
+    ours, theirs = (one.results("tasks", "asked") for one in (this, other))
     shared = [key for key in ours if key in theirs]
-    return tasks_proof(ours[shared[-1]], theirs[shared[-1]]) if shared else None
-
-
-def _key(result: dict[str, Any]) -> str:
-    return str(result.get("asked"))
-
-
-def _by_file(found: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    return {str(result.get("file_sha256")): result for result in reversed(found)}
+    if not shared:
+        return None
+    a, b = ours[shared[-1]], theirs[shared[-1]]
+    return Read(_steps(a, b), tasks_proof(a, b))
 
 
 def distance(run: Run) -> float | None:

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.paths import ModelFiles, find_file, find_model, finetuned_dir, whole_model
+from nanochat_core.runs.base import found_step
 from nanochat_core.runs.claiming import claimed
 from nanochat_core.runs.nodes import Nodes, host_name
 from nanochat_core.runs.presets import original_base, preset_of
@@ -118,8 +119,8 @@ def create_run(config: FinetuneConfig) -> Run:
     """
     with _said():
         _need_room(config)
-        record = {**run_record(config.with_absolute_paths()), "original_base": original_base(config.base_name)}
-        return Run.create(config.output_tag, record)
+        origin = {"base_step": found_step(config), "original_base": original_base(config.base_name)}
+        return Run.create(config.output_tag, {**run_record(config.with_absolute_paths()), **origin})
 
 
 @contextlib.contextmanager

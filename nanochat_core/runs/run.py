@@ -147,7 +147,7 @@ class Run:
     # Reading
 
     def record(self) -> dict[str, Any]:
-        """config.json: settings, versions, data (path, sha256, rows), base_model, created."""
+        """config.json: settings, versions, data (path, sha256, rows), base_model, base_step, created."""
         return read_json(self.config_file)
 
     def settings(self) -> FinetuneConfig:

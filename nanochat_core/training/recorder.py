@@ -16,6 +16,7 @@ from nanochat_core.config import FinetuneConfig
 from nanochat_core.data.training_data import Reading, TrainingData, load_training_data
 from nanochat_core.evaluation.validation import Validation
 from nanochat_core.paths import ModelFiles, find_model, steps
+from nanochat_core.runs.base import note_base_step
 from nanochat_core.runs.nodes import with_paths_here
 from nanochat_core.runs.run import Run
 from nanochat_core.runs.stopping import BEATS, StopFlag, StoppedEarly
@@ -96,6 +97,8 @@ class Recorder:
         StoppedEarly, on every rank, when any was asked to stop while the data was read.
         """
         files, adapter = self._model_files()
+        if self.resumed_step is None and self.ranks.is_first:
+            note_base_step(self.run, files.step)
         if self.config.method == "lora" and self.ranks.is_first:
             self._noted_base = {"adapter": noted_base(files, self.config.base_source)}
         reference = None if self.resumed_step is None else self._saver.read_reference(self.config)

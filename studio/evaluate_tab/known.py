@@ -9,6 +9,7 @@ from nanochat_core.evaluation.questions import Question
 from nanochat_core.evaluation.results import all_replies
 from nanochat_core.evaluation.scores import EvalResult, grade
 from nanochat_core.paths import steps
+from nanochat_core.runs.base import base_step
 from nanochat_core.runs.run import Run
 from nanochat_core.system.files import read_json
 from studio.models.choices import Key
@@ -50,7 +51,7 @@ def pair(questions: Sequence[Question], this: Key, other: Key) -> Pair:
 
 
 def replies_of(key: Key) -> dict[str, str]:
-    """Everything that this checkpoint has answered: in an evaluation, or as a run's end or base in its training."""
+    """Everything that this checkpoint has answered: in an evaluation, or before or after a run's training."""
     return {**_of_training(*key), **all_replies(*key)}
 
 
@@ -58,7 +59,7 @@ def _of_training(name: str, step: int) -> dict[str, str]:
     found: dict[str, str] = {}
     for run in reversed(Run.list()):
         is_last = name == f"finetuned/{run.tag}" and step == max(steps(run.path), default=None)
-        if is_last or name == run.record().get("base_model"):
+        if is_last or (name == run.record().get("base_model") and step == base_step(run)):
             snapshot = read_json(run.evals_dir / ("after.json" if is_last else "before.json"))
             for kind in ("new", "old"):
                 found |= _answers(snapshot.get(kind))

@@ -1,6 +1,7 @@
 """The models there are, as lists offer them: NAME@step as a value, in words for people; and a run's pair of models."""
 
 from nanochat_core.paths import find_model, list_models, steps
+from nanochat_core.runs.base import base_step
 from nanochat_core.runs.run import Run
 
 Key = tuple[str, int]
@@ -56,8 +57,11 @@ def of_name(name: str) -> list[str]:
 
 def pair_of(tag: str) -> tuple[str | None, str | None]:
     """(base, tuned): what a run was trained from, and its best; None for what is not there any more."""
-    base, tuned = of_name(str(Run.open(tag).record().get("base_model"))), of_name(f"finetuned/{tag}")
-    return next(iter(base), None), next(iter(tuned), None)
+    run = Run.open(tag)
+    name = str(run.record().get("base_model"))
+    bases, tuned = of_name(name), of_name(f"finetuned/{tag}")
+    began = f"{name}@{base_step(run)}"
+    return began if began in bases else next(iter(bases), None), next(iter(tuned), None)
 
 
 def newest_pair() -> tuple[str | None, str | None]:

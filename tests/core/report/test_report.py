@@ -14,9 +14,12 @@ from nanochat_core.evaluation.questions import Question
 from nanochat_core.evaluation.results import keep, result_path
 from nanochat_core.evaluation.scores import grade
 from nanochat_core.report.document import public_results, report_of
+from nanochat_core.report.facts import ended
 from nanochat_core.report.html import to_html
 from nanochat_core.report.markdown import blocks_to_markdown, to_markdown
+from nanochat_core.runs.base import base_step
 from nanochat_core.runs.launcher import create_run
+from nanochat_core.runs.run import Run
 from tests.support.tiny import write_conversations
 
 HOSTILE = "<script>alert(1)</script> [x](http://evil) ![i](http://evil) `a` | b\n# head"
@@ -141,11 +144,23 @@ def test_two_runs_are_told_by_what_differs(make_run):
 
 def test_results_of_later_evaluations_are_in_it(make_run):
     make_run("mine", 9)
-    for name, right in (("finetuned/mine", 11), ("starter", 2)):
-        result = {**_plain(_asked(right)), "model": name, "made": "2026", "file": "/a/more.jsonl", "file_sha256": "f"}
-        keep(result_path(name, "questions", "abc", {}), result | {"complete": True})
+    began = base_step(Run.open("mine"))
+    for name, step, right in (("finetuned/mine", 40, 11), ("starter", began, 2), ("starter", began + 1, 11)):
+        result = {**_plain(_asked(right)), "model": name, "made": f"2026 {step}", "file": "/a/more.jsonl"}
+        result |= {"file_sha256": "f", "step": step, "complete": True}
+        keep(result_path(name, "questions", str(step) * 12, {}), result)
     page = _page(to_html(report_of("mine")))
-    assert "more.jsonl: 9 learnt, 0 lost" in page.text
+    assert f"more.jsonl, step 40 beside step {began}: 9 learnt, 0 lost" in page.text  # not the base's newer step
+
+
+def test_of_a_run_s_results_those_of_its_end_count(make_run):
+    run = make_run("mine", 9)
+    for step, made in ((30, "2026-02"), (40, "2026-01")):
+        (run.path / f"model_0000{step}.pt").touch()
+        (run.path / f"meta_0000{step}.json").write_text("{}")
+        kept = {"step": step, "made": made, "file_sha256": "f", "complete": True}
+        keep(result_path("finetuned/mine", "questions", str(step) * 12, {}), kept)
+    assert ended(run).results("questions", "file_sha256")["f"]["step"] == 40
 
 
 def test_data_that_has_changed_or_gone_is_said_so(make_run, home):

@@ -11,6 +11,7 @@ import torch
 
 from nanochat_core import Run, finetune, load_model
 from nanochat_core.checkpoint.reading import read_weights
+from nanochat_core.paths import steps
 from nanochat_core.training.step import Diverged
 from nanochat_core.training.trainer import Trainer
 from tests.support.short_training import changed, short_training
@@ -102,6 +103,7 @@ def test_a_second_finetune_starts_from_the_first(config):
     start = second.metrics()["val_loss"].iloc[0]
     assert start == pytest.approx(first.metrics()["val_loss"].dropna().iloc[-1], abs=0.02)  # wte is stored in bf16
     assert second.record()["base_model"] == "finetuned/straight"
+    assert second.record()["base_step"] == max(steps(first.path))
 
 
 def test_a_finetuned_model_loads_in_transformers(config):

@@ -8,11 +8,13 @@ import pytest
 from nanochat_core.evaluation.questions import Question, load_questions, save_questions
 from nanochat_core.evaluation.results import result_path
 from nanochat_core.evaluation.scores import grade
+from nanochat_core.runs.base import note_base_step
 from nanochat_core.runs.run import Run
 from nanochat_core.system.files import write_json
 from studio.evaluate_tab.asking import Asking
-from studio.evaluate_tab.known import pair
+from studio.evaluate_tab.known import pair, replies_of
 from studio.evaluate_tab.proof_panel import ProofHandlers
+from studio.models.choices import pair_of
 from tests.e2e.invented import invent_run
 from tests.support.chatting import A, B, install_fake_models
 from tests.support.pressed import Pressed, page_at
@@ -104,9 +106,9 @@ def test_another_checkpoint_of_a_model_is_another_model(file):
     assert pair(questions, ("pretrained/one", 8), ONE).asked == []
 
 
-def with_answers(tag: str, questions: list[Question]) -> Run:
+def with_answers(tag: str, questions: list[Question], **settings) -> Run:
     """A run that was asked before and after its training."""
-    run = invent_run(tag, steps=20)
+    run = invent_run(tag, steps=20, **settings)
     for ending in ("model_000020.pt", "meta_000020.json"):
         (run.path / ending).write_bytes(b"{}")
     for name, right in (("before", {9}), ("after", set(range(7)))):
@@ -117,6 +119,38 @@ def with_answers(tag: str, questions: list[Question]) -> Run:
         old = {"correct": 470 if name == "before" else 460, "total": 500}
         (run.evals_dir / f"{name}.json").write_text(json.dumps({"replies": [], "new": values, "old": old}))
     return run
+
+
+def with_two_steps(tag: str) -> Run:
+    run = invent_run(tag)
+    run.write_status(best_step=10)
+    for step in (10, 20):
+        (run.path / f"model_0000{step}.pt").touch()
+        (run.path / f"meta_0000{step}.json").write_text("{}")
+    return run
+
+
+def test_a_run_is_compared_with_the_step_that_it_began_with(home):
+    with_two_steps("base")
+    with_answers("child", questions_of(1), from_finetuned="base")
+    assert pair_of("child") == ("finetuned/base@20", "finetuned/child@20")  # the base's best is its step 10
+
+
+@pytest.mark.parametrize("noted", ["at its start", "as a setting", "not at all"])
+def test_what_the_base_answered_is_that_of_the_step_the_run_began_with(home, noted):
+    questions = questions_of(10)
+    base = with_two_steps("base")
+    chosen = {"model_step": 10} if noted == "as a setting" else {}
+    run = with_answers("child", questions, from_finetuned="base", **chosen)
+    record = run.record()
+    assert record.pop("base_step") == (10 if chosen else 20)  # what it would begin with when it was made
+    write_json(run.config_file, record)
+    if noted == "at its start":
+        note_base_step(run, 10)
+    assert replies_of(("finetuned/base", 20)) == {}
+    assert len(replies_of(("finetuned/base", 10))) == (0 if noted == "not at all" else 10)
+    (base.path / "model_000020.pt").unlink()
+    assert len(replies_of(("finetuned/base", 10))) == 10  # the only one that it can have been
 
 
 def test_a_run_stands_beside_its_base_at_once(home):

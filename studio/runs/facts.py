@@ -17,6 +17,7 @@ from nanochat_core.system.files import read_json, write_atomically, write_json
 from nanochat_core.system.folder_names import check_tag
 from studio.parts import html
 from studio.runs import launching
+from studio.runs import queue as run_queue
 
 COLUMNS = ("Run", "State", "Base", "Data", "Version", "Steps", "Best validation", "Time", "Device", "Note")
 SORTS = ("Newest first", "Best validation first", "Longest first", "By name", "By state", "By data")
@@ -157,6 +158,7 @@ def rename(tag: str, new: str, loaded: list[str], asked: Sequence[str] = ()) -> 
     for other in Run.list():
         with _told_plainly(other):
             _rename_in(other, tag, new)
+    run_queue.rename_base(tag, new)
     return Run.open(new)
 
 
@@ -186,7 +188,7 @@ def _renamed(record: dict[str, Any], is_itself: bool, old: str, new: str) -> dic
 def delete(tag: str, loaded: list[str], asked: Sequence[str] = ()) -> None:
     """Remove a run with its checkpoints; what a person put there, a note say, stays in the bin.
 
-    ValueError while it trains, is loaded or asked, or other runs are built on it.
+    ValueError while it trains, is loaded or asked, or other runs are or will be built on it.
     """
     run = Run.open(tag)
     _refuse_in_use(run, loaded, asked, "deleted")
@@ -194,6 +196,8 @@ def delete(tag: str, loaded: list[str], asked: Sequence[str] = ()) -> None:
         raise ValueError(
             f"Run '{children[0].tag}' was trained from '{tag}' and needs its record. Delete that one first."
         )
+    if waiting := run_queue.trained_from(tag):
+        raise ValueError(f"Run '{waiting[0]}' waits to be trained from '{tag}'. Take it out of the queue first.")
     with _told_plainly(run):
         delete_folder(run.path)
 

@@ -4,7 +4,7 @@ import contextlib
 import json
 import threading
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,24 @@ def remove(tag: str) -> None:
     """Take a run out; nothing happens when it is not there any more."""
     with _locked():
         _write([one for one in waiting() if one.tag != tag])
+
+
+def trained_from(tag: str) -> list[str]:
+    """The runs in the queue that are to begin with the model of run `tag`."""
+    return [one.tag for one in waiting() if one.config.get("from_finetuned") == tag]
+
+
+def rename_base(old: str, new: str) -> None:
+    """Those that are to begin with the model of run `old` find it under its new name."""
+    if trained_from(old):
+        with _locked():
+            found = [
+                replace(one, config={**one.config, "from_finetuned": new})
+                if one.config.get("from_finetuned") == old
+                else one
+                for one in waiting()
+            ]
+            _write(found)
 
 
 def start_next() -> str:

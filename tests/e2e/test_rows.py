@@ -54,7 +54,10 @@ def test_the_review_is_done_by_keys_alone(app, home, data, open_browser):
         if page.evaluate("document.activeElement.matches('#data-review section')"):
             break
     _head(page, "Same question, another answer")
+    merge = page.locator("#data-review-merge")
+    assert merge.inner_text().startswith("Merge into line 1")  # what the card proposes, until a row is chosen
     page.keyboard.press("2")  # the second of its rows
+    assert merge.inner_text().startswith("Merge into this")
     page.keyboard.press("d")
     _head(page, "3 to decide")
     page.keyboard.press("u")

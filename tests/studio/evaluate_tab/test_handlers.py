@@ -6,6 +6,7 @@ import io
 import gradio as gr
 import pytest
 
+from nanochat_core.config import FinetuneConfig
 from nanochat_core.evaluation.results import all_replies, keep, result_path, results
 from nanochat_core.paths import adapter_base, adapter_path, find_model, meta_path, weights_path
 from nanochat_core.runs import curves
@@ -16,6 +17,7 @@ from nanochat_core.system.files import write_json
 from studio.evaluate_tab import charts, comparison, handlers
 from studio.evaluate_tab.asking import Asking
 from studio.runs import facts as run_facts
+from studio.runs import queue as run_queue
 from tests.e2e.invented import invent_run
 
 ANSWER = {"question": "When?", "key": "k", "reply": "At 7.", "expected": ["7"], "correct": True}
@@ -73,6 +75,16 @@ def test_an_adapter_finds_its_base_under_the_new_name(home):
     run_facts.rename("mine", "renamed", [])
     found = adapter_base(find_model("finetuned/child"))
     assert (found.name, found.step) == ("finetuned/renamed", 7)
+
+
+def test_a_run_that_waits_finds_its_base_under_the_new_name(home):
+    invent_run("mine")
+    run_queue.add(FinetuneConfig("data.jsonl", from_finetuned="mine", output_tag="next"))
+    run_queue.add(FinetuneConfig("data.jsonl", output_tag="another"))
+    run_facts.rename("mine", "renamed", [])
+    assert [one.config["from_finetuned"] for one in run_queue.waiting()] == ["renamed", None]
+    with pytest.raises(ValueError, match="'next' waits to be trained from 'renamed'"):
+        run_facts.delete("renamed", [])
 
 
 def test_results_of_a_renamed_run_are_still_its_own(home):

@@ -11,13 +11,8 @@ from studio.data_tab import handlers as data
 from studio.datasets import sessions
 from studio.runs import stops
 from tests.e2e.invented import invent_run
-from tests.support.pressed import Pressed, page_at
+from tests.support.pressed import Pressed
 from tests.support.samples import GOOD
-
-
-@pytest.fixture(scope="module")
-def page(tmp_path_factory):
-    return page_at(tmp_path_factory.mktemp("home"))
 
 
 def test_the_run_that_is_deleted_is_the_one_that_was_asked_about(home, page):

@@ -4,10 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import gradio as gr
-import pytest
 from gradio.blocks import Block, BlockFunction
-
-from studio.app import build_app
 
 
 class Pressed:
@@ -73,10 +70,3 @@ class Pressed:
             for name, known in (("visible", self.shown), ("choices", self.choices)):
                 if name in changes and field.elem_id:
                     known[field.elem_id] = changes[name]
-
-
-def page_at(home: Any) -> gr.Blocks:
-    """The whole page, as a home folder that is empty has it."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("NANOCHAT_STUDIO_HOME", str(home))
-        return build_app("train")

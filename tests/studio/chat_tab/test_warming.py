@@ -14,7 +14,7 @@ from studio.chat_tab.settings import SETTINGS
 from studio.chat_tab.state import Chat, Reply, Turn
 from tests.e2e.invented import invent_run
 from tests.support.chatting import ID, A, B, chosen
-from tests.support.pressed import Pressed, page_at
+from tests.support.pressed import Pressed
 
 GB = 10**9
 
@@ -119,8 +119,8 @@ def test_a_space_loads_nothing_ahead(home, models, machine, monkeypatch):
     assert list(chat_models.ModelHandlers(Warmed()).warm(True, ID, True, A, None)) == [gr.skip()]
 
 
-def test_no_model_s_loading_is_shown_beside_another_one(tmp_path):
-    pressed = Pressed(page_at(tmp_path))
+def test_no_model_s_loading_is_shown_beside_another_one(page):
+    pressed = Pressed(page)
     for number in (0, 1):
         line = pressed.page.blocks[pressed.ids[f"chat_about_{number}"]]
         shows = [event for event in pressed.page.fns.values() if event.outputs == [line] and event.types_generator]

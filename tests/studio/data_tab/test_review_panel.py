@@ -1,16 +1,10 @@
 """The review on the page: looking through the rows takes a while, and wherever the page is by then, it stays."""
 
 import gradio as gr
-import pytest
 
 from studio.data_tab import handlers
-from tests.support.pressed import Pressed, page_at
+from tests.support.pressed import Pressed
 from tests.support.samples import assistant, line, user
-
-
-@pytest.fixture(scope="module")
-def page(tmp_path_factory):
-    return page_at(tmp_path_factory.mktemp("home"))
 
 
 def test_the_page_stays_where_it_is_when_the_rows_were_looked_through(home, page):

@@ -10,15 +10,10 @@ from nanochat_core.system.files import sha256_of, write_json
 from studio.evaluate_tab import data_panel
 from studio.evaluate_tab.asking import Asking
 from tests.support.chatting import A, B, install_fake_models
-from tests.support.pressed import Pressed, page_at
+from tests.support.pressed import Pressed
 from tests.support.tiny import write_conversations
 
 LOSSES = {"pretrained/one": 1.0, "pretrained/two": 1.5}
-
-
-@pytest.fixture(scope="module")
-def page(tmp_path_factory):
-    return page_at(tmp_path_factory.mktemp("home"))
 
 
 @pytest.fixture

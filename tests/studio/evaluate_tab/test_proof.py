@@ -17,15 +17,10 @@ from studio.evaluate_tab.proof_panel import ProofHandlers
 from studio.models.choices import pair_of
 from tests.e2e.invented import invent_run
 from tests.support.chatting import A, B, install_fake_models
-from tests.support.pressed import Pressed, page_at
+from tests.support.pressed import Pressed
 
 EVIL = "<img src=x onerror=alert(1)>"
 ONE, TWO = ("pretrained/one", 7), ("pretrained/two", 7)
-
-
-@pytest.fixture(scope="module")
-def page(tmp_path_factory):
-    return page_at(tmp_path_factory.mktemp("home"))
 
 
 def questions_of(count: int) -> list[Question]:

@@ -4,12 +4,7 @@ import gradio as gr
 import pytest
 
 from nanochat_core.evaluation.questions import Question, load_questions, save_questions
-from tests.support.pressed import Pressed, page_at
-
-
-@pytest.fixture(scope="module")
-def page(tmp_path_factory):
-    return page_at(tmp_path_factory.mktemp("home"))
+from tests.support.pressed import Pressed
 
 
 def asked(path) -> list[str]:

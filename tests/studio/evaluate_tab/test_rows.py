@@ -11,7 +11,7 @@ from studio.data_tab import handlers, review_panel
 from studio.evaluate_tab import report_panel, rows_panel
 from studio.runs.traced import traced_html
 from tests.e2e.invented import invent_run
-from tests.support.pressed import Pressed, page_at
+from tests.support.pressed import Pressed
 from tests.support.samples import assistant, line, user
 
 EVIL = "<img src=x onerror=alert(1)>"
@@ -109,7 +109,7 @@ def test_the_questions_of_a_run_are_held_against_its_rows(run, home):
     assert "Stands in the questions file too" in found
 
 
-def test_no_run_s_findings_come_to_stand_under_another_run(tmp_path):
-    pressed = Pressed(page_at(tmp_path))
+def test_no_run_s_findings_come_to_stand_under_another_run(page):
+    pressed = Pressed(page)
     [looked] = pressed.events("eval_look", "click")
     assert pressed.is_ended_by(looked, "eval_run", "change")

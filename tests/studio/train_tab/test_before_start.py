@@ -10,7 +10,7 @@ from nanochat_core.training.needs import Needs
 from studio.runs import estimate
 from studio.train_tab import before_start, choices
 from studio.train_tab.handlers import Handlers
-from tests.support.pressed import Pressed, page_at
+from tests.support.pressed import Pressed
 from tests.support.training_form import ROWS, form, write_form_data
 
 
@@ -118,9 +118,9 @@ def test_figures_of_former_settings_do_not_stand_under_new_ones(data):
     assert "measure again" in handlers.measured(measured, *others)
 
 
-def test_the_counts_of_the_last_choice_are_those_that_stay(home, tmp_path):
+def test_the_counts_of_the_last_choice_are_those_that_stay(page):
     """One event that gradio orders: of several, a slow count of what was chosen before could come last."""
-    pressed = Pressed(page_at(tmp_path))
+    pressed = Pressed(page)
     counts = pressed.page.blocks[pressed.ids["train_counts"]]
     [preview] = [event for event in pressed.page.fns.values() if counts in event.outputs]
     assert preview.trigger_mode == "always_last"

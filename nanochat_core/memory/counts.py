@@ -23,6 +23,9 @@ class Training:
     """Devices that share out the optimizer's state."""
     on_cpu: bool = False
     """A CPU computes fewer logits at once."""
+    padding: int = 0
+    """Places without a token in the largest forward pass: in a GPU's attention all conversations are as long as the
+    longest."""
     adapter: int = 0
     """Numbers of a LoRA adapter that is trained instead of the weights; 0 trains these."""
 

@@ -96,6 +96,8 @@ class MemoryPlan:
 
 def plan_memory(training: Training, device: Device) -> MemoryPlan:
     """What every mode of `training` needs, and which fit `device`."""
+    if device.card_bytes is None:
+        training = replace(training, padding=0)  # a CPU's attention takes each conversation by itself
     if device.computes_bf16 is False:
         training = replace(training, dtype="float32")
     modes = tuple(PlannedMode(need, device.fits(need)) for need in needs(training))
@@ -137,6 +139,7 @@ def training_of(
         shape=shape,
         micro_batch_tokens=batches[0],
         step_tokens=max(shares),
+        padding=len(of_a_step[:size]) * of_a_step[0] - batches[0],
         dtype=config.dtype,
         world=world,
         adapter=adapter_numbers(shape, config.lora_modules, config.lora_rank) if config.method == "lora" else 0,

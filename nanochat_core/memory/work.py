@@ -18,7 +18,8 @@ def saved_by_block(training: Training) -> int:
     """What one block keeps of a micro-batch for its gradient.
 
     In channels of the model for each token: the stream twice and its norm twice, attention's output, mixed heads, and
-    relu and its square, four times as wide; of q, before and after its norm, and of k the same, and of v.
+    relu and its square, four times as wide; of q, before and after its norm, and of k the same, and of v. Of padding,
+    what attention gets and gives.
     """
     shape, tokens = training.shape, training.micro_batch_tokens
     kv = shape.n_kv_head * shape.head_dim
@@ -28,7 +29,8 @@ def saved_by_block(training: Training) -> int:
         kept += 2 * shape.n_embd
     if training.generation.value_gate_width:
         kept += kv
-    return tokens * (training.itemsize * kept + statistics)
+    padded = training.padding * (training.itemsize * 2 * (shape.n_embd + kv) + FP32 * shape.n_head)
+    return tokens * (training.itemsize * kept + statistics) + padded
 
 
 def passing_head(training: Training) -> int:

@@ -50,7 +50,9 @@ class Layout:
         longest = max(lengths)
         columns, sizes = np.arange(longest), np.array(lengths)[:, None]
         real = columns < sizes  # (conversations, longest)
-        rectangle = torch.from_numpy(np.where(real, np.cumsum(sizes)[:, None] - sizes + columns, 0).reshape(-1))
+        # Padding is any token, each place another one: in the gradient, a GPU adds those of the same one up one by one.
+        padding = np.arange(real.size).reshape(real.shape) % (B * T)
+        rectangle = torch.from_numpy(np.where(real, np.cumsum(sizes)[:, None] - sizes + columns, padding).reshape(-1))
         cells = torch.from_numpy(np.flatnonzero(real))
         return Layout((cells % longest).view(B, T), longest, lengths, rectangle, cells)
 

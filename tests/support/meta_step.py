@@ -5,7 +5,7 @@ device chooses others: attention, which would count T x T weights, and RMS norm,
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -89,10 +89,10 @@ class ByteTracker(MemTracker):
         self._mod_tracker = _NoModules()
 
 
-def tracked_peak(training: Training, micro_batches: int, memory: str) -> int:
+def tracked_peak(training: Training, micro_batches: int, memory: str, lengths: Sequence[int] = ()) -> int:
     """The most bytes of tensors on the device in a step of conversations of the same length, one a micro-batch.
 
-    With the host's, which is played by the same device.
+    With the host's, which is played by the same device. lengths: of the conversations of a single micro-batch instead.
     """
     config = FinetuneConfig("-", method="lora") if training.is_adapted else FinetuneConfig("-")
     ranks = Ranks(0, 1, META)
@@ -103,15 +103,17 @@ def tracked_peak(training: Training, micro_batches: int, memory: str) -> int:
             attach(model, new_adapter(model, config.lora_modules, config.lora_rank, config.lora_alpha, 0))
     with fused_kernels():
         with tracker:
-            step = TrainingStep(model, build_mode(memory, model, config, ranks), ranks, 1)
-            step.accumulate(_examples(1, 16))
+            step = TrainingStep(model, build_mode(memory, model, config, ranks), ranks, max(1, len(lengths)))
+            step.accumulate(_examples([16]))
             step.update()  # from here on there is all that lasts
         with tracker:  # the peak begins again
-            step.accumulate(_examples(micro_batches, training.step_tokens // micro_batches))
+            step.accumulate(_examples(lengths or [training.step_tokens // micro_batches] * micro_batches))
             step.update()
     return tracker.get_tracker_snapshot("peak")[META]["Total"]
 
 
-def _examples(count: int, tokens: int) -> list[Example]:
-    ids, mask = np.zeros(tokens + 1, np.int32), np.ones(tokens + 1, bool)
-    return [Example(ids, mask, index) for index in range(count)]
+def _examples(lengths: Sequence[int]) -> list[Example]:
+    return [
+        Example(np.zeros(tokens + 1, np.int32), np.ones(tokens + 1, bool), index)
+        for index, tokens in enumerate(lengths)
+    ]

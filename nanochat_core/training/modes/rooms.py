@@ -9,7 +9,8 @@ import math
 import mmap
 import os
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -18,6 +19,8 @@ from torch import Tensor
 
 from nanochat_core.compute.huge_pages import forget_pages
 from nanochat_core.system.disk import writing
+
+_ALIGNED = 256
 
 Spec = tuple[Sequence[int], torch.dtype]
 """Shape and type of a tensor."""
@@ -41,11 +44,56 @@ class DeviceRoom:
 
     def tensors(self, specs: Sequence[Spec]) -> list[Tensor]:
         """Contiguous tensors of zeros."""
-        device, pinned = self._device, self._pinned
-        return [torch.zeros(tuple(shape), dtype=dtype, device=device, pin_memory=pinned) for shape, dtype in specs]
+        if self._pinned:
+            return in_slabs(specs, lambda size: torch.zeros(size, dtype=torch.uint8, pin_memory=True))
+        return [torch.zeros(tuple(shape), dtype=dtype, device=self._device) for shape, dtype in specs]
 
     def rest(self, tensors: Iterable[Tensor]) -> None:
         """There is nothing to be done."""
+
+
+def in_slabs(specs: Sequence[Spec], allocate: Callable[[int], Tensor], most: int = 1 << 30) -> list[Tensor]:
+    """Tensors of these specs in few pieces of bytes, each of a power of two: the largest first, where there is room.
+
+    torch rounds every piece of pinned memory up to one (torch.cuda.memory.host_memory_stats): d34's tensors by
+    themselves would take 1.8 times their bytes. Each has a storage of its own: of a shared one a file would get all.
+    most: bytes of a piece that holds several.
+    """
+    bytes_ = [math.prod(shape) * dtype.itemsize for shape, dtype in specs]
+    left, found = sum(bytes_), {}
+    slabs: list[_Slab] = []
+    for place in sorted(range(len(specs)), key=lambda place: -bytes_[place]):
+        size = bytes_[place]
+        slab = next((one for one in slabs if one.free >= size), None)
+        if slab is None:
+            slab = _Slab(allocate(max(_power_from(size), min(most, _power_from(left + 1) // 2))))
+            slabs.append(slab)
+        shape, dtype = specs[place]
+        found[place] = slab.take(math.prod(shape), dtype).view(tuple(shape))
+        left -= size
+    return [found[place] for place in range(len(specs))]
+
+
+@dataclass
+class _Slab:
+    memory: Tensor
+    at: int = 0
+
+    @property
+    def free(self) -> int:
+        return len(self.memory) - self.at
+
+    def take(self, count: int, dtype: torch.dtype) -> Tensor:
+        """The next numbers; what follows them begins in a new line of the cache."""
+        start, self.at = self.at, self.at + -(-count * dtype.itemsize // _ALIGNED) * _ALIGNED
+        if not count:
+            return torch.empty(0, dtype=dtype)
+        return torch.frombuffer(self.memory.numpy(), dtype=dtype, count=count, offset=start)
+
+
+def _power_from(number: int) -> int:
+    """The least power of two that is no less."""
+    return 1 << max(0, number - 1).bit_length()
 
 
 class FileRoom:

@@ -126,10 +126,12 @@ class Store:
         held = self._held[name]
         if not held.has_halves:
             return held.parameter.detach()
-        [whole] = self._room.tensors([(held.parameter.shape, torch.float32)])
-        whole = whole.cpu() if not whole.is_meta else whole
+        if self._device.type == "cuda":  # not from the room: pinned memory that was taken once is never given back
+            whole = torch.empty(held.parameter.shape)
+        else:
+            [whole] = self._room.tensors([(held.parameter.shape, torch.float32)])
+            self._lent.append(whole)
         join(_high(held).to(whole.device), held.rest["low"].to(whole.device), held.rest["ties"].to(whole.device), whole)
-        self._lent.append(whole)
         self._room.rest([whole, *held.rest.values()])
         return whole
 

@@ -8,6 +8,7 @@ import torch
 from nanochat_core.config import MEMORY_MODES, FinetuneConfig
 from nanochat_core.memory.counts import Training, adapter_numbers, count_parameters
 from nanochat_core.memory.parts import FIXED, GIB, needs
+from nanochat_core.memory.plan import training_of
 from nanochat_core.memory.shapes import shape_of_depth
 from nanochat_core.model.gpt import GPT
 from nanochat_core.model.shape import GENERATIONS, GPTConfig
@@ -57,6 +58,17 @@ def test_d32_is_planned_for_as_promised():
 def test_the_peak_is_the_planned_one_in_each_generation_and_precision(generation, dtype, memory):
     shape = replace(SMALL, n_layer=3, generation=generation)
     _check(Training(shape, micro_batch_tokens=1024, step_tokens=2048, dtype=dtype), 2, memory)
+
+
+@pytest.mark.parametrize("memory", ["plain", "layerwise"])
+def test_a_long_conversation_among_short_ones_is_planned_with_its_padding(memory):
+    lengths = [2048, 60, 60, 60]
+    training = Training(replace(SMALL, n_layer=3), sum(lengths), sum(lengths), padding=4 * 2048 - sum(lengths))
+    need = next(need for need in needs(training) if need.memory == memory)
+    peak = tracked_peak(training, 1, memory, lengths)
+    assert need.card_bytes - FIXED + need.host_bytes == pytest.approx(peak, rel=WITHIN)
+    config = FinetuneConfig("-", device_batch_size=4, target_examples_per_step=4)
+    assert training_of(config, SMALL, 1, lengths).padding == training.padding
 
 
 @pytest.mark.parametrize("memory", ["plain", "checkpointed"])

@@ -6,6 +6,8 @@ from nanochat_core.model.shape import GENERATIONS, Generation, GPTConfig
 
 FP32, HALF = 4, 2
 """Bytes of a number."""
+SLOTS = 8
+"""To which a step's micro-batches are dealt out where gradients are added in one order (training/modes/sums.py)."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,8 @@ class Training:
     padding: int = 0
     """Places without a token in the largest forward pass: in a GPU's attention all conversations are as long as the
     longest."""
+    sums: int = 1
+    """Sets of gradients that are held at a time: with fixed_sums one for each level of the tree that adds them up."""
     adapter: int = 0
     """Numbers of a LoRA adapter that is trained instead of the weights; 0 trains these."""
 

@@ -125,7 +125,7 @@ def _whole(training: Training, count: Parameters) -> Part:
     frozen = training.itemsize * count.total if training.is_adapted else 0
     return {
         "weights": frozen + FP32 * trained.total,
-        "gradients": FP32 * trained.total,
+        "gradients": FP32 * trained.total * training.sums,
         "optimizer": _share(training, _state(trained)),
         "staging": 0 if training.is_adapted else muon_work(training.shape),
     }
@@ -135,10 +135,14 @@ def _by_layers(training: Training, count: Parameters, trained: Parameters) -> Pa
     """What all layer-wise modes hold: the weights to compute with, gradients of a block and a table, space to step."""
     weights = training.itemsize * count.total
     if training.is_adapted:
-        return {"weights": weights + FP32 * trained.total, "gradients": FP32 * trained.total, "staging": 0}
+        return {
+            "weights": weights + FP32 * trained.total,
+            "gradients": FP32 * trained.total * training.sums,
+            "staging": 0,
+        }
     tables = count.head + (count.largest_table if count.largest_table != count.head else 0)
     whole = 0 if training.itemsize == FP32 else FP32 * max(count.block, adam_piece(count))
-    gradients = FP32 * (count.block + tables)
+    gradients = FP32 * (count.block + tables) * training.sums
     return {"weights": weights, "gradients": gradients, "staging": muon_work(training.shape) + whole}
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from nanochat_core.config import FinetuneConfig
-from nanochat_core.memory.counts import Training, adapter_numbers
+from nanochat_core.memory.counts import SLOTS, Training, adapter_numbers
 from nanochat_core.memory.parts import FIXED_CPU, GIB, Need, needs
 from nanochat_core.model.shape import GPTConfig
 from nanochat_core.system.hardware import Hardware
@@ -139,6 +139,7 @@ def training_of(
         shape=shape,
         micro_batch_tokens=batches[0],
         step_tokens=max(shares),
+        sums=1 + (min(SLOTS, len(batches)) - 1).bit_length() if config.fixed_sums else 1,
         padding=len(of_a_step[:size]) * of_a_step[0] - batches[0],
         dtype=config.dtype,
         world=world,

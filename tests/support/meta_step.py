@@ -89,10 +89,11 @@ class ByteTracker(MemTracker):
         self._mod_tracker = _NoModules()
 
 
-def tracked_peak(training: Training, micro_batches: int, memory: str, lengths: Sequence[int] = ()) -> int:
+def tracked_peak(training: Training, micro_batches: int, memory: str, lengths: Sequence[int] = (), **options) -> int:
     """The most bytes of tensors on the device in a step of conversations of the same length, one a micro-batch.
 
     With the host's, which is played by the same device. lengths: of the conversations of a single micro-batch instead.
+    options: of the TrainingStep.
     """
     config = FinetuneConfig("-", method="lora") if training.is_adapted else FinetuneConfig("-")
     ranks = Ranks(0, 1, META)
@@ -103,7 +104,7 @@ def tracked_peak(training: Training, micro_batches: int, memory: str, lengths: S
             attach(model, new_adapter(model, config.lora_modules, config.lora_rank, config.lora_alpha, 0))
     with fused_kernels():
         with tracker:
-            step = TrainingStep(model, build_mode(memory, model, config, ranks), ranks, max(1, len(lengths)))
+            step = TrainingStep(model, build_mode(memory, model, config, ranks), ranks, max(1, len(lengths)), **options)
             step.accumulate(_examples([16]))
             step.update()  # from here on there is all that lasts
         with tracker:  # the peak begins again

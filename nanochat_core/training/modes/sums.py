@@ -17,9 +17,9 @@ from torch import Tensor
 
 from nanochat_core.compute.ranks import Ranks
 from nanochat_core.data.tokens.plan import shares
+from nanochat_core.memory.counts import SLOTS
 from nanochat_core.tokenizer.rendering import Example
 
-SLOTS = 8
 _SEEDS = (0, 7, 3, 4, 1, 6, 2, 5)
 """Which of the slots, the one with the most tokens first, stands where: so every level of the tree is balanced."""
 

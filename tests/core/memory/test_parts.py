@@ -61,6 +61,16 @@ def test_the_peak_is_the_planned_one_in_each_generation_and_precision(generation
 
 
 @pytest.mark.parametrize("memory", ["plain", "layerwise"])
+def test_the_sets_of_gradients_that_are_added_in_one_order_are_planned(memory):
+    config = FinetuneConfig("-", device_batch_size=1, target_examples_per_step=8, max_seq_len=256, fixed_sums=True)
+    training = training_of(config, replace(SMALL, n_layer=3))
+    assert training.sums == 4
+    need = next(need for need in needs(training) if need.memory == memory)
+    peak = tracked_peak(training, 8, memory, fixed_sums=True)
+    assert need.card_bytes - FIXED + need.host_bytes == pytest.approx(peak, rel=WITHIN)
+
+
+@pytest.mark.parametrize("memory", ["plain", "layerwise"])
 def test_a_long_conversation_among_short_ones_is_planned_with_its_padding(memory):
     lengths = [2048, 60, 60, 60]
     training = Training(replace(SMALL, n_layer=3), sum(lengths), sum(lengths), padding=4 * 2048 - sum(lengths))

@@ -4,7 +4,7 @@ Every figure is counted from the shape; that the training's own tensors come to 
 whole steps on meta tensors. What no count of tensors can give is assumed, or measured: FIXED and FIXED_CPU.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from nanochat_core.config import MEMORY_MODES
 from nanochat_core.memory.counts import FP32, HALF, Parameters, Training, count_parameters
@@ -32,6 +32,8 @@ class Need:
     card: Part
     """At the moment when they are most."""
     host: Part = field(default_factory=dict)
+    saving: int = 0
+    """Of the host's memory beside that, while a checkpoint is saved: what is on the card comes together there."""
 
     @property
     def card_bytes(self) -> int:
@@ -44,7 +46,14 @@ class Need:
 
 def needs(training: Training) -> list[Need]:
     """What each mode needs, in the order of MEMORY_MODES."""
-    return [_MODES[memory](training) for memory in MEMORY_MODES]
+    found = [_MODES[memory](training) for memory in MEMORY_MODES]
+    return [replace(need, saving=_saving(training, need)) for need in found]
+
+
+def _saving(training: Training, need: Need) -> int:
+    """On the first rank: all weights in fp32, and the optimizer's state, but for what of it is there already."""
+    trained = _trained(training)[1]
+    return FP32 * trained.total + _state(trained) - need.host.get("optimizer", 0)
 
 
 def _plain(training: Training) -> Need:

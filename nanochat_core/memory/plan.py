@@ -33,18 +33,26 @@ class Device:
     """Whether a training in bfloat16 is one here; where not, it computes in fp32. None where that is not known."""
 
     def fits(self, need: Need) -> bool:
-        """Whether there is room for `need`."""
-        card, host = self.split(need)
-        return all(
-            there is None or needed <= there * (1 - SPARE)
-            for needed, there in ((card, self.card_bytes), (host, self.host_bytes))
-        )
+        """Whether there is room for `need`, also while it saves."""
+        return self.card_fits(need) and _has_room(self.host_needed(need), self.host_bytes)
+
+    def card_fits(self, need: Need) -> bool:
+        """Whether there is room on the card."""
+        return _has_room(self.split(need)[0], self.card_bytes)
+
+    def host_needed(self, need: Need) -> int:
+        """The most of the host's memory. A CPU's tensors are there already when they are saved."""
+        return self.split(need)[1] + (need.saving if self.card_bytes is not None else 0)
 
     def split(self, need: Need) -> tuple[int, int]:
         """(bytes on the card, bytes in the host's memory): all in the latter where there is no card."""
         if self.card_bytes is not None:
             return need.card_bytes, need.host_bytes
         return 0, need.card_bytes - need.card["fixed"] + FIXED_CPU + need.host_bytes
+
+
+def _has_room(needed: int, there: int | None) -> bool:
+    return there is None or needed <= there * (1 - SPARE)
 
 
 @dataclass(frozen=True)
@@ -61,6 +69,7 @@ class PlannedMode:
             "memory": need.memory,
             "card_bytes": need.card_bytes,
             "host_bytes": need.host_bytes,
+            "saving_bytes": need.saving,
             "fits": self.fits,
             "parts": need.card,
             "host_parts": need.host,
@@ -74,6 +83,12 @@ class MemoryPlan:
     training: Training
     modes: tuple[PlannedMode, ...]
     device: Device
+
+    @property
+    def best(self) -> PlannedMode:
+        """The mode to take: the first that fits; else the first that the card has room for, else the least."""
+        on_the_card = [mode for mode in self.modes if self.device.card_fits(mode.need)]
+        return next((mode for mode in self.modes if mode.fits), (on_the_card or self.modes[-1:])[0])
 
     @property
     def chosen(self) -> str | None:

@@ -25,6 +25,12 @@ def plain_d32() -> str:
     return gib(_plan("80GB", 32, FinetuneConfig.device_batch_size).mode("plain").need.card_bytes)
 
 
+def saving_d32(memory: str) -> str:
+    """The host's memory while a checkpoint of d32 is saved in this mode."""
+    plan = _plan("80GB", 32, 1)
+    return gib(plan.device.host_needed(plan.mode(memory).need))
+
+
 def _plan(card: str, depth: int, batch: int) -> MemoryPlan:
     config = replace(FinetuneConfig("-"), device_batch_size=batch)
     return plan_memory(training_of(config, shape_of_depth(depth)), named_card(card))

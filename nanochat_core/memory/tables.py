@@ -39,6 +39,7 @@ def plan_rows(plan: MemoryPlan) -> list[list[str]]:
             rows.append([words, *(f"{need.card[part] / GIB:.2f}" if need.card.get(part) else "" for need in needs)])
     rows.append(["on the card", *(gib(need.card_bytes) for need in needs)])
     rows.append(["in the host's memory", *(gib(need.host_bytes) if need.host_bytes else "" for need in needs)])
+    rows.append(["there, while it saves", *(gib(need.host_bytes + need.saving) for need in needs)])
     return [*rows, ["fits", *("yes" if mode.fits else "no" for mode in plan.modes)]]
 
 
@@ -57,6 +58,13 @@ def verdict(plan: MemoryPlan) -> str:
     if plan.chosen is not None:
         first = f"--memory auto takes {plan.chosen}, the first that fits {plan.device.name}."
         return f"{first} The result is the same in each."
+    best, host = plan.best.need, plan.device.host_bytes
+    if plan.device.card_fits(best) and host is not None:
+        return (
+            f"No mode fits this machine: {best.memory} fits {plan.device.name}, but takes "
+            f"{gib(plan.device.host_needed(best))} of the host's memory while it saves, of {gib(host)}. "
+            "Take a smaller model, --method lora, or a machine with more memory."
+        )
     least = min(plan.modes, key=lambda mode: mode.need.card_bytes)
     return (
         f"No mode fits {plan.device.name}: {least.need.memory} needs {gib(least.need.card_bytes)}. Lower "

@@ -8,7 +8,7 @@ import torch
 
 from nanochat_core.compute.devices import all_memory, choose_compute_dtype, free_memory
 from nanochat_core.compute.ranks import Ranks
-from nanochat_core.config import MEMORY_MODES, FinetuneConfig
+from nanochat_core.config import FinetuneConfig
 from nanochat_core.memory.plan import Device, plan_memory, training_of
 from nanochat_core.memory.tables import gib, verdict
 from nanochat_core.model.shape import GPTConfig
@@ -34,7 +34,8 @@ def choose_memory(
     if plan.chosen is not None:
         need = plan.mode(plan.chosen).need
         return plan.chosen, f"Memory mode {plan.chosen}: {gib(need.card_bytes)} of {plan.device.name} by the plan."
-    return MEMORY_MODES[-1], f"{verdict(plan)} It is tried with {MEMORY_MODES[-1]}."
+    tried = plan.best.need.memory
+    return tried, f"{verdict(plan)} It is tried with {tried}."
 
 
 def least_of(devices: Sequence[Device]) -> Device:

@@ -1,6 +1,6 @@
 """The README's figures of memory are the plan's."""
 
-from nanochat_core.memory.readme import CARDS, DEPTHS, memory_table, plain_d32
+from nanochat_core.memory.readme import CARDS, DEPTHS, memory_table, plain_d32, saving_d32
 from nanochat_core.paths import PROJECT_ROOT
 
 README = (PROJECT_ROOT / "README.md").read_text(encoding="utf-8")
@@ -9,6 +9,10 @@ README = (PROJECT_ROOT / "README.md").read_text(encoding="utf-8")
 def test_the_readme_has_the_plan_s_table():
     assert memory_table() in README, "run memory_table() and put it into README.md"
     assert f"needs {plain_d32()} (planned)" in README
+    saving = [saving_d32(memory) for memory in ("layerwise", "offloaded", "offloaded_all")]
+    assert "saved, d32 takes {} of the host's memory, with `offloaded` {}, with `offloaded_all` {} (planned)".format(
+        *saving
+    ) in " ".join(README.split())
 
 
 def test_every_cell_says_mode_tokens_and_memory_and_that_it_is_planned():

@@ -18,7 +18,8 @@ class Cards:
     """CUDA devices that are not there: each rank's memory, and what of it is free."""
 
     def __init__(self, monkeypatch, *cards: tuple[int, int]):
-        self.cards, self.dtype = cards, torch.bfloat16
+        self.cards, self.dtype, self.host = cards, torch.bfloat16, 64 * GIB
+        monkeypatch.setattr(choice, "find_hardware", lambda: Hardware((), False, 2, self.host))
         monkeypatch.setattr(choice, "choose_compute_dtype", lambda wanted, device: self.dtype)
         monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"Card {device.index}")
         monkeypatch.setattr(choice, "all_memory", lambda device: self.cards[device.index][0] * GIB)
@@ -47,12 +48,14 @@ def test_a_card_that_computes_in_fp32_is_planned_so(monkeypatch):
 
 
 def test_each_process_of_a_machine_has_its_share_of_the_hosts_memory(monkeypatch):
-    hardware = Hardware((), False, 2, 16 * GIB)
-    monkeypatch.setattr(choice, "find_hardware", lambda: hardware)
     cards, one = Cards(monkeypatch, (12, 12)), Ranks(0, 1, torch.device("cpu"))
-    assert cards.chosen(one)[0] == "offloaded"
+    cards.host = 32 * GIB
+    mode, why = cards.chosen(one)
+    assert (mode, why) == ("offloaded", "Memory mode offloaded: 7.4 GiB of Card 0 by the plan.")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
-    assert "tried with offloaded_all" in cards.chosen(one)[1]
+    mode, why = cards.chosen(one)
+    assert mode == "offloaded"
+    assert "fits Card 0, but takes 18.7 GiB of the host's memory while it saves, of 16.0 GiB" in why
 
 
 def test_what_others_have_taken_is_not_counted_on(monkeypatch):

@@ -12,11 +12,14 @@ from tests.support.tiny import install_tiny_model
 
 @pytest.fixture
 def mine(home):
-    """A dataset and a tiny downloaded model, which the form then takes by itself."""
+    """A dataset and a tiny downloaded model, which the form then takes by itself.
+
+    With answers so long that 800 steps last until the app was killed and started again, on a fast machine, too.
+    """
     install_tiny_model(home)
     path = home / "data" / "mine.jsonl"
     path.parent.mkdir()
-    turns = [[("user", f"What is {i} and {i}?"), ("assistant", f"It is {2 * i}.")] for i in range(64)]
+    turns = [[("user", f"What is {i} and {i}?"), ("assistant", f"It is {2 * i}. " * 40)] for i in range(64)]
     rows = [{"messages": [{"role": role, "content": text} for role, text in turn]} for turn in turns]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path

@@ -135,36 +135,36 @@ static int hire(int threads) {
 
 static long next_job(long kind, int threads) { return ((atomic_load(&team.start.number) >> 17) + 1) << 17 | kind | threads; }
 
-// Call `work` on each of `threads` threads, and wait until all are done; `granted` is how many of them there are.
-static void run_together(int threads, void (*work)(void *), void *context, int *granted) {
+// Make everything ready for a job on `threads` threads, as far as they can be had, which is `granted`; its number. 0: it was
+// one thread's, and is done.
+static long begin_job(int threads, void (*work)(void *), void *context, int *granted, long kind) {
     if (threads <= 1) {
         *granted = 1;
         work(context);
-        return;
+        return 0;
     }
     pthread_mutex_lock(&one_job_at_a_time);
     *granted = threads = hire(threads);
     team.work = work;
     team.context = context;
-    set_gate(&team.start, next_job(0, threads));
+    return next_job(kind, threads);
+}
+
+// Call `work` on each of `threads` threads, and wait until all are done; `granted` is how many of them there are.
+static void run_together(int threads, void (*work)(void *), void *context, int *granted) {
+    long job = begin_job(threads, work, context, granted, 0);
+    if (!job) return;
+    set_gate(&team.start, job);
     work(context);
-    meet(threads);
+    meet(*granted);
     pthread_mutex_unlock(&one_job_at_a_time);
 }
 
 // Call `work` on the caller's thread and on those others, `threads` in all, that come while it lasts. Between its phases they
 // wait only for what others have taken (add_done, await): one that has no core holds nobody up.
 static void run_with_any(int threads, void (*work)(void *), void *context, int *granted) {
-    if (threads <= 1) {
-        *granted = 1;
-        work(context);
-        return;
-    }
-    pthread_mutex_lock(&one_job_at_a_time);
-    *granted = threads = hire(threads);
-    team.work = work;
-    team.context = context;
-    long job = next_job(ANY_MAY, threads);
+    long job = begin_job(threads, work, context, granted, ANY_MAY);
+    if (!job) return;
     atomic_store(&team.open, job);
     set_gate(&team.start, job);
     work(context);

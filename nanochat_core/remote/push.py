@@ -12,15 +12,8 @@ from typing import Any
 
 from huggingface_hub.errors import HTTPError
 
-from nanochat_core.remote.repository import (
-    ROWS,
-    RemoteRepo,
-    is_checkpoint_file,
-    journal_folder,
-    journal_path,
-    run_folder,
-)
-from nanochat_core.runs.run import Run
+from nanochat_core.remote.repository import RemoteRepo, is_checkpoint_file, journal_folder, journal_path, run_folder
+from nanochat_core.runs.run import ROWS, Run
 
 _MOST_LOG_BYTES = 200_000
 _MOST_LAST_BYTES = 20_000_000
@@ -78,7 +71,7 @@ class Pusher:
             self._is_sure = False
             with _linked(self.run.path, self.staging) as found:
                 new = {path: file for path, file in found.items() if self.pushed.get(path) != _signature(file)}
-                if set(new) == {ROWS} and not is_last:
+                if set(new) == {ROWS} and not is_last:  # it grows with every step, and is sent whole
                     new = {}
                 gone = stored - set(found)
                 self._has_deleted |= bool(gone)

@@ -20,6 +20,7 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import EntryNotFoundError
 
 from nanochat_core.hub.files import RemoteFile, fetch, files_at
+from nanochat_core.runs.run import ROWS
 
 _ENTRIES_A_FOLDER = 100  # a listing must stay small in a run of days
 
@@ -92,10 +93,6 @@ def stop_path(attempt: int) -> str:
 def run_folder(tag: str) -> str:
     """Where the run's files lie, below the job's home folder."""
     return f"home/models/finetuned/{tag}"
-
-
-ROWS = "rows.jsonl"
-"""Run.rows_file, which grows with every step and is sent whole: with checkpoints alone."""
 
 
 def is_checkpoint_file(path: PurePosixPath) -> bool:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     import pandas
     from matplotlib.figure import Figure
 
+ROWS = "rows.jsonl"
+"""How well the model knew each row: the name of the file in a run's folder."""
 _RESERVED_BYTES = 1 << 16
 
 
@@ -57,7 +59,7 @@ class Run:
 
     @property
     def rows_file(self) -> Path:
-        return self.path / "rows.jsonl"
+        return self.path / ROWS
 
     @property
     def data_file(self) -> Path:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _TABLE_SECONDS = 120
 _PARTING_SECONDS = 60
-"""How long a machine whose ranks are done waits for those of the others. Nobody needs it then."""
+"""How long a machine that leaves an ended run waits for the others to leave, too."""
 
 
 class _Over(Exception):

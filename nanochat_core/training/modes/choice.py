@@ -31,11 +31,10 @@ def choose_memory(
     if ranks.device.type == "cpu" or config.method == "lora":
         return "plain", None
     plan = plan_memory(training_of(config, shape, ranks.world, lengths), least_of(ranks.gather(_device(ranks.device))))
-    if plan.chosen is not None:
-        need = plan.mode(plan.chosen).need
-        return plan.chosen, f"Memory mode {plan.chosen}: {gib(need.card_bytes)} of {plan.device.name} by the plan."
-    tried = plan.best.need.memory
-    return tried, f"{verdict(plan)} It is tried with {tried}."
+    memory = plan.best.need.memory
+    if plan.best.fits:
+        return memory, f"Memory mode {memory}: {gib(plan.best.need.card_bytes)} of {plan.device.name} by the plan."
+    return memory, f"{verdict(plan)} It is tried with {memory}."
 
 
 def least_of(devices: Sequence[Device]) -> Device:

@@ -45,6 +45,8 @@ class Session:
         """The file on disk; None for a new one and for an example, which are saved under a name of their own."""
         self.sha = sha
         """SHA-256 of the file on disk when it was opened or saved last."""
+        self.example: tuple[Path, str] | None = None
+        """The shipped file whose copy this is, and its SHA-256 when it was read."""
         self.notes = imported.notes
         self.rows = Rows(imported.lines)
         self.changed: set[int] = set()
@@ -68,6 +70,13 @@ class Session:
     def undo_label(self) -> str:
         """What undo would take back; "" for nothing."""
         return self._undo[-1].what if self._undo else ""
+
+    @property
+    def on_disk(self) -> tuple[Path, str] | None:
+        """(file, SHA-256) that holds all of it; None when there are changes, or no such file."""
+        if self.is_dirty:
+            return None
+        return (self.path, self.sha) if self.path and self.sha else self.example
 
     def is_outdated(self) -> bool:
         """Whether the file has changed on disk while nothing was changed here. With changes, saving tells."""

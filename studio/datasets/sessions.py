@@ -4,6 +4,7 @@ import contextlib
 import threading
 import time
 from collections import OrderedDict
+from dataclasses import dataclass
 from pathlib import Path
 
 from nanochat_core.system.files import sha256_of
@@ -16,11 +17,14 @@ from studio.datasets.journal import Journal
 from studio.datasets.session import Session
 
 MAX_SESSIONS = 12
-"""Sessions kept in memory; beyond that the one that was unused for longest goes, those without changes first. The
-unsaved changes of one that goes stay on disk."""
+"""Sessions with unsaved changes that are kept in memory, and as many without. Beyond that the one goes that was unused
+for longest, and comes back when it is asked for: from its draft, or from the file it was read from."""
+MAX_PUT_AWAY = 1000
+"""Of how many sessions without changes is known where they were read from."""
 FOUND_AGAIN = "the changes found again"
 
 _sessions: OrderedDict[str, Session] = OrderedDict()
+_put_away: OrderedDict[str, "_PutAway"] = OrderedDict()
 _lock = threading.RLock()
 
 
@@ -32,20 +36,32 @@ def keep(session: Session) -> Session:
             if session.is_dirty and session.path is None:
                 session.journal.begin(session.draft_meta)  # an upload is nowhere else
         _sessions[session.id] = session
-        while len(_sessions) > MAX_SESSIONS:
-            others = [other for other in _sessions.values() if other is not session]
-            oldest = min(others, key=lambda other: (other.is_dirty, other.used))
-            del _sessions[oldest.id]
+        session.used = time.monotonic()
+        for is_dirty in (True, False):  # each for itself: no person's changes may push out what another one reads
+            alike = [other for other in _sessions.values() if other.is_dirty == is_dirty]
+            for oldest in sorted(alike, key=lambda other: other.used)[: max(len(alike) - MAX_SESSIONS, 0)]:
+                _put(oldest)
     return session
 
 
+def _put(session: Session) -> None:
+    del _sessions[session.id]
+    if where := session.on_disk:
+        _put_away[session.id] = _PutAway(*where, session.path, session.example, session.draft_meta())
+        while len(_put_away) > MAX_PUT_AWAY:
+            _put_away.popitem(last=False)
+
+
 def get(session_id: str | None) -> Session | None:
-    """The session; after a restart of the app the one that its draft on disk comes to. None for neither."""
+    """The session, also one that went from memory, or that was open before a restart of the app and has a draft.
+
+    None when there is none: no draft, and the file has changed since or is gone.
+    """
     with _lock:
         session = _sessions.get(session_id or "")
-        if session is None and session_id and (draft := drafts.found(session_id)):
+        if session is None and session_id:
             with contextlib.suppress(OSError, ValueError):  # gone or broken meanwhile: then there is nothing to find
-                session = _restored(draft)
+                session = _found_again(session_id)
         if session:
             session.used = time.monotonic()
         return session
@@ -55,6 +71,7 @@ def close(session: Session) -> None:
     """Forget a session; its draft, if any, stays where it is."""
     with _lock:
         _sessions.pop(session.id, None)
+        _put_away.pop(session.id, None)
 
 
 def is_open(session_id: str) -> bool:
@@ -70,7 +87,9 @@ def open_dataset(dataset: files.Dataset) -> Session:
     if sha256_of(dataset.path) != sha:
         raise ValueError(f"{dataset.name} was changed while it was being read. Open it again.")
     if dataset.is_shipped:
-        return keep(Session(files.free_path(f"my_{dataset.name}").name, imported))
+        copy = Session(files.free_path(f"my_{dataset.name}").name, imported)
+        copy.example = (dataset.path, sha)
+        return keep(copy)
     return keep(Session(dataset.name, imported, dataset.path, sha))
 
 
@@ -119,17 +138,39 @@ def discard(draft_id: str) -> Path:
     return drafts.discard(draft)
 
 
+def _found_again(session_id: str) -> Session | None:
+    if draft := drafts.found(session_id):
+        return _restored(draft)
+    away = _put_away.pop(session_id, None)
+    return _read_again(away, session_id) if away else None
+
+
+@dataclass(frozen=True)
+class _PutAway:
+    """A session without changes that is not in memory."""
+
+    file: Path
+    sha: str
+    path: Path | None
+    example: tuple[Path, str] | None
+    meta: drafts.Meta
+
+
+def _read_again(away: _PutAway, session_id: str) -> Session | None:
+    lines = [data for _, data in read_lines(away.file, convert=False).lines]
+    if sha256_of(away.file) != away.sha:
+        return None
+    ids = list(range(len(lines))) if away.meta.ids is None else away.meta.ids
+    session = _with_ids(away.meta, ids, lines, away.path, session_id)
+    session.example = away.example
+    return keep(session)
+
+
 def _restored(draft: Found) -> Session:
     """The session as it was, with the changes as one step of undo. Rows and session keep their ids."""
     meta, state = draft.meta, drafts.read(draft)
-    ids = drafts.base_ids(draft, state.base)
-    lines = [(0, b"")] * (max(ids, default=-1) + 1)
-    for place, (row, data) in enumerate(zip(ids, state.base, strict=True)):
-        lines[row] = (meta.lines[place] if meta.lines else place + 1, data)
-    session = Session(
-        meta.name, Imported(lines, [*meta.notes, _note(draft)], is_converted=False), draft.path, meta.sha, draft.id
-    )
-    session.rows.order = ids
+    session = _with_ids(meta, drafts.base_ids(draft, state.base), state.base, draft.path, draft.id)
+    session.notes = [*meta.notes, _note(draft)]
     if meta.is_new:
         session.mark_new()
     session.journal = Journal(session.id, session.rows)
@@ -137,6 +178,15 @@ def _restored(draft: Found) -> Session:
     if not session.is_dirty:
         session.journal.drop()
     return keep(session)
+
+
+def _with_ids(meta: drafts.Meta, ids: list[int], base: list[bytes], path: Path | None, session_id: str) -> Session:
+    lines = [(0, b"")] * (max(ids, default=-1) + 1)
+    for place, (row, data) in enumerate(zip(ids, base, strict=True)):
+        lines[row] = (meta.lines[place] if meta.lines else place + 1, data)
+    session = Session(meta.name, Imported(lines, meta.notes, is_converted=False), path, meta.sha, session_id)
+    session.rows.order = ids
+    return session
 
 
 def _note(draft: Found) -> str:

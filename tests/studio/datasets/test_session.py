@@ -240,15 +240,56 @@ def test_threads_lose_no_edit(home):
     ]
 
 
-def test_sessions_are_forgotten_clean_and_old_ones_first(home, monkeypatch):
+@pytest.fixture
+def none_kept(monkeypatch):
     monkeypatch.setattr(sessions, "_sessions", type(sessions._sessions)())
+
+
+def test_changes_and_what_is_only_read_do_not_push_each_other_out(none_kept):
     dirty = sessions.keep(session_with())
     dirty.remove([0], "x")
     for _ in range(sessions.MAX_SESSIONS + 3):
         sessions.keep(session_with())
     assert sessions.get(dirty.id) is dirty
-    assert len(sessions._sessions) == sessions.MAX_SESSIONS
+    assert len(sessions._sessions) == sessions.MAX_SESSIONS + 1
+    clean = sessions.keep(session_with())
+    for _ in range(sessions.MAX_SESSIONS + 3):
+        sessions.keep(session_with()).mark_new()
+    assert sessions.get(clean.id) is clean
     assert sessions.get("no such") is None
+
+
+@pytest.mark.parametrize("is_shipped", [False, True])
+def test_what_went_from_memory_is_read_again_with_the_same_rows(home, none_kept, monkeypatch, is_shipped):
+    monkeypatch.setattr(sessions, "MAX_SESSIONS", 1)
+    at, _ = opened(home, LINES)
+    if is_shipped:
+        at = handlers.open_example(at)
+    else:
+        handlers.session_of(at).remove([1], "deleting")
+        handlers.session_of(at).insert(b'{"n": 1}', 2, "adding")
+        handlers.save(at)
+    was = handlers.session_of(at)
+    other = handlers.opened(at, sessions.keep(session_with()))
+    assert not sessions.is_open(at["session"])
+    session = handlers.session_of(at)
+    assert session is not was
+    for fact in (lambda one: one.rows.order, lambda one: [one.rows.data[row] for row in one.rows.order]):
+        assert fact(session) == fact(was)
+    assert [session.rows.line[row] for row in session.rows.order] == [was.rows.line[row] for row in was.rows.order]
+    assert (session.name, session.path, session.sha, session.is_dirty) == (was.name, was.path, was.sha, False)
+    assert not sessions.is_open(other["session"])
+    handlers.type_text(at["session"], session.rows.order[0], 0, None, "typed")
+    assert handlers.session_of(at).is_dirty  # a draft begins as ever
+
+
+def test_what_went_from_memory_and_changed_on_disk_is_not_shown_as_it_was(home, none_kept, monkeypatch):
+    monkeypatch.setattr(sessions, "MAX_SESSIONS", 1)
+    at, path = opened(home, [GOOD])
+    sessions.keep(session_with())
+    path.write_text(GOOD + "\n" + GOOD + "\n")
+    with pytest.raises(ValueError, match="No dataset is open"):
+        handlers.session_of(at)
 
 
 def test_without_a_dataset_a_sentence_says_what_to_do():

@@ -33,7 +33,7 @@ class Need:
     """At the moment when they are most."""
     host: Part = field(default_factory=dict)
     saving: int = 0
-    """Of the host's memory beside that, while a checkpoint is saved: what is on the card comes together there."""
+    """Of the host's memory beside that, while a checkpoint is saved: what is on the card passes through it."""
 
     @property
     def card_bytes(self) -> int:
@@ -51,9 +51,13 @@ def needs(training: Training) -> list[Need]:
 
 
 def _saving(training: Training, need: Need) -> int:
-    """On the first rank: all weights in fp32, and the optimizer's state, but for what of it is there already."""
-    trained = _trained(training)[1]
-    return FP32 * trained.total + _state(trained) - need.host.get("optimizer", 0)
+    """The largest tensor, one at a time: in fp32, and rounded to bf16; before that, halves that are on the card."""
+    count, trained = _trained(training)
+    if training.is_adapted:
+        return FP32 * trained.total  # as a whole: it is small
+    is_here = need.memory == "layerwise" and _low(training, trained) > 0
+    largest = max(count.head, count.largest_table)
+    return int(largest * (FP32 + HALF + (HALF + 1 / _TIES if is_here else 0)))
 
 
 def _plain(training: Training) -> Need:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from nanochat_core.checkpoint.checksums import remove_with_checksum, verify_checksum
-from nanochat_core.checkpoint.writing import Weights, remove_checkpoint, save_checkpoint
+from nanochat_core.checkpoint.writing import remove_checkpoint, save_checkpoint, take_part_in_saving
 from nanochat_core.compute.ranks import Ranks
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.model.batch import Reference
@@ -19,7 +19,7 @@ from nanochat_core.model.shape import is_table
 from nanochat_core.paths import steps
 from nanochat_core.runs.run import Run
 from nanochat_core.system.files import write_json
-from nanochat_core.training.modes.collecting import collect_state, collect_weights
+from nanochat_core.training.modes.collecting import state_to_collect, weights_to_collect
 from nanochat_core.training.modes.mode import Mode
 
 _REFERENCE = "reference.json"
@@ -65,15 +65,18 @@ class Saver:
 
     def save(self, model: GPT, mode: Mode, progress: Progress, meta: dict[str, Any]) -> None:
         """Write checkpoint and resume state of `progress.step`, then remove what they replace."""
-        weights, state = collect_weights(mode, self.ranks), collect_state(mode, self.ranks)
+        weights = weights_to_collect(mode, self.ranks)
+        exact = {name: weight for name, weight in weights.items() if is_table(name)}  # else rounded to bf16
         kept = {step for step in [*progress.saved_steps, progress.step] if self._is_kept(step, progress)}
         replaced = set(progress.saved_steps) - kept
         progress.saved_steps = sorted(kept)
-        if self.ranks.is_first:
-            exact = {name: weight for name, weight in weights.items() if is_table(name)}  # else rounded to bf16
-            content = {"progress": vars(progress), "optimizers": state, "exact": exact}
-            also = {self._state_path(progress.step): content}
-            save_checkpoint(self.run.path, progress.step, model, meta, also, Weights(weights, mode.rest))
+        content = {"progress": vars(progress), "optimizers": state_to_collect(mode, self.ranks), "exact": exact}
+        also = {self._state_path(progress.step): content}
+        if not self.ranks.is_first:
+            self.ranks.announce()
+            take_part_in_saving(model, also, weights)
+        else:
+            save_checkpoint(self.run.path, progress.step, model, meta, also, weights)
             for step, path in self._states().items():
                 if step != progress.step:
                     remove_with_checksum(path)

@@ -7,7 +7,7 @@ from nanochat_core.compute.ranks import Ranks
 from nanochat_core.model.gpt import GPT, GPTConfig
 from nanochat_core.tokenizer.rendering import Example
 from nanochat_core.training.modes.build import build_mode
-from nanochat_core.training.modes.collecting import collect_state, collect_weights
+from nanochat_core.training.modes.collecting import state_to_collect, weights_to_collect
 from nanochat_core.training.step import TrainingStep
 from tests.support.tiny import tiny_model
 
@@ -44,10 +44,11 @@ def tiny_step(
 
 def lasting(step: TrainingStep) -> dict[str, torch.Tensor]:
     """Weights and optimizer state by name, each a copy; empty on other ranks than the first."""
-    weights, state = collect_weights(step.mode, step.ranks), collect_state(step.mode, step.ranks)
-    found = {name: weight.clone() for name, weight in weights.items()}
-    for name, values in (state or {}).items():
-        found.update((f"{name} {key}", value.clone()) for key, value in values.items())
+    wanted = dict(weights_to_collect(step.mode, step.ranks))
+    for name, values in state_to_collect(step.mode, step.ranks).items():
+        wanted.update((f"{name} {key}", value) for key, value in values.items())
+    made = {name: later.make() for name, later in wanted.items()}
+    found = {name: tensor.clone() for name, tensor in made.items() if tensor is not None}
     return found
 
 

@@ -1,33 +1,44 @@
-"""What all ranks hold of a training, brought together on the first, in one form for every mode and number of ranks."""
+"""What all ranks hold of a training, brought to the first one by one, the same for every mode and number of ranks."""
 
+from functools import partial
+
+import torch
 from torch import Tensor
 
+from nanochat_core.checkpoint.one_by_one import Later
 from nanochat_core.compute.ranks import Ranks
 from nanochat_core.training.modes.mode import Mode
-from nanochat_core.training.optimizers import STATE_KEYS, State
+from nanochat_core.training.optimizers import STATE_KEYS
 
 
-def collect_weights(mode: Mode, ranks: Ranks) -> dict[str, Tensor]:
-    """Every trained parameter in fp32, by name, in host memory; empty on the other ranks. Called by all ranks."""
-    found = {}
-    for name in mode.parts.rules:
-        owner = 0 if mode.has_all_weights else mode.parts.owners[name]
-        mine = mode.weight(name) if ranks.rank == owner else None
-        weight = ranks.hand_to_first(mine, owner, mode.shape(name))
-        if weight is not None:
-            found[name] = weight
-    return found
+def weights_to_collect(mode: Mode, ranks: Ranks) -> dict[str, Later]:
+    """Every trained parameter in fp32, by name. All ranks make them, in one order; the first alone is given them."""
+    return {
+        name: Later(mode.shape(name), torch.float32, partial(_weight, mode, ranks, name)) for name in mode.parts.rules
+    }
 
 
-def collect_state(mode: Mode, ranks: Ranks) -> State | None:
-    """Whole optimizer state, by the parameters' names, in host memory; None on the other ranks. Called by all ranks."""
-    found: State = {}
-    for name, rule in mode.parts.rules.items():
-        owner = mode.parts.owners[name]
-        mine = mode.state(name) if ranks.rank == owner else {}
-        values = {
-            key: ranks.hand_to_first(mine.get(key), owner, () if key == "step" else mode.shape(name))
+def state_to_collect(mode: Mode, ranks: Ranks) -> dict[str, dict[str, Later]]:
+    """Whole optimizer state, by the parameters' names and its own keys. Made as the weights are."""
+    return {
+        name: {
+            key: Later(_shape(mode, name, key), torch.float32, partial(_state, mode, ranks, name, key), mode.rest)
             for key in STATE_KEYS[rule.optimizer]
         }
-        found[name] = {key: value for key, value in values.items() if value is not None}
-    return found if ranks.is_first else None
+        for name, rule in mode.parts.rules.items()
+    }
+
+
+def _weight(mode: Mode, ranks: Ranks, name: str) -> Tensor | None:
+    owner = 0 if mode.has_all_weights else mode.parts.owners[name]
+    return ranks.hand_to_first(mode.weight(name) if ranks.rank == owner else None, owner, mode.shape(name))
+
+
+def _state(mode: Mode, ranks: Ranks, name: str, key: str) -> Tensor | None:
+    owner = mode.parts.owners[name]
+    mine = mode.state(name)[key] if ranks.rank == owner else None
+    return ranks.hand_to_first(mine, owner, _shape(mode, name, key))
+
+
+def _shape(mode: Mode, name: str, key: str) -> torch.Size:
+    return torch.Size() if key == "step" else mode.shape(name)

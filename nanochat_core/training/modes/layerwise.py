@@ -61,7 +61,6 @@ class Layerwise:
     def accumulate(self, work: Work) -> None:
         """Compute the gradients and step every part as soon as its gradient is there."""
         self._norms = {}
-        self._store.forget_lent()
         self._staging.begin(self._loads)
         groups = work.sums.groups
         batches = {number: work.batch(number) for group in groups for number in group}

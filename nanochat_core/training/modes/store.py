@@ -103,7 +103,6 @@ class Store:
         for name, parameter in model.named_parameters():
             if name not in parts.rules:
                 parameter.data = parameter.data.to(device)
-        self._lent: list[Tensor] = []
         self._place_rests()
         for name, held in self._held.items():
             self._place(name, held)
@@ -126,22 +125,15 @@ class Store:
         held = self._held[name]
         if not held.has_halves:
             return held.parameter.detach()
-        if self._device.type == "cuda":  # not from the room: pinned memory that was taken once is never given back
-            whole = torch.empty(held.parameter.shape)
-        else:
-            [whole] = self._room.tensors([(held.parameter.shape, torch.float32)])
-            self._lent.append(whole)
-        join(_high(held).to(whole.device), held.rest["low"].to(whole.device), held.rest["ties"].to(whole.device), whole)
-        self._room.rest([whole, *held.rest.values()])
+        where = torch.device("meta" if self._device.type == "meta" else "cpu")
+        low, ties, high = held.rest["low"].to(where), held.rest["ties"].to(where), _high(held).to(where)
+        whole = join(high, low, ties, torch.empty(held.parameter.shape, device=where))
+        self._room.rest(held.rest.values())
         return whole
 
     def rest(self) -> None:
-        """Nothing in the room is used for a moment, nor are the whole weights that came from there."""
-        self._room.rest([*self._lent, *(tensor for held in self._held.values() for tensor in held.rest.values())])
-
-    def forget_lent(self) -> None:
-        """Nobody reads the whole weights any more that `weight` has given."""
-        self._lent.clear()
+        """Nothing in the room is used for a moment."""
+        self._room.rest(tensor for held in self._held.values() for tensor in held.rest.values())
 
     @torch.no_grad()
     def set_weight(self, name: str, weight: Tensor) -> None:

@@ -49,13 +49,13 @@ def test_a_card_that_computes_in_fp32_is_planned_so(monkeypatch):
 
 def test_each_process_of_a_machine_has_its_share_of_the_hosts_memory(monkeypatch):
     cards, one = Cards(monkeypatch, (12, 12)), Ranks(0, 1, torch.device("cpu"))
-    cards.host = 32 * GIB
+    cards.host = 16 * GIB
     mode, why = cards.chosen(one)
     assert (mode, why) == ("offloaded", "Memory mode offloaded: 7.4 GiB of Card 0 by the plan.")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     mode, why = cards.chosen(one)
     assert mode == "offloaded"
-    assert "fits Card 0, but takes 18.7 GiB of the host's memory while it saves, of 16.0 GiB" in why
+    assert "fits Card 0, but takes 12.5 GiB of the host's memory while it saves, of 8.0 GiB" in why
 
 
 def test_what_others_have_taken_is_not_counted_on(monkeypatch):

@@ -22,7 +22,12 @@ def state_to_collect(mode: Mode, ranks: Ranks) -> dict[str, dict[str, Later]]:
     """Whole optimizer state, by the parameters' names and its own keys. Made as the weights are."""
     return {
         name: {
-            key: Later(_shape(mode, name, key), torch.float32, partial(_state, mode, ranks, name, key), mode.rest)
+            key: Later(
+                _shape(mode, name, key),
+                torch.float32,
+                partial(_state, mode, ranks, name, key),
+                partial(mode.rest, name),
+            )
             for key in STATE_KEYS[rule.optimizer]
         }
         for name, rule in mode.parts.rules.items()

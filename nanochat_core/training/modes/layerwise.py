@@ -94,9 +94,9 @@ class Layerwise:
     def update(self) -> None:
         """Everything is stepped already."""
 
-    def rest(self) -> None:
-        """What lasts is not used for a moment."""
-        self._store.rest()
+    def rest(self, name: str) -> None:
+        """A parameter's state is not used for a while."""
+        self._store.rest(name)
 
     def shape(self, name: str) -> torch.Size:
         """Of a parameter."""

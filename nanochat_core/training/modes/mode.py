@@ -90,8 +90,8 @@ class Mode(Protocol):
     has_all_weights: bool
     """Whether every rank has every weight in fp32, not only its own."""
 
-    def rest(self) -> None:
-        """What lasts is not used for a moment: what lies in a file need not be in memory, too."""
+    def rest(self, name: str) -> None:
+        """A parameter's state is not used for a while: what lies in a file need not be in memory, too."""
 
     def shape(self, name: str) -> torch.Size:
         """Of a parameter."""

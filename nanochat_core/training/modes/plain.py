@@ -103,8 +103,8 @@ class Plain:
         for end in ends:
             end()
 
-    def rest(self) -> None:
-        """All of it stays where it is."""
+    def rest(self, name: str) -> None:
+        """It stays where it is."""
 
     def shape(self, name: str) -> torch.Size:
         """Of a parameter."""

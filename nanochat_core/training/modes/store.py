@@ -131,9 +131,9 @@ class Store:
         self._room.rest(held.rest.values())
         return whole
 
-    def rest(self) -> None:
-        """Nothing in the room is used for a moment."""
-        self._room.rest(tensor for held in self._held.values() for tensor in held.rest.values())
+    def rest(self, name: str) -> None:
+        """What the room has of a parameter is not used for a while."""
+        self._room.rest(self._held[name].rest.values())
 
     @torch.no_grad()
     def set_weight(self, name: str, weight: Tensor) -> None:

@@ -61,7 +61,8 @@ def _save(connection, folder: Path) -> None:
     mode = build_mode("offloaded", model, FinetuneConfig("-"), CPU, folder)
     run = Run("mine", folder)
     saver = Saver(run, CPU, -1)
-    mode.rest()
+    for name in mode.parts.rules:
+        mode.rest(name)
     before = forget_peak()
     saver.save(model, mode, Progress(step=1), {})
     files = list(folder.rglob("*.pt"))

@@ -24,10 +24,13 @@ from nanochat_core.system.files import sha256_of, write_atomically
 
 SOURCES = Path(__file__).parent / "c"
 FLAGS = ("-std=gnu11", "-O3", "-shared", "-fPIC", "-pthread")
-FOR_THIS_CPU = ("-march=native", "-mcpu=native", None)
-"""What compilers call it, by processor; the first that is understood is taken. Another processor's instructions can be
-asked for by name: NANOCHAT_MARCH=x86-64-v3 builds what a processor without AVX-512 would run. With torch told the same
-(ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2), the tests show here whether they pass there."""
+_BY_NAME = "-march=native", "-mcpu=native"
+FOR_THIS_CPU = (*(_BY_NAME[::-1] if platform.machine() in ("aarch64", "arm64") else _BY_NAME), None)
+"""What compilers call it, by processor; the first that is understood is taken. On AArch64 clang's -march=native is the
+version of the architecture alone, without what the processor has beyond it (i8mm of a Graviton3); on x86-64 gcc's
+-mcpu=native adds no instructions. Another processor's can be asked for by name: NANOCHAT_MARCH=x86-64-v3 builds what a
+processor without AVX-512 would run. With torch told the same (ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2), the
+tests show here whether they pass there."""
 SANITIZED = ("-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-g")
 """Added with NANOCHAT_SANITIZE=1: a wild pointer or an undefined result ends the process. Python then needs the
 sanitizer's library from its start (tests/support/sanitized.py). Of -O3, which it replaces, building takes 10 times as

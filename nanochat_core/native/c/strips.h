@@ -23,6 +23,13 @@
 #define AHEAD_OF_ONE_IN_4 6144
 #define SLICES (STRIP / LANES) // registers that hold a sum for each row
 
+// Whether several vectors are multiplied by twos (i8mm): sums of two rows by two vectors.
+#if defined(__aarch64__) && defined(__ARM_FEATURE_DOTPROD) && defined(__ARM_FEATURE_MATMUL_INT8)
+#define BY_TWOS 1
+#else
+#define BY_TWOS 0
+#endif
+
 INLINE int64_t strip_bytes(int64_t inputs, int64_t type) { return STRIP * inputs / (type == INT4 ? 2 : 1); }
 
 typedef int32_t __attribute__((may_alias)) four_bytes;
@@ -163,6 +170,58 @@ INLINE void add_group_4(sums found[SLICES][8], const char *strip, const char *ve
     }
 }
 
+#if BY_TWOS
+// Of LANES rows eight of a group's inputs, two rows a register: the first or the second eight of its `half`. Four bits are
+// taken out of their bytes last, since both halves' rows are then put together as one.
+INLINE void load_eight(const char *strip, int half, int eight, int64_t type, int8x16_t rows[2]) {
+    const char *from = strip + ((type == INT8 ? half * 4 : 0) + eight * 2) * 4 * STRIP;
+    int32x4_t four = vreinterpretq_s32_s8(load_8(from)), next = vreinterpretq_s32_s8(load_8(from + 4 * STRIP));
+    uint8x16_t two[2] = {vreinterpretq_u8_s32(vzip1q_s32(four, next)), vreinterpretq_u8_s32(vzip2q_s32(four, next))};
+#pragma GCC unroll 2
+    for (int i = 0; i < 2; i++) {
+        if (type == INT4) two[i] = half ? vshrq_n_u8(two[i], 4) : vandq_u8(two[i], vdupq_n_u8(15));
+        rows[i] = vreinterpretq_s8_u8(two[i]);
+    }
+}
+
+// Adds a group's products, two rows' eight inputs with two vectors' in an instruction: 32 products, where add_4 has 16.
+// Meanwhile found[s][m] of an even m holds the sums of the slice's first two rows, each with vectors m and m + 1, and
+// found[s][m + 1] those of its other two.
+INLINE void add_group_by_twos(sums found[SLICES][8], const char *strip, const char *vectors, int64_t apart, int S, int M, int64_t type) {
+#pragma GCC unroll 8
+    for (int at = 0; at < strip_bytes(GROUP, type); at += 4 * STRIP) __builtin_prefetch(strip + at + AHEAD_OF_STRIP, 0, 2);
+#pragma GCC unroll 4
+    for (int m = 0; m < M; m += 2)
+#pragma GCC unroll 4
+        for (int s = 0; s < S; s++) found[s][m] = found[s][m + 1] = vzip1q_s32(found[s][m], found[s][m + 1]); // all rows begin alike
+#pragma GCC unroll 2
+    for (int half = 0; half < 2; half++)
+#pragma GCC unroll 4
+        for (int m = 0; m < M; m += 2) {
+            const char *from = vectors + m * apart + half * (GROUP / 2);
+            int64x2_t one = vreinterpretq_s64_s8(load_8(from)), other = vreinterpretq_s64_s8(load_8(from + apart));
+            int8x16_t both[2] = {vreinterpretq_s8_s64(vzip1q_s64(one, other)), vreinterpretq_s8_s64(vzip2q_s64(one, other))};
+#pragma GCC unroll 2
+            for (int eight = 0; eight < 2; eight++)
+#pragma GCC unroll 4
+                for (int s = 0; s < S; s++) {
+                    int8x16_t rows[2]; // the compiler keeps them for the other vectors, where the registers hold them
+                    load_eight(strip + s * LANES * 4, half, eight, type, rows);
+                    found[s][m] = vmmlaq_s32(found[s][m], rows[0], both[eight]);
+                    found[s][m + 1] = vmmlaq_s32(found[s][m + 1], rows[1], both[eight]);
+                }
+        }
+#pragma GCC unroll 4
+    for (int m = 0; m < M; m += 2)
+#pragma GCC unroll 4
+        for (int s = 0; s < S; s++) {
+            sums first = found[s][m], second = found[s][m + 1];
+            found[s][m] = vuzp1q_s32(first, second);
+            found[s][m + 1] = vuzp2q_s32(first, second);
+        }
+}
+#endif
+
 // S times LANES rows of a strip, from `strip` on, by M vectors that lie `apart` bytes from each other; the rows' sums to
 // out[m * out_apart + row]. `scales`: of INT8 one a row; of INT4 bf16, for each group one of each row of the strip.
 INLINE void strip_by(const char *strip, const char *scales, int64_t inputs, const char *vectors, int64_t apart, int S, int M, int64_t type, float *out, int64_t out_apart) {
@@ -174,6 +233,10 @@ INLINE void strip_by(const char *strip, const char *scales, int64_t inputs, cons
         for (int m = 0; m < M; m++)
 #pragma GCC unroll 4
             for (int s = 0; s < S; s++) found[s][m] = type == INT8 ? begun_8(extra + m * apart + 4) : begun_4(extra + m * apart + 4);
+#if BY_TWOS
+        if (M > 1) add_group_by_twos(found, strip, vectors, apart, S, M, type);
+        else
+#endif
         if (type == INT8) add_group_8(found, strip, vectors, apart, S, M);
         else add_group_4(found, strip, vectors, apart, S, M);
         strip += GROUP * STRIP / (type == INT4 ? 2 : 1);
@@ -197,10 +260,11 @@ INLINE void strip_by(const char *strip, const char *scales, int64_t inputs, cons
             store(out + m * out_apart + s * LANES, type == INT4 ? totals[s][m] : totals[s][m] * load((const float *)scales + s * LANES));
 }
 
-// A whole strip by M vectors. Where the registers do not hold M sums for each row, the slices come one after the other.
+// A whole strip by M vectors. Where the registers do not hold M sums for each row, the slices come one after the other; by
+// twos as many at once as make eight sums, so that each row and each vector that was put together serves several products.
 #define WHOLE_STRIP(M, TYPE)                                                                                            \
     static void strip_##M##_##TYPE(const char *strip, const char *scales, int64_t inputs, const char *vectors, int64_t apart, float *out, int64_t out_apart) { \
-        int S = M * SLICES <= 8 ? SLICES : 1;                                                                           \
+        int S = M * SLICES <= 8 ? SLICES : BY_TWOS ? 8 / M : 1;                                                         \
         for (int s = 0; s < SLICES; s += S)                                                                             \
             strip_by(strip + s * LANES * 4, scales + s * LANES * (TYPE == INT4 ? 2 : 4), inputs, vectors, apart, S, M, TYPE, out + s * LANES, out_apart); \
     }
@@ -212,6 +276,6 @@ static const whole_strip whole_strips[2][4] = {
     {strip_1_INT8, strip_2_INT8, strip_4_INT8, strip_8_INT8},
     {strip_1_INT4, strip_2_INT4, strip_4_INT4, strip_8_INT4},
 };
-#define MOST_AT_ONCE (LANES == 16 ? 3 : 2) // powers of two of vectors whose sums the registers hold
+#define MOST_AT_ONCE (LANES == 16 || BY_TWOS ? 3 : 2) // powers of two of vectors whose sums the registers hold
 
 #endif

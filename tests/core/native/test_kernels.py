@@ -4,9 +4,11 @@ The compiled code is built for each kind of processor that this one can run, and
 (Debian: gcc-aarch64-linux-gnu and qemu-user), all of it under the sanitizers where the compiler has them.
 """
 
+import functools
+import signal
 import struct
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,7 +33,10 @@ HERE = [  # its name, what the compiler calls it, what /proc/cpuinfo calls what 
     ("AVX-512 VNNI", "icelake-client", "avx512_vnni avx512_vbmi2"),
     ("AVX-512 BF16", "cooperlake", "avx512_bf16 avx512_vnni"),
 ]
-ARM = [("any AArch64", "armv8-a"), ("NEON dotprod", "armv8.2-a+dotprod"), ("NEON i8mm", "armv8.6-a")]
+I8MM = "armv8.2-a+dotprod+i8mm"
+ARM = [("any AArch64", "armv8-a"), ("NEON dotprod", "armv8.2-a+dotprod"), ("NEON i8mm", I8MM)]
+WITHOUT_I8MM = "cortex-a76"
+"""A processor, by the emulator's name, that has all else of what I8MM needs."""
 SANITIZED = ("-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-static-libasan", "-static-libubsan")
 
 
@@ -44,8 +49,13 @@ def _kinds() -> list[tuple[str, str]]:
     return [*((name, march) for name, march, needs in HERE if set(needs.split()) <= flags), *ARM]
 
 
+@pytest.fixture(scope="session")
+def built(tmp_path_factory) -> Callable[[str], list[str]]:
+    """march -> the command that runs the program for this kind of processor, which is built once."""
+    return functools.cache(lambda march: _built(march, tmp_path_factory.mktemp("kernels")))
+
+
 def _built(march: str, folder: Path) -> list[str]:
-    """The command that runs the program for this kind of processor."""
     foreign = march.startswith("armv8") and not is_arm()
     if foreign and not is_there():
         pytest.fail(REMEDY)
@@ -143,8 +153,8 @@ def _attention() -> Iterator[Case]:
 
 @pytest.mark.processes
 @pytest.mark.parametrize("march", [pytest.param(march, id=name) for name, march in _kinds()])
-def test_kernels(march, tmp_path):
-    program = _built(march, tmp_path)
+def test_kernels(march, built):
+    program = built(march)
     cases = [*_products(), *_no_numbers(), *_attention()]
     given = b"".join(case.given for case in cases)
     done = subprocess.run(program, input=given, capture_output=True, check=False)
@@ -158,3 +168,33 @@ def test_kernels(march, tmp_path):
         number = expected.isfinite()
         assert torch.equal(found.isfinite(), number), case.name
         assert (found - expected)[number].norm() <= case.bound * case.norm or not number.all(), case.name
+
+
+def _few_bits(counts: range | tuple[int, ...], *shapes: tuple[int, int]) -> Iterator[Case]:
+    for outputs, inputs in shapes:
+        for kind in (INT8, INT4):
+            for count in counts:
+                yield _product("random", kind, _random(outputs, inputs), _random(count, inputs, seed=1), 0.02)
+
+
+@pytest.mark.processes
+def test_arm_processors_give_the_same_bits(built):
+    """Whichever instructions multiply bytes, whole numbers are the same, and floats are summed in the same order."""
+    cases = list(_few_bits(range(1, 20), (1, 32), (16, 64), (37, 96), (50, 320)))
+    given = b"".join(case.given for case in cases)
+    programs = [built(march) for _, march in _kinds() if march.startswith("armv8") or is_arm()]
+    plain, *others = (subprocess.run(it, input=given, capture_output=True, check=True).stdout for it in programs)
+    assert len(plain) == sum(case.expected.numel() for case in cases) * 4
+    assert all(other == plain for other in others)
+
+
+@pytest.mark.processes
+@pytest.mark.skipif(is_arm(), reason="what a processor lacks is lacking in an emulator alone")
+def test_i8mm_multiplies_several_vectors(built, tmp_path):
+    """Its instruction is what a processor without it stops at, which runs the same program for one vector."""
+    emulator, program = built(I8MM)
+    stopped = {1: 0, 2: -signal.SIGILL, 4: -signal.SIGILL, 8: -signal.SIGILL}
+    for case in _few_bits(tuple(stopped), (16, 64)):
+        command = [emulator, "-cpu", WITHOUT_I8MM, program]
+        done = subprocess.run(command, input=case.given, capture_output=True, check=False, cwd=tmp_path)
+        assert done.returncode == stopped[len(case.expected)], case.name

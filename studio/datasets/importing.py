@@ -17,6 +17,8 @@ Line = tuple[int, bytes]
 """Where it is in the file, from 1, and its JSON without the line end."""
 
 _TABLE_ENDINGS = (".csv", ".tsv")
+_WORTH_SAYING = ("DROPPED", "LEFT", "took", "earlier")
+"""How notes of a repair begin that tell of more than a form."""
 _FORMATTED = ("other_format", "preference_pair", "json_array")
 _OURS = re.compile(rb'\s*(\{\s*"messages"\s*:\s*)?\[\s*\{\s*"(role|content)"')
 
@@ -49,18 +51,21 @@ def _read_table(path: Path, records: Records) -> Imported:
     """Rows that cannot be repaired stay as records; those that have no meaning as a row are said."""
     lines: list[Line] = []
     uneven: list[int] = []
+    said: Counter[str] = Counter()
     for piece in records.pieces:
         if piece.data is None:
             uneven.append(piece.line)
         else:
-            lines += [(piece.line, line) for line in repair_line(piece.data)[0] or [piece.data]]
+            repaired, done = repair_line(piece.data)
+            said.update(what for what in done if what.startswith(_WORTH_SAYING))
+            lines += [(piece.line, line) for line in repaired or [piece.data]]
     if not lines:
         raise ValueError(f"{path.name} has no rows below its header. Add some, or choose another file.")
     notes = [*records.done, f"{plural(len(lines), 'row')} of the table became conversations."]
     if uneven:
         where = ", ".join(map(str, uneven[:10])) + (" and more" if len(uneven) > 10 else "")
         notes.append(f"LEFT OUT: {plural(len(uneven), 'row')} with other cells than the header has (line {where}).")
-    return Imported(lines, notes, is_converted=True)
+    return Imported(lines, notes + _counted(said), is_converted=True)
 
 
 def _read_json(records: Records, convert: bool) -> Imported:
@@ -79,13 +84,18 @@ def _read_json(records: Records, convert: bool) -> Imported:
         name = _foreign_format(data) if convert else None
         repaired, done = repair_line(data) if name else ([], [])
         formats[name or ""] += bool(repaired)
-        said.update(what for what in done if what.startswith(("DROPPED", "took", "earlier")))
+        said.update(what for what in done if what.startswith(_WORTH_SAYING))
         lines += [(piece.line, line) for line in repaired or [data]]
     for name, count in formats.items():
         if name and count:
             notes.append(f"{plural(count, 'record')} of the {name} format became conversations.")
-    notes += [f"{what[0].upper()}{what[1:]}: {plural(count, 'time')}." for what, count in said.items()]
+    notes += _counted(said)
     return Imported(lines, notes, bool(notes))
+
+
+def _counted(said: Counter[str]) -> list[str]:
+    """Notes as sentences, with the number of their records."""
+    return [f"{what[0].upper()}{what[1:]}: {plural(count, 'time')}." for what, count in said.items()]
 
 
 def _data_of(piece: Piece) -> bytes:

@@ -13,7 +13,7 @@ def columns_read(columns: Iterable[str]) -> set[str]:
     """The columns of a table that a record of theirs could be read by; empty when they are of no known layout."""
     by_name = {plain(column): column for column in columns}
     known = {*names.TURNS, *names.QUESTIONS, *names.ANSWERS, *names.CHOSEN, *names.REJECTED, *names.SYSTEMS}
-    known |= {*names.CONTEXTS, *names.HISTORIES}
+    known |= {*names.CONTEXTS, *names.HISTORIES, *names.OPTIONS, *"abcdefgh"}
     said = names.BAD_IF_FALSE | names.BAD_IF_TRUE | names.RATINGS | names.REASONING | names.TOOLS
     marks = {"weight", "train", "loss", "loss_weight"}
     if _are_turns(by_name):
@@ -37,5 +37,7 @@ def pair_of(fields: Iterable[str]) -> tuple[str, str] | None:
     """(question, answer) among the names of keys; None when one of them is missing."""
     there = set(fields)
     answer = next((name for name in names.ANSWERS if name in there), None)
-    question = next((name for name in (*names.QUESTIONS, "message") if name in there and name != answer), None)
-    return (question, answer) if question and answer else None
+    asked = [name for name in (*names.QUESTIONS, "message") if name in there and name != answer]
+    if answer not in ("assistant", "gpt", "bot") or "message" in there:  # `user, message, reply`: who, what, and then
+        asked = [name for name in asked if name not in names.PEOPLE] or asked
+    return (asked[0], answer) if asked and answer else None

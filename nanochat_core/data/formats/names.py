@@ -35,6 +35,15 @@ ANSWERS = (
 )
 """Keys of one question and one answer, the surest first."""
 
+PEOPLE = ("user", "human")
+"""Questions that are a person's name where another key holds what was asked."""
+
+BELOW = ("question", "query", "problem", "text")
+"""Keys of what an instruction is about, beside it."""
+
+OPTIONS = ("choices", "options", "candidates", "alternatives", "answer_choices")
+"""Keys of a list of answers, of which the answer may give only the number or the letter."""
+
 CONTEXTS = ("context", "input", "passage", "document", "background", "documents")
 """Keys of what the question is about."""
 

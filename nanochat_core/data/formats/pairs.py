@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nanochat_core.data.formats import names
+from nanochat_core.data.formats.choices import refuse_sign, refuse_verdict
 from nanochat_core.data.formats.columns import pair_of
 from nanochat_core.data.formats.marked_text import messages_of_text
 from nanochat_core.data.formats.names import first_of, plain
@@ -56,13 +57,17 @@ def answered(record: dict[str, Any], fields: dict[str, str]) -> Imported | None:
         question = next((name for name in names.QUESTIONS if name in fields), None)
         if chosen is None or question is None:
             return None
+        refuse_verdict(values, chosen)
         return _asked(Imported(PREFERENCE, [], {fields[question]}), values, fields, question)
     question, answer = pair
+    refuse_sign(values, answer)
     marked = _marked_prompt(values[question], values[answer])
     found = Imported(title_of(fields, *pair), marked or [], {fields[question], fields[answer]})
     if marked:
         return found
-    return _with_answer(_asked(found, values, fields, question), values[answer])
+    _with_answer(_asked(found, values, fields, question), values[answer])
+    _name_left(found, values, fields)
+    return found
 
 
 def title_of(fields: dict[str, str], question: str, answer: str) -> str:
@@ -83,19 +88,56 @@ def _asked(found: Imported, values: dict[str, Any], fields: dict[str, str], ques
             found.notes.append(EARLIER)
     else:
         found.messages = [{"role": "user", "content": asked}]
-    for name in names.CONTEXTS:
-        if name in fields and fields[name] not in found.used and values[name] not in (None, "", [], {}):
-            add_context(found.messages, name, values[name])
-            found.used.add(fields[name])
-        elif name in fields and values[name] in (None, "", [], {}):
-            found.used.add(fields[name])
     if question == "instruction" and not isinstance(asked, str | list):
         raise ValueError('The "instruction" must be text: put it in quotes.')
+    _add_below(found, values, fields, question)
+    for name in names.CONTEXTS:
+        if name in fields and fields[name] not in found.used:
+            if is_nothing(values[name]):
+                found.notes += [f'took {values[name]!r} in "{name}" for no text'] if values[name] else []
+            else:
+                add_context(found.messages, name, values[name])
+            found.used.add(fields[name])
     for name in names.HISTORIES:
         if name in fields:
             found.messages = [*history_of(name, values[name]), *found.messages]
             found.used.add(fields[name])
     return found
+
+
+def _add_below(found: Imported, values: dict[str, Any], fields: dict[str, str], question: str) -> None:
+    """Put what an instruction is about below it, whatever it is called; not a text that the instruction is part of."""
+    asked = values[question]
+    if question not in ("instruction", "prompt") or not isinstance(asked, str):
+        return
+    for name in names.BELOW:
+        text = values.get(name)
+        if name == question or not isinstance(text, str) or is_nothing(text) or fields[name] in found.used:
+            continue
+        if text.strip() not in asked and asked.strip() not in text and messages_of_text(text) is None:
+            add_context(found.messages, name, text)
+            found.used.add(fields[name])
+            found.notes.append(f'took "{name}" into the question, below the "{question}"')
+
+
+def _name_left(found: Imported, values: dict[str, Any], fields: dict[str, str]) -> None:
+    """Name what has no place beside a question and its answer, and could have been meant as one of them."""
+    said = "\n".join(str(one.get("content")) for one in found.messages)
+    for name in (*names.QUESTIONS, *names.ANSWERS, "message", *names.OPTIONS):
+        if name not in fields or fields[name] in found.used or is_nothing(values[name]):
+            continue
+        text = values[name].strip() if isinstance(values[name], str) else None
+        if text is None or (text not in said and not (name in names.PEOPLE and " " not in text)):
+            found.notes.append(f'LEFT "{name}" beside the messages, where it is not trained: another key was taken')
+
+
+_NOTHING = ("", "nan", "none", "null", "n/a", "<noinput>")
+"""What programs write where there is no text."""
+
+
+def is_nothing(value: Any) -> bool:
+    """Whether there is no text: none at all, or a word that some program writes for none."""
+    return value in (None, [], {}) or (isinstance(value, str) and value.strip().lower() in _NOTHING)
 
 
 def add_context(messages: list[Any], name: str, context: Any) -> None:
@@ -121,7 +163,7 @@ def history_of(name: str, history: Any) -> list[Any]:
     return turns
 
 
-def _with_answer(found: Imported, answer: Any) -> Imported:
+def _with_answer(found: Imported, answer: Any) -> None:
     answer = from_text(answer)
     if isinstance(answer, dict) and isinstance(answer.get("text"), list) and answer["text"]:
         answer = answer["text"][0]  # SQuAD's {"text": [...], "answer_start": [...]}
@@ -135,7 +177,6 @@ def _with_answer(found: Imported, answer: Any) -> Imported:
         found.messages.append({"role": "assistant", "content": answer[0]})
     else:
         found.messages.append({"role": "assistant", "content": answer})
-    return found
 
 
 def _marked_prompt(question: Any, answer: Any) -> list[Any] | None:

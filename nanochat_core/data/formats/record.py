@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from nanochat_core.data.formats import exports, names
+from nanochat_core.data.formats.choices import refuse_verdict
 from nanochat_core.data.formats.columns import pair_of
 from nanochat_core.data.formats.marked_text import messages_of_text
 from nanochat_core.data.formats.pairs import (
@@ -19,6 +20,7 @@ from nanochat_core.data.formats.pairs import (
     fields_of,
     history_of,
     title_of,
+    values_of,
 )
 from nanochat_core.data.formats.preference import BOTH, ONLY_CHOSEN, is_same_answer, with_chosen, with_rejected
 from nanochat_core.data.formats.turns import from_text, import_message, looks_like_turns, messages_of_turns
@@ -73,6 +75,7 @@ def read_record(record: Any) -> Imported | None:
     _add_context(found, record, fields)
     _add_system(found, record, fields)
     if chosen:
+        refuse_verdict(values_of(record, fields), chosen)
         found.messages = with_chosen(found.messages, from_text(record[fields[chosen]]))
         found.used.add(fields[chosen])
     if rejected and _is_pair(found.messages, record[fields[rejected]]):

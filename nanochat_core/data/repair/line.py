@@ -37,7 +37,7 @@ def with_promises(data: bytes, faults: list[Fault]) -> list[Fault]:
         return [fault._replace(can_fix=_is_fixed(fault)) for fault in faults]
     if any(one.line is not None for one in found):
         faults = [fault._replace(can_fix=fault.kind in (*SEVERAL, "json_array")) for fault in faults]
-    if any(fault.kind == "other_format" for fault in faults):
+    if any(fault.kind in ("other_format", "preference_pair") for fault in faults):
         known = {fault.kind for fault in faults}
         faults += [fault for one in found for fault in one.faults if fault.kind not in known]
     return faults

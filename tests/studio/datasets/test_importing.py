@@ -83,6 +83,13 @@ def test_a_table_keeps_commas_quotes_and_line_breaks(tmp_path):
     assert json.loads(imported.lines[0][1])["messages"][0]["content"] == 'a, "b"\nc'
 
 
+def test_what_was_done_with_rows_of_a_table_is_said(tmp_path):
+    rows = "instruction,input,question,output\nTranslate.,nan,Haus,house\nTranslate.,,Hof,yard\n"
+    notes = " ".join(read(tmp_path, rows, "a.csv").notes)
+    assert 'Took "question" into the question, below the "instruction": 2 times.' in notes
+    assert "'nan'" in notes
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.binary(max_size=300))
 def test_no_bytes_surprise_it(tmp_path_factory, content):

@@ -25,11 +25,14 @@ FAMILIES = (
     _Family("Llama 3", re.compile(r"<\|start_header_id\|>(\w+)<\|end_header_id\|>\s*"), _END),
     _Family("Gemma", re.compile(r"<start_of_turn>(\w+)\n"), _END),
     _Family("Zephyr", re.compile(r"<\|(system|user|assistant)\|>\s*"), _END),
-    _Family("###", re.compile(rf"(?:^|\n)\s*#{{2,3}}\s*{_NAMES}\s*:[ ]*\n?", re.IGNORECASE), _END),
+    _Family("###", re.compile(rf"(?:^\s*|\n\s*|(?<=[^\s#]))#{{2,3}}\s*{_NAMES}\s*:[ ]*\n?", re.IGNORECASE), _END),
     _Family("USER:", re.compile(r"(?:^|(?<=\s)|(?<=</s>))(SYSTEM|USER|ASSISTANT)\s*:[ ]*"), _END),
     _Family("Human:", re.compile(r"(?:^|\n)\s*(human|user|assistant|system|ai|gpt|bot)\s*:[ ]*", re.IGNORECASE), _END),
 )
 """Tried in this order: a text may hold the weaker marks of a later family."""
+
+_BY_NAME = ("###", "USER:", "Human:")
+"""Families whose marks are words that may stand in a text of a turn."""
 
 _ROLES = {**ROLE_NAMES, "instruction": "user", "input": "user", "response": "assistant"}
 _INST = re.compile(r"(?:<s>)?\s*\[INST\](.*?)\[/INST\](.*?)(?=(?:</s>)?\s*(?:<s>)?\s*\[INST\]|$)", re.DOTALL)
@@ -54,7 +57,11 @@ def messages_of_text(text: Any) -> tuple[str, list[dict[str, Any]]] | None:
         return _of_inst(body)
     for family in FAMILIES:
         marks = list(family.turn.finditer(body))
-        if len(marks) < 2 or any(_role(mark[1]) is None for mark in marks):
+        if any(_role(mark[1]) is None for mark in marks):
+            continue
+        if family.name in _BY_NAME:
+            marks = _own_marks(marks)
+        if len(marks) < 2:
             continue
         before = body[: marks[0].start()].strip()
         if before and family.name != "USER:" and not _PREAMBLE.match(before):
@@ -68,6 +75,22 @@ def messages_of_text(text: Any) -> tuple[str, list[dict[str, Any]]] | None:
                 messages.pop()  # the mark after which a model would write
             return family.name, messages
     return None
+
+
+def _own_marks(marks: list[re.Match[str]]) -> list[re.Match[str]]:
+    """Those that mark turns: each side keeps the name that it has at first, to the letter; the system speaks first.
+
+    `user: root` in an answer, or a dialogue of `User:` and `Bot:` that somebody asked for, is text of a turn.
+    """
+    names: dict[str, str] = {}
+    own = []
+    for mark in marks:
+        role = str(_role(mark[1]))
+        is_own = names.setdefault(role, mark[1]) == mark[1] and (role != "system" or not own)
+        # Alpaca's input stands below its instruction, and is the user's too.
+        if is_own or [one[1].lower() for one in (*own[-1:], mark)] == ["instruction", "input"]:
+            own.append(mark)
+    return own
 
 
 def _role(name: str) -> str | None:

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 
 from nanochat_core.data.encoding import as_utf8
 from nanochat_core.data.file_kinds import foreign_kind
-from nanochat_core.data.formats.chains import belong_together, joined_rows
+from nanochat_core.data.formats.chains import Joined, belong_together, joined_rows
 from nanochat_core.data.formats.table import as_json, rows_of
 from nanochat_core.data.reader import BOM, Piece, head_of, layout, pieces
 
@@ -57,12 +57,15 @@ def _together(records: Records) -> Records:
     records.pieces = chain([first] if first is not None else [], records.pieces)
     if first is None or not belong_together(_parsed(first.data)):
         return records
+    joined, others = _joined(list(records.pieces))
     records.notes.append(TOGETHER)
-    records.pieces = _joined(list(records.pieces))
+    records.done += joined.notes
+    records.pieces = chain((Piece(line, 0, as_json(record)) for line, record in joined.rows), others)
     return records
 
 
-def _joined(found: list[Piece]) -> Iterator[Piece]:
+def _joined(found: list[Piece]) -> tuple[Joined, list[Piece]]:
+    """(the rows as conversations, what is no row)."""
     rows, others = [], []
     for piece in found:
         value = _parsed(piece.data)
@@ -70,8 +73,7 @@ def _joined(found: list[Piece]) -> Iterator[Piece]:
             rows.append((piece.line, value))
         else:
             others.append(piece)
-    yield from (Piece(line, 0, as_json(record)) for line, record in joined_rows(rows))
-    yield from others
+    return joined_rows(rows), others
 
 
 def _parsed(data: bytes | None) -> Any:

@@ -176,7 +176,7 @@ def _no_messages(value: Any) -> Fault:
     if belong_together(value):
         message = "This line is one row of a conversation, or a row that another one answers."
         fix = "Put the conversation on one line; `check FILE --fix NEW.jsonl` joins the rows that belong together."
-        return Fault("error", "no_messages", message, fix)
+        return Fault("error", "no_messages", message, fix, once=True)
     if "role" in value or "from" in value:
         message = "This line is a single message, not a conversation."
         return Fault("error", "no_messages", message, f"Put all messages of a conversation on one line: {_SHAPE}.")

@@ -1,15 +1,25 @@
 """Rows that belong together: turns of one talk, or rows that answer another row, become one conversation a branch."""
 
+import re
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 from nanochat_core.data.formats import names
 from nanochat_core.data.formats.names import plain
 from nanochat_core.data.formats.record import read_record
 from nanochat_core.data.formats.turns import import_message
+from nanochat_core.system.words import plural
 
 Numbered = tuple[int, dict[str, Any]]
 """A row with its line."""
+
+
+class Joined(NamedTuple):
+    """Rows as conversations."""
+
+    rows: list[Numbered]
+    notes: list[str]
+    """What a person should know of it, in sentences."""
 
 
 def belong_together(record: Any) -> bool:
@@ -40,14 +50,15 @@ def read_quietly(record: dict[str, Any]) -> list[Any] | None:
 _BOOKKEEPING = {*names.PARENTS, *names.IDS, *names.TALKS}
 
 
-def joined_rows(rows: Iterable[Numbered]) -> list[Numbered]:
+def joined_rows(rows: Iterable[Numbered]) -> Joined:
     """The rows as conversations, one for each branch that ends; an answer that two branches share is learned once."""
     rows = list(rows)
     by_parent = any(_value(record, names.PARENTS) is not None for _, record in rows)
     if not by_parent:
         return _by_talk(rows)
     by_id = {_value(record, names.IDS): place for place, (_, record) in enumerate(rows)}
-    parent_of = [by_id.get(_value(record, names.PARENTS)) for _, record in rows]
+    parents = [_value(record, names.PARENTS) for _, record in rows]
+    parent_of = [by_id.get(parent) for parent in parents]
     leaves = set(range(len(rows))) - {place for place in parent_of if place is not None}
     learned: set[int] = set()
     joined = []
@@ -59,15 +70,55 @@ def joined_rows(rows: Iterable[Numbered]) -> list[Numbered]:
             place = parent_of[place]
         joined.append((rows[leaf][0], {"messages": _messages(rows, branch[::-1], learned)}))
         learned.update(branch)
-    reached = learned | set(leaves)
-    return joined + [row for place, row in enumerate(rows) if place not in reached]  # a circle: judged as it is
+    circles = [row for place, row in enumerate(rows) if place not in learned]  # judged as they are
+    lost = [line for parent, place, (line, _) in zip(parents, parent_of, rows) if parent is not None and place is None]
+    return Joined(joined + circles, _lost_note(lost))
 
 
-def _by_talk(rows: list[Numbered]) -> list[Numbered]:
+def _lost_note(lines: list[int]) -> list[str]:
+    if not lines:
+        return []
+    where = f"{'line' if len(lines) == 1 else 'the first on line'} {lines[0]:,}"
+    return [
+        f"BEGUN IN THE MIDDLE, since a row answers one that is not in the file: {plural(len(lines), 'row')} ({where})."
+    ]
+
+
+def _by_talk(rows: list[Numbered]) -> Joined:
     talks: dict[Any, list[int]] = {}
     for place, (_, record) in enumerate(rows):
         talks.setdefault(str(_value(record, names.TALKS)), []).append(place)
-    return [(rows[places[0]][0], {"messages": _messages(rows, places, set())}) for places in talks.values()]
+    keys: dict[str, None] = {}
+    joined = []
+    for places in talks.values():
+        key, in_order = _in_order(rows, places)
+        if in_order != places:
+            keys[key] = None
+        joined.append((rows[places[0]][0], {"messages": _messages(rows, in_order, set())}))
+    return Joined(joined, [f'Put the rows of a conversation in the order of their "{key}".' for key in keys])
+
+
+def _in_order(rows: list[Numbered], places: list[int]) -> tuple[str, list[int]]:
+    """(the key that tells the order, the places by it); ("", as they stand) where no key does."""
+    for name in names.ORDERS:
+        found = [_place_in_talk(_value(rows[place][1], (name,)), name) for place in places]
+        if None not in found and len({type(one) for one in found}) == 1 and len(set(found)) > 1:
+            return name, [place for _, place in sorted(zip(found, places), key=lambda pair: pair[0])]
+    return "", places
+
+
+def _place_in_talk(value: str | None, name: str) -> Any:
+    """A number, or a time that sorts as it is written; None for what does not tell."""
+    if value is None or (name in _TIMES and _SORTED_TIME.match(value)):
+        return value
+    try:
+        return float(value)
+    except ValueError:
+        return None
+
+
+_TIMES = names.ORDERS[names.ORDERS.index("timestamp") :]
+_SORTED_TIME = re.compile(r"\d{4}-\d\d-\d\d")
 
 
 def _messages(rows: list[Numbered], branch: list[int], learned: set[int]) -> list[Any]:

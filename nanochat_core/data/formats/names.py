@@ -82,6 +82,13 @@ TALKS = (
 )
 """Keys that say which rows belong together: the row before, this row, the whole talk."""
 
+ORDERS = (
+    *("turn", "turn_id", "turn_index", "turn_number", "turn_idx", "message_index", "message_number", "msg_index"),
+    *("position", "order", "sequence", "seq", "index", "idx"),
+    *("timestamp", "created_at", "create_time", "ts", "sent_at", "datetime", "date"),
+)
+"""Keys of a row's place in its talk, the surest first: tables and databases keep no order by themselves."""
+
 BAD_IF_FALSE = frozenset(
     (
         *("label", "kto_tag", "kto_label", "is_good", "good", "is_chosen", "accepted", "is_accepted", "desirable"),
@@ -91,7 +98,7 @@ BAD_IF_FALSE = frozenset(
 BAD_IF_TRUE = frozenset(
     (
         *("is_rejected", "is_bad", "bad", "thumbs_down", "undesirable", "is_undesirable", "is_negative"),
-        *("bad_example", "negative_example", "is_wrong", *REJECTED),
+        *("bad_example", "negative_example", "is_wrong", "deleted", "is_deleted", *REJECTED),
     )
 )
 """Keys of a verdict on a whole example, which says yes or no."""

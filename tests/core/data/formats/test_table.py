@@ -61,6 +61,64 @@ def test_rows_that_answer_another_become_one_conversation_a_branch(fixed):
     assert sorted(learned) == list("ABCDE")  # what two branches share is learned once
 
 
+@pytest.mark.parametrize(
+    ("key", "places"),
+    [
+        ("turn", ["3", "1", "10", "2"]),
+        ("created_at", ["2024-05-01 10:03", "2024-05-01 10:01", "2024-05-01 10:04", "2024-05-01 10:02"]),
+        ("timestamp", ["1714557803.5", "1714557801", "1714557804", "1714557802"]),
+    ],
+)
+def test_rows_of_a_talk_are_put_in_the_order_that_they_tell(fixed, key, places):
+    said = [("user", "two"), ("user", "one"), ("assistant", "B"), ("assistant", "A")]
+    rows = "".join(f"t1,{place},{role},{text}\n" for place, (role, text) in zip(places, said))
+    report, talks, _ = fixed(f"conversation_id,{key},role,content\n{rows}")
+    assert talks == [["one", "A", "two", "B"]]
+    assert f'in the order of their "{key}"' in report.summary()
+
+
+@pytest.mark.parametrize(
+    "places", ["1,1,1,1", "x,y,z,w", "12.5.24 9:03,12.5.24 9:01,12.5.24 9:04,1.6.24 9:02", "3,2,,"]
+)
+def test_rows_that_tell_no_order_stay_as_they_stand(fixed, places):
+    said = [("user", "one"), ("assistant", "A"), ("user", "two"), ("assistant", "B")]
+    rows = "".join(f"t1,{place},{role},{text}\n" for place, (role, text) in zip(places.split(","), said))
+    report, talks, _ = fixed(f"conversation_id,date,role,content\n{rows}")
+    assert talks == [["one", "A", "two", "B"]]
+    assert "in the order" not in report.summary()
+
+
+def test_a_row_whose_parent_is_not_in_the_file_is_said(fixed):
+    report, talks, _ = fixed("id,parent_id,prompt,completion\n1,,one,A\n2,1,two,B\n9,8,and then?,C\n")
+    assert talks == [["one", "A", "two", "B"], ["and then?", "C"]]
+    assert "BEGUN IN THE MIDDLE, since a row answers one that is not in the file: 1 row (line 4)." in report.summary()
+
+
+def test_deleted_rows_are_not_learned(fixed):
+    rows = [
+        {"message_id": "1", "parent_id": None, "role": "prompter", "text": "a"},
+        {"message_id": "2", "parent_id": "1", "role": "assistant", "text": "no", "deleted": True},
+        {"message_id": "3", "parent_id": "2", "role": "prompter", "text": "b"},
+        {"message_id": "4", "parent_id": "3", "role": "assistant", "text": "yes", "deleted": False},
+    ]
+    _, talks, out = fixed("".join(json.dumps(row) + "\n" for row in rows), "rows.jsonl")
+    assert talks == [["a", "no", "b", "yes"]]
+    assert [message.get("train", True) for message in load_conversations(out)[0]["messages"]] == [
+        True,
+        False,
+        True,
+        True,
+    ]
+
+
+def test_rows_of_a_talk_are_one_fault_for_the_file(tmp_path):
+    path = tmp_path / "data.jsonl"
+    row = {"conversation_id": "t", "role": "user", "text": "a"}
+    path.write_text("".join(json.dumps({**row, "n": n}) + "\n" for n in range(500)))
+    (problem,) = check(path).problems
+    assert "So in 500 rows" in problem.message
+
+
 def test_a_column_of_marked_texts_is_read(fixed):
     marked = "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\nyo<|im_end|>"
     _, talks, _ = fixed(f'text\n"{marked}"\n')

@@ -5,6 +5,7 @@ import csv
 import io
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from itertools import zip_longest
 from typing import BinaryIO, NamedTuple
@@ -14,6 +15,7 @@ from nanochat_core.data.formats.columns import columns_read
 from nanochat_core.data.formats.names import plain
 from nanochat_core.data.formats.record import TEXTS
 from nanochat_core.data.report import Fault
+from nanochat_core.system.words import plural
 from nanochat_core.tokenizer.messages import LEARN_MARKS, SKIP_MARKS, says
 
 _SEPARATORS = "\t;,|"
@@ -80,9 +82,20 @@ def table_fault(columns: list[str]) -> Fault:
     """The one fault of a file that is a table."""
     listed = ", ".join(columns[:8]) + (" and more" if len(columns) > 8 else "")
     message = f"This is a table (CSV) with the columns {listed}, not a file of JSON lines."
+    if twice := _twice(columns):
+        return Fault("error", "table", message, f"{twice}.")
     if columns_read(columns):
         return Fault("error", "table", message, "Write each row as a line of JSON.", can_fix=True)
     return Fault("error", "table", f"{message} Which of them is the question and which the answer?", _REMEDY)
+
+
+def _twice(columns: list[str]) -> str:
+    """That a column which is read has a namesake, as a sentence without its full stop; "" when none has."""
+    counts = Counter(plain(column) for column in columns if column)
+    names_twice = [name for name in map(plain, columns_read(columns)) if counts[name] > 1]
+    return (
+        f"Two columns are called {names_twice[0]}: give the one that is meant a name of its own" if names_twice else ""
+    )
 
 
 def rows_of(file: BinaryIO, name: str) -> Iterator[Row]:
@@ -117,6 +130,8 @@ def _rows(text: io.TextIOWrapper, name: str) -> Iterator[Row]:
     if not columns_read(columns) and not any(plain(column) in TEXTS for column in columns):
         listed = ", ".join(columns[:8]) or "none"
         raise ValueError(f"{name} has the columns {listed}. {_REMEDY}")
+    if twice := _twice(columns):
+        raise ValueError(f"{name} cannot be read. {twice}.")
     begins = reader.line_num + 1
     raw.clear()
     for cells in reader:
@@ -134,10 +149,9 @@ def _noted(text: io.TextIOWrapper, raw: list[str]) -> Iterator[str]:
 
 
 def _fault(columns: list[str], cells: list[str], raw: list[str], separator: str) -> Fault | None:
-    """What is wrong with a row that ends in the middle of a text, or has more cells than there are columns."""
-    if len(raw) > 1 and not _is_closed(raw, separator):
-        message = f"A quote that opens here is never closed: it has taken in the {len(raw) - 1} lines below."
-        return Fault("error", "quote_not_closed", message, "Close the quote, or write two for one that is meant.")
+    """What is wrong with a row's quotes, or that it has more cells than there are columns."""
+    if wrong := _wrong_quote(raw, separator):
+        return Fault("error", "quote_not_closed", *wrong)
     if len(cells) > len(columns) and any(cell.strip() for cell in cells[len(columns) :]):
         message = f"This row has {len(cells)} cells, and there are {len(columns)} columns."
         fix = "Put quotes around a text that holds the separator."
@@ -145,19 +159,27 @@ def _fault(columns: list[str], cells: list[str], raw: list[str], separator: str)
     return None
 
 
-def _is_closed(raw: list[str], separator: str) -> bool:
+def _wrong_quote(raw: list[str], separator: str) -> tuple[str, str] | None:
+    """(what is wrong with the quotes of a row, the remedy): it was read, but not as anybody meant it."""
+    if not any('"' in line for line in raw):
+        return None
     try:
         next(csv.reader(raw, delimiter=separator, strict=True), None)
     except csv.Error as error:
-        return "end of data" not in str(error)
-    return True
+        if "end of data" in str(error):
+            taken = f": it has taken in {plural(len(raw) - 1, 'line')} below" if len(raw) > 1 else ""
+            fix = "Close the quote, or write two for one that is meant."
+            return f"A quote that opens here is never closed{taken}.", fix
+        fix = 'Write two quotes ("") for one that is meant, also in the place of a backslash and a quote (\\").'
+        return "A quote inside a text in quotes ends it too early.", fix
+    return None
 
 
 def _record(columns: list[str], cells: list[str]) -> dict[str, object]:
     record: dict[str, object] = {}
     for name, cell in zip_longest(columns, cells[: len(columns)], fillvalue=""):
         if name and cell.strip():
-            record[name] = _cell(plain(name), cell)
+            record[name] = _cell(plain(name), cell.replace("\r\n", "\n"))
         elif plain(name) in names.PARENTS:
             record[name] = None  # it begins a branch
     return record

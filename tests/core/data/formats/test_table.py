@@ -33,6 +33,37 @@ def test_a_quote_that_is_never_closed_is_named_with_its_line(fixed):
     assert "Line 3: A quote that opens here is never closed" in report.summary()
 
 
+def test_quotes_with_backslashes_are_refused_rather_than_read_wrongly(fixed):
+    report, talks, _ = fixed('prompt,completion\n"Say \\"hi\\" to Ann","Hi, Ann."\n5" or 6"?,"The ""5"" fits."\n')
+    assert talks == [['5" or 6"?', 'The "5" fits.']]
+    assert "Line 2: A quote inside a text in quotes ends it too early." in report.summary()
+
+
+def test_a_quote_that_the_last_row_opens_is_named(fixed):
+    report, talks, _ = fixed('prompt,completion\nWhen?,At seven.\nWhere?,"In the yard.')
+    assert talks == [["When?", "At seven."]]
+    assert "Line 3: A quote that opens here is never closed." in report.summary()
+
+
+@pytest.mark.parametrize("header", ["question,answer,answer", "question,answer,Answer", "question,question,answer"])
+def test_two_columns_of_one_name_are_refused(header, tmp_path):
+    path = tmp_path / "data.csv"
+    path.write_text(f"{header}\nAre you open?,Yes.,Ja.\n")
+    (problem,) = check(path).problems
+    assert "Two columns are called" in problem.fix
+    with pytest.raises(ValueError, match="Two columns are called"):
+        fix_file(path, tmp_path / "out.jsonl")
+
+
+def test_two_columns_of_one_name_that_is_not_read_do_no_harm(fixed):
+    assert fixed("question,answer,n,n\nAre you open?,Yes.,1,2\n")[1] == [["Are you open?", "Yes."]]
+
+
+def test_line_breaks_of_windows_in_a_cell_are_line_breaks(fixed):
+    _, talks, _ = fixed('prompt,completion\r\n"one\r\ntwo","A\r\nB"\r\n')
+    assert talks == [["one\ntwo", "A\nB"]]
+
+
 def test_verdicts_and_marks_of_a_table_are_meant(fixed, tmp_path):
     report, talks, _ = fixed("prompt,completion,label\nWhen?,At seven.,True\nWhere?,Nowhere.,False\n")
     assert talks == [["When?", "At seven."]]

@@ -139,6 +139,10 @@ class Problems:
         else:
             self._first_unlisted.setdefault(fault.kind, problem)
 
+    def withdraw_promises(self) -> None:
+        """No fault says that --fix does it: nothing of the file can be repaired, so that nothing would be written."""
+        self._kept = [replace(problem, fix=problem.fix.removesuffix(f" {REPAIR}")) for problem in self._kept]
+
     def _add_once(self, problem: Problem) -> None:
         seen = self._once.setdefault((problem.kind, problem.message), (problem, Lines()))
         seen[1].add(problem.line)

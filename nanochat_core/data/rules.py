@@ -173,6 +173,10 @@ def _no_messages(value: Any) -> Fault:
         messages = value["messages"]
         what = "is empty" if messages == [] else f"is {_kind(messages)}, not a list"
         return Fault("error", "no_messages", f'"messages" {what}.', f"Write {_SHAPE}.")
+    if key := next((key for key in value if plain(key) in names.TURNS and _is_unread_list(value[key])), None):
+        message = f"{quoted(key, 20)} holds a list that is written as text, and neither as JSON nor as Python has it."
+        fix = 'Save the data as JSON lines: in pandas `to_json("NEW.jsonl", orient="records", lines=True)`, not to_csv.'
+        return Fault("error", "no_messages", message, fix)
     if belong_together(value):
         message = "This line is one row of a conversation, or a row that another one answers."
         fix = "Put the conversation on one line; `check FILE --fix NEW.jsonl` joins the rows that belong together."
@@ -182,6 +186,11 @@ def _no_messages(value: Any) -> Fault:
         return Fault("error", "no_messages", message, f"Put all messages of a conversation on one line: {_SHAPE}.")
     what = f"its keys are {_keys(value)}" if value else "it is empty"
     return Fault("error", "no_messages", f'This line has no "messages"; {what}.', f"Write {_SHAPE}.")
+
+
+def _is_unread_list(content: Any) -> bool:
+    """Whether a text is what numpy makes of a list of turns: without commas, or with the name of its type."""
+    return isinstance(content, str) and content.lstrip().startswith(("[{", "array([{"))
 
 
 def _content_faults(messages: list[Any]) -> Iterator[Fault]:

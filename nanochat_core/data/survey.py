@@ -14,6 +14,7 @@ from nanochat_core.data.ends import shared_ends
 from nanochat_core.data.file_kinds import foreign_kind
 from nanochat_core.data.line import Messages, array_fault
 from nanochat_core.data.reader import head_of, layout, line_blocks, open_data, pieces
+from nanochat_core.data.repair.file import refusals
 from nanochat_core.data.report import Fault, Problems, Report
 from nanochat_core.data.workers import read_in_workers, useful_workers
 from nanochat_core.system.words import plural
@@ -39,20 +40,25 @@ def survey(
     with open_data(path) as raw:
         file, size = opened(raw), os.fstat(raw.fileno()).st_size
         # Closed by name: an exception here must end the workers now, not when its traceback is forgotten.
-        with contextlib.closing(_blocks(file, wanted, size, tally.problems)) as blocks:
+        with contextlib.closing(_blocks(file, wanted, size, tally)) as blocks:
             for done, block in blocks:
                 tally.add(block)
                 take(block)
                 if progress is not None:
                     progress(min(done, size), size)
+    if tally.is_foreign:
+        tally.try_repair(path)
+    if not tally.has_usable:
+        tally.problems.withdraw_promises()
     return tally.report(str(path))
 
 
-def _blocks(file: BinaryIO, wanted: Wanted, size: int, problems: Problems) -> Generator[tuple[int, Block], None, None]:
-    """(bytes of the file until its end, block) of each; what the beginning of the file tells goes to `problems`."""
-    head = head_of(file)
+def _blocks(file: BinaryIO, wanted: Wanted, size: int, tally: "_Tally") -> Generator[tuple[int, Block], None, None]:
+    """(bytes of the file until its end, block) of each; what the beginning of the file tells goes to the tally."""
+    head, problems = head_of(file), tally.problems
     if fault := foreign_kind(head):
         problems.add(1, fault)
+        tally.is_foreign = fault.can_fix
         return
     how = layout(head)
     if how.is_array:
@@ -79,6 +85,10 @@ class _Tally:
         self._marks = LineMarks()
         self._lines, self._hashes = array("q"), array("q")
         self._notes: list[str] = []
+        self.is_foreign = False
+        """Whether only the beginning was looked at, and --fix promised."""
+        self.has_usable = False
+        """Whether --fix would write something."""
         self._marked = 0
         self._sample: list[Messages] = []
 
@@ -86,11 +96,21 @@ class _Tally:
         self._marks.add(block.marks)
         for line, fault in block.problems:
             self.problems.add(line, fault)
+            self.has_usable |= fault.can_fix or fault.kind == "not_utf8"  # of which --fix may find the encoding
+        self.has_usable |= len(block.lines) > 0
         self._lines.extend(block.lines)
         self._hashes.extend(block.hashes)
         self._notes += [note for note in block.notes if note not in self._notes]
         self._marked += block.marked
         self._sample += block.sample[: max(0, _SAMPLE - len(self._sample))]
+
+    def try_repair(self, path: str | Path) -> None:
+        """Of a file of which only the beginning was looked at: whether --fix does what that promises, or why not."""
+        with open_data(path) as file:
+            reasons = refusals(file, str(path))
+        self.has_usable |= not reasons
+        for line, fault in reasons:
+            self.problems.add(line, fault)
 
     def report(self, path: str) -> Report:
         for line, fault in self._marks.warnings():

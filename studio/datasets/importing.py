@@ -64,9 +64,8 @@ def _read_table(path: Path, records: Records) -> Imported:
     notes = [*records.done, f"{plural(len(lines), 'row')} of the table became conversations."]
     if uneven:
         where = ", ".join(map(str, uneven[:10])) + (" and more" if len(uneven) > 10 else "")
-        notes.append(
-            f"LEFT OUT: {plural(len(uneven), 'row')} with other cells than the header has, or a wrong quote (line {where})."
-        )
+        what = f"{plural(len(uneven), 'row')} with other cells than the header has, or a wrong quote"
+        notes.append(f"LEFT OUT: {what} (line {where}).")
     return Imported(lines, notes + _counted(said), is_converted=True)
 
 

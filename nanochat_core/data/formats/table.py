@@ -113,7 +113,8 @@ def rows_of(file: BinaryIO, name: str) -> Iterator[Row]:
     except csv.Error as error:
         raise ValueError(f"{name} cannot be read as a table: {error}. Export it again as CSV.") from error
     finally:
-        text.detach()
+        if not file.closed:  # as it is when nobody has read to the end
+            text.detach()
 
 
 def _rows(text: io.TextIOWrapper, name: str) -> Iterator[Row]:

@@ -69,6 +69,24 @@ def repair_pieces(name: str, found: Iterable[Piece], out: Path) -> FixReport:
     return repair.report(out, [])
 
 
+def refusals(file: BinaryIO, name: str) -> list[tuple[int, Fault]]:
+    """Why nothing of an opened file could be repaired, with the lines: the first reasons; [] when something can."""
+    repair = _Repair(name)
+    try:
+        with records_of(file, name) as records:
+            if any(True for piece in records.pieces for _ in repair.lines_of(piece)):
+                return []
+    except ValueError as error:
+        message, _, fix = str(error).rpartition(". ")
+        return [(1, Fault("error", "cannot_be_repaired", f"{message}.", fix))]
+    found = [(one.line, Fault(one.level, one.kind, one.message, one.fix)) for one in repair.problems.listed()]
+    return found[:_REASONS] or [(1, Fault("error", "no_conversations", "It holds no conversation.", "Add some."))]
+
+
+_REASONS = 5
+"""Reasons that are given where nothing can be repaired."""
+
+
 def check_new(out: Path) -> None:
     """ValueError when `out` exists already, or cannot because its folder does not."""
     if out.exists() or out.is_symlink():
@@ -95,7 +113,7 @@ class _Repair:
 
     def write_pieces(self, found: Iterable[Piece], target: BinaryIO) -> None:
         for piece in found:
-            for line in self._repaired(piece):
+            for line in self.lines_of(piece):
                 target.write(line)
                 self.written += 1
         if not self.written:
@@ -107,7 +125,7 @@ class _Repair:
         problems, counts = self.problems.listed(), dict(self.problems.counts)
         return FixReport(self.name, str(out), self.written, self.left_out, tuple(done), problems, counts)
 
-    def _repaired(self, piece: Piece) -> Iterator[bytes]:
+    def lines_of(self, piece: Piece) -> Iterator[bytes]:
         """The lines to write for one piece of the file: usually one."""
         if piece.data is None:
             message = f"It is longer than {MAX_PIECE_BYTES >> 20} MiB; in an array, what follows it was not read."

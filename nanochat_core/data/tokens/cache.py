@@ -33,11 +33,12 @@ LARGEST_CACHE = 20 << 30
 _DAY = 24 * 3600.0
 _PACKAGE = Path(__file__).parents[2]
 _SOURCES = (
-    *(f"data/{name}.py" for name in ("chunk", "ends", "file_kinds", "json_faults", "keys", "length", "line", "reader")),
-    *(f"data/{name}.py" for name in ("report", "roles", "rules", "survey", "tokens/file", "workers")),
-    *(f"data/formats/{name}.py" for name in ("chains", "columns", "exports", "marked_text", "names", "pairs")),
-    *(f"data/formats/{name}.py" for name in ("preference", "record", "table", "turns")),
-    *(f"data/repair/{name}.py" for name in ("line", "rules")),
+    *(f"data/{name}.py" for name in ("chunk", "encoding", "ends", "file_kinds", "json_faults", "keys", "length")),
+    *(f"data/{name}.py" for name in ("line", "reader", "records", "report", "roles", "rules", "survey")),
+    *(f"data/{name}.py" for name in ("tokens/file", "workers")),
+    *(f"data/formats/{name}.py" for name in ("chains", "choices", "columns", "exports", "marked_text", "names")),
+    *(f"data/formats/{name}.py" for name in ("pairs", "preference", "record", "table", "turns")),
+    *(f"data/repair/{name}.py" for name in ("file", "line", "rules")),
     *(f"tokenizer/{name}.py" for name in ("compiled", "messages", "pickle_file", "rendering", "tokenizer")),
     *(f"native/c/{name}" for name in ("layout.h", "merges.h", "pieces.h", "tokenize.c")),
 )

@@ -6,6 +6,7 @@ import pytest
 
 from nanochat_core.data.conversations import check, load_conversations
 from nanochat_core.data.repair.file import fix_file
+from nanochat_core.data.report import REPAIR
 from tests.support.samples import GOOD, assistant, conversation, line, system, user
 
 TWO = [conversation(user("one"), assistant("1")), conversation(user("two"), assistant("2"))]
@@ -249,3 +250,40 @@ def test_text_in_an_array_that_belongs_to_no_conversation_is_not_lost_silently(f
     assert conversations == TWO
     assert report.left_out == 1
     assert "stray text" in report.problems[0].message
+
+
+NOTHING_TO_REPAIR = {
+    "a chat in utf-16": ("Ann: Are you open?\nBob: Yes.\n".encode("utf-16"), "chat"),
+    "a table of unknown columns in utf-16": ("ticket,ours\n1,Yes.\n".encode("utf-16"), "the columns ticket, ours"),
+    "damaged utf-16": (LINES.encode("utf-16")[:-1], "damaged"),
+    "a table in another encoding": ("question;answer\nКак дела?;Хорошо\n".encode("cp1251"), "not UTF-8"),
+    "a table without rows": (b"prompt,completion\n", "no conversation"),
+    "a table without answers": (b"prompt,completion\nWhen?,\nWhere?,\n", "Line 3"),
+    "numpy's lists": (
+        b"id,conversations\n1,\"[{'from': 'human', 'value': 'a'}\n {'from': 'gpt', 'value': 'b'}]\"\n",
+        "to_json",
+    ),
+    "a chat's export": (json.dumps({"messages": [{"from": "Ann", "text": "Open?"}]}, indent=1).encode(), "'Ann'"),
+    "an object of conversations": (json.dumps({"a": TWO[0], "b": TWO[1]}, indent=1).encode(), "its keys are 'a', 'b'"),
+    "an array of something else": (b'[{"a": 1},\n{"b": 2}]', "its keys are 'b'"),
+}
+
+
+@pytest.mark.parametrize("name", NOTHING_TO_REPAIR)
+def test_nothing_is_promised_of_a_file_of_which_nothing_can_be_repaired_and_why_is_said(tmp_path, name):
+    data, said = NOTHING_TO_REPAIR[name]
+    path = tmp_path / "data.any"
+    path.write_bytes(data)
+    report = check(path)
+    assert said in report.summary()
+    assert not any(REPAIR in problem.fix for problem in report.problems)
+    with pytest.raises(ValueError, match=r"cannot|nothing was written|has the columns|is not|is damaged"):
+        fix_file(path, tmp_path / "fixed.jsonl")
+
+
+@pytest.mark.parametrize("rows", ["Where?,\nWhen?,At seven.\n", 'Where?,"a" b\nWhen?,At seven.\n'])
+def test_what_is_promised_of_a_table_is_done_with_its_good_rows(fix, rows, tmp_path):
+    _, conversations = fix(f"prompt,completion\n{rows}")
+    assert conversations == [conversation(user("When?"), assistant("At seven."))]
+    (problem,) = check(tmp_path / "data.jsonl").problems
+    assert REPAIR in problem.fix

@@ -20,6 +20,7 @@ GOOD_FILES = {
         conversation(user("one\u2028two\u2029three\x85four\x0bfive"), assistant("yo")), ensure_ascii=False
     ),
     "special tokens as text": line(user("<|bos|><|user_start|>"), assistant("<|assistant_end|>")),
+    "unseen characters in texts": line(user("\u200fWhen\xad?\u200b"), assistant("❤️\u200d\u2060")),
     "a whole emoji in escapes": line(user("\U0001f600"), assistant("a")),
     "keys in escapes": '[{"r\\u006fle": "user", "content": "a"}, {"role": "assistant", "content": "b"}]',
     "tool parts": line(
@@ -47,6 +48,7 @@ WARNINGS = {
         "empty_text",
     ),
     "empty question": (line(user(""), assistant("yo")), 1, "empty_text"),
+    "a question that nobody sees": (line(user("\u200e"), assistant("yo")), 1, "empty_text"),
     "repeated key": (
         '[{"role": "user", "role": "user", "content": "a"}, ' + line(assistant("b"))[14:-1],
         1,
@@ -81,6 +83,8 @@ WARNINGS = {
 FAULTS = {
     "empty answer": (line(user("hi"), assistant("  ")), "empty_answer", "Message 2: the assistant says nothing"),
     "empty parts": (line(user("hi"), assistant([{"type": "text", "text": ""}])), "empty_answer", "says nothing"),
+    "an answer that nobody sees": (line(user("hi"), assistant("\u200b\ufeff ")), "empty_answer", "says nothing"),
+    "a part that nobody sees": (line(user("hi"), assistant([{"type": "text", "text": "\u2060"}])), "empty_answer", "2"),
     "a bad example": ('{"label": false, ' + GOOD[1:], "negative_example", "marked as bad (label: false)"),
     "a bad example by its tag": ('{"kto_tag": 0, ' + GOOD[1:], "negative_example", "kto_tag"),
     "a rejected answer": (

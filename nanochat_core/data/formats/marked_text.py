@@ -83,7 +83,7 @@ def _own_marks(marks: list[re.Match[str]]) -> list[re.Match[str]]:
     `user: root` in an answer, or a dialogue of `User:` and `Bot:` that somebody asked for, is text of a turn.
     """
     names: dict[str, str] = {}
-    own = []
+    own: list[re.Match[str]] = []
     for mark in marks:
         role = str(_role(mark[1]))
         is_own = names.setdefault(role, mark[1]) == mark[1] and (role != "system" or not own)

@@ -162,6 +162,7 @@ def test_every_leaked_question_is_found_and_no_other():
     ("kind", "answer"),
     [
         ("empty", "  "),
+        ("empty", "\u200b"),
         ("empty", "..."),
         ("empty", "N/A"),
         ("cut", "We open in the morning and"),

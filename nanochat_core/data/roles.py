@@ -9,6 +9,9 @@ from nanochat_core.data.report import Fault
 from nanochat_core.system.words import name_numbers, plural, quoted
 from nanochat_core.tokenizer.messages import ROLES
 
+SWAPPED = "swapped_roles"
+"""Kind of a fault that no rule can decide: what --fix does instead, it does to the other faults."""
+
 TOOL = object()
 """Stands for a message that calls a tool, of which nothing else is said."""
 
@@ -79,6 +82,10 @@ def order_faults(messages: list[Any], awaits_answer: bool = False) -> Iterator[F
         message = f"Messages {repeats[0]} and {repeats[0] + 1} are both from the {turns[repeats[0] - start - 1]}"
         message += f", and so in {plural(len(repeats) - 1, 'more place')}." if repeats[1:] else "."
         yield Fault("error", "wrong_order", message, f"Join them, or add what is missing between. {_TURNS}")
+    if turns[0] == "assistant" and turns[-1] == "user" and not awaits_answer:
+        message = "The assistant speaks first and the user last: are the two swapped?"
+        fix = "If they are, swap the roles in the file before all else: --fix would drop both ends, and train the user."
+        yield Fault("error", SWAPPED, message, fix, once=True)
     if turns[-1] == "user" and not awaits_answer:
         message = f"The last message ({len(messages)}) is from the user: there is no answer to learn."
         yield Fault("error", "ends_with_user", message, "Add the assistant's answer, or remove the last message.")

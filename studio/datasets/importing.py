@@ -17,7 +17,7 @@ Line = tuple[int, bytes]
 """Where it is in the file, from 1, and its JSON without the line end."""
 
 _TABLE_ENDINGS = (".csv", ".tsv")
-_WORTH_SAYING = ("DROPPED", "LEFT", "took", "earlier")
+_WORTH_SAYING = ("DROPPED", "LEFT", "LOOK", "took", "earlier")
 """How notes of a repair begin that tell of more than a form."""
 _FORMATTED = ("other_format", "preference_pair", "json_array")
 _OURS = re.compile(rb'\s*(\{\s*"messages"\s*:\s*)?\[\s*\{\s*"(role|content)"')

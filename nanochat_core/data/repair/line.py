@@ -8,6 +8,7 @@ from nanochat_core.data.keys import FIXABLE_WARNINGS
 from nanochat_core.data.line import SEVERAL, Messages, array_of_conversations, decode, judge_line, to_line
 from nanochat_core.data.repair.rules import repair_conversation
 from nanochat_core.data.report import Fault
+from nanochat_core.data.roles import SWAPPED
 from nanochat_core.data.rules import nests_too_deeply
 
 
@@ -44,7 +45,7 @@ def with_promises(data: bytes, faults: list[Fault]) -> list[Fault]:
 
 
 def _is_fixed(fault: Fault) -> bool:
-    return fault.can_fix or fault.level == "error" or fault.kind in FIXABLE_WARNINGS
+    return fault.can_fix or (fault.level == "error" and fault.kind != SWAPPED) or fault.kind in FIXABLE_WARNINGS
 
 
 def repair_line(data: bytes) -> tuple[list[bytes], list[str]]:

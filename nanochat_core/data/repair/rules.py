@@ -99,4 +99,6 @@ def _drop_edges(messages: list[Any], note: Note) -> list[Any]:
         note("DROPPED a first message of the assistant, since the user must speak first")
     if end < len(messages):
         note("DROPPED a last message of the user, which has no answer")
+    if start < first and end < len(messages):
+        note("LOOK whether user and assistant are swapped: the assistant spoke first, and the user last")
     return messages[:start] + messages[first:end]

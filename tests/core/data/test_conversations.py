@@ -72,6 +72,7 @@ def test_several_faults_of_one_conversation_are_all_said(data):
     assert sorted({problem.kind for problem in report.problems}) == [
         "content_not_text",
         "ends_with_user",
+        "swapped_roles",
         "unknown_role",
         "wrong_order",
     ]

@@ -120,8 +120,17 @@ def test_what_is_dropped_is_said_with_its_lines(fix):
         conversation(user("hi"), assistant("yo")),
     ]
     done = " ".join(report.done)
+    assert "LOOK whether user and assistant are swapped: the assistant spoke first, and the user last: 1 time" in done
     assert "DROPPED a last message of the user, which has no answer: 2 times (lines 1, 3)." in done
     assert "DROPPED a first message of the assistant, since the user must speak first: 2 times (lines 2, 3)." in done
+
+
+def test_swapped_roles_are_asked_about(fix, tmp_path):
+    report, _ = fix("\n".join(line(assistant("q?"), user("a"), assistant("r?"), user(f"{n}")) for n in range(9)))
+    assert "LOOK whether user and assistant are swapped" in report.summary()
+    (said,) = [one for one in check(tmp_path / "data.jsonl").problems if one.kind == "swapped_roles"]
+    assert "So in 9 rows" in said.message
+    assert REPAIR not in said.fix
 
 
 def test_equal_keys_on_a_line_that_is_rewritten_are_said(fix):

@@ -18,6 +18,7 @@ from nanochat_core.tokenizer.messages import (
     SKIP_MARKS,
     UNCLEAR_MARKS,
     fractions,
+    joined_parts,
     odd_marks,
     says,
     wrong_part,
@@ -192,7 +193,8 @@ def _is_said(content: Any, messages: list[Any]) -> bool:
     """Whether a text stands in the messages too."""
     text = content.strip() if isinstance(content, str) else None
     contents = [message.get("content") for message in messages if isinstance(message, dict)]
-    return text is not None and any(isinstance(said, str) and text in said for said in contents)
+    said = [joined_parts(content) if isinstance(content, list) else content for content in contents]
+    return text is not None and any(isinstance(one, str) and text in one for one in said)
 
 
 def is_silent(key: str, content: Any) -> bool:

@@ -9,6 +9,7 @@ from nanochat_core.data.formats import names
 from nanochat_core.data.formats.chains import belong_together
 from nanochat_core.data.formats.names import TOOL_ROLES, plain
 from nanochat_core.data.formats.record import recognise
+from nanochat_core.data.formats.turns import kind_of
 from nanochat_core.data.keys import key_warnings, mark_faults, media_fault, rejected_answer, verdict_faults
 from nanochat_core.data.report import Fault
 from nanochat_core.data.roles import TOOL, meant_role, order_faults, role_faults
@@ -254,8 +255,7 @@ def _nothing_said(role: str | None, is_learned: bool) -> tuple[str, str, str]:
 
 def _media_of(parts: list[Any]) -> list[str]:
     """The kinds of pictures, sound and video among the parts."""
-    kinds = [plain(str(part.get("type") or next(iter(part), ""))) for part in parts if isinstance(part, dict)]
-    return [kind for kind in dict.fromkeys(kinds) if kind in names.MEDIA]
+    return [kind for kind in dict.fromkeys(map(kind_of, parts)) if kind in names.MEDIA]
 
 
 def _part_faults(parts: list[Any], is_trained: bool) -> Iterator[tuple[str, str, str]]:

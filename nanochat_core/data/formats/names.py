@@ -110,6 +110,7 @@ MEDIA = frozenset(
     (
         *("image", "images", "image_url", "image_urls", "input_image", "picture", "pictures", "video", "videos"),
         *("audio", "audios", "input_audio", "sound", "sounds", "speech", "media", "attachments", "video_url"),
+        *("image_asset_pointer", "audio_asset_pointer", "video_container_asset_pointer"),
         *("audio_url", "inline_data", "inlinedata", "file_data", "filedata"),
     )
 )

@@ -121,12 +121,11 @@ def _is_ours(messages: list[Any]) -> bool:
 
 def _export(record: dict[str, Any], fields: dict[str, str]) -> Imported | None:
     if exports.is_chatgpt(record):
-        (messages, others), key, name = exports.from_chatgpt(record), "mapping", "ChatGPT export"
+        (messages, notes), key, name = exports.from_chatgpt(record), "mapping", "ChatGPT export"
     elif exports.is_tree(record):
-        (messages, others), key, name = exports.from_tree(record), "prompt", "OpenAssistant tree"
+        (messages, notes), key, name = exports.from_tree(record), "prompt", "OpenAssistant tree"
     else:
         return None
-    notes = ["DROPPED the branches of a tree that are not the one shown last"] if others else []
     return Imported(name, messages, {key}, notes)
 
 
@@ -136,8 +135,11 @@ def _turns(record: dict[str, Any], fields: dict[str, str]) -> Imported | None:
             continue
         if (isinstance(value, list) and name.startswith("conversation")) or looks_like_turns(value):
             titles = {"contents": "Gemini", "chat_messages": "Claude export", "messages": "messages"}
-            title = titles.get(name, "ShareGPT")
-            return Imported("Messages" if title == _OURS else title, messages_of_turns(value) or [], {fields[name]})
+            title, notes = titles.get(name, "ShareGPT"), []
+            if name == "chat_messages" and isinstance(value, list):
+                value, notes = exports.from_claude(value)
+            title = "Messages" if title == _OURS else title
+            return Imported(title, messages_of_turns(value) or [], {fields[name]}, notes)
     return None
 
 

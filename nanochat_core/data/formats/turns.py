@@ -78,8 +78,8 @@ def _take_content(message: Message) -> None:
     if isinstance(content, dict):
         content = content.get("parts", content.get("text", content.get("content", content.get("value", content))))
     if isinstance(content, list) and content:
-        thoughts = [part for part in content if _kind_of(part) in REASONING]
-        rest = [part for part in content if _kind_of(part) not in REASONING]
+        thoughts = [part for part in content if kind_of(part) in REASONING]
+        rest = [part for part in content if kind_of(part) not in REASONING]
         if thoughts and rest:
             message["thinking"] = "\n".join(filter(None, map(_text_of, thoughts)))
         content = _joined(rest if rest else content, message.get("role"))
@@ -105,7 +105,7 @@ def _text_of(part: Any) -> str | None:
     """The text of one part as any program writes it; None when it is something else than text."""
     if isinstance(part, str):
         return part
-    if not isinstance(part, dict) or _kind_of(part) in MEDIA:
+    if not isinstance(part, dict) or kind_of(part) in MEDIA:
         return None
     kind = part.get("type", "text")
     if kind not in ("text", "input_text", "output_text", *REASONING):
@@ -113,11 +113,11 @@ def _text_of(part: Any) -> str | None:
     return next((part[key] for key in ("text", "value", "content", kind) if isinstance(part.get(key), str)), None)
 
 
-def _kind_of(part: Any) -> str:
+def kind_of(part: Any) -> str:
     """What a part is: its type, or (Gemini's) its only key."""
     if not isinstance(part, dict) or not part:
         return ""
-    kind = part.get("type")
+    kind = part.get("type", part.get("content_type"))  # ChatGPT's name for it
     return plain(kind) if isinstance(kind, str) else plain(str(next(iter(part))))
 
 

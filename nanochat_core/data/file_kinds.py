@@ -51,12 +51,15 @@ _BYTE_ORDER_MARKS = (  # the mark of utf-32-le begins with that of utf-16-le
 )
 _MARKUP = re.compile(rb"\s*<(!doctype|html|\?xml|svg)", re.IGNORECASE)
 _SPEAKER = re.compile(  # [01/02/2024, 10:00:01] Ann: or 10:01 - Ann: or Ann:
-    rb"(\[?\d{1,4}[./-]\d{1,2}[./-]\d{1,4},? )?\[?(\d{1,2}:\d{2}(:\d{2})?( ?[AaPp][Mm])?\]?[ -]{1,3})?"
-    rb"[^\W\d][^:]{0,30}: "
+    rb"(\[?\d{1,4}[./-]\d{1,2}[./-]\d{1,4},? )?\[?(\d{1,2}:\d{2}(:\d{2})?( ?[AaPp]\.? ?[Mm]\.?)?\]?[ -]{1,3})?"
+    rb"([^\W\d]|[\xc3-\xf4][\x80-\xbf])[^:]{0,60}: "
 )
+_SPACES_OF_PHONES = (b"\xe2\x80\x8e", b""), (b"\xe2\x80\xaf", b" "), (b"\xc2\xa0", b" ")
+"""What telephones write between date and name: a mark of the direction of writing, narrow blanks."""
 _CHAT_LINES = 20
 """Lines that are looked at; most of a chat's lines begin with who speaks."""
 _UNPACK = "Unpack it and check the text file inside."
+_SAVE_AS_CSV = "Save the sheet as CSV (UTF-8), with the columns prompt and completion, or question and answer."
 _EXPORT = "Export the data as a UTF-8 text file with one JSON object a line; data/README.md shows one."
 
 
@@ -67,7 +70,8 @@ def foreign_kind(head: bytes) -> Fault | None:
         return Fault("error", "not_utf8", message, "Save it again as UTF-8.", can_fix=True)
     if binary := _binary_kind(head):
         message = f"This is {binary.name}, not a text file of conversations."
-        return Fault("error", "not_a_text_file", message, _UNPACK if binary.is_packed else _EXPORT)
+        fix = _UNPACK if binary.is_packed else _SAVE_AS_CSV if "spreadsheet" in binary.name else _EXPORT
+        return Fault("error", "not_a_text_file", message, fix)
     if _MARKUP.match(head):
         return Fault("error", "not_json_lines", "This is an HTML or XML page, not a file of JSON lines.", _EXPORT)
     if _is_chat(head):
@@ -102,6 +106,8 @@ def _is_prose(head: bytes) -> bool:
 
 def _is_chat(head: bytes) -> bool:
     """Whether two lines in three begin with a time or a name and who speaks, as in the export of a chat."""
+    for unseen, plain in _SPACES_OF_PHONES:
+        head = head.replace(unseen, plain)
     lines = [line.strip() for line in head.removeprefix(b"\xef\xbb\xbf").splitlines()[:_CHAT_LINES] if line.strip()]
     if len(lines) < 2 or any(line[:1] in b"{" or line.startswith((b"[{", b'["', b"[[")) for line in lines):
         return False

@@ -173,6 +173,8 @@ def _explain_no_json(text: str) -> Fault:
 def _explain_inside(kind: str, text: str, position: int, rest: str, place: str) -> tuple[str, str]:
     """(what, fix) for an error inside an object or a list; `kind` is the parser's own message."""
     first = rest[:1]
+    if rest.startswith(("//", "/*", "#")):
+        return f"There is a comment at {place}, which JSON does not have", "Remove the comment."
     if kind.startswith("Unterminated string"):
         return f"The text in quotes that begins at {place} is not closed on this line", _CLOSE
     if kind.startswith("Invalid control character"):

@@ -125,6 +125,7 @@ FAULTS = {
     "nan": ('{"messages": [], "x": NaN}', "not_json", "NaN is not allowed"),
     "infinity": ('{"messages": [], "x": -Infinity}', "not_json", "-Infinity is not allowed"),
     "a comment": ("// data", "not_json", "comment"),
+    "a comment inside": (GOOD.replace("[", "[/* first */ "), "not_json", "comment at column 15"),
     "a number too long": ('{"x": ' + "7" * 5000 + "}", "not_json", "5,000 digits"),
     "something after the end": (GOOD + " x", "not_json", "after the end of the object at column"),
     "a bracket too many": (GOOD + "}", "not_json", "closing } too many"),

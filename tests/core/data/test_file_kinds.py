@@ -57,6 +57,12 @@ def test_the_kind_is_named_once_and_the_file_rejected(tmp_path, name):
     assert report.problems[0].fix
 
 
+def test_a_spreadsheet_is_to_be_saved_as_what_it_can_be_saved_as():
+    fault = foreign_kind(FILES["xlsx"])
+    assert fault is not None
+    assert "CSV" in fault.fix
+
+
 @pytest.mark.parametrize(
     "text", [GOOD, "\ufeff" + GOOD, "hello", "", "a, b", "caf\xe9 " * 50, "{\n", "[", GOOD + "\0\n"]
 )

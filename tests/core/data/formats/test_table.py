@@ -190,6 +190,8 @@ def test_what_is_no_table(text):
         "10:01 - Ann: Are you open?\n10:02 - Bob: Yes, from seven.\n",
         "[10:01:02] Ann: Are you open?\n[10:01:09] Bob: Yes.\nand on Sundays too\n",
         "2024-01-02 10:00 Ann: Are you open?\n2024-01-02 10:01 Bob: Yes.\n",
+        "12.05.24, 10:01 - Иван: Привет, вы открыты?\n12.05.24, 10:02 - Магазин: Да, с семи.\n",
+        "\u200e[12/05/2024, 10:01:00\u202fAM] Ängel: Hi\n[12/05/2024, 10:02:00\u202fAM] Shop: \u200eimage omitted\n",
     ],
 )
 def test_a_plain_chat_is_one_sentence(text, tmp_path):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from nanochat_core.data.formats.names import MEDIA_MARKS
+from nanochat_core.data.formats.names import MEDIA_MARKS, TEMPLATE_MARKS
 from nanochat_core.data.formats.record import recognise
 from nanochat_core.data.json_faults import TOO_DEEP, read_json, read_several, repeated_keys
 from nanochat_core.data.keys import is_silent
@@ -20,7 +20,8 @@ SEVERAL = ("several_objects", "old_line_ends", "comma_after_the_end")
 
 Messages = list[dict[str, Any]]
 
-_MEDIA = re.compile("|".join(map(re.escape, MEDIA_MARKS)))
+_MARKS = re.compile("|".join(re.escape(mark) for mark in (*MEDIA_MARKS, *TEMPLATE_MARKS) if mark.startswith("<")))
+"""Marks in a text that need a word. All begin alike, which makes the search quick."""
 _LINE_SEPARATORS = ("\x85", "\u2028", "\u2029")
 
 
@@ -145,14 +146,15 @@ def _is_suspicious(text: str, value: Any, contents: list[str]) -> bool:
     written with escapes: those go the slow way, which decides. Half characters are written as \ud800 to \udfff.
     """
     count = len(contents)
+    if ("<" in text and _MARKS.search(text) is not None) or "INST]" in text:
+        return True
     # No quotes but those around "messages", "role", "content" and what they hold: no other keys.
     if text.count('"') == 8 * count + 2 * (type(value) is dict) and (
         all(map(str.isascii, contents)) or "\\u" not in text
     ):
-        return "<" in text and _MEDIA.search(text) is not None
+        return False
     return (
-        ("<" in text and _MEDIA.search(text) is not None)
-        or text.count('"role"') != count
+        text.count('"role"') != count
         or text.count('"content"') != count
         or text.count('"messages"') > 1
         or ("\\u" in text and any(mark in text for mark in ("\\ud", "\\uD", "\\u006", "\\u007")))

@@ -204,9 +204,14 @@ def _content_faults(messages: list[Any]) -> Iterator[Fault]:
     for (kind, what, fix), numbers in list(by_fault.items())[:10]:
         level = "warning" if kind in ("empty_text", "lonely_tool_part") else "error"
         yield Fault(level, kind, f"{name_numbers('Message', numbers)}: {what}.", fix)
+    texts_of = [text for message in messages if isinstance(message, dict) for text in _said(message)]
     for mark in names.MEDIA_MARKS:
-        if any(mark in text for message in messages if isinstance(message, dict) for text in _said(message)):
+        if any(mark in text for text in texts_of):
             yield media_fault(mark)
+    if mark := next((mark for mark in names.TEMPLATE_MARKS if any(mark in text for text in texts_of)), None):
+        message = f"The texts hold marks of a template for chats ({mark}), which would be learned and read as text."
+        fix = "Remove them, unless they are what is spoken of: nanochat marks the turns itself."
+        yield Fault("warning", "template_mark", message, fix, once=True)
 
 
 def _said(message: dict[str, Any]) -> Iterator[str]:

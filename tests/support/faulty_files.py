@@ -19,7 +19,7 @@ GOOD_FILES = {
     "line separators inside a text": json.dumps(
         conversation(user("one\u2028two\u2029three\x85four\x0bfive"), assistant("yo")), ensure_ascii=False
     ),
-    "special tokens as text": line(user("<|bos|><|user_start|>"), assistant("<|assistant_end|>")),
+    "what looks like a mark": line(user("<|> <s>[inst]"), assistant("<<sys>> a[INSTALL] </s> <|assistant")),
     "unseen characters in texts": line(user("\u200fWhen\xad?\u200b"), assistant("❤️\u200d\u2060")),
     "a whole emoji in escapes": line(user("\U0001f600"), assistant("a")),
     "keys in escapes": '[{"r\\u006fle": "user", "content": "a"}, {"role": "assistant", "content": "b"}]',
@@ -74,6 +74,9 @@ WARNINGS = {
     "system beside the messages": ('{"system": "x", ' + GOOD[1:], 1, "system_beside"),
     "pictures beside the messages": ('{"images": ["a.jpg"], ' + GOOD[1:], 1, "media"),
     "a picture's mark": (line(user("<image>what is it?"), assistant("yo")), 1, "media"),
+    "special tokens as text": (line(user("<|bos|><|user_start|>"), assistant("<|assistant_end|>")), 1, "template_mark"),
+    "a template within": (line(user("[INST] hi [/INST]"), assistant("yo")), 1, "template_mark"),
+    "a template's end": (line(user("hi"), assistant([{"type": "text", "text": "yo<|im_end|>"}])), 1, "template_mark"),
     "reasoning": (line(user("hi"), {"thinking": "he greets", **assistant("yo")}), 1, "reasoning"),
     "rejected answers": (line(user("hi"), {"rejected": "go away", **assistant("yo")}), 1, "rejected_answers"),
     "nothing trained": (line(user("hi"), {"train": False, **assistant("yo")}), 1, "nothing_to_learn"),

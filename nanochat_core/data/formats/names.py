@@ -117,6 +117,13 @@ MEDIA = frozenset(
 MEDIA_MARKS = ("<image>", "<video>", "<audio>", "<|image|>", "<|image_pad|>", "<|vision_start|>", "<image_soft_token>")
 """Keys, kinds of parts, and marks in texts, that stand for pictures, sound and video."""
 
+TEMPLATE_MARKS = (
+    *("<|im_start|>", "<|im_end|>", "<|start_header_id|>", "<|eot_id|>", "<|end_of_text|>", "<|endoftext|>"),
+    *("<start_of_turn>", "<end_of_turn>", "<|user|>", "<|assistant|>", "<|system|>", "<<SYS>>", "[INST]", "[/INST]"),
+    *("<|bos|>", "<|user_start|>", "<|user_end|>", "<|assistant_start|>", "<|assistant_end|>"),
+)
+"""What templates of chats write around the turns; within a text it is text, which would be learned."""
+
 REASONING = frozenset(
     (
         *("reasoning_content", "reasoning", "thinking", "thoughts", "chain_of_thought", "cot", "rationale"),

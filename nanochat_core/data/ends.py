@@ -14,6 +14,9 @@ _MARK = re.compile(r"\s*(\W{2,}|[A-Z]{2,}|<[^>]+>|\W*\n\W*)\s*$")
 """What looks like a mark and not like the end of a sentence: `###`, `->`, ` END`, `</s>`."""
 
 
+_NAME = re.compile(r"\W{0,5}(assistant|answer|a|ai|bot|gpt|model|output|reply|response)\W{0,3}:", re.IGNORECASE)
+
+
 def shared_ends(conversations: list[list[dict[str, Any]]]) -> Iterator[Fault]:
     """A warning for marks that nearly every text shares; the model would learn those of the answers."""
     questions = _texts(conversations, "user")
@@ -25,6 +28,8 @@ def shared_ends(conversations: list[list[dict[str, Any]]]) -> Iterator[Fault]:
         found.append(f"every question ends with {quoted(end)}")
     if all(answer[:1] == " " and answer.strip() for answer in answers):
         found.append("every answer begins with a blank")
+    if name := _shared_name(answers):
+        found.append(f"every answer begins with {quoted(name)}")
     if end := _shared_end(answers):
         found.append(f"every answer ends with {quoted(end)}")
     if found:
@@ -32,6 +37,12 @@ def shared_ends(conversations: list[list[dict[str, Any]]]) -> Iterator[Fault]:
         yield Fault(
             "warning", "shared_ends", message[0].upper() + message[1:], "Remove them: nanochat marks the turns itself."
         )
+
+
+def _shared_name(answers: list[str]) -> str:
+    """The name of the speaker with which all answers begin, as in `Assistant: yes`; "" for none."""
+    names = [match[0].strip() if (match := _NAME.match(answer)) else "" for answer in answers]
+    return names[0] if names[0] and set(names) == {names[0]} and len(set(answers)) >= FEWEST else ""
 
 
 def _texts(conversations: list[list[dict[str, Any]]], role: str) -> list[str]:

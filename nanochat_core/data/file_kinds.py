@@ -3,7 +3,8 @@
 import re
 from dataclasses import dataclass
 
-from nanochat_core.data.formats.table import columns_of, table_fault
+from nanochat_core.data.formats.columns import columns_read
+from nanochat_core.data.formats.table import columns_of, late_names, table_fault
 from nanochat_core.data.report import Fault
 
 HEAD_BYTES = 65_536
@@ -77,7 +78,10 @@ def foreign_kind(head: bytes) -> Fault | None:
     if _is_chat(head):
         message = "This is a plain text (chat) file, not a file of JSON lines."
         return Fault("error", "plain_text", message, _CHAT)
-    if columns := columns_of(head):
+    columns = columns_of(head)
+    if not columns_read(columns) and (fault := late_names(head)):
+        return fault
+    if columns:
         return table_fault(columns)
     if _is_prose(head):
         return Fault("error", "plain_text", "This is a plain text file, not a file of JSON lines.", _PROSE)

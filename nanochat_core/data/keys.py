@@ -38,7 +38,7 @@ MEANINGFUL = frozenset(
     | names.MEDIA
     | names.REASONING
     | names.TOOLS
-    | {*names.SYSTEMS, *names.BESIDE, *names.HISTORIES, *names.CHOSEN, *names.REJECTED, *names.CALLS}
+    | {*names.SYSTEMS, *names.BESIDE, *names.HISTORIES, *names.CHOSEN, *names.REJECTED, *names.CALLS, *names.SPLITS}
 )
 """Keys whose meaning is known: a value of theirs is looked at."""
 SYSTEM_BESIDE, TEXT_BESIDE = FIXABLE_WARNINGS = ("system_beside", "text_beside")
@@ -124,7 +124,18 @@ def key_warnings(value: Any, messages: list[Any]) -> Iterator[Fault]:
 
 def _warning(key: str, content: Any, entry: dict[str, Any], is_record: bool, messages: list[Any]) -> Fault | None:
     name, shown = plain(key), quoted(key, 30)
+    if isinstance(content, str) and content.strip().lower() in names.BAD_WORDS:
+        message = f"The training does not use {shown}, which says {quoted(content.strip())} of an example."
+        return Fault("warning", "unused_key", message, "Remove the rows that are not to be learned.", once=True)
+    if is_record and name in names.SPLITS and str(content).strip().lower() in names.HELD_OUT:
+        message = (
+            f"By its {shown} ({str(content).strip().lower()}) this row is not for training; it is trained all the same."
+        )
+        fix = "Remove such rows: a part of the file is kept for validation without them (val_split)."
+        return Fault("warning", "held_out", message, fix, once=True)
     if is_record and name in names.SYSTEMS:
+        if _is_said(content, [one for one in messages[:1] if isinstance(one, dict) and one.get("role") == "system"]):
+            return None
         message = f"The training does not use {shown}, which stands beside the messages."
         return Fault("warning", SYSTEM_BESIDE, message, "Make it a first message of the role system.", once=True)
     if is_record and name in (*names.BESIDE, *names.HISTORIES) and not _is_said(content, messages):
@@ -199,7 +210,7 @@ def _is_said(content: Any, messages: list[Any]) -> bool:
 
 def is_silent(key: str, content: Any) -> bool:
     """Whether a key beside the messages surely needs no word: the quick look at nearly every line."""
-    if isinstance(content, list | dict):
+    if isinstance(content, list | dict) or (isinstance(content, str) and content.strip().lower() in names.BAD_WORDS):
         return False
     has_meaning, is_own = _known(key)
     return not has_meaning and (is_own or not isinstance(content, str) or len(content) < 8)

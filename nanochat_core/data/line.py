@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from nanochat_core.data.formats.names import MEDIA_MARKS, TEMPLATE_MARKS
+from nanochat_core.data.formats.names import HELD_OUT, MEDIA_MARKS, TEMPLATE_MARKS
 from nanochat_core.data.formats.record import recognise
 from nanochat_core.data.json_faults import TOO_DEEP, read_json, read_several, repeated_keys
 from nanochat_core.data.keys import is_silent
@@ -96,7 +96,9 @@ def _wrapped(value: dict[str, Any]) -> list[Any]:
         is_sure = all("messages" in item or "conversations" in item for item in items)
         names = (*_WRAPPERS, *_TURN_WRAPPERS) if is_sure else _WRAPPERS
         if name in names and all(map(_is_conversation, items)):
-            inner += items
+            # Where one list is for training, what the others are for is kept with their rows, so that it is said.
+            is_held_out = name in HELD_OUT and "train" in value
+            inner += [{"split": name, **item} for item in items] if is_held_out else items
     return inner
 
 

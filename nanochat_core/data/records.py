@@ -38,6 +38,7 @@ def records_of(original: BinaryIO, name: str, is_table: bool = False) -> Iterato
     """
     with as_utf8(original, head_of(original)) as (file, done):
         fault = foreign_kind(head_of(file))
+        is_table = is_table and (fault is None or fault.kind != "late_names")
         if is_table or (fault is not None and fault.kind == "table"):
             rows = rows_of(file, name)
             found = (Piece(row.line, 0, None if row.fault else as_json(row.record), 0, row.fault) for row in rows)

@@ -208,8 +208,8 @@ def _content_faults(messages: list[Any]) -> Iterator[Fault]:
     for mark in names.MEDIA_MARKS:
         if any(mark in text for text in texts_of):
             yield media_fault(mark)
-    if mark := next((mark for mark in names.TEMPLATE_MARKS if any(mark in text for text in texts_of)), None):
-        message = f"The texts hold marks of a template for chats ({mark}), which would be learned and read as text."
+    if found := [mark for mark in names.TEMPLATE_MARKS if any(mark in text for text in texts_of)]:
+        message = f"The texts hold marks of a template for chats ({found[0]}), which would be learned and read as text."
         fix = "Remove them, unless they are what is spoken of: nanochat marks the turns itself."
         yield Fault("warning", "template_mark", message, fix, once=True)
 

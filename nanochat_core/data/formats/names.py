@@ -103,6 +103,13 @@ BAD_IF_TRUE = frozenset(
 )
 """Keys of a verdict on a whole example, which says yes or no."""
 
+BAD_WORDS = frozenset(("rejected", "disapproved", "undesirable", "thumbs_down", "thumbs down", "\N{THUMBS DOWN SIGN}"))
+"""Words that are a verdict, under whatever key."""
+
+SPLITS = ("split", "partition")
+HELD_OUT = frozenset(("test", "validation", "valid", "val", "dev", "eval"))
+"""Keys of the part that a row belongs to, and the parts that are not for training."""
+
 RATINGS = frozenset(("score", "rating", "reward", "quality", "feedback", "thumbs", "stars", "upvotes", "grade", "vote"))
 """Keys of a verdict that is no plain yes or no."""
 

@@ -60,12 +60,13 @@ def answered(record: dict[str, Any], fields: dict[str, str]) -> Imported | None:
         refuse_verdict(values, chosen)
         return _asked(Imported(PREFERENCE, [], {fields[question]}), values, fields, question)
     question, answer = pair
+    _refuse_columns(values, question, answer)
     refuse_sign(values, answer)
     marked = _marked_prompt(values[question], values[answer])
     found = Imported(title_of(fields, *pair), marked or [], {fields[question], fields[answer]})
     if marked:
         return found
-    _with_answer(_asked(found, values, fields, question), values[answer])
+    add_answer(_asked(found, values, fields, question), values[answer])
     _name_left(found, values, fields)
     return found
 
@@ -103,6 +104,18 @@ def _asked(found: Imported, values: dict[str, Any], fields: dict[str, str], ques
             found.messages = [*history_of(name, values[name]), *found.messages]
             found.used.add(fields[name])
     return found
+
+
+def _refuse_columns(values: dict[str, Any], question: str, answer: str) -> None:
+    """ValueError for a table that was saved by its columns: all questions in one list, all answers in another."""
+    asked, answered = values[question], values[answer]
+    is_listed = isinstance(asked, list) and isinstance(answered, list) and all(isinstance(one, str) for one in asked)
+    is_keyed = isinstance(asked, dict) and isinstance(answered, dict) and list(asked) == list(answered)
+    if (is_listed or is_keyed) and len(asked) == len(answered) > 1:
+        raise ValueError(
+            f'"{question}" and "{answer}" are whole columns of a table: save it by its rows, in pandas with '
+            '`to_json("NEW.jsonl", orient="records", lines=True)`.'
+        )
 
 
 def _add_below(found: Imported, values: dict[str, Any], fields: dict[str, str], question: str) -> None:
@@ -163,7 +176,8 @@ def history_of(name: str, history: Any) -> list[Any]:
     return turns
 
 
-def _with_answer(found: Imported, answer: Any) -> None:
+def add_answer(found: Imported, answer: Any) -> None:
+    """Append an answer in any of its shapes. ValueError for several answers."""
     answer = from_text(answer)
     if isinstance(answer, dict) and isinstance(answer.get("text"), list) and answer["text"]:
         answer = answer["text"][0]  # SQuAD's {"text": [...], "answer_start": [...]}

@@ -8,17 +8,20 @@ from collections.abc import Callable
 from typing import Any
 
 from nanochat_core.data.formats import exports, names
-from nanochat_core.data.formats.choices import refuse_verdict
+from nanochat_core.data.formats.choices import refuse_sign, refuse_verdict
 from nanochat_core.data.formats.columns import pair_of
 from nanochat_core.data.formats.marked_text import messages_of_text
+from nanochat_core.data.formats.names import ROLE_NAMES
 from nanochat_core.data.formats.pairs import (
     PREFERENCE,
     Imported,
+    add_answer,
     add_context,
     answer_under,
     answered,
     fields_of,
     history_of,
+    is_nothing,
     title_of,
     values_of,
 )
@@ -74,6 +77,7 @@ def read_record(record: Any) -> Imported | None:
     is_ours = found.name == _OURS
     _add_context(found, record, fields)
     _add_system(found, record, fields)
+    _add_answer(found, record, fields)
     if chosen:
         refuse_verdict(values_of(record, fields), chosen)
         found.messages = with_chosen(found.messages, from_text(record[fields[chosen]]))
@@ -135,7 +139,8 @@ def _turns(record: dict[str, Any], fields: dict[str, str]) -> Imported | None:
             continue
         if (isinstance(value, list) and name.startswith("conversation")) or looks_like_turns(value):
             titles = {"contents": "Gemini", "chat_messages": "Claude export", "messages": "messages"}
-            title, notes = titles.get(name, "ShareGPT"), []
+            title = titles.get(name, "ShareGPT")
+            notes: list[str] = []
             if name == "chat_messages" and isinstance(value, list):
                 value, notes = exports.from_claude(value)
             title = "Messages" if title == _OURS else title
@@ -215,6 +220,27 @@ def _add_context(found: Imported, record: dict[str, Any], fields: dict[str, str]
         found.used.add(key)
 
 
+def _add_answer(found: Imported, record: dict[str, Any], fields: dict[str, str]) -> None:
+    """Put the answer that stands beside messages which end with the question behind them. ValueError for several."""
+    last = found.messages[-1] if found.messages and isinstance(found.messages[-1], dict) else {}
+    values = values_of(record, fields)
+    beside = [name for name in names.ANSWERS if fields.get(name) not in found.used and _is_answer(values.get(name))]
+    is_asked = ROLE_NAMES.get(str(last.get("role")).strip().lower()) == "user"
+    if not is_asked or not beside or answer_under(names.CHOSEN, record, fields):
+        return
+    if len(beside) > 1:
+        raise ValueError(f"There are several answers beside the messages ({', '.join(beside)}): keep the one to learn.")
+    refuse_sign(values, beside[0])
+    found.messages = [*found.messages]  # which may be the record's own list
+    add_answer(found, values[beside[0]])
+    found.used.add(fields[beside[0]])
+    found.notes.append(f'took "{beside[0]}", which stood beside the messages, as their answer')
+
+
+def _is_answer(value: Any) -> bool:
+    return isinstance(value, str | list | dict) and not is_nothing(value)
+
+
 def _with_context(messages: list[Any], name: str, context: Any) -> list[Any]:
     place = next((n for n, one in enumerate(messages) if isinstance(one, dict) and one.get("role") == "user"), None)
     if place is None:
@@ -243,7 +269,7 @@ def _add_system(found: Imported, record: dict[str, Any], fields: dict[str, str])
         texts.append(text)
     first = found.messages[0] if found.messages else None
     is_system = isinstance(first, dict) and first.get("role") == "system"
-    said = str(first.get("content")).strip() if isinstance(first, dict) and is_system else ""
-    texts = [text for text in texts if text.strip() not in ("", said)]
+    said = str(first.get("content")) if isinstance(first, dict) and is_system else ""
+    texts = [text for text in texts if text.strip() not in said]
     if texts:
         found.messages = [{"role": "system", "content": "\n\n".join(texts)}, *found.messages]

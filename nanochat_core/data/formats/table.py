@@ -6,8 +6,8 @@ import io
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
-from itertools import zip_longest
+from collections.abc import Iterable, Iterator
+from itertools import chain, zip_longest
 from typing import BinaryIO, NamedTuple
 
 from nanochat_core.data.formats import names
@@ -20,6 +20,9 @@ from nanochat_core.tokenizer.messages import LEARN_MARKS, SKIP_MARKS, says
 
 _SEPARATORS = "\t;,|"
 _SEP_LINE = re.compile(r"sep=(.)\s*$", re.IGNORECASE)
+_EMPTY_CELLS = ' \t\r\n;,|"'
+_LATEST_NAMES = 6
+"""Lines among which the names of the columns are looked for, below a title."""
 _LONGEST_NAME = 40
 _LONGEST_CELL = 32 << 20
 _ROWS_TRIED = 20
@@ -43,7 +46,7 @@ def columns_of(head: bytes) -> list[str]:
     lines = text.splitlines(keepends=True)
     if lines and (said := _SEP_LINE.match(lines[0].strip())):
         return _names(lines[1:2], said[1]) or [""]
-    first = next((line for line in lines if line.strip()), "")
+    first = next((line for line in lines if line.strip(_EMPTY_CELLS)), "")
     if not first.strip() or first.lstrip()[:1] in ("{", "[") or "\ufffd" in first or "\0" in text:
         return []
     separator = _separator(first)
@@ -58,6 +61,22 @@ def columns_of(head: bytes) -> list[str]:
     ):
         return columns
     return columns if _looks_even(lines, columns, separator) else []
+
+
+def late_names(head: bytes) -> Fault | None:
+    """The fault of a table below whose title the names of the columns stand; None for any other file."""
+    text = codecs.getincrementaldecoder("utf-8")("replace").decode(head.removeprefix(codecs.BOM_UTF8))
+    lines = [line for line in text.splitlines()[:_LATEST_NAMES] if line.strip(_EMPTY_CELLS)]
+    if not lines or lines[0].lstrip()[:1] in ("{", "["):
+        return None
+    for line in lines[1:]:
+        columns = _names([line], _separator(line))
+        if len(columns) > 1 and columns_read(columns):
+            message = (
+                f"This is a table (CSV), and the names of its columns ({', '.join(columns[:8])}) are not at its top."
+            )
+            return Fault("error", "late_names", message, "Remove the lines above them.")
+    return None
 
 
 def _looks_even(lines: list[str], columns: list[str], separator: str) -> bool:
@@ -118,15 +137,15 @@ def rows_of(file: BinaryIO, name: str) -> Iterator[Row]:
 
 
 def _rows(text: io.TextIOWrapper, name: str) -> Iterator[Row]:
-    first = text.readline()
-    skipped = 0
-    if mark := _SEP_LINE.match(first.strip()):
-        skipped, separator = 1, mark[1]
-    else:
-        text.seek(0)
-        separator = _separator(first)
+    first, skipped = text.readline(), 0
+    while first and not first.strip(_EMPTY_CELLS):
+        first, skipped = text.readline(), skipped + 1
     raw: list[str] = []
-    reader = csv.reader(_noted(text, raw), delimiter=separator)
+    if mark := _SEP_LINE.match(first.strip()):
+        skipped += 1
+        reader = csv.reader(_noted(text, raw), delimiter=(separator := mark[1]))
+    else:
+        reader = csv.reader(_noted(chain([first], text), raw), delimiter=(separator := _separator(first)))
     columns = [column.strip() for column in next(reader, [])]
     if not columns_read(columns) and not any(plain(column) in TEXTS for column in columns):
         listed = ", ".join(columns[:8]) or "none"
@@ -142,7 +161,7 @@ def _rows(text: io.TextIOWrapper, name: str) -> Iterator[Row]:
         raw.clear()
 
 
-def _noted(text: io.TextIOWrapper, raw: list[str]) -> Iterator[str]:
+def _noted(text: Iterable[str], raw: list[str]) -> Iterator[str]:
     """The lines of a text; those of the row that is being read are in `raw` too."""
     for line in text:
         raw.append(line)
@@ -153,6 +172,9 @@ def _fault(columns: list[str], cells: list[str], raw: list[str], separator: str)
     """What is wrong with a row's quotes, or that it has more cells than there are columns."""
     if wrong := _wrong_quote(raw, separator):
         return Fault("error", "quote_not_closed", *wrong)
+    if [cell.strip() for cell in cells] == columns:
+        message = "This row repeats the names of the columns, as where two tables were joined."
+        return Fault("error", "uneven_row", message, "Remove it.")
     if len(cells) > len(columns) and any(cell.strip() for cell in cells[len(columns) :]):
         message = f"This row has {len(cells)} cells, and there are {len(columns)} columns."
         fix = "Put quotes around a text that holds the separator."

@@ -37,7 +37,7 @@ def messages_of_turns(turns: Any) -> list[Any] | None:
         return None
     if all(isinstance(turn, str) for turn in turns):
         return _alternating(turns) if len(turns) > 1 else None
-    if all(isinstance(turn, list | tuple) and len(turn) == 2 for turn in turns):
+    if all(map(_is_pair, turns)):
         return [message for turn in turns for message in _of_pair(turn)]
     return [message for turn in turns for message in _of_turn(turn)]
 
@@ -124,7 +124,7 @@ def kind_of(part: Any) -> str:
 def _of_turn(turn: Any) -> Iterator[Any]:
     """The messages of one turn: usually one; two for an object that holds a question and its answer."""
     if not isinstance(turn, dict):
-        yield from (_of_pair(turn) if isinstance(turn, list | tuple) and len(turn) == 2 else [turn])
+        yield from (_of_pair(turn) if _is_pair(turn) else [turn])
         return
     names = {plain(key): key for key in turn if isinstance(key, str)}
     if any(key in names for key in SPEAKERS):
@@ -146,6 +146,11 @@ def _of_turn(turn: Any) -> Iterator[Any]:
 
 
 _ORDER = {"system": 0, "user": 1, "assistant": 2}
+
+
+def _is_pair(turn: Any) -> bool:
+    """Whether it is two texts: a list of two messages is a conversation of its own."""
+    return isinstance(turn, list | tuple) and len(turn) == 2 and not isinstance(turn[0], list | dict)
 
 
 def _of_pair(pair: Any) -> list[Any]:

@@ -33,6 +33,9 @@ NO = [
 YES = [{"train": True}, {"weight": 1}, {"loss": "true"}, {"masked": False}, {"weight": None}]
 
 
+GOOD_TURNS = json.loads(GOOD)["messages"]
+
+
 def talk(mark, **record):
     marked = {**assistant("a stone"), **mark}
     return {**conversation(system("s"), user("a"), marked, user("b"), assistant("a plum")), **record}
@@ -179,6 +182,44 @@ def test_what_is_not_used_is_named_once_with_its_rows(tmp_path):
     assert report.counts["unused_key"] == 1
 
 
+@pytest.mark.parametrize(
+    ("key", "value"), [("status", "rejected"), ("label", "Undesirable"), ("split", "test"), ("split", "validation")]
+)
+def test_a_word_that_says_no_is_named(tmp_path, key, value):
+    others = {**talk({}), key: "approved" if key != "split" else "train"}
+    path = write(tmp_path, others, {**conversation(user("b"), assistant("c")), key: value})
+    (problem,) = check(path, tiny_tokenizer()).problems
+    assert (problem.line, problem.level) == (2, "warning")
+    assert f"'{key}'" in problem.message
+    assert value.lower() in problem.message.lower()
+
+
+def test_lists_that_are_not_for_training_are_told_apart(tmp_path):
+    path, out = tmp_path / "data.json", tmp_path / "out.jsonl"
+    path.write_text(json.dumps({"train": [talk({})], "test": [conversation(user("b"), assistant("c"))]}))
+    fix_file(path, out)
+    (problem,) = check(out, tiny_tokenizer()).problems
+    assert (problem.line, problem.kind) == (2, "held_out")
+    assert "(test)" in problem.message
+
+
+def test_a_system_text_that_is_said_already_needs_no_word(tmp_path):
+    path = write(
+        tmp_path, {**conversation(system("Be brief. Be kind."), user("a"), assistant("b")), "system": "Be brief."}
+    )
+    assert check(path, tiny_tokenizer()).verdict == "accept"
+
+
+@pytest.mark.parametrize("key", ["completion", "response", "answer"])
+def test_an_answer_beside_the_messages_is_taken_rather_than_their_last_question_dropped(tmp_path, key):
+    asked = {**conversation(user("a"), assistant("b"), user("c")), key: "a plum"}
+    path, out = write(tmp_path, asked), tmp_path / "out.jsonl"
+    assert all(REPAIR in one.fix for one in check(path, tiny_tokenizer()).problems)
+    report = fix_file(path, out)
+    assert load_conversations(out) == [conversation(user("a"), assistant("b"), user("c"), assistant("a plum"))]
+    assert f'Took "{key}", which stood beside the messages, as their answer' in report.summary()
+
+
 def test_text_beside_the_messages_that_stands_in_them_needs_no_word(tmp_path):
     path = write(
         tmp_path, {**conversation(user("how do you do today"), assistant("b")), "prompt": "how do you do today"}
@@ -234,6 +275,10 @@ def test_what_has_no_place_in_the_messages_stays_beside_them_and_is_named(tmp_pa
         {"prompt": "q", "history": 5, "completion": "x"},
         {"chosen": "good", "rejected": "bad"},
         {"prompt": "q", "chosen": [], "rejected": "bad"},
+        {"prompt": ["q", "r"], "completion": ["a", "b"]},
+        {"prompt": {"0": "q", "1": "r"}, "completion": {"0": "a", "1": "b"}},
+        {"messages": [GOOD_TURNS, GOOD_TURNS]},
+        {"messages": [user("q")], "response": "a", "answer": "b"},
     ],
 )
 def test_words_that_cannot_be_placed_are_refused_with_a_sentence(tmp_path, record):

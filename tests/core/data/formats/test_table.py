@@ -64,6 +64,26 @@ def test_line_breaks_of_windows_in_a_cell_are_line_breaks(fixed):
     assert talks == [["one\ntwo", "A\nB"]]
 
 
+def test_the_names_of_the_columns_are_no_conversation_where_tables_were_joined(fixed):
+    report, talks, _ = fixed("prompt,completion\nWhen?,At seven.\nprompt,completion\nWhere?,Here.\n")
+    assert talks == [["When?", "At seven."], ["Where?", "Here."]]
+    assert "Line 3: This row repeats the names of the columns" in report.summary()
+
+
+def test_empty_rows_above_the_names_are_passed_over(fixed):
+    _, talks, _ = fixed(";;\n\nquestion;answer;\nWhen?;At seven, daily.;\n")
+    assert talks == [["When?", "At seven, daily."]]
+
+
+def test_a_title_above_the_names_is_named_once(tmp_path):
+    path = tmp_path / "data.csv"
+    path.write_text("Our questions,\n\nquestion,answer\n" + "When?,At seven.\n" * 50)
+    (problem,) = check(path).problems
+    assert "the names of its columns (question, answer) are not at its top" in problem.message
+    with pytest.raises(ValueError, match="Remove the lines above them"):
+        fix_file(path, tmp_path / "out.jsonl")
+
+
 def test_verdicts_and_marks_of_a_table_are_meant(fixed, tmp_path):
     report, talks, _ = fixed("prompt,completion,label\nWhen?,At seven.,True\nWhere?,Nowhere.,False\n")
     assert talks == [["When?", "At seven."]]

@@ -217,7 +217,16 @@ def _keys(row: dict[str, Any]) -> set[str]:
     """The keys that make the conversation or say something about it; empty when the row is of no known layout."""
     if "messages" not in row and not recognise(row):
         return set()
-    return (columns_read(row) or imported_keys(row)) - _ratings(row)
+    return (columns_read(row) or imported_keys(row)) - _ratings(row) - _whole_text(row)
+
+
+def _whole_text(row: dict[str, Any]) -> set[str]:
+    """The key of a text that repeats question and answer, as Alpaca's has it, and is no part of them."""
+    keys = {key for key in row if plain(key) == "text" and "instruction" in row}
+    try:
+        return keys - imported_keys(row) if keys else keys
+    except ValueError:
+        return set()
 
 
 def _message(message: Any) -> Any:

@@ -22,6 +22,8 @@ def columns_read(columns: Iterable[str]) -> set[str]:
         known -= {*names.QUESTIONS, *names.ANSWERS} - {*names.CONTEXTS}
     elif not (pair_of(by_name) or any(name in by_name for name in names.CHOSEN)):
         return set()
+    elif "instruction" in by_name:
+        known.add("text")  # which it may be about
     if any(name in by_name for name in names.PARENTS):
         known |= {*names.PARENTS, *names.IDS}
     return {column for name, column in by_name.items() if name in known | said | marks}

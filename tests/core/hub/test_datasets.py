@@ -97,7 +97,10 @@ FILES = {
     "Alpaca in parquet": (
         "data/train-00000-of-00001-a09b74b3ef9c3b56.parquet",
         parquet(
-            [{"instruction": f"question {n}", "input": "", "output": f"answer {n}", "text": "all"} for n in range(4)]
+            [
+                {"instruction": (q := f"question {n}"), "input": "", "output": (a := f"answer {n}"), "text": q + a}
+                for n in range(4)
+            ]
         ),
     ),
     "Alpaca in one JSON array": (
@@ -123,6 +126,15 @@ def test_every_format_becomes_the_same_conversations(hub, home, imported, kind):
     assert load_conversations(home / "0.jsonl") == TALKS
     assert [json.loads(line) for line in (home / "1.jsonl").read_text().splitlines()] == TALKS[:2]
     assert check(home / "0.jsonl").verdict == "accept"
+
+
+def test_no_word_that_the_answer_needs_is_left_behind(hub, home, imported):
+    hub.files["data/train.parquet"] = parquet([{"instruction": "Is it kind?", "text": "Thank you", "output": "yes"}])
+    (told,) = imported({})
+    assert load_conversations(home / "0.jsonl") == [conversation(user("Is it kind?\n\nThank you"), assistant("yes"))]
+    hub.files["data/train.parquet"] = parquet([{"question": "Which?", "choices": ["a stone", "a plum"], "answer": 1}])
+    (told,) = imported({"out": str(home / "choices.jsonl")})
+    assert "only names one of the choices" in told["said"]
 
 
 def test_what_is_dropped_is_said_with_its_row_and_why(hub, home, imported):

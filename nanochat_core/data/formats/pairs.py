@@ -127,7 +127,7 @@ def _add_below(found: Imported, values: dict[str, Any], fields: dict[str, str], 
         text = values.get(name)
         if name == question or not isinstance(text, str) or is_nothing(text) or fields[name] in found.used:
             continue
-        if text.strip() not in asked and asked.strip() not in text and messages_of_text(text) is None:
+        if not _is_within(text, asked) and not _is_within(asked, text) and messages_of_text(text) is None:
             add_context(found.messages, name, text)
             found.used.add(fields[name])
             found.notes.append(f'took "{name}" into the question, below the "{question}"')
@@ -139,9 +139,14 @@ def _name_left(found: Imported, values: dict[str, Any], fields: dict[str, str]) 
     for name in (*names.QUESTIONS, *names.ANSWERS, "message", *names.OPTIONS):
         if name not in fields or fields[name] in found.used or is_nothing(values[name]):
             continue
-        text = values[name].strip() if isinstance(values[name], str) else None
-        if text is None or (text not in said and not (name in names.PEOPLE and " " not in text)):
+        text = values[name] if isinstance(values[name], str) else None
+        if text is None or not (_is_within(text, said) or (name in names.PEOPLE and " " not in text.strip())):
             found.notes.append(f'LEFT "{name}" beside the messages, where it is not trained: another key was taken')
+
+
+def _is_within(text: str, other: str) -> bool:
+    """Whether a text stands in another one, whatever its capitals and blanks."""
+    return " ".join(text.lower().split()) in " ".join(other.lower().split())
 
 
 _NOTHING = ("", "nan", "none", "null", "n/a", "<noinput>")

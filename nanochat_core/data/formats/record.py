@@ -224,7 +224,7 @@ def _add_answer(found: Imported, record: dict[str, Any], fields: dict[str, str])
     """Put the answer that stands beside messages which end with the question behind them. ValueError for several."""
     last = found.messages[-1] if found.messages and isinstance(found.messages[-1], dict) else {}
     values = values_of(record, fields)
-    beside = [name for name in names.ANSWERS if fields.get(name) not in found.used and _is_answer(values.get(name))]
+    beside = [name for name in _SURE_ANSWERS if fields.get(name) not in found.used and _is_answer(values.get(name))]
     is_asked = ROLE_NAMES.get(str(last.get("role")).strip().lower()) == "user"
     if not is_asked or not beside or answer_under(names.CHOSEN, record, fields):
         return
@@ -235,6 +235,10 @@ def _add_answer(found: Imported, record: dict[str, Any], fields: dict[str, str])
     add_answer(found, values[beside[0]])
     found.used.add(fields[beside[0]])
     found.notes.append(f'took "{beside[0]}", which stood beside the messages, as their answer')
+
+
+_SURE_ANSWERS = ("completion", "response", "answer", "output", "reply", "assistant", "assistant_message")
+"""Keys of an answer beside messages, where other names of answers (`target`, `solution`) may be something else."""
 
 
 def _is_answer(value: Any) -> bool:

@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import chain, zip_longest
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from nanochat_core.data.formats import names
 from nanochat_core.data.formats.columns import columns_read
@@ -20,6 +20,8 @@ from nanochat_core.tokenizer.messages import LEARN_MARKS, SKIP_MARKS, says
 
 _SEPARATORS = "\t;,|"
 _SEP_LINE = re.compile(r"sep=(.)\s*$", re.IGNORECASE)
+_AFTER_QUOTE = re.compile(r'"[ ]+(?=[\t;,|\r\n]|$)')
+"""Blanks behind a closing quote."""
 _EMPTY_CELLS = ' \t\r\n;,|"'
 _LATEST_NAMES = 6
 """Lines among which the names of the columns are looked for, below a title."""
@@ -85,8 +87,13 @@ def _looks_even(lines: list[str], columns: list[str], separator: str) -> bool:
         return False
     if len(set(columns)) < len(columns) or any(re.fullmatch(r"[\d.,:/ -]+", name) for name in columns):
         return False
-    rows = [row for row in csv.reader(lines[: _ROWS_TRIED + 1], delimiter=separator) if any(row)]
+    rows = [row for row in _reader(lines[: _ROWS_TRIED + 1], separator) if any(row)]
     return len(rows) > 1 and all(len(row) == len(columns) for row in rows[1:][: max(1, len(rows) - 2)])
+
+
+def _reader(lines: Iterable[str], separator: str, strict: bool = False) -> Any:
+    """csv's reader. A blank between separator and quote is none of a text: people who write by hand put one there."""
+    return csv.reader(lines, delimiter=separator, skipinitialspace=separator != "\t", strict=strict)
 
 
 def _separator(header: str) -> str:
@@ -94,7 +101,7 @@ def _separator(header: str) -> str:
 
 
 def _names(lines: list[str], separator: str) -> list[str]:
-    return [name.strip() for name in next(csv.reader(lines, delimiter=separator), [])]
+    return [name.strip() for name in next(_reader(lines, separator), [])]
 
 
 def table_fault(columns: list[str]) -> Fault:
@@ -143,9 +150,9 @@ def _rows(text: io.TextIOWrapper, name: str) -> Iterator[Row]:
     raw: list[str] = []
     if mark := _SEP_LINE.match(first.strip()):
         skipped += 1
-        reader = csv.reader(_noted(text, raw), delimiter=(separator := mark[1]))
+        reader = _reader(_noted(text, raw), separator := mark[1])
     else:
-        reader = csv.reader(_noted(chain([first], text), raw), delimiter=(separator := _separator(first)))
+        reader = _reader(_noted(chain([first], text), raw), separator := _separator(first))
     columns = [column.strip() for column in next(reader, [])]
     if not columns_read(columns) and not any(plain(column) in TEXTS for column in columns):
         listed = ", ".join(columns[:8]) or "none"
@@ -187,7 +194,7 @@ def _wrong_quote(raw: list[str], separator: str) -> tuple[str, str] | None:
     if not any('"' in line for line in raw):
         return None
     try:
-        next(csv.reader(raw, delimiter=separator, strict=True), None)
+        next(_reader([_AFTER_QUOTE.sub('"', line) for line in raw], separator, strict=True), None)
     except csv.Error as error:
         if "end of data" in str(error):
             taken = f": it has taken in {plural(len(raw) - 1, 'line')} below" if len(raw) > 1 else ""

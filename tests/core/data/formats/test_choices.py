@@ -30,6 +30,9 @@ ANSWERS = [
     ({"question": "What is 1 + 3?", "options": ["3", "4"], "answer": "4"}, "4"),
     ({"question": "Which?", "choices": ["Rome", "Paris"], "answer": "Paris"}, "Paris"),
     ({"prompt": "Name a fruit.", "chosen": "Plum", "rejected": "Stone"}, "Plum"),
+    ({"prompt": "Name one.", "chosen": "Plum", "rejected": "Stone", "model_a": "x", "model_b": "y"}, "Plum"),
+    ({"prompt": "Which? A. Rome B. Oslo", "choices": ["Rome", "Oslo"], "completion": "B"}, "B"),
+    ({"question": "Which? (A) Rome (B) Oslo", "A": "Rome", "B": "Oslo", "answer": "(B)"}, "(B)"),
 ]
 
 
@@ -63,6 +66,12 @@ ODD_MIXES = [
     ({"instruction": "Is it kind?", "text": "Thank you", "output": "yes"}, "Is it kind?\n\nThank you", "yes", "below"),
     ({"instruction": "Go on.", "text": "### Task: Go on.\nWell", "output": "Well"}, "Go on.", "Well", ""),
     ({"instruction": "Name one.", "input": "nan", "output": "A plum."}, "Name one.", "A plum.", "no text"),
+    (
+        {"prompt": "Answer: what  is it?", "question": "What is it?", "response": "A cat."},
+        "Answer: what  is it?",
+        "A cat.",
+        "",
+    ),
     ({"problem": "What is 2 * 3?", "solution": "Two threes.", "answer": "6"}, "What is 2 * 3?", "6", '"solution"'),
     ({"question": "Which?", "choices": ["Rome", "Oslo"], "answer": "Oslo"}, "Which?", "Oslo", '"choices"'),
 ]

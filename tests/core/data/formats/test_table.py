@@ -55,6 +55,18 @@ def test_two_columns_of_one_name_are_refused(header, tmp_path):
         fix_file(path, tmp_path / "out.jsonl")
 
 
+def test_blanks_around_quotes_are_none_of_the_text(fixed):
+    report, talks, _ = fixed(
+        'prompt, completion\n"When, please?", "At seven, ""daily""."\n"Where?" ,"Here."\n Who? , Ann\n'
+    )
+    assert [[one.strip() for one in talk] for talk in talks] == [
+        ["When, please?", 'At seven, "daily".'],
+        ["Where?", "Here."],
+        ["Who?", "Ann"],
+    ]
+    assert report.left_out == 0
+
+
 def test_two_columns_of_one_name_that_is_not_read_do_no_harm(fixed):
     assert fixed("question,answer,n,n\nAre you open?,Yes.,1,2\n")[1] == [["Are you open?", "Yes."]]
 

@@ -22,6 +22,8 @@ Messages = list[dict[str, Any]]
 
 _MARKS = re.compile("|".join(re.escape(mark) for mark in (*MEDIA_MARKS, *TEMPLATE_MARKS) if mark.startswith("<")))
 """Marks in a text that need a word. All begin alike, which makes the search quick."""
+_ODD = ("INST]", "Ã", "â€", "\\u00c3", "\\u00e2\\u20ac", "\\u00C3")
+"""A mark of a template, and how letters begin that were read in the wrong encoding."""
 _LINE_SEPARATORS = ("\x85", "\u2028", "\u2029")
 
 
@@ -148,7 +150,7 @@ def _is_suspicious(text: str, value: Any, contents: list[str]) -> bool:
     written with escapes: those go the slow way, which decides. Half characters are written as \ud800 to \udfff.
     """
     count = len(contents)
-    if ("<" in text and _MARKS.search(text) is not None) or "INST]" in text:
+    if ("<" in text and _MARKS.search(text) is not None) or any(mark in text for mark in _ODD):
         return True
     # No quotes but those around "messages", "role", "content" and what they hold: no other keys.
     if text.count('"') == 8 * count + 2 * (type(value) is dict) and (

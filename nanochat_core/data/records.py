@@ -58,8 +58,9 @@ def _together(records: Records) -> Records:
     records.pieces = chain([first] if first is not None else [], records.pieces)
     if first is None or not belong_together(_parsed(first.data)):
         return records
-    joined, others = _joined(list(records.pieces))
-    records.notes.append(TOGETHER)
+    found = list(records.pieces)
+    joined, others = _joined(found)
+    records.notes += [TOGETHER] if len(joined.rows) + len(others) < len(found) else []
     records.done += joined.notes
     records.pieces = chain((Piece(line, 0, as_json(record)) for line, record in joined.rows), others)
     return records

@@ -1,5 +1,6 @@
 """What one conversation must be like: judges a JSON value and says everything that is wrong with it, in sentences."""
 
+import re
 from collections.abc import Iterator
 from functools import lru_cache
 from itertools import pairwise, repeat
@@ -212,6 +213,28 @@ def _content_faults(messages: list[Any]) -> Iterator[Fault]:
         message = f"The texts hold marks of a template for chats ({found[0]}), which would be learned and read as text."
         fix = "Remove them, unless they are what is spoken of: nanochat marks the turns itself."
         yield Fault("warning", "template_mark", message, fix, once=True)
+    if any(map(_is_misread, texts_of)):
+        message = "The texts hold letters that were read in the wrong encoding, such as 'Ã¶' for 'ö'."
+        fix = "Export them again from where they come, as UTF-8; the Python package ftfy repairs most of what is left."
+        yield Fault("warning", "misread_letters", message, fix, once=True)
+
+
+_FOREIGN = re.compile(r"[^\x00-\x7f]{2,}")
+
+
+def _is_misread(text: str) -> bool:
+    """Whether a text holds bytes of UTF-8 that were read as Windows-1252, as `Ã¶` for `ö`."""
+    if "Ã" not in text and "â€" not in text:
+        return False
+    return any(_is_utf8(run[0]) for run in _FOREIGN.finditer(text) if "Ã" in run[0] or "â€" in run[0])
+
+
+def _is_utf8(run: str) -> bool:
+    try:
+        run.encode("cp1252").decode("utf-8")
+    except UnicodeError:
+        return False
+    return True
 
 
 def _said(message: dict[str, Any]) -> Iterator[str]:

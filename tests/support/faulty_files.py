@@ -20,6 +20,7 @@ GOOD_FILES = {
         conversation(user("one\u2028two\u2029three\x85four\x0bfive"), assistant("yo")), ensure_ascii=False
     ),
     "what looks like a mark": line(user("<|> <s>[inst]"), assistant("<<sys>> a[INSTALL] </s> <|assistant")),
+    "letters that look misread": line(user("NÃO, Ãngela?"), assistant("5 â€ or more")),
     "unseen characters in texts": line(user("\u200fWhen\xad?\u200b"), assistant("❤️\u200d\u2060")),
     "a whole emoji in escapes": line(user("\U0001f600"), assistant("a")),
     "keys in escapes": '[{"r\\u006fle": "user", "content": "a"}, {"role": "assistant", "content": "b"}]',
@@ -75,6 +76,12 @@ WARNINGS = {
     "pictures beside the messages": ('{"images": ["a.jpg"], ' + GOOD[1:], 1, "media"),
     "a picture's mark": (line(user("<image>what is it?"), assistant("yo")), 1, "media"),
     "special tokens as text": (line(user("<|bos|><|user_start|>"), assistant("<|assistant_end|>")), 1, "template_mark"),
+    "misread letters": (line(user("SchÃ¶n?"), assistant("yo")), 1, "misread_letters"),
+    "misread quotes": (
+        json.dumps([user("hi"), assistant("â€œyoâ€\u009d and donâ€™t")], ensure_ascii=False),
+        1,
+        "misread_letters",
+    ),
     "a template within": (line(user("[INST] hi [/INST]"), assistant("yo")), 1, "template_mark"),
     "a template's end": (line(user("hi"), assistant([{"type": "text", "text": "yo<|im_end|>"}])), 1, "template_mark"),
     "reasoning": (line(user("hi"), {"thinking": "he greets", **assistant("yo")}), 1, "reasoning"),

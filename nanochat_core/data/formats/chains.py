@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from nanochat_core.data.formats import names
+from nanochat_core.data.formats.columns import pair_of
 from nanochat_core.data.formats.names import plain
 from nanochat_core.data.formats.record import read_record
 from nanochat_core.data.formats.turns import import_message
@@ -30,6 +31,8 @@ def belong_together(record: Any) -> bool:
     is_turn = bool(there & set(names.SPEAKERS)) and bool(there & set(names.SAID))
     if there & set(names.PARENTS) and there & set(names.IDS):
         return is_turn or read_quietly(record) is not None
+    if there & set(names.TALKS_OF_PAIRS) and not there & {*names.TURNS, *names.HISTORIES}:
+        return is_turn or pair_of(there) is not None
     return is_turn and bool(there & set(names.TALKS))
 
 
@@ -40,11 +43,18 @@ def read_quietly(record: dict[str, Any]) -> list[Any] | None:
     except ValueError:
         return None
     if found is not None:
-        return found.messages
+        own = {key: value for key, value in record.items() if key not in found.used and plain(key) not in _BOOKKEEPING}
+        return _with_own(found.messages, own)
     message = import_message(record)
     if not ("role" in message and "content" in message):
         return None
     return [{key: value for key, value in message.items() if plain(key) not in _BOOKKEEPING}]
+
+
+def _with_own(messages: list[Any], own: dict[str, Any]) -> list[Any]:
+    """The messages of a row, its other keys beside its answer: a verdict or a mark is one on this answer."""
+    last = messages[-1] if messages else None
+    return [*messages[:-1], {**own, **last}] if own and isinstance(last, dict) else messages
 
 
 _BOOKKEEPING = {*names.PARENTS, *names.IDS, *names.TALKS}
@@ -126,6 +136,8 @@ def _messages(rows: list[Numbered], branch: list[int], learned: set[int]) -> lis
     for place in branch:
         found = read_quietly(rows[place][1])
         for message in [rows[place][1]] if found is None else found:
+            if messages and message == messages[0] and isinstance(message, dict) and message.get("role") == "system":
+                continue  # which a table repeats in every row
             is_again = place in learned and isinstance(message, dict) and message.get("role") == "assistant"
             messages.append({**message, "train": False} if is_again else message)
     return messages

@@ -82,6 +82,9 @@ TALKS = (
 )
 """Keys that say which rows belong together: the row before, this row, the whole talk."""
 
+TALKS_OF_PAIRS = ("conversation_id", "dialog_id", "dialogue_id", "conv_id", "chat_id", "thread_id")
+"""Those of a talk that a question with its answer is a part of, where it says so: a session may be anything."""
+
 ORDERS = (
     *("turn", "turn_id", "turn_index", "turn_number", "turn_idx", "message_index", "message_number", "msg_index"),
     *("position", "order", "sequence", "seq", "index", "idx"),

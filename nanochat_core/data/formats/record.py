@@ -83,7 +83,11 @@ def read_record(record: Any) -> Imported | None:
         found.messages = with_chosen(found.messages, from_text(record[fields[chosen]]))
         found.used.add(fields[chosen])
     if rejected and _is_pair(found.messages, record[fields[rejected]]):
-        found.messages = with_rejected(found.messages, from_text(record[fields[rejected]]))
+        worse = from_text(record[fields[rejected]])
+        if isinstance(worse, list) and len(worse) > 1 and all(isinstance(one, str) for one in worse):
+            worse = worse[0]
+            found.notes.append("DROPPED all but the first of several rejected answers")
+        found.messages = with_rejected(found.messages, worse)
         found.used.add(fields[rejected])
         found.notes.append(BOTH)
     elif chosen:

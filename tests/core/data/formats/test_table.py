@@ -151,6 +151,29 @@ def test_rows_that_tell_no_order_stay_as_they_stand(fixed, places):
     assert "in the order" not in report.summary()
 
 
+def test_pairs_of_one_conversation_are_turns_of_it_with_what_is_said_of_each(fixed, tmp_path):
+    rows = (
+        "t1,2,Be brief.,two,B,good\nt1,1,Be brief.,one,A,good\nt2,1,Be brief.,three,C,good\nt1,3,Be brief.,no,D,bad\n"
+    )
+    rows = rows.replace("good", "true").replace("bad", "false")
+    _, talks, out = fixed(f"conversation_id,turn,system,question,answer,approved\n{rows}")
+    assert talks == [["Be brief.", "one", "A", "two", "B", "no", "D"], ["Be brief.", "three", "C"]]
+    marked = [one["content"] for talk in load_conversations(out) for one in talk["messages"] if "train" in one]
+    assert marked == ["D"]
+
+
+def test_pairs_that_stand_alone_are_not_said_to_be_joined(fixed):
+    report, talks, _ = fixed("conversation_id,question,answer\n1,one,A\n2,two,B\n")
+    assert talks == [["one", "A"], ["two", "B"]]
+    assert "Joined" not in report.summary()
+
+
+def test_a_verdict_on_a_row_of_a_chain_is_heeded(fixed):
+    _, _, out = fixed("id,parent_id,prompt,completion,label\n1,,one,A,true\n2,1,two,B,false\n3,2,three,C,true\n")
+    marked = [one["content"] for talk in load_conversations(out) for one in talk["messages"] if "train" in one]
+    assert marked == ["B"]
+
+
 def test_a_row_whose_parent_is_not_in_the_file_is_said(fixed):
     report, talks, _ = fixed("id,parent_id,prompt,completion\n1,,one,A\n2,1,two,B\n9,8,and then?,C\n")
     assert talks == [["one", "A", "two", "B"], ["and then?", "C"]]

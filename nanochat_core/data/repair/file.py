@@ -76,10 +76,16 @@ def refusals(file: BinaryIO, name: str) -> list[tuple[int, Fault]]:
         with records_of(file, name) as records:
             if any(True for piece in records.pieces for _ in repair.lines_of(piece)):
                 return []
+            is_converted = bool(records.done)
     except ValueError as error:
         message, _, fix = str(error).rpartition(". ")
         return [(1, Fault("error", "cannot_be_repaired", f"{message}.", fix))]
-    found = [(one.line, Fault(one.level, one.kind, one.message, one.fix)) for one in repair.problems.listed()]
+    found = []
+    for one in repair.problems.listed():
+        fault = Fault(one.level, one.kind, one.message, one.fix)
+        if is_converted:  # with other line ends, perhaps: the lines are not those of the file
+            fault = fault._replace(message=f"Line {one.line} of the file as UTF-8: {one.message}")
+        found.append((1 if is_converted else one.line, fault))
     return found[:_REASONS] or [(1, Fault("error", "no_conversations", "It holds no conversation.", "Add some."))]
 
 

@@ -2,16 +2,17 @@
 
 from hypothesis import strategies as st
 
+from nanochat_core.system.words import UNSEEN
 from tests.support.samples import assistant, conversation, system, user
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
-SAID = TEXT.filter(str.strip)
+SAID = TEXT.filter(lambda text: text.strip(UNSEEN))
 """An answer that says something."""
 PARTS = st.lists(
     st.fixed_dictionaries({"type": st.sampled_from(["text", "python", "python_output"]), "text": TEXT}),
     min_size=1,
     max_size=3,
-).filter(lambda parts: any(part["text"].strip() for part in parts))
+).filter(lambda parts: any(part["text"].strip(UNSEEN) for part in parts))
 
 
 @st.composite

@@ -15,11 +15,12 @@ from nanochat_core.data.line import judge_line, to_line
 from nanochat_core.data.reader import Layout, Piece
 from nanochat_core.data.repair.file import fix_file
 from nanochat_core.data.rules import judge, ordinary_contents
-from tests.support.drawn_conversations import PARTS, TEXT, conversations
+from tests.support.drawn_conversations import PARTS, SAID, TEXT, conversations
 from tests.support.samples import GOOD, assistant, conversation, line, user
 from tests.support.tiny import tiny_tokenizer
 
-FILLED = TEXT.filter(lambda text: text.strip())
+TEXT_KINDS = {"template_mark", "misread_letters", "media"}
+"""Warnings of what a text may hold: hypothesis knows the marks from our own code."""
 
 # Nearly conversations: the roles, keys and values that people get wrong, and JSON of any kind.
 JSON = st.recursive(
@@ -131,14 +132,16 @@ def test_the_quick_way_agrees_with_the_rules(value):
     if ordinary_contents(messages) is not None:
         judged, faults = judge(value)
         assert judged == [{"role": message["role"], "content": message["content"]} for message in messages]
-        assert {fault.kind for fault in faults} <= {"unused_key"}
+        assert {fault.kind for fault in faults} <= {"unused_key", *TEXT_KINDS}
 
 
-@given(FILLED, FILLED)
+@given(SAID, SAID)
 def test_one_line_gives_the_same_conversation_by_either_way(question, answer):
     quick = judge_line(to_line(conversation(user(question), assistant(answer))))
     slow = judge_line(to_line({"tags": [], **conversation(user(question), assistant(answer))}))
-    assert quick == slow == ([[user(question), assistant(answer)]], [], 0)
+    assert quick == slow
+    assert quick[0] == [[user(question), assistant(answer)]]
+    assert {fault.kind for fault in quick[1]} <= TEXT_KINDS
 
 
 @settings(max_examples=80, deadline=None)

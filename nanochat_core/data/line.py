@@ -1,17 +1,17 @@
 """From the bytes of one line to judged conversations: the decoder, the parser and the rules in one call."""
 
 import json
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from nanochat_core.data.formats.names import HELD_OUT, MEDIA_MARKS, TEMPLATE_MARKS
+from nanochat_core.data.formats.names import HELD_OUT
 from nanochat_core.data.formats.record import recognise
 from nanochat_core.data.json_faults import TOO_DEEP, read_json, read_several, repeated_keys
 from nanochat_core.data.keys import is_silent
 from nanochat_core.data.report import REPAIR, Fault
 from nanochat_core.data.rules import judge, nests_too_deeply, ordinary_contents, surrogate_faults
+from nanochat_core.data.text_marks import may_hold_marks
 from nanochat_core.system.files import write_atomically
 from nanochat_core.system.words import quoted
 
@@ -20,10 +20,6 @@ SEVERAL = ("several_objects", "old_line_ends", "comma_after_the_end")
 
 Messages = list[dict[str, Any]]
 
-_MARKS = re.compile("|".join(re.escape(mark) for mark in (*MEDIA_MARKS, *TEMPLATE_MARKS) if mark.startswith("<")))
-"""Marks in a text that need a word. All begin alike, which makes the search quick."""
-_ODD = ("INST]", "Ã", "â€", "\\u00c3", "\\u00e2\\u20ac", "\\u00C3")
-"""A mark of a template, and how letters begin that were read in the wrong encoding."""
 _LINE_SEPARATORS = ("\x85", "\u2028", "\u2029")
 
 
@@ -150,7 +146,7 @@ def _is_suspicious(text: str, value: Any, contents: list[str]) -> bool:
     written with escapes: those go the slow way, which decides. Half characters are written as \ud800 to \udfff.
     """
     count = len(contents)
-    if ("<" in text and _MARKS.search(text) is not None) or any(mark in text for mark in _ODD):
+    if may_hold_marks(text):
         return True
     # No quotes but those around "messages", "role", "content" and what they hold: no other keys.
     if text.count('"') == 8 * count + 2 * (type(value) is dict) and (

@@ -1,6 +1,5 @@
 """What one conversation must be like: judges a JSON value and says everything that is wrong with it, in sentences."""
 
-import re
 from collections.abc import Iterator
 from functools import lru_cache
 from itertools import pairwise, repeat
@@ -11,9 +10,10 @@ from nanochat_core.data.formats.chains import belong_together
 from nanochat_core.data.formats.names import TOOL_ROLES, plain
 from nanochat_core.data.formats.record import recognise
 from nanochat_core.data.formats.turns import kind_of
-from nanochat_core.data.keys import key_warnings, mark_faults, media_fault, rejected_answer, verdict_faults
+from nanochat_core.data.keys import key_warnings, mark_faults, rejected_answer, verdict_faults
 from nanochat_core.data.report import Fault
 from nanochat_core.data.roles import TOOL, meant_role, order_faults, role_faults
+from nanochat_core.data.text_marks import mark_warnings
 from nanochat_core.system.words import UNSEEN, name_numbers, quoted
 from nanochat_core.tokenizer.messages import PART_TYPES, ROLES, not_trained_by, wrong_part
 
@@ -205,36 +205,7 @@ def _content_faults(messages: list[Any]) -> Iterator[Fault]:
     for (kind, what, fix), numbers in list(by_fault.items())[:10]:
         level = "warning" if kind in ("empty_text", "lonely_tool_part") else "error"
         yield Fault(level, kind, f"{name_numbers('Message', numbers)}: {what}.", fix)
-    texts_of = [text for message in messages if isinstance(message, dict) for text in _said(message)]
-    for mark in names.MEDIA_MARKS:
-        if any(mark in text for text in texts_of):
-            yield media_fault(mark)
-    if found := [mark for mark in names.TEMPLATE_MARKS if any(mark in text for text in texts_of)]:
-        message = f"The texts hold marks of a template for chats ({found[0]}), which would be learned and read as text."
-        fix = "Remove them, unless they are what is spoken of: nanochat marks the turns itself."
-        yield Fault("warning", "template_mark", message, fix, once=True)
-    if any(map(_is_misread, texts_of)):
-        message = "The texts hold letters that were read in the wrong encoding, such as 'Ã¶' for 'ö'."
-        fix = "Export them again from where they come, as UTF-8; the Python package ftfy repairs most of what is left."
-        yield Fault("warning", "misread_letters", message, fix, once=True)
-
-
-_FOREIGN = re.compile(r"[^\x00-\x7f]{2,}")
-
-
-def _is_misread(text: str) -> bool:
-    """Whether a text holds bytes of UTF-8 that were read as Windows-1252, as `Ã¶` for `ö`."""
-    if "Ã" not in text and "â€" not in text:
-        return False
-    return any(_is_utf8(run[0]) for run in _FOREIGN.finditer(text) if "Ã" in run[0] or "â€" in run[0])
-
-
-def _is_utf8(run: str) -> bool:
-    try:
-        run.encode("cp1252").decode("utf-8")
-    except UnicodeError:
-        return False
-    return True
+    yield from mark_warnings(text for message in messages if isinstance(message, dict) for text in _said(message))
 
 
 def _said(message: dict[str, Any]) -> Iterator[str]:

@@ -35,7 +35,7 @@ _PACKAGE = Path(__file__).parents[2]
 _SOURCES = (
     *(f"data/{name}.py" for name in ("chunk", "encoding", "ends", "file_kinds", "json_faults", "keys", "length")),
     *(f"data/{name}.py" for name in ("line", "reader", "records", "report", "roles", "rules", "survey")),
-    *(f"data/{name}.py" for name in ("tokens/file", "workers")),
+    *(f"data/{name}.py" for name in ("text_marks", "tokens/file", "workers")),
     *(f"data/formats/{name}.py" for name in ("chains", "choices", "columns", "exports", "marked_text", "names")),
     *(f"data/formats/{name}.py" for name in ("pairs", "preference", "record", "table", "turns")),
     *(f"data/repair/{name}.py" for name in ("file", "line", "rules")),

@@ -24,7 +24,7 @@ from nanochat_core.tokenizer.messages import (
     wrong_part,
 )
 
-_NOTHING: tuple[Any, ...] = (None, "", [], {})
+_NOTHING: tuple[Any, ...] = (None, "", [], {}, "[]", "{}")
 _WORDS = re.compile(r"\w+(\W+\w+){3}")
 """Four words: so much text may be something that was meant to be learned."""
 

@@ -35,6 +35,8 @@ def review(
     asked: list[Question] = [question for path in paths for question in load_questions(path)]
     report(0.0, "Reading the data")
     rows, faults = read_rows(data)
+    if faults and not rows:
+        raise ValueError(f"{data} has no faultless conversation to review: `check` says what is wrong with it.")
     notes = [f"{plural(faults, 'line')} with a fault left out: `check` says more."] if faults else []
     more: list[Finding] = []
     if run is not None:

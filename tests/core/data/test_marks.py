@@ -220,6 +220,12 @@ def test_an_answer_beside_the_messages_is_taken_rather_than_their_last_question_
     assert f'Took "{key}", which stood beside the messages, as their answer' in report.summary()
 
 
+@pytest.mark.parametrize("nothing", ["[]", "{}", None, [], ""])
+def test_a_key_that_holds_nothing_needs_no_word(tmp_path, nothing):
+    path = write(tmp_path, {**conversation(user("a"), assistant("b")), "tools": nothing, "images": nothing})
+    assert check(path, tiny_tokenizer()).verdict == "accept"
+
+
 def test_text_beside_the_messages_that_stands_in_them_needs_no_word(tmp_path):
     path = write(
         tmp_path, {**conversation(user("how do you do today"), assistant("b")), "prompt": "how do you do today"}

@@ -26,3 +26,10 @@ def test_folds_need_rows(home, tmp_path):
     for folds in (1, 3, -2):
         with pytest.raises(ValueError, match="cannot be done with 3 rows"):
             review(path, folds=folds)
+
+
+def test_a_file_of_faults_is_not_said_to_have_nothing_to_look_at(tmp_path):
+    path = tmp_path / "data.csv"
+    path.write_text("prompt,completion\nWhen?,At seven.\n")
+    with pytest.raises(ValueError, match="no faultless conversation to review: `check` says"):
+        review(path)

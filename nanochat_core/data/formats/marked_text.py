@@ -26,7 +26,7 @@ FAMILIES = (
     _Family("Gemma", re.compile(r"<start_of_turn>(\w+)\n"), _END),
     _Family("Zephyr", re.compile(r"<\|(system|user|assistant)\|>\s*"), _END),
     _Family("###", re.compile(rf"(?:^\s*|\n\s*|(?<=[^\s#]))#{{2,3}}\s*{_NAMES}\s*:[ ]*\n?", re.IGNORECASE), _END),
-    _Family("USER:", re.compile(r"(?:^|(?<=\s)|(?<=</s>))(SYSTEM|USER|ASSISTANT)\s*:[ ]*"), _END),
+    _Family("USER:", re.compile(r"(?:^|(?<=\s)|(?<=</s>))(SYSTEM|USER|ASSISTANT|FUNCTION RESPONSE)\s*:[ ]*"), _END),
     _Family("Human:", re.compile(r"(?:^|\n)\s*(human|user|assistant|system|ai|gpt|bot)\s*:[ ]*", re.IGNORECASE), _END),
 )
 """Tried in this order: a text may hold the weaker marks of a later family."""
@@ -34,7 +34,7 @@ FAMILIES = (
 _BY_NAME = ("###", "USER:", "Human:")
 """Families whose marks are words that may stand in a text of a turn."""
 
-_ROLES = {**ROLE_NAMES, "instruction": "user", "input": "user", "response": "assistant"}
+_ROLES = {**ROLE_NAMES, "instruction": "user", "input": "user", "response": "assistant", "function response": "tool"}
 _INST = re.compile(r"(?:<s>)?\s*\[INST\](.*?)\[/INST\](.*?)(?=(?:</s>)?\s*(?:<s>)?\s*\[INST\]|$)", re.DOTALL)
 _SYS = re.compile(r"\s*<<SYS>>(.*?)<</SYS>>\s*", re.DOTALL)
 _START = re.compile(r"^\s*(<s>|<\|begin_of_text\|>|<bos>|<\|endoftext\|>)?\s*")

@@ -188,7 +188,9 @@ def add_answer(found: Imported, answer: Any) -> None:
         answer = answer["text"][0]  # SQuAD's {"text": [...], "answer_start": [...]}
     if isinstance(answer, dict) and ("role" in answer or "from" in answer):
         answer = [answer]
-    if isinstance(answer, list) and len(answer) > 1 and all(isinstance(one, str) for one in answer):
+    is_list = isinstance(answer, list) and len(answer) > 1
+    is_parts = is_list and any(isinstance(one, dict) and "type" in one for one in answer)
+    if is_list and not is_parts and (all(isinstance(one, str) for one in answer) or not looks_like_turns(answer)):
         raise ValueError("There are several answers to one question: keep the one that is to be learned.")
     if isinstance(answer, list) and looks_like_turns(answer):
         found.messages += messages_of_turns(answer) or []

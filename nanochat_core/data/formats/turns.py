@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from nanochat_core.data.formats.names import MEDIA, REASONING, ROLE_NAMES, SAID, SPEAKERS, TOOL_ROLES, plain
+from nanochat_core.data.formats.names import ANSWERS, MEDIA, REASONING, ROLE_NAMES, SAID, SPEAKERS, TOOL_ROLES, plain
 from nanochat_core.tokenizer.messages import joined_parts, wrong_part
 
 Message = dict[str, Any]
@@ -130,8 +130,16 @@ def _of_turn(turn: Any) -> Iterator[Any]:
     if any(key in names for key in SPEAKERS):
         yield import_message(turn)
         return
-    speakers = [key for name, key in names.items() if name in ROLE_NAMES or name in TOOL_ROLES]
     pair = next((pair for pair in _PAIR_KEYS if pair[0] in names and pair[1] in names), None)
+    # Where another key holds what was said, `model` only names who said it.
+    is_label = pair is not None or any(name in names for name in (*ANSWERS, *SAID))
+    speakers = [
+        *(key for name, key in names.items() if name in ROLE_NAMES and not (name == "model" and is_label)),
+        *(key for name, key in names.items() if name in TOOL_ROLES),
+    ]
+    if pair and all(ROLE_NAMES.get(plain(key)) == "system" for key in speakers):
+        yield from (import_message({"role": "system", "content": turn[key]}) for key in speakers if turn[key])
+        turn, speakers = {key: value for key, value in turn.items() if key not in speakers}, []
     if speakers:
         rest = {key: value for key, value in turn.items() if key not in speakers}
         for place, key in enumerate(sorted(speakers, key=lambda key: _ORDER.get(ROLE_NAMES.get(plain(key), ""), 3))):

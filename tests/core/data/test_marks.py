@@ -281,6 +281,11 @@ def test_what_has_no_place_in_the_messages_stays_beside_them_and_is_named(tmp_pa
         {"prompt": "q", "history": 5, "completion": "x"},
         {"chosen": "good", "rejected": "bad"},
         {"prompt": "q", "chosen": [], "rejected": "bad"},
+        {
+            "prompt": "q",
+            "answers": [{"answer": "a", "model": "m", "rank": 1}, {"answer": "b", "model": "n", "rank": 2}],
+        },
+        {"system": "s", "chat": "USER: q\n\nASSISTANT: <call> f\n\nFUNCTION RESPONSE: 3\n\nASSISTANT: a"},
         {"prompt": ["q", "r"], "completion": ["a", "b"]},
         {"prompt": {"0": "q", "1": "r"}, "completion": {"0": "a", "1": "b"}},
         {"messages": [GOOD_TURNS, GOOD_TURNS]},

@@ -19,6 +19,22 @@ RECORDS = [
         "ShareGPT",
         conversation(system("s"), {"role": "tool", "content": "t", "loss": 0}),
     ),
+    (
+        {"conversation": [{"input": "q", "output": "a", "model": "m"}]},
+        "ShareGPT",
+        conversation(user("q"), {**assistant("a"), "model": "m"}),
+    ),
+    (
+        {"conversation": [{"human": "q", "assistant": "a", "model": "m"}]},
+        "ShareGPT",
+        conversation(user("q"), {**assistant("a"), "model": "m"}),
+    ),
+    (
+        {"conversation": [{"system": "s", "input": "q", "output": "a"}]},
+        "ShareGPT",
+        conversation(system("s"), user("q"), assistant("a")),
+    ),
+    ({"conversation": [{"user": "q"}, {"model": "a"}]}, "ShareGPT", EXCHANGE),
     ({"instruction": "q", "input": "", "output": "a"}, "Alpaca", EXCHANGE),
     ({"instruction": "q", "output": "a"}, "Alpaca", EXCHANGE),
     ({"instruction": "q", "input": "more", "output": "a"}, "Alpaca", conversation(user("q\n\nmore"), assistant("a"))),

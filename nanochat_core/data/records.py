@@ -37,8 +37,9 @@ def records_of(original: BinaryIO, name: str, is_table: bool = False) -> Iterato
     is_table: read it as a table even where its beginning does not look like one.
     """
     with as_utf8(original, head_of(original)) as (file, done):
-        fault = foreign_kind(head_of(file))
-        is_table = is_table and (fault is None or fault.kind != "late_names")
+        fault = foreign_kind(head := head_of(file))
+        is_json = head.removeprefix(BOM).lstrip().startswith((b"{", b"["))  # whatever the file is called
+        is_table = is_table and not is_json and (fault is None or fault.kind != "late_names")
         if is_table or (fault is not None and fault.kind == "table"):
             rows = rows_of(file, name)
             found = (Piece(row.line, 0, None if row.fault else as_json(row.record), 0, row.fault) for row in rows)
@@ -46,7 +47,7 @@ def records_of(original: BinaryIO, name: str, is_table: bool = False) -> Iterato
             return
         if fault is not None:
             raise ValueError(f"{name} cannot be used: {fault.message} {fault.fix}")
-        how = layout(head := head_of(file))
+        how = layout(head)
         notes = ["removed a byte order mark (BOM)"] if how.is_spread and head.startswith(BOM) else []
         notes += ["turned a JSON array into one conversation a line"] if how.is_array else []
         yield _together(Records(pieces(file, how), done, notes, how.is_spread))

@@ -52,16 +52,20 @@ def _read_table(path: Path, records: Records) -> Imported:
     lines: list[Line] = []
     uneven: list[int] = []
     said: Counter[str] = Counter()
+    kept = 0
     for piece in records.pieces:
         if piece.data is None:
             uneven.append(piece.line)
         else:
             repaired, done = repair_line(piece.data)
             said.update(what for what in done if what.startswith(_WORTH_SAYING))
+            kept += not repaired
             lines += [(piece.line, line) for line in repaired or [piece.data]]
     if not lines:
         raise ValueError(f"{path.name} has no rows below its header. Add some, or choose another file.")
-    notes = [*records.done, f"{plural(len(lines), 'row')} of the table became conversations."]
+    notes = [*records.done, f"{plural(len(lines) - kept, 'row')} of the table became conversations."]
+    if kept:
+        notes.append(f"{plural(kept, 'row')} stayed as in the table: the fault of each is shown with it.")
     if uneven:
         where = ", ".join(map(str, uneven[:10])) + (" and more" if len(uneven) > 10 else "")
         what = f"{plural(len(uneven), 'row')} with other cells than the header has, or a wrong quote"

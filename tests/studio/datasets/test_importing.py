@@ -83,6 +83,18 @@ def test_a_table_keeps_commas_quotes_and_line_breaks(tmp_path):
     assert json.loads(imported.lines[0][1])["messages"][0]["content"] == 'a, "b"\nc'
 
 
+def test_rows_that_are_no_conversations_are_not_said_to_have_become_some(tmp_path):
+    rows = "question,A,B,answer\nWhich?,Rome,Oslo,B\nWhich?,Rome,Oslo,Oslo\n"
+    notes = read(tmp_path, rows, "a.csv").notes
+    assert "1 row of the table became conversations." in notes
+    assert "1 row stayed as in the table: the fault of each is shown with it." in notes
+
+
+def test_json_lines_are_read_whatever_the_file_is_called(tmp_path):
+    imported = read(tmp_path, GOOD + "\n", "data.csv")
+    assert [data for _, data in imported.lines] == [GOOD.encode()]
+
+
 def test_what_was_done_with_rows_of_a_table_is_said(tmp_path):
     rows = "instruction,input,question,output\nTranslate.,nan,Haus,house\nTranslate.,,Hof,yard\n"
     notes = " ".join(read(tmp_path, rows, "a.csv").notes)

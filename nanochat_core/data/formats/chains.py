@@ -97,7 +97,8 @@ def _lost_note(lines: list[int]) -> list[str]:
 def _by_talk(rows: list[Numbered]) -> Joined:
     talks: dict[Any, list[int]] = {}
     for place, (_, record) in enumerate(rows):
-        talks.setdefault(str(_value(record, names.TALKS)), []).append(place)
+        talk = _value(record, names.TALKS)
+        talks.setdefault(place if talk is None else talk, []).append(place)  # a row of no talk stands alone
     keys: dict[str, None] = {}
     joined = []
     for places in talks.values():

@@ -179,7 +179,7 @@ def _fault(columns: list[str], cells: list[str], raw: list[str], separator: str)
     """What is wrong with a row's quotes, or that it has more cells than there are columns."""
     if wrong := _wrong_quote(raw, separator):
         return Fault("error", "quote_not_closed", *wrong)
-    if [cell.strip() for cell in cells] == columns:
+    if [cell.strip().removeprefix("\ufeff") for cell in cells] == columns:
         message = "This row repeats the names of the columns, as where two tables were joined."
         return Fault("error", "uneven_row", message, "Remove it.")
     if len(cells) > len(columns) and any(cell.strip() for cell in cells[len(columns) :]):

@@ -77,7 +77,7 @@ def test_line_breaks_of_windows_in_a_cell_are_line_breaks(fixed):
 
 
 def test_the_names_of_the_columns_are_no_conversation_where_tables_were_joined(fixed):
-    report, talks, _ = fixed("prompt,completion\nWhen?,At seven.\nprompt,completion\nWhere?,Here.\n")
+    report, talks, _ = fixed("\ufeffprompt,completion\nWhen?,At seven.\n\ufeffprompt,completion\nWhere?,Here.\n")
     assert talks == [["When?", "At seven."], ["Where?", "Here."]]
     assert "Line 3: This row repeats the names of the columns" in report.summary()
 
@@ -160,6 +160,11 @@ def test_pairs_of_one_conversation_are_turns_of_it_with_what_is_said_of_each(fix
     assert talks == [["Be brief.", "one", "A", "two", "B", "no", "D"], ["Be brief.", "three", "C"]]
     marked = [one["content"] for talk in load_conversations(out) for one in talk["messages"] if "train" in one]
     assert marked == ["D"]
+
+
+def test_rows_of_no_talk_stand_alone(fixed):
+    _, talks, _ = fixed("conversation_id,question,answer\n1,one,A\n,two,B\n,three,C\n1,four,D\n")
+    assert talks == [["one", "A", "four", "D"], ["two", "B"], ["three", "C"]]
 
 
 def test_pairs_that_stand_alone_are_not_said_to_be_joined(fixed):

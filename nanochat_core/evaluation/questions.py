@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nanochat_core.data.json_faults import read_json
 from nanochat_core.evaluation.rules import Rule, Verdict, rule_of
 from nanochat_core.paths import find_file
 from nanochat_core.system.files import write_atomically
@@ -104,9 +105,12 @@ def read_questions(text: str, name: str) -> list[Question]:
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
+        value, fault, _ = read_json(line)
         try:
-            questions.append(question_of(json.loads(line)))
-        except (ValueError, RecursionError) as error:
+            if fault is not None:
+                raise ValueError(fault.message.rstrip("."))
+            questions.append(question_of(value))
+        except ValueError as error:
             raise ValueError(f"{name}, line {number}: {error}. Each line is an object such as {EXAMPLE}.") from error
     if not questions:
         raise ValueError(f"The questions file {name} has no questions. Put at least one in it, one on each line.")

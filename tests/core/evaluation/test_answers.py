@@ -51,6 +51,8 @@ def test_a_file_may_ask_by_question_or_by_messages(tmp_path):
     ("line", "said"),
     [
         ("{", "line 1"),
+        ("question,expected", "it begins with 'question,expected'"),
+        ('{"question": "q", "expected": ["a"],}', "a comma too many before column"),
         ("[" * 100_000, "line 1"),
         ("[]", "no object"),
         ('{"expected": ["a"]}', 'neither a "question"'),

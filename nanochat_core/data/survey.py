@@ -48,8 +48,6 @@ def survey(
                     progress(min(done, size), size)
     if tally.is_foreign:
         tally.try_repair(path)
-    if not tally.has_usable:
-        tally.problems.withdraw_promises()
     return tally.report(str(path))
 
 
@@ -115,6 +113,8 @@ class _Tally:
     def report(self, path: str) -> Report:
         for line, fault in self._marks.warnings():
             self.problems.add(line, fault)
+        if not self.has_usable:
+            self.problems.withdraw_promises()
         if not self._lines and not self.problems.has_errors:
             fix = "Write one conversation on each line; data/README.md shows how."
             self.problems.add(1, Fault("error", "no_conversations", "The file holds no conversation.", fix))

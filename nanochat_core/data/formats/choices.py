@@ -20,7 +20,7 @@ def refuse_sign(values: Mapping[str, Any], answer: str) -> None:
     text = str(said).strip() if isinstance(said, str | int) and not isinstance(said, bool) else ""
     if not _SIGN.fullmatch(text):
         return
-    listed = next((name for name in names.OPTIONS if values.get(name)), "")
+    listed = next((name for name in names.OPTIONS if values.get(name) and _texts(values[name])), "")
     beside = [listed] if listed else _several(name for name, value in values.items() if isinstance(value, str))
     choices = [text for name in beside for text in _texts(values[name])]
     asked = " ".join(str(values[name]) for name in names.QUESTIONS if name in values)
@@ -47,7 +47,9 @@ def _texts(choices: Any) -> list[str]:
     """The texts of choices that are a text, a list, or an object: by their signs, or with a list of signs beside."""
     if isinstance(choices, dict):
         return _texts(choices.get("text", list(choices.values())))
-    return [choices.strip()] if isinstance(choices, str) else list(map(str, choices))
+    if isinstance(choices, str):
+        return [choices.strip()]
+    return list(map(str, choices)) if isinstance(choices, list) else []
 
 
 def _sign_of(word: str) -> str:

@@ -135,7 +135,7 @@ def _add_below(found: Imported, values: dict[str, Any], fields: dict[str, str], 
 
 def _name_left(found: Imported, values: dict[str, Any], fields: dict[str, str]) -> None:
     """Name what has no place beside a question and its answer, and could have been meant as one of them."""
-    said = "\n".join(str(one.get("content")) for one in found.messages)
+    said = "\n".join(str(one.get("content")) for one in found.messages if isinstance(one, dict))
     for name in (*names.QUESTIONS, *names.ANSWERS, "message", *names.OPTIONS):
         if name not in fields or fields[name] in found.used or is_nothing(values[name]):
             continue

@@ -36,8 +36,8 @@ def with_promises(data: bytes, faults: list[Fault]) -> list[Fault]:
     found = list(repairs(data)[0])
     if found and all(one.line is not None for one in found):
         return [fault._replace(can_fix=_is_fixed(fault)) for fault in faults]
-    if any(one.line is not None for one in found):
-        faults = [fault._replace(can_fix=fault.kind in (*SEVERAL, "json_array")) for fault in faults]
+    is_in_part = any(one.line is not None for one in found)
+    faults = [fault._replace(can_fix=is_in_part and fault.kind in (*SEVERAL, "json_array")) for fault in faults]
     if any(fault.kind in ("other_format", "preference_pair") for fault in faults):
         known = {fault.kind for fault in faults}
         faults += [fault for one in found for fault in one.faults if fault.kind not in known]

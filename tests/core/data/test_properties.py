@@ -37,6 +37,9 @@ RECORDS = st.fixed_dictionaries(
     optional={
         **dict.fromkeys(["messages", "conversations"], st.lists(MESSAGES | JSON, max_size=4) | JSON),
         **dict.fromkeys(["instruction", "input", "output", "prompt", "completion", "system", "history"], CONTENTS),
+        **dict.fromkeys(
+            ["question", "text", "answers", "choices", "chosen", "rejected", "winner", "response"], CONTENTS
+        ),
         "id": JSON,
     },
 )

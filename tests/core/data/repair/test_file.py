@@ -274,6 +274,9 @@ NOTHING_TO_REPAIR = {
     ),
     "a chat's export": (json.dumps({"messages": [{"from": "Ann", "text": "Open?"}]}, indent=1).encode(), "'Ann'"),
     "an object of conversations": (json.dumps({"a": TWO[0], "b": TWO[1]}, indent=1).encode(), "its keys are 'a', 'b'"),
+    "an array on a line, of something else": (b'[{"prompt": "q", "completion": ["a", "b"]}]\n{}', "several answers"),
+    "choices that are none": (b'{"question": "q", "choices": -1, "answer": ["a", ["b"]]}\n', "several answers"),
+    "lines of something else, of Windows": (b"\xef\xbb\xbf{}\r\n{}\r\n", "it is empty"),
     "an array of something else": (b'[{"a": 1},\n{"b": 2}]', "its keys are 'b'"),
 }
 

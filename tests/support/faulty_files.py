@@ -83,6 +83,7 @@ WARNINGS = {
         "misread_letters",
     ),
     "a template within": (line(user("[INST] hi [/INST]"), assistant("yo")), 1, "template_mark"),
+    "a call written as text": (line(user("hi"), assistant('<tool_call>{"name": "f"}</tool_call>')), 1, "template_mark"),
     "a template's end": (line(user("hi"), assistant([{"type": "text", "text": "yo<|im_end|>"}])), 1, "template_mark"),
     "reasoning": (line(user("hi"), {"thinking": "he greets", **assistant("yo")}), 1, "reasoning"),
     "rejected answers": (line(user("hi"), {"rejected": "go away", **assistant("yo")}), 1, "rejected_answers"),

@@ -130,6 +130,7 @@ MEDIA_MARKS = ("<image>", "<video>", "<audio>", "<|image|>", "<|image_pad|>", "<
 TEMPLATE_MARKS = (
     *("<|im_start|>", "<|im_end|>", "<|start_header_id|>", "<|eot_id|>", "<|end_of_text|>", "<|endoftext|>"),
     *("<start_of_turn>", "<end_of_turn>", "<|user|>", "<|assistant|>", "<|system|>", "<<SYS>>", "[INST]", "[/INST]"),
+    *("<tool_call>", "<tool_response>", "<functioncall>", "<|python_tag|>"),
     *("<|bos|>", "<|user_start|>", "<|user_end|>", "<|assistant_start|>", "<|assistant_end|>"),
 )
 """What templates of chats write around the turns; within a text it is text, which would be learned."""

@@ -12,6 +12,7 @@ second turn, each precision beside llama.cpp (benchmarks/llama_cpp.py), and the 
 """
 
 import argparse
+import copy
 import json
 import math
 import statistics
@@ -26,6 +27,7 @@ from benchmarks.pairs import ratio, table, take_turns
 from benchmarks.training_peers import twin
 from benchmarks.workload import SHAPES, TINY, random_model
 from nanochat_core import load_model
+from nanochat_core.checkpoint.compact import make_compact, pays
 from nanochat_core.checkpoint.few_bits import BITS, quantize
 from nanochat_core.compute.huge_pages import HugePages
 from nanochat_core.engine.sampling import Sampling
@@ -89,6 +91,11 @@ def our_models(config: GPTConfig) -> dict[str, GPT]:
                 parameter.data = memory.zeros(parameter.shape, dtype).copy_(parameter.data)
         models[name] = model
     return models
+
+
+def as_in_a_chat(fp32: GPT) -> GPT:
+    """The same weights as load_model holds them for a chat."""
+    return make_compact(copy.deepcopy(fp32)) if pays(fp32.config) else fp32
 
 
 def one_conversation(models: dict[str, GPT], prompt: Tensor, tokens: int, turns: int) -> str:

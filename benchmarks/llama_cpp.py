@@ -15,7 +15,7 @@ import os
 import re
 import statistics
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -139,20 +139,26 @@ def _named(decode: Callable[[int], float], read: Callable[[int], float], second:
     }
 
 
-def beside(models: dict[str, GPT], tokens: int, turns: int) -> str:
-    """The table of a shape: for each precision what ours does, and how many times as fast as llama.cpp it is."""
-    from benchmarks.chat import MODES, peer_reply, rate
+def beside(models: dict[str, GPT], tokens: int, turns: int, precisions: Sequence[str] = tuple(PEERS)) -> str:
+    """The table of a shape: for each precision what ours does, and how many times as fast as llama.cpp it is.
+
+    fp32 is held as it is loaded: for one reply at a time as a chat has it, for several as `serve` does.
+    """
+    from benchmarks.chat import MODES, as_in_a_chat, peer_reply, rate
 
     fp32 = models["fp32"]
     generator = torch.Generator().manual_seed(1)
     ids = torch.randint(0, fp32.config.vocab_size, (1, PROMPTS[-1]), generator=generator)
     rows = []
-    for name, quant in PEERS.items():
+    for name, quant in ((name, PEERS[name]) for name in precisions):
         with ExitStack() as servers:
             one, many = (servers.enter_context(server_of(fp32, quant, count)) for count in (1, ROWS))
             if name == "fp32":
                 _check_same(fp32, one, ids[:, : PROMPTS[0]])
             both = {("ours", kind): run for kind, run in ours(models[name], ids, tokens).items()}
+            if name == "fp32":
+                alone = ours(as_in_a_chat(fp32), ids, tokens)
+                both |= {("ours", kind): run for kind, run in alone.items() if not kind.startswith(f"{ROWS}")}
             both |= {("theirs", kind): run for kind, run in theirs(one, many, ids, tokens).items()}
             if name in ("fp32", "bf16"):  # it has no other precisions on a CPU
                 reply = peer_reply(fp32, MODES[name], "dynamic")
@@ -184,6 +190,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--small", action="store_true")
     parser.add_argument("--shapes", nargs="+", choices=["d8", "d12"], default=["d8", "d12"])
+    parser.add_argument("--precisions", nargs="+", choices=list(PEERS), default=list(PEERS))
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
@@ -193,9 +200,8 @@ def main() -> None:
     with torch.no_grad():
         for name in ["tiny"] if options.small else options.shapes:
             models = our_models(TINY if name == "tiny" else SHAPES[name])
-            print(
-                f"\n{name}\n", beside(models, TOKENS[name], 1 if options.small else options.turns), sep="\n", flush=True
-            )
+            turns = 1 if options.small else options.turns
+            print(f"\n{name}\n", beside(models, TOKENS[name], turns, options.precisions), sep="\n", flush=True)
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ from nanochat_core.tokenizer.tokenizer import Tokenizer
 
 D32 = GPTConfig()
 SMALL = GPTConfig(n_layer=4, n_embd=256, n_head=2, n_kv_head=2)
-CASES = {"bfloat16": ("bfloat16", "int8", "int4"), "float32": ("bfloat16", "int8", "int4")}
+CASES = {"bfloat16": ("bfloat16", "int8", "int4"), "float32": ("float32", "bfloat16", "int8", "int4")}
 """dtype in the file to those in memory: a re-saved checkpoint, and the published one."""
 
 
@@ -71,7 +71,7 @@ def measure(folder: str, dtype: str) -> dict[str, float]:
     fresh_seconds = _touch(size)
     forget_peak()
     started = time.monotonic()
-    model, tokenizer, _ = load_model(folder, device="cpu", dtype=kind)
+    model, tokenizer, _ = load_model(folder, device="cpu", dtype=kind, for_chat=True)
     loaded = time.monotonic()
     stream = Engine(model, tokenizer).events([{"role": "user", "content": "hi"}], max_tokens=2, temperature=0.0)
     next(stream, None)

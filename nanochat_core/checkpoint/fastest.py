@@ -113,4 +113,4 @@ def _model(dtype: torch.dtype) -> GPT:
     with torch.device("meta"):
         shapes = {name: parameter.shape for name, parameter in GPT(SHAPE).named_parameters()}
     weights = {name: torch.full(shape, 0.01) for name, shape in shapes.items()}
-    return build_for_inference(SHAPE, weights, torch.device("cpu"), dtype)
+    return build_for_inference(SHAPE, weights, torch.device("cpu"), dtype, for_chat=True)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from nanochat_core.checkpoint.adapters import merged, take_from_weights
+from nanochat_core.checkpoint.compact import CompactLinear, make_compact, pays
 from nanochat_core.checkpoint.few_bits import BITS, INT4, FewBitsLinear, quantize
 from nanochat_core.checkpoint.mapped_files import MappedReader
 from nanochat_core.checkpoint.reading import check_names, model_config, read_checkpoint
@@ -31,18 +32,21 @@ def load_model(
     device: str | torch.device = "cpu",
     dtype: torch.dtype | None = None,
     step: int | None = None,
+    *,
+    for_chat: bool = False,
 ) -> tuple[GPT, Tokenizer, dict[str, Any]]:
     """(model, tokenizer, meta) of the model called `name`, for inference: parameters in `dtype`, gradients off.
 
     `dtype` None takes bf16 on an accelerator and for a large model, fp32 for a small one on a CPU; torch.int8 and
-    torch.int4 round the matrices to eight or four bits, on a CPU only (see `few_bits`). Raises ValueError in a sentence
-    when there is no such model or its files do not fit together.
+    torch.int4 round the matrices to eight or four bits, on a CPU only (see `few_bits`). `for_chat`: it will write
+    one reply at a time, and fp32 may be held in the form that gives the same ones sooner (see `compact`). Raises
+    ValueError in a sentence when there is no such model or its files do not fit together.
     """
     files = find_model(name, step)
     weights, meta, tokenizer = read_checkpoint(files)
     config = model_config(meta, weights)
     device = torch.device(device)
-    return build_for_inference(config, weights, device, dtype), tokenizer, meta
+    return build_for_inference(config, weights, device, dtype, for_chat=for_chat), tokenizer, meta
 
 
 def load_exact(files: ModelFiles) -> tuple[GPT, Tokenizer, dict[str, Any]]:
@@ -57,12 +61,20 @@ def load_exact(files: ModelFiles) -> tuple[GPT, Tokenizer, dict[str, Any]]:
 
 
 def build_for_inference(
-    config: GPTConfig, weights: dict[str, Tensor], device: torch.device, dtype: torch.dtype | None
+    config: GPTConfig,
+    weights: dict[str, Tensor],
+    device: torch.device,
+    dtype: torch.dtype | None,
+    *,
+    for_chat: bool = False,
 ) -> GPT:
-    """`build_model` for a model that is not trained, with the `dtype` of `load_model`."""
+    """`build_model` for a model that is not trained, with the `dtype` and `for_chat` of `load_model`."""
     best = inference_dtype(device, weights)
-    if dtype is None or dtype not in BITS:
-        model = build_model(config, weights, device, dtype or best, compute_dtype=dtype or best)
+    held = dtype or best
+    if for_chat and device.type == "cpu" and held == torch.float32 and pays(config):
+        model = make_compact(build_model(config, weights, device, None, held, mapped=True), mapped=True)
+    elif dtype is None or dtype not in BITS:
+        model = build_model(config, weights, device, held, compute_dtype=held)
     elif device.type == "cpu":
         model = quantize(build_model(config, weights, device, None, best, mapped=True), dtype, mapped=True)
     else:
@@ -79,14 +91,14 @@ def inference_dtype(device: torch.device, weights: Mapping[str, Tensor]) -> torc
 def dtype_of(model: GPT) -> torch.dtype:
     """The precision in which a model's matrices are held, one of DTYPES."""
     held = model.lm_head.weight.dtype
-    return INT4 if held == torch.uint8 else held
+    return {torch.uint8: INT4, torch.int16: torch.float32}.get(held, held)
 
 
 def parameter_count(model: GPT) -> int:
     """How many parameters a model has, in whatever form its matrices are held."""
-    few = [module for module in model.modules() if isinstance(module, FewBitsLinear)]
-    packed = sum(module.weight.numel() for module in few)
-    return sum(p.numel() for p in model.parameters()) - packed + sum(m.outputs * m.inputs for m in few)
+    ours = [module for module in model.modules() if isinstance(module, FewBitsLinear | CompactLinear)]
+    packed = sum(module.weight.numel() for module in ours)
+    return sum(p.numel() for p in model.parameters()) - packed + sum(m.outputs * m.inputs for m in ours)
 
 
 def dtype_named(name: str | None) -> torch.dtype | None:

@@ -51,7 +51,8 @@ def chat(options: ChatCommand) -> None:
     """Answer the one question, or converse until an empty line. The reply goes to stdout as it is made."""
     name = options.model or default_model()
     device = choose_device(options.device_type)
-    network, tokenizer, _ = load_model(name, device, dtype_asked(options.dtype, device, tell), options.step)
+    dtype = dtype_asked(options.dtype, device, tell)
+    network, tokenizer, _ = load_model(name, device, dtype, options.step, for_chat=True)
     engine = Engine(network, tokenizer)
     history = [{"role": "system", "content": options.system}] if options.system else []
     interactive = options.prompt is None

@@ -20,8 +20,15 @@ from nanochat_core.native.build import library
 if TYPE_CHECKING:
     from nanochat_core.model.gpt import GPT
 
-_TYPES = {torch.float32: 0, torch.bfloat16: 1, torch.int8: 2, torch.uint8: 3}  # two numbers of four bits in a byte
-_SCALES = {torch.int8: torch.float32, torch.uint8: torch.bfloat16}
+_TYPES = {
+    torch.float32: 0,
+    torch.bfloat16: 1,
+    torch.int8: 2,
+    torch.uint8: 3,  # two numbers of four bits in a byte
+    torch.int16: 4,  # fp32 in 28 bits a weight (c/compact.h)
+}
+_SCALES = {torch.int8: torch.float32, torch.uint8: torch.bfloat16, torch.int16: torch.int64}
+"""Of what type a matrix's scales are, or of fp32 in 28 bits its notes, which lie in their place."""
 _MATRICES = {
     "q": "attn.c_q",
     "k": "attn.c_k",

@@ -177,7 +177,9 @@ class ModelServer:
             weights, meta, tokenizer = read_checkpoint(files)
             total, automatic = len(weights), inference_dtype(device, weights)
             with _reported(lambda: 1 - len(weights) / total, f"Loading {files.weights.name}", say):
-                model = build_for_inference(model_config(meta, weights), weights, device, dtype_named(dtype))
+                config = model_config(meta, weights)
+                # An adapter that hangs beside it on a CPU would be torch's: none does (MERGED_ON).
+                model = build_for_inference(config, weights, device, dtype_named(dtype), for_chat=True)
             self._base = _Base(key, model, tokenizer, automatic)
         return self._base
 

@@ -15,6 +15,7 @@ TESTS = (
     "tests/core/model/test_decode_step.py",
     "tests/core/model/test_decode_step_nan.py",
     "tests/core/engine/test_sampling.py",
+    "tests/core/checkpoint/test_compact.py",
     "tests/core/checkpoint/test_few_bits.py",
     "tests/core/training/test_newton_schulz.py",
     "tests/core/training/test_muon.py",

@@ -20,7 +20,7 @@
 
 typedef struct {
     const char *q, *k, *v, *o, *fc, *proj;                                           // matrices (outputs, inputs)
-    const char *q_scales, *k_scales, *v_scales, *o_scales, *fc_scales, *proj_scales; // of INT8 and INT4, as strips.h says
+    const char *q_scales, *k_scales, *v_scales, *o_scales, *fc_scales, *proj_scales; // of INT8, INT4, COMPACT: see products.h
     const char *value_table, *value_gate;                                             // null where there are none
     char *keys, *values;                                                              // (rows, kv_heads, capacity, size)
     double residual, start;
@@ -227,7 +227,7 @@ enum then { KEEP, ADD, CAP };
 // have `rows_in_all` to do before that.
 static void multiply(step *s, const matrix *a, int64_t count, float *out, int64_t out_apart, enum then then, int64_t rows_in_all, place *at) {
     atomic_llong *taken = &s->taken[at->taken++];
-    int64_t rows = PIECE_BYTES / row_bytes(a), even = a->outputs / (4 * s->threads), whole = a->type < INT8 ? ROWS : STRIP;
+    int64_t rows = PIECE_BYTES / row_bytes(a), even = a->outputs / (4 * s->threads), whole = is_in_strips(a->type) ? STRIP : ROWS;
     if (count > APART && rows < even) rows = even; // so that the vectors come from memory less often
     if (s->threads > 1 && rows > even) rows = even;
     rows = (rows < whole ? whole : rows > MOST_ROWS ? MOST_ROWS : rows) / whole * whole;

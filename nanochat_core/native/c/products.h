@@ -5,6 +5,7 @@
 #ifndef PRODUCTS_H
 #define PRODUCTS_H
 
+#include "compact.h"
 #include "pack.h"
 #include "strips.h"
 #include "vectors.h"
@@ -31,11 +32,16 @@
 
 typedef struct {
     const char *rows;
-    const char *scales; // of INT8 fp32, one a row; of INT4 bf16, one for each group of a row
+    const char *scales; // of INT8 fp32, one a row; of INT4 bf16, one for each group of a row; of COMPACT its notes
     int64_t type, outputs, inputs;
 } matrix;
 
-INLINE int64_t row_bytes(const matrix *a) { return a->type < INT8 ? a->inputs * size_of(a->type) : strip_bytes(a->inputs, a->type) / STRIP; }
+INLINE int is_in_strips(int64_t type) { return type == INT8 || type == INT4; }
+
+INLINE int64_t row_bytes(const matrix *a) {
+    if (a->type == COMPACT) return compact_bytes(a->inputs);
+    return is_in_strips(a->type) ? strip_bytes(a->inputs, a->type) / STRIP : a->inputs * size_of(a->type);
+}
 
 INLINE void sum_up(floats sums[SOME_ROWS][MOST], int R, int M, float *out, int64_t out_apart) {
 #pragma GCC unroll 4
@@ -50,6 +56,8 @@ INLINE void sum_up(floats sums[SOME_ROWS][MOST], int R, int M, float *out, int64
             if (begin + i < R * M) out[(begin + i) / R * out_apart + (begin + i) % R] = found[i];
     }
 }
+
+#include "compact_products.h"
 
 // A row . the vector: one stream through memory, in several sums that do not wait for each other.
 INLINE float dot_float(const char *row, int64_t inputs, const char *vector) {
@@ -228,7 +236,8 @@ static void product(const matrix *a, int64_t from, int64_t to, const char *vecto
     int64_t apart = packed_bytes(a->inputs, a->type);
     for (int64_t begin = 0; begin < count; begin += AT_ONCE) {
         int64_t some = count - begin < AT_ONCE ? count - begin : AT_ONCE;
-        (a->type < INT8 ? product_of_floats : product_of_strips)(a, from, to, vectors + begin * apart, some, out + begin * out_apart, out_apart);
+        if (a->type == COMPACT) product_of_compact(&(compact){a->rows, (const int64_t *)a->scales, a->inputs}, from, to, vectors + begin * apart, apart, some, out + begin * out_apart, out_apart);
+        else (is_in_strips(a->type) ? product_of_strips : product_of_floats)(a, from, to, vectors + begin * apart, some, out + begin * out_apart, out_apart);
     }
 }
 

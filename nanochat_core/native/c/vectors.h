@@ -37,7 +37,7 @@ typedef float floats4 __attribute__((vector_size(16)));
 #define KEEP(value)
 #endif
 
-enum type { FLOAT32 = 0, BFLOAT16 = 1, INT8 = 2, INT4 = 3 };
+enum type { FLOAT32 = 0, BFLOAT16 = 1, INT8 = 2, INT4 = 3, COMPACT = 4 }; // COMPACT: fp32 in 28 bits (compact.h)
 
 INLINE int64_t size_of(int64_t type) { return type == FLOAT32 ? 4 : 2; } // of FLOAT32 and BFLOAT16
 

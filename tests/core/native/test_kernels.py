@@ -22,7 +22,7 @@ from nanochat_core.compute.huge_pages import HugePages
 from nanochat_core.native.build import SOURCES
 from tests.support.emulator import COMPILER, EMULATOR, REMEDY, is_arm, is_there
 
-FLOAT32, BFLOAT16, INT8, INT4 = range(4)
+FLOAT32, BFLOAT16, INT8, INT4, COMPACT = range(5)
 SHAPES = [(1, 64, 1), (3, 64, 2), (16, 128, 3), (37, 192, 1), (37, 192, 5), (50, 64, 9), (100, 512, 8), (35, 320, 67)]
 """Outputs, inputs, vectors."""
 HERE = [  # its name, what the compiler calls it, what /proc/cpuinfo calls what it needs
@@ -91,7 +91,7 @@ def _product(name: str, kind: int, matrix: Tensor, vectors: Tensor, bound: float
         rounded = few_bits._Rounding(HugePages(), None, 8 if kind == INT8 else 4).of(matrix)
         rows, scales, exact = _bytes(rounded.weight), _bytes(rounded.scales), rounded.rows()[:outputs]
     else:
-        stored = matrix if kind == FLOAT32 else matrix.bfloat16()
+        stored = matrix.bfloat16() if kind == BFLOAT16 else matrix
         rows, scales, exact = _bytes(stored), b"", stored.float()
     head = struct.pack("8q", 0, kind, outputs, inputs, len(vectors), len(rows), len(scales), 0)
     expected = vectors.double() @ exact.double().T
@@ -102,7 +102,8 @@ def _product(name: str, kind: int, matrix: Tensor, vectors: Tensor, bound: float
 
 def _products() -> Iterator[Case]:
     for outputs, inputs, count in SHAPES:
-        for kind, bound in ((FLOAT32, 1e-6), (BFLOAT16, 5e-3), (INT8, 0.02), (INT4, 0.02)):  # what rounded vectors cost
+        # The bounds: what rounded vectors cost.
+        for kind, bound in ((FLOAT32, 1e-6), (COMPACT, 1e-6), (BFLOAT16, 5e-3), (INT8, 0.02), (INT4, 0.02)):
             yield _product("random", kind, _random(outputs, inputs), _random(count, inputs, seed=1), bound)
         for kind, most in ((INT8, 127), (INT4, 7)):
             generator = torch.Generator().manual_seed(outputs)
@@ -116,8 +117,18 @@ def _products() -> Iterator[Case]:
         yield _product("the largest sums", kind, torch.full((16, 4096), largest), vectors, 0)
 
 
+def _of_all_sizes() -> Iterator[Case]:
+    """Rows whose exponents differ much, which the program itself compares with fp32's to the bit."""
+    for outputs, inputs, count in SHAPES:
+        matrix = _random(outputs, inputs) * 10.0 ** torch.linspace(-3, 3, inputs)
+        matrix[_random(outputs, inputs, seed=2) > 2] = 0.0
+        matrix[outputs // 2] *= 1e-38  # subnormal, partly
+        matrix[outputs // 3, : inputs // 2] *= 1e30
+        yield _product("all sizes", COMPACT, matrix, _random(count, inputs, seed=1), 1e-6)
+
+
 def _no_numbers() -> Iterator[Case]:
-    for kind in (FLOAT32, BFLOAT16, INT8, INT4):
+    for kind in (FLOAT32, COMPACT, BFLOAT16, INT8, INT4):
         for value in (float("nan"), float("inf"), -float("inf")):
             for count in (1, 3, 8):
                 matrix, vectors = _random(20, 128), _random(count, 128, seed=1)
@@ -155,7 +166,7 @@ def _attention() -> Iterator[Case]:
 @pytest.mark.parametrize("march", [pytest.param(march, id=name) for name, march in _kinds()])
 def test_kernels(march, built):
     program = built(march)
-    cases = [*_products(), *_no_numbers(), *_attention()]
+    cases = [*_products(), *_of_all_sizes(), *_no_numbers(), *_attention()]
     given = b"".join(case.given for case in cases)
     done = subprocess.run(program, input=given, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()[-3000:]

@@ -102,7 +102,7 @@ def test_base_and_tuned_side_by_side_then_a_correction(page, app):
     [row] = load_conversations(app.home / "data" / "corrections.jsonl")
     assert [message["content"] for message in row["messages"]] == ["Hello, who are you?", "I am the tuned one."]
     page.reload()
-    expect(replies(page, 1)).to_have_text(said[1])
+    expect(replies(page, 1)).to_have_text(said[1], use_inner_text=True)  # a model that babbles writes markup, too
     expect(page.locator("#chat_model_1 input")).to_have_value("pretrained/tuned")
     page.locator("#chat_unload_1").click()
     expect(page.locator("#chat_about_1")).to_contain_text(re.compile(r"Unloaded: \d+ MB given back"))

@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nanochat_core.checkpoint.few_bits import replace_matrices
 from nanochat_core.checkpoint.mapped_files import MappedReader
 from nanochat_core.compute.huge_pages import HugePages
-from nanochat_core.model.blocks import Linear
 from nanochat_core.model.gpt import GPT, GPTConfig
 from nanochat_core.model.shape import is_table
 from nanochat_core.native.build import library
@@ -68,14 +68,10 @@ def make_compact(model: GPT, mapped: bool = False) -> GPT:
     assert model.device.type == "cpu"
     memory = HugePages()
     with MappedReader() if mapped else contextlib.nullcontext() as reader:
-        for owner in list(model.modules()):
-            for name, module in list(owner.named_children()):
-                if isinstance(module, Linear) and not name.endswith("gate"):
-                    setattr(owner, name, compact(module.weight.detach(), memory, reader))
+        replace_matrices(model, lambda matrix: compact(matrix, memory, reader))
     for name, parameter in model.named_parameters():
         if parameter.is_floating_point() and not (is_table(name) and parameter.dtype == torch.bfloat16):
             parameter.data = parameter.data.float()
-    model.decoder = None  # it knows the former modules
     return model.requires_grad_(requires_grad=False)
 
 

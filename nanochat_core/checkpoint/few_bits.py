@@ -7,6 +7,7 @@ embedding tables, of which a token reads one row, stay in bf16, and the few lear
 
 import contextlib
 import ctypes
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -92,14 +93,20 @@ def quantize(model: GPT, dtype: torch.dtype, mapped: bool = False) -> GPT:
     assert model.device.type == "cpu"
     with MappedReader() if mapped else contextlib.nullcontext() as reader:
         rounding = _Rounding(HugePages(), reader, BITS[dtype])
-        for owner in list(model.modules()):
-            for name, module in list(owner.named_children()):
-                if isinstance(module, Linear) and not name.endswith("gate"):
-                    setattr(owner, name, rounding.of(module.weight.detach()))
-                elif isinstance(module, nn.Embedding):
-                    module.weight = nn.Parameter(module.weight.detach().bfloat16(), requires_grad=False)
-    model.decoder = None  # it knows the former modules
+        replace_matrices(model, rounding.of)
+        for module in model.modules():
+            if isinstance(module, nn.Embedding):
+                module.weight = nn.Parameter(module.weight.detach().bfloat16(), requires_grad=False)
     return model.requires_grad_(requires_grad=False)
+
+
+def replace_matrices(model: GPT, by: Callable[[Tensor], nn.Module]) -> None:
+    """Hold each matrix of a model in the module that `by` makes of it, one after the other; gates stay as they are."""
+    for owner in list(model.modules()):
+        for name, module in list(owner.named_children()):
+            if isinstance(module, Linear) and not name.endswith("gate"):
+                setattr(owner, name, by(module.weight.detach()))
+    model.decoder = None  # it knows the former modules
 
 
 def _in_eight_bits(x: Tensor) -> Tensor:

@@ -35,11 +35,13 @@ _MAGIC = (
     (b"GGUF", "a GGUF model"),
     (b"\x7fELF", "a program"),
 )
-_ZIPPED = (
+_SHEETS = (
     (b"xl/", "an Excel spreadsheet (xlsx)"),
+    (b"opendocument.spreadsheet", "an OpenDocument spreadsheet (ods)"),
+)
+_ZIPPED = (
     (b"word/", "a Word document (docx)"),
     (b"ppt/", "a PowerPoint presentation (pptx)"),
-    (b"opendocument.spreadsheet", "an OpenDocument spreadsheet (ods)"),
     (b"opendocument.text", "an OpenDocument text (odt)"),
     (b"epub+zip", "an EPUB book"),
     (b".pkl", "a PyTorch checkpoint"),
@@ -71,8 +73,7 @@ def foreign_kind(head: bytes) -> Fault | None:
         return Fault("error", "not_utf8", message, "Save it again as UTF-8.", can_fix=True)
     if binary := _binary_kind(head):
         message = f"This is {binary.name}, not a text file of conversations."
-        fix = _UNPACK if binary.is_packed else _SAVE_AS_CSV if "spreadsheet" in binary.name else _EXPORT
-        return Fault("error", "not_a_text_file", message, fix)
+        return Fault("error", "not_a_text_file", message, binary.fix)
     if _MARKUP.match(head):
         return Fault("error", "not_json_lines", "This is an HTML or XML page, not a file of JSON lines.", _EXPORT)
     if _is_chat(head):
@@ -137,23 +138,27 @@ class _Binary:
     """A kind of file that is no text."""
 
     name: str
-    is_packed: bool = False
-    """There may be a text file inside."""
+    fix: str
 
 
 def _binary_kind(head: bytes) -> _Binary | None:
-    for kinds, is_packed in ((_PACKED, True), (_MAGIC, False)):
+    for kinds, fix in ((_PACKED, _UNPACK), (_MAGIC, _EXPORT)):
         for magic, name in kinds:
             if head.startswith(magic):
-                return _Binary(name, is_packed)
+                return _Binary(name, fix)
     if head.startswith(b"PK\x03\x04"):
-        inside = next((name for mark, name in _ZIPPED if mark in head), None)
-        return _Binary(inside) if inside else _Binary("a zip archive", is_packed=True)
+        inside = (
+            (name, fix)
+            for kinds, fix in ((_SHEETS, _SAVE_AS_CSV), (_ZIPPED, _EXPORT))
+            for mark, name in kinds
+            if mark in head
+        )
+        return _Binary(*next(inside, ("a zip archive", _UNPACK)))
     if head[257:262] == b"ustar":
-        return _Binary("a tar archive", is_packed=True)
+        return _Binary("a tar archive", _UNPACK)
     if head[4:8] == b"ftyp" or head.startswith((b"ID3", b"OggS", b"RIFF")):
-        return _Binary("a sound or video file")
-    return _Binary("a binary file") if _looks_binary(head) else None
+        return _Binary("a sound or video file", _EXPORT)
+    return _Binary("a binary file", _EXPORT) if _looks_binary(head) else None
 
 
 def _looks_binary(head: bytes) -> bool:

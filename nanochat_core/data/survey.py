@@ -46,7 +46,7 @@ def survey(
                 take(block)
                 if progress is not None:
                     progress(min(done, size), size)
-    if tally.is_foreign:
+    if tally.is_fix_promised:
         tally.try_repair(path)
     return tally.report(str(path))
 
@@ -56,7 +56,7 @@ def _blocks(file: BinaryIO, wanted: Wanted, size: int, tally: "_Tally") -> Gener
     head, problems = head_of(file), tally.problems
     if fault := foreign_kind(head):
         problems.add(1, fault)
-        tally.is_foreign = fault.can_fix
+        tally.is_fix_promised = fault.can_fix
         return
     how = layout(head)
     if how.is_array:
@@ -83,7 +83,7 @@ class _Tally:
         self._marks = LineMarks()
         self._lines, self._hashes = array("q"), array("q")
         self._notes: list[str] = []
-        self.is_foreign = False
+        self.is_fix_promised = False
         """Whether only the beginning was looked at, and --fix promised."""
         self.has_usable = False
         """Whether --fix would write something."""

@@ -77,13 +77,7 @@ INLINE void dots_compact(const compact_block *b, const char *ahead, int64_t line
             floats weights[SOME_ROWS];
 #pragma GCC unroll 4
             for (int r = 0; r < R; r++) weights[r] = load(b->weights[r] + i);
-#pragma GCC unroll 8
-            for (int m = 0; m < M; m++) {
-                floats vector = load((const float *)(vectors + m * apart) + i);
-                KEEP_LOADED(vector);
-#pragma GCC unroll 4
-                for (int r = 0; r < R; r++) sums[r][m] += weights[r] * vector;
-            }
+            add_products(sums, weights, vectors + i * 4, apart, R, M);
         }
     }
     if (b->ends) {

@@ -57,6 +57,17 @@ INLINE void sum_up(floats sums[SOME_ROWS][MOST], int R, int M, float *out, int64
     }
 }
 
+// Adds some numbers of R rows times those of M vectors, which the rows share each load of.
+INLINE void add_products(floats sums[SOME_ROWS][MOST], const floats *weights, const char *vectors, int64_t apart, int R, int M) {
+#pragma GCC unroll 8
+    for (int m = 0; m < M; m++) {
+        floats vector = load((const float *)(vectors + m * apart));
+        KEEP_LOADED(vector);
+#pragma GCC unroll 4
+        for (int r = 0; r < R; r++) sums[r][m] += weights[r] * vector;
+    }
+}
+
 #include "compact_products.h"
 
 // A row . the vector: one stream through memory, in several sums that do not wait for each other.
@@ -81,13 +92,7 @@ INLINE void dots_float(const char *rows, int64_t inputs, const char *vectors, in
 #pragma GCC unroll 4
         for (int r = 0; r < R; r++) weights[r] = load((const float *)rows + r * inputs + i);
         for (int byte = 0; byte < R * LANES * 4; byte += 64) __builtin_prefetch(rows + i * R * 4 + byte + AHEAD, 0, 2);
-#pragma GCC unroll 8
-        for (int m = 0; m < M; m++) {
-            floats vector = load((const float *)(vectors + m * apart) + i);
-            KEEP_LOADED(vector);
-#pragma GCC unroll 4
-            for (int r = 0; r < R; r++) sums[r][m] += weights[r] * vector;
-        }
+        add_products(sums, weights, vectors + i * 4, apart, R, M);
     }
     sum_up(sums, R, M, out, out_apart);
 }
@@ -165,13 +170,7 @@ INLINE void dots_half(const char *rows, int64_t inputs, const char *vectors, int
                 weights[r] = odd ? upper(pairs) : (floats)(pairs << 16);
                 if (!odd) __builtin_prefetch(rows + (i * R + r * 2 * LANES) * 2 + AHEAD, 0, 2);
             }
-#pragma GCC unroll 8
-            for (int m = 0; m < M; m++) {
-                floats vector = load((const float *)(vectors + m * apart) + i + odd * LANES);
-                KEEP_LOADED(vector);
-#pragma GCC unroll 4
-                for (int r = 0; r < R; r++) sums[r][m] += weights[r] * vector;
-            }
+            add_products(sums, weights, vectors + (i + odd * LANES) * 4, apart, R, M);
         }
     sum_up(sums, R, M, out, out_apart);
 }

@@ -27,22 +27,30 @@ def test_rows_with_other_cells_than_the_header_are_left_out_and_said(fixed):
     assert "Line 2: This row has 3 cells, and there are 2 columns." in report.summary()
 
 
-def test_a_quote_that_is_never_closed_is_named_with_its_line(fixed):
-    report, talks, _ = fixed('prompt,completion\nWhen?,At seven.\nWhere?,"In the yard.\nHow?,Well.\nWho?,Ann.\n')
-    assert talks[0] == ["When?", "At seven."]
-    assert "Line 3: A quote that opens here is never closed" in report.summary()
-
-
-def test_quotes_with_backslashes_are_refused_rather_than_read_wrongly(fixed):
-    report, talks, _ = fixed('prompt,completion\n"Say \\"hi\\" to Ann","Hi, Ann."\n5" or 6"?,"The ""5"" fits."\n')
-    assert talks == [['5" or 6"?', 'The "5" fits.']]
-    assert "Line 2: A quote inside a text in quotes ends it too early." in report.summary()
-
-
-def test_a_quote_that_the_last_row_opens_is_named(fixed):
-    report, talks, _ = fixed('prompt,completion\nWhen?,At seven.\nWhere?,"In the yard.')
-    assert talks == [["When?", "At seven."]]
-    assert "Line 3: A quote that opens here is never closed." in report.summary()
+@pytest.mark.parametrize(
+    ("rows", "read", "fault"),
+    [
+        (
+            'When?,At seven.\nWhere?,"In the yard.\nHow?,Well.\nWho?,Ann.\n',
+            [["When?", "At seven."]],
+            "Line 3: A quote that opens here is never closed",
+        ),
+        (
+            'When?,At seven.\nWhere?,"In the yard.',
+            [["When?", "At seven."]],
+            "Line 3: A quote that opens here is never closed.",
+        ),
+        (
+            '"Say \\"hi\\" to Ann","Hi, Ann."\n5" or 6"?,"The ""5"" fits."\n',
+            [['5" or 6"?', 'The "5" fits.']],
+            "Line 2: A quote inside a text in quotes ends it too early.",
+        ),
+    ],
+)
+def test_quotes_that_do_not_match_are_named_with_their_line_rather_than_read_wrongly(fixed, rows, read, fault):
+    report, talks, _ = fixed(f"prompt,completion\n{rows}")
+    assert talks == read
+    assert fault in report.summary()
 
 
 @pytest.mark.parametrize("header", ["question,answer,answer", "question,answer,Answer", "question,question,answer"])

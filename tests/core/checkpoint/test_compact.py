@@ -9,11 +9,9 @@ from nanochat_core.checkpoint.compact import CompactLinear, make_compact
 from nanochat_core.checkpoint.loading import dtype_of, parameter_count
 from nanochat_core.compute.huge_pages import HugePages
 from nanochat_core.model.adapters import sharing_weights
-from nanochat_core.native.build import find_compiler
 from tests.support.tiny import install_tiny_model, tiny_model
 
 SHAPE = {"n_layer": 4, "n_head": 4, "n_embd": 128, "n_kv_head": 2}
-pytestmark = pytest.mark.skipif(find_compiler()[0] is None, reason="this form is compiled code's")
 
 
 def _matrix(rows: int, columns: int) -> torch.Tensor:

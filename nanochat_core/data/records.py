@@ -13,8 +13,8 @@ from nanochat_core.data.formats.chains import Joined, belong_together, joined_ro
 from nanochat_core.data.formats.table import as_json, rows_of
 from nanochat_core.data.reader import BOM, Piece, head_of, layout, pieces
 
-TABLE = "made a conversation of each row of the table"
-TOGETHER = "joined the rows that belong to one conversation, as their keys say"
+_TABLE = "made a conversation of each row of the table"
+_TOGETHER = "joined the rows that belong to one conversation, as their keys say"
 
 
 @dataclass
@@ -28,6 +28,8 @@ class Records:
     """What is done with its records, in few words."""
     is_spread: bool = False
     """Whether a record may be spread over lines."""
+    is_table: bool = False
+    """Whether they are the rows of a table."""
 
 
 @contextlib.contextmanager
@@ -43,7 +45,7 @@ def records_of(original: BinaryIO, name: str, is_table: bool = False) -> Iterato
         if is_table or (fault is not None and fault.kind == "table"):
             rows = rows_of(file, name)
             found = (Piece(row.line, 0, None if row.fault else as_json(row.record), 0, row.fault) for row in rows)
-            yield _together(Records(found, done, [TABLE]))
+            yield _together(Records(found, done, [_TABLE], is_table=True))
             return
         if fault is not None:
             raise ValueError(f"{name} cannot be used: {fault.message} {fault.fix}")
@@ -61,7 +63,7 @@ def _together(records: Records) -> Records:
         return records
     found = list(records.pieces)
     joined, others = _joined(found)
-    records.notes += [TOGETHER] if len(joined.rows) + len(others) < len(found) else []
+    records.notes += [_TOGETHER] if len(joined.rows) + len(others) < len(found) else []
     records.done += joined.notes
     records.pieces = chain((Piece(line, 0, as_json(record)) for line, record in joined.rows), others)
     return records

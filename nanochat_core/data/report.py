@@ -72,26 +72,26 @@ class Report:
 
     def _repr_html_(self) -> str:
         kind = {"accept": "good", "accept_with_warning": "warn", "reject": "bad"}[self.verdict]
-        head, *rest = replace(self, path=Path(self.path).name).summary().splitlines()
-        first = sorted(self.problems, key=lambda problem: problem.level != "error")[:SHOWN_IN_FULL]
+        first = _first_of(self.problems)
+        more = _and_more(first, self.counts)
         rows = [(str(problem.line), problem.level, problem.message, problem.fix) for problem in first]
-        more = [line for line in rest if line.startswith("  And ")]
         return card(
             "Check of the data",
-            note(head, kind),
+            note(self._head(Path(self.path).name), kind),
             *(note(text) for text in self.notes),
             table(("Line", "Level", "What", "Remedy"), rows) if rows else "",
-            *(note(line.strip()) for line in more),
+            note(more) if more else "",
         )
 
     def summary(self) -> str:
         """Text for a person: the verdict, the first problems in full (faults before warnings), the rest in numbers."""
-        words = {"accept": "accepted", "accept_with_warning": "accepted, with warnings", "reject": "rejected"}
-        lines = [f"{self.path}: {words[self.verdict]} ({plural(self.conversations, 'faultless conversation')})."]
-        if self.verdict == "reject":
-            lines[0] += " Nothing is trained on a file with a fault."
-        lines += [f"Note: {note}" for note in self.notes]
+        lines = [self._head(self.path), *(f"Note: {note}" for note in self.notes)]
         return "\n".join(lines + listing(self.problems, self.counts))
+
+    def _head(self, name: str) -> str:
+        words = {"accept": "accepted", "accept_with_warning": "accepted, with warnings", "reject": "rejected"}
+        end = " Nothing is trained on a file with a fault." if self.verdict == "reject" else ""
+        return f"{name}: {words[self.verdict]} ({plural(self.conversations, 'faultless conversation')}).{end}"
 
 
 class Lines:
@@ -167,10 +167,17 @@ class Problems:
 
 def listing(problems: tuple[Problem, ...], counts: dict[str, int]) -> list[str]:
     """One line of text for each of the first problems, faults before warnings, and one that counts the others."""
-    first = sorted(problems, key=lambda problem: problem.level != "error")[:SHOWN_IN_FULL]
+    first = _first_of(problems)
+    more = _and_more(first, counts)
+    return [f"  {problem}" for problem in first] + ([f"  {more}"] if more else [])
+
+
+def _first_of(problems: tuple[Problem, ...]) -> list[Problem]:
+    return sorted(problems, key=lambda problem: problem.level != "error")[:SHOWN_IN_FULL]
+
+
+def _and_more(first: list[Problem], counts: dict[str, int]) -> str:
+    """A sentence about those that are not among the first; empty when there are none."""
     rest = Counter(counts) - Counter(problem.kind for problem in first)
-    lines = [f"  {problem}" for problem in first]
-    if rest:
-        kinds = ", ".join(f"{count:,} x {kind.replace('_', ' ')}" for kind, count in rest.most_common())
-        lines.append(f"  And {rest.total():,} more: {kinds}.")
-    return lines
+    kinds = ", ".join(f"{count:,} x {kind.replace('_', ' ')}" for kind, count in rest.most_common())
+    return f"And {rest.total():,} more: {kinds}." if rest else ""

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from functools import lru_cache
-from itertools import pairwise, repeat
+from itertools import pairwise
 from typing import Any
 
 from nanochat_core.data.formats import names
@@ -14,7 +14,7 @@ from nanochat_core.data.keys import key_warnings, mark_faults, rejected_answer, 
 from nanochat_core.data.report import Fault
 from nanochat_core.data.roles import TOOL, meant_role, order_faults, role_faults
 from nanochat_core.data.text_marks import mark_warnings
-from nanochat_core.system.words import UNSEEN, name_numbers, quoted
+from nanochat_core.system.words import SEEN, name_numbers, quoted
 from nanochat_core.tokenizer.messages import PART_TYPES, ROLES, not_trained_by, wrong_part
 
 MAX_DEPTH = 100
@@ -46,7 +46,7 @@ def ordinary_contents(messages: Any) -> list[str] | None:
         if [message["role"] for message in messages] != _order(len(messages)) or set(map(len, messages)) != {2}:
             return None
         contents = [message["content"] for message in messages]
-        return contents if all(map(str.strip, contents, repeat(UNSEEN))) else None  # a TypeError when one is no text
+        return contents if all(map(SEEN.search, contents)) else None  # a TypeError when one is no text
     except (TypeError, KeyError):
         return None
 
@@ -234,7 +234,7 @@ def _content_of_message(message: dict[str, Any]) -> Iterator[tuple[str, str, str
         yield "content_not_text", what, 'Write text in quotes: "content": "...".'
     elif not isinstance(message["content"], str):
         yield "content_not_text", f"the content is {_kind(message['content'])}, not text", fix
-    elif not message["content"].strip(UNSEEN):
+    elif not SEEN.search(message["content"]):
         yield _nothing_said(role, role == "assistant" and _is_learned(message))
 
 
@@ -268,7 +268,7 @@ def _part_faults(parts: list[Any], is_trained: bool) -> Iterator[tuple[str, str,
             yield "malformed_part", f"part {number} {what}", fix
     if malformed or not parts:
         return
-    if not any(part["text"].strip(UNSEEN) for part in parts):
+    if not any(SEEN.search(part["text"]) for part in parts):
         yield _nothing_said("assistant", is_trained)
     kinds = ["", *(part["type"] for part in parts), ""]
     if any(one == "python" and two != "python_output" for one, two in pairwise(kinds)):

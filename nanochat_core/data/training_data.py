@@ -189,10 +189,11 @@ def notes_on_data(tokens: TokenFile, path: str | Path, max_seq_len: int) -> list
         notes.append(f"{useless} conversations have nothing to learn within {max_seq_len} tokens and are left out.")
     if marked := len(tokens.untrained):
         notes.append(f"{plural(marked, 'answer')} marked as not to be trained: read, and not learned.")
-    if warnings := [one for one in tokens.warnings if not one.endswith(_SAID_ELSEWHERE)]:
-        notes.append(f"Worth a look in {Path(path).name}: {', '.join(warnings)}. `check` says where and what to do.")
+    if warnings := {kind: count for kind, count in tokens.warnings.items() if kind not in _SAID_ELSEWHERE}:
+        said = ", ".join(f"{count:,} x {kind.replace('_', ' ')}" for kind, count in warnings.items())
+        notes.append(f"Worth a look in {Path(path).name}: {said}. `check` says where and what to do.")
     return notes
 
 
-_SAID_ELSEWHERE = ("x too long", "x nothing to learn", "x bom", "x crlf", "x empty line")
+_SAID_ELSEWHERE = ("too_long", "nothing_to_learn", "bom", "crlf", "empty_line")
 """Warnings that are harmless, or have a sentence of their own."""

@@ -10,7 +10,7 @@ from nanochat_core.rows.findings import Finding, excerpt, finding
 from nanochat_core.rows.language import language_of, script_of
 from nanochat_core.rows.row import Row, Turn
 from nanochat_core.rows.wording import set_of, words_of
-from nanochat_core.system.words import UNSEEN, plural
+from nanochat_core.system.words import SEEN, plural
 
 _PLACEHOLDER = re.compile(
     r"[\W_]*|n/?a|todo|tbd|null|none|nan|undefined|\[?(answer|response|reply|text|your answer)( here)?\]?"
@@ -54,7 +54,7 @@ def look_at(rows: Sequence[Row]) -> Iterator[Finding]:
 def _empty(row: Row) -> Finding | None:
     for turn in row.turns:
         if _PLACEHOLDER.fullmatch(turn.answer.strip()) and not _is_symbolic(turn.answer):
-            said = f"is only {excerpt(turn.answer)}" if turn.answer.strip(UNSEEN) else "is empty"
+            said = f"is only {excerpt(turn.answer)}" if SEEN.search(turn.answer) else "is empty"
             return finding(
                 "empty", [row.line], f"The answer to {excerpt(turn.prompt)} {said}: the model learns silence."
             )
@@ -64,7 +64,7 @@ def _empty(row: Row) -> Finding | None:
 def _is_symbolic(answer: str) -> bool:
     """Signs that can be an answer: an emoji, an operator."""
     return any(
-        ord(letter) > 0x2000 and letter not in "…–—‘’“”•" + UNSEEN for letter in answer
+        ord(letter) > 0x2000 and letter not in "…–—‘’“”•" and SEEN.match(letter) for letter in answer
     ) or answer.strip() in tuple("+*/<>=")
 
 

@@ -37,6 +37,6 @@ def with_preset(**settings: Any) -> FinetuneConfig:
 def describe_preset(preset: dict[str, Any], config: FinetuneConfig) -> str:
     """One sentence: which of the preset's settings are in force in `config`."""
     other = ("init_lr_frac",) if config.method == "lora" else ("lora_",)
-    applied = [f"{name} {value}" for name, value in preset.items() if getattr(config, name) == value]
-    applied = [text for text in applied if not text.startswith(other)]
+    in_force = {name: value for name, value in preset.items() if getattr(config, name) == value}
+    applied = [f"{name} {value}" for name, value in in_force.items() if not name.startswith(other)]
     return f"Settings for the starter (other ones suit d32): {', '.join(applied)}."

@@ -7,20 +7,16 @@ from typing import Any
 
 from nanochat_core.paths import PROJECT_ROOT, home
 
-_BLANK = {chr(code) for code in (0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0)}
-_BLANK |= {
-    chr(code)
-    for first, last in ((0x180B, 0x180F), (0xFE00, 0xFE0F), (0xE0100, 0xE01EF))
-    for code in range(first, last + 1)
-}
-"""Letters, marks and signs by their category, and drawn as nothing."""
-
-UNSEEN = (
-    " \t\n\r\x0b\x0c\x1c\x1d\x1e\x1f\x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
-    "\u2028\u2029\u202f\u205f\u3000\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b\u200c\u200d\u200e\u200f\u202a\u202b"
-    "\u202c\u202d\u202e\u2060\u2061\u2062\u2063\u2064\u2066\u2067\u2068\u2069\u2800\u3164\ufe0e\ufe0f\ufeff\uffa0"
+_UNSEEN = (
+    *((0x00, 0x20), (0x7F, 0xA0), (0xAD, 0xAD), (0x034F, 0x034F), (0x061C, 0x061C), (0x115F, 0x1160), (0x1680, 0x1680)),
+    *((0x17B4, 0x17B5), (0x180B, 0x180F), (0x2000, 0x200F), (0x2028, 0x202F), (0x205F, 0x206F), (0x2800, 0x2800)),
+    *((0x3000, 0x3000), (0x3164, 0x3164), (0xFE00, 0xFE0F), (0xFEFF, 0xFEFF), (0xFFA0, 0xFFA0), (0x1BCA0, 0x1BCA3)),
+    *((0x1D173, 0x1D17A), (0xE0001, 0xE0001), (0xE0020, 0xE007F), (0xE0100, 0xE01EF)),
 )
-"""Blanks, and characters without width or form: a text of these alone says nothing. For `str.strip`, which is quick."""
+"""First and last code of what is drawn as nothing: blanks, controls, marks without width or form, empty letters."""
+
+SEEN = re.compile(f"[^{''.join(f'{re.escape(chr(first))}-{re.escape(chr(last))}' for first, last in _UNSEEN)}]")
+"""Finds a character that is seen: a text without one says nothing. As quick as `str.strip`, and one definition."""
 
 _TURNING = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 """Characters that change the direction of the text after them."""
@@ -69,7 +65,7 @@ def first_hidden(text: str) -> str | None:
 
     In a name it would make two names look alike, or one look like what it is not.
     """
-    hidden = (letter for letter in text if not letter.isprintable() or letter in _BLANK)
+    hidden = (letter for letter in text if letter != " " and not (SEEN.match(letter) and letter.isprintable()))
     return next((f"U+{ord(letter):04X}" for letter in hidden), None)
 
 

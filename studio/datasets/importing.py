@@ -9,7 +9,7 @@ from pathlib import Path
 from nanochat_core.data.formats.record import recognise
 from nanochat_core.data.line import judge_line
 from nanochat_core.data.reader import BOM, MAX_PIECE_BYTES, Piece, open_data
-from nanochat_core.data.records import TABLE, Records, records_of
+from nanochat_core.data.records import Records, records_of
 from nanochat_core.data.repair.line import repair_line
 from nanochat_core.system.words import plural
 
@@ -17,8 +17,6 @@ Line = tuple[int, bytes]
 """Where it is in the file, from 1, and its JSON without the line end."""
 
 _TABLE_ENDINGS = (".csv", ".tsv")
-_WORTH_SAYING = ("DROPPED", "LEFT", "LOOK", "took", "earlier")
-"""How notes of a repair begin that tell of more than a form."""
 _FORMATTED = ("other_format", "preference_pair", "json_array")
 _OURS = re.compile(rb'\s*(\{\s*"messages"\s*:\s*)?\[\s*\{\s*"(role|content)"')
 
@@ -42,7 +40,7 @@ def read_lines(path: str | Path, convert: bool = True) -> Imported:
     path = Path(path)
     is_table = path.suffix.lower() in _TABLE_ENDINGS
     with open_data(path) as original, records_of(original, path.name, is_table) as records:
-        if TABLE in records.notes:
+        if records.is_table:
             return _read_table(path, records)
         return _read_json(records, convert)
 
@@ -58,7 +56,7 @@ def _read_table(path: Path, records: Records) -> Imported:
             uneven.append(piece.line)
         else:
             repaired, done = repair_line(piece.data)
-            said.update(what for what in done if what.startswith(_WORTH_SAYING))
+            said.update(note.text for note in done if note.matters)
             kept += not repaired
             lines += [(piece.line, line) for line in repaired or [piece.data]]
     if not lines:
@@ -89,7 +87,7 @@ def _read_json(records: Records, convert: bool) -> Imported:
         name = _foreign_format(data) if convert else None
         repaired, done = repair_line(data) if name else ([], [])
         formats[name or ""] += bool(repaired)
-        said.update(what for what in done if what.startswith(_WORTH_SAYING))
+        said.update(note.text for note in done if note.matters)
         lines += [(piece.line, line) for line in repaired or [data]]
     for name, count in formats.items():
         if name and count:

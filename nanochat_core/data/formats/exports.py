@@ -3,8 +3,9 @@
 from typing import Any
 
 from nanochat_core.data.formats.turns import import_message
+from nanochat_core.data.notes import Note
 
-OTHER_BRANCHES = "DROPPED the branches of a tree that are not the one shown last"
+OTHER_BRANCHES = Note("DROPPED the branches of a tree that are not the one shown last", matters=True)
 
 
 def is_chatgpt(record: Any) -> bool:
@@ -13,7 +14,7 @@ def is_chatgpt(record: Any) -> bool:
     return isinstance(mapping, dict) and any(isinstance(node, dict) and "message" in node for node in mapping.values())
 
 
-def from_chatgpt(record: dict[str, Any]) -> tuple[list[Any], list[str]]:
+def from_chatgpt(record: dict[str, Any]) -> tuple[list[Any], list[Note]]:
     """(messages of the branch that ends in current_node, what was dropped in few words)."""
     mapping = {name: node for name, node in record["mapping"].items() if isinstance(node, dict)}
     place, branch = record.get("current_node"), []
@@ -28,8 +29,8 @@ def from_chatgpt(record: dict[str, Any]) -> tuple[list[Any], list[str]]:
     others = any(_is_said(node.get("message")) for name, node in mapping.items() if name not in seen)
     messages = [_message(message) for message in reversed(branch) if message is not None and _is_said(message)]
     unsaid = sorted({kind for message in branch if (kind := _unsaid(message))})
-    notes = [f"DROPPED what stands between the messages and is none ({', '.join(unsaid)})"] if unsaid else []
-    return messages, [OTHER_BRANCHES, *notes] if others else notes
+    dropped = f"DROPPED what stands between the messages and is none ({', '.join(unsaid)})"
+    return messages, [OTHER_BRANCHES] * others + [Note(dropped, matters=True)] * bool(unsaid)
 
 
 def _unsaid(message: Any) -> str:
@@ -58,7 +59,7 @@ def _message(message: dict[str, Any]) -> Any:
     return import_message({"role": role, "content": message["content"], **weight})
 
 
-def from_claude(turns: list[Any]) -> tuple[list[Any], list[str]]:
+def from_claude(turns: list[Any]) -> tuple[list[Any], list[Note]]:
     """(the turns of the branch that ends with the last one, what was dropped): pasted texts are in the question."""
     by_id = {turn["uuid"]: turn for turn in turns if isinstance(turn, dict) and isinstance(turn.get("uuid"), str)}
     if len(by_id) < len(turns) or not all("parent_message_uuid" in turn for turn in turns):
@@ -95,7 +96,7 @@ def is_tree(record: Any) -> bool:
     return isinstance(prompt, dict) and isinstance(prompt.get("replies"), list) and isinstance(prompt.get("text"), str)
 
 
-def from_tree(record: dict[str, Any]) -> tuple[list[Any], list[str]]:
+def from_tree(record: dict[str, Any]) -> tuple[list[Any], list[Note]]:
     """(the branch of the best reply each, what was dropped in few words)."""
     node, messages = record["prompt"], []
     total = _count(node)

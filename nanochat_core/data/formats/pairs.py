@@ -10,10 +10,12 @@ from nanochat_core.data.formats.columns import pair_of
 from nanochat_core.data.formats.marked_text import messages_of_text
 from nanochat_core.data.formats.names import first_of, plain
 from nanochat_core.data.formats.turns import from_text, looks_like_turns, messages_of_turns
+from nanochat_core.data.notes import Note
 
-EARLIER = (
+EARLIER = Note(
     "earlier answers of the assistant in a prompt are trained too, where the makers of such files train the completion "
-    'only: add "train": false to a message that is only to be read'
+    'only: add "train": false to a message that is only to be read',
+    matters=True,
 )
 """Said of a prompt that is a list of messages."""
 
@@ -27,8 +29,8 @@ class Imported:
     messages: list[Any]
     used: set[str] = field(default_factory=set)
     """Keys of the record that are in the messages; the others are the person's own."""
-    notes: list[str] = field(default_factory=list)
-    """What a person should know of it, in few words."""
+    notes: list[Note] = field(default_factory=list)
+    """What a person should know of it."""
 
 
 PREFERENCE = "preference pair"
@@ -95,7 +97,8 @@ def _asked(found: Imported, values: dict[str, Any], fields: dict[str, str], ques
     for name in names.CONTEXTS:
         if name in fields and fields[name] not in found.used:
             if is_nothing(values[name]):
-                found.notes += [f'took {values[name]!r} in "{name}" for no text'] if values[name] else []
+                if values[name]:
+                    found.notes.append(Note(f'took {values[name]!r} in "{name}" for no text', matters=True))
             else:
                 add_context(found.messages, name, values[name])
             found.used.add(fields[name])
@@ -130,7 +133,7 @@ def _add_below(found: Imported, values: dict[str, Any], fields: dict[str, str], 
         if not _is_within(text, asked) and not _is_within(asked, text) and messages_of_text(text) is None:
             add_context(found.messages, name, text)
             found.used.add(fields[name])
-            found.notes.append(f'took "{name}" into the question, below the "{question}"')
+            found.notes.append(Note(f'took "{name}" into the question, below the "{question}"', matters=True))
 
 
 def _name_left(found: Imported, values: dict[str, Any], fields: dict[str, str]) -> None:
@@ -141,7 +144,8 @@ def _name_left(found: Imported, values: dict[str, Any], fields: dict[str, str]) 
             continue
         text = values[name] if isinstance(values[name], str) else None
         if text is None or not (_is_within(text, said) or (name in names.PEOPLE and " " not in text.strip())):
-            found.notes.append(f'LEFT "{name}" beside the messages, where it is not trained: another key was taken')
+            left = f'LEFT "{name}" beside the messages, where it is not trained: another key was taken'
+            found.notes.append(Note(left, matters=True))
 
 
 def _is_within(text: str, other: str) -> bool:

@@ -4,9 +4,12 @@ from typing import Any
 
 from nanochat_core.data.formats.marked_text import messages_of_text
 from nanochat_core.data.formats.turns import import_message, messages_of_turns
+from nanochat_core.data.notes import Note
 
-BOTH = 'took the chosen answer of a preference pair; the rejected one stands beside it as "rejected"'
-ONLY_CHOSEN = "took the chosen answer, which stood beside the question"
+BOTH = Note(
+    'took the chosen answer of a preference pair; the rejected one stands beside it as "rejected"', matters=True
+)
+ONLY_CHOSEN = Note("took the chosen answer, which stood beside the question", matters=True)
 
 
 def with_chosen(messages: list[Any], chosen: Any) -> list[Any]:

@@ -27,6 +27,7 @@ from nanochat_core.data.formats.pairs import (
 )
 from nanochat_core.data.formats.preference import BOTH, ONLY_CHOSEN, is_same_answer, with_chosen, with_rejected
 from nanochat_core.data.formats.turns import from_text, import_message, looks_like_turns, messages_of_turns
+from nanochat_core.data.notes import Note
 
 TEXTS = ("text", "content", "conversation", "dialogue", "chat", "sample", "full_text", "formatted_text", "prompt")
 """Keys of a text that may be a whole conversation with marks between its turns."""
@@ -86,7 +87,7 @@ def read_record(record: Any) -> Imported | None:
         worse = from_text(record[fields[rejected]])
         if isinstance(worse, list) and len(worse) > 1 and all(isinstance(one, str) for one in worse):
             worse = worse[0]
-            found.notes.append("DROPPED all but the first of several rejected answers")
+            found.notes.append(Note("DROPPED all but the first of several rejected answers", matters=True))
         found.messages = with_rejected(found.messages, worse)
         found.used.add(fields[rejected])
         found.notes.append(BOTH)
@@ -144,7 +145,7 @@ def _turns(record: dict[str, Any], fields: dict[str, str]) -> Imported | None:
         if (isinstance(value, list) and name.startswith("conversation")) or looks_like_turns(value):
             titles = {"contents": "Gemini", "chat_messages": "Claude export", "messages": "messages"}
             title = titles.get(name, "ShareGPT")
-            notes: list[str] = []
+            notes: list[Note] = []
             if name == "chat_messages" and isinstance(value, list):
                 value, notes = exports.from_claude(value)
             title = "Messages" if title == _OURS else title
@@ -238,7 +239,7 @@ def _add_answer(found: Imported, record: dict[str, Any], fields: dict[str, str])
     found.messages = [*found.messages]  # which may be the record's own list
     add_answer(found, values[beside[0]])
     found.used.add(fields[beside[0]])
-    found.notes.append(f'took "{beside[0]}", which stood beside the messages, as their answer')
+    found.notes.append(Note(f'took "{beside[0]}", which stood beside the messages, as their answer', matters=True))
 
 
 _SURE_ANSWERS = ("completion", "response", "answer", "output", "reply", "assistant", "assistant_message")

@@ -154,13 +154,13 @@ class _Repair:
         if not found:
             self._leave_out(piece._replace(line=piece.line + offset), *faults)
         for note in notes:
-            self._note(note, piece.place)
+            self._note(note.text, piece.place)
         for one in found:
             if one.line is None:
                 self._leave_out(piece, *one.faults)
             elif self._is_usable(piece, one.messages):
                 for note in one.notes:
-                    self._note(note, piece.place)
+                    self._note(note.text, piece.place)
                 yield one.line + b"\n"
 
     def _clean(self, piece: Piece) -> bytes:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from nanochat_core.data.json_faults import TOO_DEEP, read_json, read_several, repeated_keys
 from nanochat_core.data.keys import FIXABLE_WARNINGS
 from nanochat_core.data.line import SEVERAL, Messages, array_of_conversations, decode, judge_line, to_line
+from nanochat_core.data.notes import Note
 from nanochat_core.data.repair.rules import repair_conversation
 from nanochat_core.data.report import Fault
 from nanochat_core.data.roles import SWAPPED
@@ -18,8 +19,8 @@ class Repaired(NamedTuple):
     line: bytes | None
     """Its JSON without the line end; None when no rule repairs it."""
     messages: Messages
-    notes: tuple[str, ...]
-    """What was done, in few words."""
+    notes: tuple[Note, ...]
+    """What was done."""
     faults: tuple[Fault, ...]
     """What is still wrong, when there is no line."""
 
@@ -48,8 +49,8 @@ def _is_fixed(fault: Fault) -> bool:
     return fault.can_fix or (fault.level == "error" and fault.kind != SWAPPED) or fault.kind in FIXABLE_WARNINGS
 
 
-def repair_line(data: bytes) -> tuple[list[bytes], list[str]]:
-    """(lines that follow the rules, what was done in words) for a faulty one; ([], []) when no rule can fix it."""
+def repair_line(data: bytes) -> tuple[list[bytes], list[Note]]:
+    """(lines that follow the rules, what was done) for a faulty one; ([], []) when no rule can fix it."""
     found, notes = repairs(data)
     lines = [one.line for one in found if one.line is not None]
     if not found or len(lines) < len(found):
@@ -57,8 +58,8 @@ def repair_line(data: bytes) -> tuple[list[bytes], list[str]]:
     return lines, [*notes, *dict.fromkeys(note for one in found for note in one.notes)]
 
 
-def repairs(data: bytes) -> tuple[list[Repaired], list[str]]:
-    """(what comes of each conversation on a line, what was done with the line in words); none when it is no JSON."""
+def repairs(data: bytes) -> tuple[list[Repaired], list[Note]]:
+    """(what comes of each conversation on a line, what was done with the line); none when it is no JSON."""
     values, notes = _values(data)
     return [_repaired(value) for value in values], notes
 
@@ -66,7 +67,7 @@ def repairs(data: bytes) -> tuple[list[Repaired], list[str]]:
 def _repaired(value: Any) -> Repaired:
     if isinstance(value, dict | list) and nests_too_deeply(value):
         return Repaired(None, [], (), (TOO_DEEP,))
-    notes: dict[str, None] = {}
+    notes: dict[Note, None] = {}
     try:
         line = to_line(repair_conversation(value, notes.setdefault)).rstrip(b"\n")
     except ValueError as error:
@@ -78,7 +79,7 @@ def _repaired(value: Any) -> Repaired:
     return Repaired(line, judged[0], tuple(notes), ())
 
 
-def _values(data: bytes) -> tuple[list[Any], list[str]]:
+def _values(data: bytes) -> tuple[list[Any], list[Note]]:
     """(the JSON values on a line, or in an object over several; what that meant); none when it cannot be read."""
     text, fault = decode(data)
     if fault:
@@ -93,17 +94,17 @@ def _values(data: bytes) -> tuple[list[Any], list[str]]:
     return values, notes
 
 
-def _layout_notes(text: str, value: Any, values: list[Any], fault: Fault | None) -> Iterator[str]:
+def _layout_notes(text: str, value: Any, values: list[Any], fault: Fault | None) -> Iterator[Note]:
     """What is done with a line as a whole."""
     if fault is not None and len(values) == 1:
-        yield "removed a comma after the end of an object"
+        yield Note("removed a comma after the end of an object")
     elif fault is not None:
-        yield "put objects that shared a line on lines of their own"
+        yield Note("put objects that shared a line on lines of their own")
     elif isinstance(value, dict | list) and not nests_too_deeply(value):
         if "\n" in text or "\r" in text:
-            yield "put a conversation that was spread over lines on one line"
+            yield Note("put a conversation that was spread over lines on one line")
         if array_of_conversations(value):
             what = "an array" if isinstance(value, list) else "an object around them"
-            yield f"put the conversations of {what} on lines of their own"
+            yield Note(f"put the conversations of {what} on lines of their own")
     if repeated_keys(text):
-        yield "DROPPED the first of two equal keys in one object; the last one counts"
+        yield Note("DROPPED the first of two equal keys in one object; the last one counts", matters=True)

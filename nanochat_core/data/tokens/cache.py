@@ -34,12 +34,13 @@ _DAY = 24 * 3600.0
 _PACKAGE = Path(__file__).parents[2]
 _SOURCES = (
     *(f"data/{name}.py" for name in ("chunk", "encoding", "ends", "file_kinds", "json_faults", "keys", "length")),
-    *(f"data/{name}.py" for name in ("line", "reader", "records", "report", "roles", "rules", "survey")),
+    *(f"data/{name}.py" for name in ("line", "notes", "reader", "records", "report", "roles", "rules", "survey")),
     *(f"data/{name}.py" for name in ("text_marks", "tokens/file", "workers")),
     *(f"data/formats/{name}.py" for name in ("chains", "choices", "columns", "exports", "marked_text", "names")),
     *(f"data/formats/{name}.py" for name in ("pairs", "preference", "record", "table", "turns")),
     *(f"data/repair/{name}.py" for name in ("file", "line", "rules")),
     *(f"tokenizer/{name}.py" for name in ("compiled", "messages", "pickle_file", "rendering", "tokenizer")),
+    "system/words.py",  # which texts say something
     *(f"native/c/{name}" for name in ("layout.h", "merges.h", "pieces.h", "tokenize.c")),
 )
 """The code that decides what is accepted and what the ids are; a test holds it against what is imported."""

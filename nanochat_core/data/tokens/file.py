@@ -17,7 +17,7 @@ import numpy as np
 
 from nanochat_core.data.chunk import FACTS, UNTRAINED, Block
 
-_MAGIC = b"nctoken2"
+_MAGIC = b"nctoken3"
 """The last character is the format's version."""
 _HEADER_BYTES = 512
 _CHUNK_BYTES = 1 << 20
@@ -32,8 +32,8 @@ class _Header(NamedTuple):
     untrained: int
     crc: int
     source: str
-    warnings: list[str]
-    """Kinds of warnings that the check of the data had, with their numbers."""
+    warnings: dict[str, int]
+    """How many warnings of each kind the check of the data had."""
 
 
 class TokenWriter:
@@ -64,8 +64,8 @@ class TokenWriter:
             self._write(facts)
         tokens = sum(int(facts["tokens"].sum(dtype=np.int64)) for facts in self._facts)
         untrained = sum(map(len, self._untrained))
-        said = [f"{count:,} x {kind.replace('_', ' ')}" for kind, count in warnings.items()][:_MOST_WARNINGS]
-        header = _Header(self._dtype.name, tokens, self._count, untrained, self._crc, source, said)
+        kept = dict(list(warnings.items())[:_MOST_WARNINGS])
+        header = _Header(self._dtype.name, tokens, self._count, untrained, self._crc, source, kept)
         self._file.seek(0)
         self._file.write((_MAGIC + json.dumps(header).encode()).ljust(_HEADER_BYTES))
 
@@ -89,7 +89,7 @@ class TokenFile:
         self.source = header.source
         """SHA-256 of the data file."""
         self.warnings = header.warnings
-        """What the check of the data warned of, such as `3 x unused key`."""
+        """How many warnings of each kind the check of the data had."""
         self._dtype = np.dtype(header.dtype).newbyteorder("<")
         facts_bytes = header.conversations * FACTS.itemsize
         tables_bytes = facts_bytes + header.untrained * UNTRAINED.itemsize

@@ -6,6 +6,7 @@ import pytest
 
 from nanochat_core.data.conversations import check, load_conversations
 from nanochat_core.data.formats.record import read_record
+from nanochat_core.data.notes import Note
 from nanochat_core.data.repair.file import fix_file
 from tests.support.samples import assistant, conversation, user
 from tests.support.tiny import tiny_tokenizer
@@ -55,7 +56,7 @@ def test_what_nobody_said_is_dropped_and_said():
     found = read_record(chatgpt(QUESTION, THOUGHTS, ANSWER))
     assert found is not None
     assert [message["content"] for message in found.messages] == ["Is it hot?", "Yes."]
-    assert found.notes == ["DROPPED what stands between the messages and is none (thoughts)"]
+    assert found.notes == [Note("DROPPED what stands between the messages and is none (thoughts)", matters=True)]
 
 
 def turn(sender, text, **keys):

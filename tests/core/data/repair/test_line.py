@@ -24,8 +24,28 @@ def test_what_a_rule_mends(name):
     text, count, said = MENDED[name]
     lines, notes = repair_line(text.encode())
     assert len(lines) == count
-    assert said in " ".join(notes)
+    assert said in " ".join(note.text for note in notes)
     assert all(judge_line(one)[0] and b"\n" not in one for one in lines)
+
+
+@pytest.mark.parametrize(
+    ("text", "matters"),
+    [
+        (line({"role": "human", "content": "a"}, assistant("b")), False),
+        (line(assistant("a"), user("b"), assistant("c")), True),
+        (
+            '{"messages": [], "messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}',
+            True,
+        ),
+        ('{"instruction": "a", "input": "", "output": "b"}', False),
+        ('{"instruction": "a", "input": "nan", "output": "b"}', True),
+        ('{"question": "a", "chosen": "b", "rejected": "c"}', True),
+    ],
+)
+def test_a_note_says_whether_more_than_the_form_has_changed(text, matters):
+    lines, notes = repair_line(text.encode())
+    assert lines
+    assert any(note.matters for note in notes) == matters
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"\xff", b"7", b"[" * 5_000, line(user("no answer")).encode()[:-3]])

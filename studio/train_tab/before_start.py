@@ -26,6 +26,11 @@ def before_start(config: FinetuneConfig, hardware: Hardware, nproc: int) -> str:
     return html.facts(_counts(counts)) + notes + memory_view.memory_html(plan, config.memory)
 
 
+def counting() -> str:
+    """What stands in place of `before_start` until it is there: as tall, so that nothing below it moves."""
+    return f'<div class="counting">{html.note("Counting the tokens of every conversation ...")}</div>'
+
+
 def _counts(counts: Estimate) -> dict[str, str]:
     return {
         "Conversations": f"{counts.conversations:,}",

@@ -173,7 +173,7 @@ class Handlers:
                 wrong = html.note(str(error), "bad")
                 config = replace(Chosen.of(chosen), tag="run").config()
             if before_start.takes_long(config):
-                yield wrong + html.note("Counting the tokens of every conversation ..."), command, cell, ""
+                yield wrong + before_start.counting(), command, cell, ""
             yield wrong + before_start.before_start(config, self.hardware, nproc), command, cell, ""
         except ValueError as error:
             yield html.note(str(error), "bad"), "", "", ""

@@ -24,7 +24,7 @@ def build(context: Context) -> None:
     choice = _choice(base, datasets, data)
     download_panel.build(context, choice.base)
     settings = _settings(hardware, preset_values(PRESETS[0], base, data))
-    fields = TrainFields(choice, settings, _before(context), _start())
+    fields = TrainFields(choice, settings, _before(context, bool(data)), _start())
     rented = gr.Column(elem_id="train_rented")
     gr.HTML(html.step(5, "Watch"), elem_id="watch_title")
     panel, handlers = watch_panel.build(context, fields), Handlers(hardware)
@@ -74,9 +74,9 @@ def _settings(hardware: Hardware, values: dict[str, Any]) -> SettingsFields:
     return SettingsFields(form=form, gpus=gpus, count=count, save=save, load=load, saved=saved)
 
 
-def _before(context: Context) -> Before:
+def _before(context: Context, has_data: bool) -> Before:
     gr.HTML(html.step(3, "Before the start", "Counted with the base model's own tokenizer, on every conversation."))
-    counts = gr.HTML(elem_id="train_counts", padding=False)
+    counts = gr.HTML(before_start.counting() if has_data else "", elem_id="train_counts", padding=False)
     has_models = context.models is not None
     with gr.Row(elem_classes="buttons"):
         probe = gr.Button(

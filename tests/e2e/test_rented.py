@@ -29,6 +29,7 @@ def test_start_watch_kill_the_app_stop_and_resume(app, hub, home, open_browser):
     app.entry = ("-m", "tests.e2e.impatient_app")
     app.start("--tab", "train")
     page = open_page(app, open_browser)
+    page.locator("#train_counts .facts").wait_for()  # nothing above the list moves any more
     page.locator("#set_num_epochs input").fill("2000")
     page.locator("#set_num_epochs input").press("Tab")
     page.locator("#rent_fold button").first.click()

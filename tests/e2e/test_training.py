@@ -29,8 +29,11 @@ def test_a_run_from_start_to_finish(app, mine, open_browser):
     app.start("--tab", "train")
     page = open_browser()
     page.goto(app.url)
-    facts = page.locator("#train_counts .facts")
+    facts, start = page.locator("#train_counts .facts"), page.locator("#train_start")
+    start.wait_for()
+    place = start.bounding_box()["y"]
     facts.get_by_text("58 / 6").wait_for()  # counted before anything was pressed
+    assert start.bounding_box()["y"] == pytest.approx(place, abs=40)  # their place was kept
     page.locator("#set_num_epochs input").fill("200")
     page.locator("#set_num_epochs input").press("Tab")
     facts.get_by_text("800", exact=True).wait_for()

@@ -19,16 +19,23 @@ class Unit:
     """Numbers in all of them."""
     layer: int | None = None
     """The block; None for the head and for the rest."""
+    is_head: bool = False
+
+    def is_above(self, layer: int | None) -> bool:
+        """Whether its gradients are complete with those of block `layer`; None: with the head's."""
+        if layer is None or self.layer is None:
+            return self.is_head
+        return self.layer >= layer
 
 
 def units_of(model: GPT) -> list[Unit]:
     """The units of what is trained of a model, in the order in which the gradients are complete. Some may be empty."""
     sizes = {name: parameter.numel() for name, parameter in model.named_parameters() if parameter.requires_grad}
 
-    def unit(names: list[str], layer: int | None = None) -> Unit:
-        return Unit(tuple(names), sum(sizes.pop(name) for name in names), layer)
+    def unit(names: list[str], layer: int | None = None, *, is_head: bool = False) -> Unit:
+        return Unit(tuple(names), sum(sizes.pop(name) for name in names), layer, is_head)
 
-    head = unit([name for name in sizes if name == "lm_head.weight"])
+    head = unit([name for name in sizes if name == "lm_head.weight"], is_head=True)
     blocks = []
     for layer in reversed(range(model.config.n_layer)):
         own = (f"transformer.h.{layer}.", f"value_embeds.{layer}.")

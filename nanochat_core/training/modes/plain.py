@@ -1,10 +1,11 @@
 """All weights, gradients and optimizer state on the device.
 
-`checkpointed` computes the blocks again instead of keeping what they leave for their gradients.
+`checkpointed` computes the blocks again instead of keeping what they leave for their gradients. With several ranks the
+gradients of a block are added up over them while those of the blocks below are computed.
 """
 
 import contextlib
-from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,9 +15,10 @@ from torch.optim import Optimizer
 from nanochat_core.compute.ranks import Ranks
 from nanochat_core.model.batch import Batch
 from nanochat_core.model.gpt import GPT, Weigh
+from nanochat_core.training.modes.early import Begun, Whole, watched
 from nanochat_core.training.modes.mode import Parts, Work, norms_in_order
 from nanochat_core.training.modes.passes import HeldBorders, Pass
-from nanochat_core.training.modes.sums import Gradients
+from nanochat_core.training.modes.sums import Gradients, Sums, Total
 from nanochat_core.training.optimizers import steps_device
 from nanochat_core.training.units import Unit
 
@@ -47,27 +49,40 @@ class Plain:
     def accumulate(self, work: Work) -> None:
         """Put the gradient of the step into .grad, on the rank that steps the parameter."""
         self._clear()
+        sums, begun = work.sums, Begun(self.parts.units, partial(self._across, work.sums))
+        begins_early = self._ranks.world > 1 and sums.is_one_part
 
         def compute(group: int) -> Gradients:
             gradients = self._taken()
             self._give(gradients)
-            for number in work.sums.groups[group]:
+            numbers = sums.groups[group]
+            for number in numbers:
+                is_last = begins_early and number == numbers[-1]
+                whole = partial(begun.reach, [gradients]) if is_last else None
                 batch = work.batch(number)
-                work.note(number, batch, *add(batch, work.scale, work.weigh(batch)))
+                work.note(number, batch, *add(batch, work.scale, work.weigh(batch), whole))
             return gradients
 
         is_whole = self.name == "plain"
-        add = self._model.add_gradients if is_whole else self._block_by_block
+        add = self._all_blocks if is_whole else self._block_by_block
         with self._model.casts_kept() if is_whole else contextlib.nullcontext():
-            parts = work.sums.here(compute, self._release)
+            parts = sums.here(compute, self._release)
         self._used = parts
         self._ranks.announce()
-        totals = [work.sums.across(*self._of(unit, parts)) for unit in self.parts.units if unit.names]
-        for total in totals:
-            self._give(total() or {})
+        for total in begun.end(parts):
+            self._give(total)
 
-    def _block_by_block(self, batch: Batch, scale: float, weigh: Weigh | None) -> tuple[Tensor, Tensor]:
-        """`GPT.add_gradients` with the borders of the blocks kept alone, and each block cast when it is computed."""
+    def _all_blocks(
+        self, batch: Batch, scale: float, weigh: Weigh | None, whole: Whole | None
+    ) -> tuple[Tensor, Tensor]:
+        """`GPT.add_gradients`, which tells of each block when it is whole."""
+        with watched(self._model, whole) if whole else contextlib.nullcontext():
+            return self._model.add_gradients(batch, scale, weigh)
+
+    def _block_by_block(
+        self, batch: Batch, scale: float, weigh: Weigh | None, whole: Whole | None
+    ) -> tuple[Tensor, Tensor]:
+        """The same with the borders of the blocks kept alone, and each block cast when it is computed."""
         model = self._model
         way, layers = Pass(model, batch, HeldBorders()), range(model.config.n_layer)
         blocks = model.transformer.blocks
@@ -76,9 +91,13 @@ class Plain:
             with model.casts_kept(blocks[layer]):
                 way.forward(layer)
         loss, nats = way.turn(scale, weigh)
+        if whole:
+            whole(None)
         for layer in reversed(layers):
             with model.casts_kept(blocks[layer]):
                 way.backward(layer)
+            if whole:
+                whole(layer)
         way.finish()
         return loss, nats
 
@@ -130,10 +149,11 @@ class Plain:
             (key, value.to(device if value.ndim else steps_device(device), copy=True)) for key, value in state.items()
         )
 
-    def _of(self, unit: Unit, parts: list[Gradients]) -> tuple[list[Gradients], Mapping[str, Tensor], int]:
-        """(a unit's gradients in the parts, its parameters, its owner)."""
+    def _across(self, sums: Sums, unit: Unit, parts: list[Gradients]) -> Total:
+        """Begin the sum of a unit's gradients in the parts, over all ranks."""
         mine = [{name: part[name] for name in unit.names} for part in parts]
-        return mine, {name: self._parameters[name] for name in unit.names}, self.parts.owners[unit.names[0]]
+        like = {name: self._parameters[name] for name in unit.names}
+        return sums.across(mine, like, self.parts.owners[unit.names[0]])
 
     def _taken(self) -> Gradients:
         """Gradients of zeros."""

@@ -37,6 +37,8 @@ class Sums(Protocol):
 
     groups: list[list[int]]
     """This rank's micro-batches; those of a group are added one after the other in place."""
+    is_one_part: bool
+    """Whether the last group is what `here` gives: `across` may then begin with those of its names that are whole."""
 
     def here(self, compute: Compute, release: Release) -> list[Gradients]:
         """What this rank can add up alone. release: takes gradients that are not needed any more."""
@@ -50,6 +52,8 @@ class Sums(Protocol):
 
 class AnyOrder:
     """All of a rank's micro-batches are one group."""
+
+    is_one_part = True
 
     def __init__(self, batches: Sequence[Sequence[Example]], ranks: Ranks):
         self.groups = [shares(batches, ranks.world)[ranks.rank]]
@@ -88,6 +92,8 @@ _ALL = _Node(0, SLOTS)
 
 class FixedOrder:
     """Each slot is a group. A rank has some slots side by side."""
+
+    is_one_part = False
 
     def __init__(self, batches: Sequence[Sequence[Example]], ranks: Ranks):
         """ValueError for more ranks than slots."""

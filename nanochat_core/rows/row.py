@@ -7,6 +7,7 @@ from typing import Any
 
 from nanochat_core.data.chunk import Block, Wanted
 from nanochat_core.data.line import judge_line
+from nanochat_core.data.reader import open_data
 from nanochat_core.data.survey import Progress, survey
 
 Messages = Sequence[dict[str, Any]]
@@ -81,6 +82,13 @@ def read_rows(path: str | Path, progress: Progress | None = None) -> tuple[list[
 
     report = survey(path, Wanted(None, _ANY_LENGTH, keep=True), take, progress)
     return rows, sum(problem.level == "error" for problem in report.problems)
+
+
+def lines_of(path: str | Path, rows: Iterable[Row]) -> list[bytes]:
+    """The line of each of a file's rows, as it stands there."""
+    with open_data(path) as file:
+        lines = file.read().split(b"\n")
+    return [lines[row.line - 1] for row in rows]
 
 
 def rows_of_lines(lines: Iterable[tuple[int, bytes]]) -> list[Row]:

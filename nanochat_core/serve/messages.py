@@ -53,11 +53,25 @@ class Evaluate:
 
 
 @dataclass(frozen=True)
+class Fold:
+    """Judge the rows of a run's data by models that have not seen them, and keep that with the run.
+
+    Progress, then Evaluated, or Done where it stopped.
+    """
+
+    run: str
+    """Its tag."""
+    data: str
+    """The file as it is now."""
+    folds: int
+
+
+@dataclass(frozen=True)
 class Stop:
     """End the request of the same number, be it waiting or under way."""
 
 
-Request = Load | Generate | Measure | Evaluate | Stop
+Request = Load | Generate | Measure | Evaluate | Fold | Stop
 
 # Answers
 
@@ -98,7 +112,7 @@ class Loaded:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """All results are there, in the files that evaluation.results finds."""
+    """All results are there, in the files that evaluation.results and rows.kept_folds find."""
 
     seconds: float
 
@@ -120,6 +134,7 @@ _KINDS: dict[str, type[Any]] = {
     "generate": Generate,
     "measure": Measure,
     "evaluate": Evaluate,
+    "fold": Fold,
     "stop": Stop,
     "progress": Progress,
     "loaded": Loaded,

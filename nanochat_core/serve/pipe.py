@@ -1,4 +1,4 @@
-"""A process that holds one model and does what it is told by lines of JSON: load, reply, measure, evaluate.
+"""A process that holds one model and does what it is told by lines of JSON: load, reply, measure, evaluate, fold.
 
 Requests come on stdin and answers go to stdout: see nanochat_core.serve.messages. An answer has the `id` of its
 request, and nothing else is ever written to stdout. The process ends when stdin does, so it never outlives its parent.
@@ -40,11 +40,14 @@ from nanochat_core.model.adapters import sharing_weights
 from nanochat_core.model.blocks import Block
 from nanochat_core.model.gpt import GPT
 from nanochat_core.paths import ModelFiles, find_model
+from nanochat_core.rows.folds import fold_losses
+from nanochat_core.runs.run import Run
 from nanochat_core.serve.messages import (
     Answer,
     Evaluate,
     Evaluated,
     Failure,
+    Fold,
     Generate,
     Load,
     Loaded,
@@ -126,6 +129,8 @@ class ModelServer:
                     self._measure(request, say)
                 case Evaluate():
                     self._evaluate(request, say)
+                case Fold():
+                    self._fold(request, say)
         except Stopped:
             say(Done("stopped", 0, 0, 0.0))
         except Exception as error:  # noqa: BLE001  whatever it is, the parent is told, and this process goes on
@@ -198,11 +203,21 @@ class ModelServer:
             say(Done("stopped", tokens, 0, time.perf_counter() - started))
 
     def _measure(self, request: Measure, say: Say) -> None:
+        say(probe(FinetuneConfig.from_dict(request.config), self._report(say)))
+
+    def _fold(self, request: Fold, say: Say) -> None:
+        started = time.perf_counter()
+        fold_losses(request.data, request.folds, self._report(say), run=Run.open(request.run))
+        say(Evaluated(time.perf_counter() - started))
+
+    def _report(self, say: Say) -> Callable[[float, str], None]:
+        """Says how far the present request is, and ends it where it was asked to stop."""
+
         def report(fraction: float, text: str) -> None:
             self._check_stop()
             say(Progress(fraction, text))
 
-        say(probe(FinetuneConfig.from_dict(request.config), report))
+        return report
 
     def _evaluate(self, request: Evaluate, say: Say) -> None:
         def watch(moment: Moment) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import gradio as gr
 
 from nanochat_core.rows.findings import KINDS
+from nanochat_core.rows.kept_folds import has_folds
 from nanochat_core.rows.row import row_of
 from nanochat_core.runs.run import Run
 from studio.data_tab import handlers
@@ -180,10 +181,10 @@ def _draw(at: At, run: str, questions: str, kind: str) -> tuple[Any, ...]:
 
 
 def run_choices(session: Session | None) -> list[tuple[str, str]]:
-    """(label, tag) of the runs that were trained on this file, in this or another version, and recorded its rows."""
+    """(label, tag) of the runs that were trained on this file, in this or another version, and tell of its rows."""
     path = str(session.path) if session and session.path else ""
     own = [run for run in Run.list() if path and run.record().get("data", {}).get("path") == path]
-    return [_NO_RUN, *((run.tag, run.tag) for run in own if run.rows_file.is_file())]
+    return [_NO_RUN, *((run.tag, run.tag) for run in own if run.rows_file.is_file() or has_folds(run))]
 
 
 def question_choices() -> list[tuple[str, str]]:

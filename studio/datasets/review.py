@@ -15,9 +15,8 @@ from nanochat_core.data.tokens.plan import validation_places
 from nanochat_core.evaluation.questions import load_questions
 from nanochat_core.rows.doctor import Report, examine
 from nanochat_core.rows.findings import KINDS, Finding
-from nanochat_core.rows.losses import findings_of_run
 from nanochat_core.rows.neighbours import Neighbours
-from nanochat_core.rows.record import record_of
+from nanochat_core.rows.of_run import told_by
 from nanochat_core.rows.row import row_of, rows_of_lines
 from nanochat_core.runs.run import Run
 from nanochat_core.system.files import now, read_json, write_json
@@ -84,8 +83,8 @@ class Queue:
     ) -> None:
         """Ask the doctor about the rows as they are now.
 
-        run: tag of a run whose record is asked, too. questions: a questions file that the rows must not give away.
-        ValueError when one of them cannot be used.
+        run: tag of a run whose record is asked, too, and the folds that it has kept. questions: a questions file that
+        the rows must not give away. ValueError when one of them cannot be used.
         """
         asked = load_questions(questions) if questions else []
         with self.session.lock:
@@ -95,11 +94,9 @@ class Queue:
         more: list[Finding] = []
         notes: list[str] = []
         if run:
-            opened = Run.open(run)
-            record = record_of(opened, [data[order[row.line - 1]] for row in judged])
-            more += findings_of_run(judged, record.losses)
-            notes += record.notes
-            validating = record.validating
+            told = told_by(Run.open(run), judged, [data[order[row.line - 1]] for row in judged])
+            more, notes = told.findings, told.notes
+            validating = validating if told.validating is None else told.validating
         review = examine(judged, self.session.name, validating, asked, more, notes, report)
         cards = [
             _card(one, [(order[line - 1], data[order[line - 1]]) for line in one.lines]) for one in review.findings

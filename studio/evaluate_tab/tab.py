@@ -31,13 +31,13 @@ def build(context: Context) -> None:
     outgoing_panel.build(context, runs.run)
     proof = proof_panel.panel(has_models=context.models is not None)
     questions, data = questions_panel.panel(), data_panel.panel(has_models=context.models is not None)
-    rows, asking = rows_panel.panel(), Asking(context.models)
+    rows, asking = rows_panel.panel(has_models=context.models is not None), Asking(context.models)
     handlers.wire(EvaluateFields(runs, _curves()), asking, context)
     report_panel.wire(report_panel.panel(), runs.run, context)
     proof_panel.wire(proof, ProofHandlers(asking), runs.run, context)
     data_panel.wire(data, [proof.this, proof.other], asking, context)
     questions_panel.wire(questions, proof.questions, context)
-    rows_panel.wire(rows, runs.run, context)
+    rows_panel.wire(rows, runs.run, asking, context)
 
 
 def _runs() -> Runs:

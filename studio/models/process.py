@@ -26,6 +26,7 @@ from nanochat_core.serve.messages import (
     Evaluate,
     Evaluated,
     Failure,
+    Fold,
     Generate,
     Key,
     Load,
@@ -139,10 +140,17 @@ class ModelProcess:
 
         Whether it came to its end: it may be stopped, and what was answered by then is kept, too.
         """
+        return self._to_its_end(Evaluate(models, wanted), report, stop)
+
+    def fold(self, asked: Fold, report: Report | None = None, stop: threading.Event | None = None) -> bool:
+        """Judge a run's rows by models that have not seen them; what is done is kept. Whether it came to its end."""
+        return self._to_its_end(asked, report, stop)
+
+    def _to_its_end(self, request: Request, report: Report | None, stop: threading.Event | None) -> bool:
         report = report or _silence
         report(0.0, "Starting the process that asks")
         self._start()
-        return isinstance(self._finish(Evaluate(models, wanted), report, stop), Evaluated)
+        return isinstance(self._finish(request, report, stop), Evaluated)
 
     def rss_bytes(self) -> int:
         """Memory of the process, 0 when there is none."""

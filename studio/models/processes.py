@@ -11,7 +11,7 @@ from typing import Any
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.engine.reply import Event
 from nanochat_core.paths import ModelFiles, adapter_base, find_model
-from nanochat_core.serve.messages import Key, Loaded
+from nanochat_core.serve.messages import Fold, Key, Loaded
 from nanochat_core.training.needs import Needs
 from studio.models.process import ModelProcess
 from studio.parts.working import Report
@@ -178,6 +178,14 @@ class ModelProcesses:
         process = ModelProcess()
         try:
             return process.evaluate(models, wanted, report, stop)
+        finally:
+            process.unload()
+
+    def fold(self, asked: Fold, report: Report | None = None, stop: threading.Event | None = None) -> bool:
+        """Judge a run's rows in a process of their own; see ModelProcess.fold."""
+        process = ModelProcess()
+        try:
+            return process.fold(asked, report, stop)
         finally:
             process.unload()
 

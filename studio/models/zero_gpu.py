@@ -18,7 +18,7 @@ import gradio as gr
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.engine.reply import Done, Event, Text
 from nanochat_core.paths import find_model
-from nanochat_core.serve.messages import Failure, Key, Loaded, from_json, to_json
+from nanochat_core.serve.messages import Failure, Fold, Key, Loaded, from_json, to_json
 from nanochat_core.training.needs import Needs
 from studio.models.processes import AS_IT_IS, ModelProcesses
 from studio.parts.working import Report
@@ -34,6 +34,10 @@ NO_PROBE = (
 NO_EVALUATION = (
     "Models cannot be asked many questions here: ZeroGPU lends its GPU for a minute at a time. Use `nanochat eval` "
     "elsewhere."
+)
+NO_FOLDS = (
+    "Models cannot be trained here to judge rows: ZeroGPU lends its GPU for a minute at a time. Use `nanochat review "
+    "DATA --folds 3` elsewhere."
 )
 
 # The copy that has the GPU finds here what was loaded before it was made, and reads the files itself for what came
@@ -155,6 +159,10 @@ class ZeroGpuModels:
     ) -> bool:
         """Always refused, in a sentence."""
         raise ValueError(NO_EVALUATION)
+
+    def fold(self, asked: Fold, report: Report | None = None, stop: threading.Event | None = None) -> bool:
+        """Always refused, in a sentence."""
+        raise ValueError(NO_FOLDS)
 
     def close(self) -> None:
         """Forget all models."""

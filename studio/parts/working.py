@@ -18,6 +18,14 @@ Report = Callable[[float, str], Any]
 T = TypeVar("T")
 
 
+def progress_html(fraction: float, text: str) -> str:
+    """How far something is, and what it is doing."""
+    return (
+        html.bar(round(100 * fraction), 100, label="Done, in percent")
+        + f'<p class="chat-facts">{html.escape(text)}</p>'
+    )
+
+
 class Working(Generic[T]):
     """Does `work(report)` in a thread. Iterate it for HTML of the progress, then take `result()`.
 
@@ -38,11 +46,7 @@ class Working(Generic[T]):
         try:
             while report := self._reports.get():
                 if self._reports.qsize() < 2:  # of many at once only the newest are worth showing
-                    percent = round(100 * report[0])
-                    yield (
-                        html.bar(percent, 100, label="Done, in percent")
-                        + f'<p class="chat-facts">{html.escape(report[1])}</p>'
-                    )
+                    yield progress_html(*report)
                     time.sleep(TICK_SECONDS)
         except GeneratorExit:
             self.left.set()

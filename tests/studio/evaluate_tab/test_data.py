@@ -1,14 +1,12 @@
 """Two models on the same conversations: measured once, shown with the verdict, and measured again for another file."""
 
-import threading
-
 import numpy as np
 import pytest
 
 from nanochat_core.evaluation.results import result_path
 from nanochat_core.system.files import sha256_of, write_json
 from studio.evaluate_tab import data_panel
-from studio.evaluate_tab.asking import Asking
+from studio.evaluate_tab.asking import Asking, Task
 from tests.support.chatting import A, B, install_fake_models
 from tests.support.pressed import Pressed
 from tests.support.tiny import write_conversations
@@ -86,9 +84,9 @@ def test_what_is_chosen_meanwhile_is_what_is_shown_and_who_comes_second_may_stop
         assert pressed["eval_data_proof"] == ""
         pressed.do("eval_data", "change", eval_data=str(path))
         assert "0.5000 lower" in pressed["eval_data_proof"]
-        asking._stop = threading.Event()  # someone else's
+        asking._task = Task("data", "", [])  # someone else's
         pressed.do("eval_measure")
         assert "or stop it" in pressed["eval_data_said"]
         assert pressed.shown["eval_measure_stop"]
     finally:
-        asking._models, asking._stop = was, None
+        asking._models, asking._task = was, None

@@ -13,8 +13,12 @@ import pytest
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.engine.reply import Done, Text
 from nanochat_core.paths import PROJECT_ROOT
+from nanochat_core.rows.kept_folds import kept_folds
+from nanochat_core.serve.messages import Fold
 from studio.models.process import ModelProcess
 from studio.models.processes import ModelProcesses
+from tests.e2e.invented import invent_run
+from tests.support.folded import write_twelve
 from tests.support.tiny import install_tiny_model, write_conversations
 
 pytestmark = pytest.mark.processes
@@ -252,3 +256,23 @@ def test_models_are_asked_in_a_process_of_their_own_and_a_stop_keeps_the_answers
     assert not ModelProcesses().evaluate(models, wanted | {"max_tokens": 64}, lambda *_: stop.set(), stop)
     with pytest.raises(ValueError, match="no_such"):
         ModelProcesses().evaluate(models, {"questions": "no_such.jsonl"})
+
+
+def test_rows_are_judged_in_a_process_of_their_own_and_a_stop_keeps_the_folds(home):
+    data = write_twelve(home)
+    run, told, stop = invent_run("mine", steps=20, data_path=str(data)), [], threading.Event()
+
+    def report(fraction: float, text: str) -> None:
+        told.append(text)
+        if "Fold 2 of 2: step" in text:
+            stop.set()
+
+    asked = Fold("mine", str(data), 2)
+    assert not ModelProcesses().fold(asked, report, stop)
+    assert kept_folds(run).done == (0,)
+    told.clear()
+    assert ModelProcesses().fold(asked, report)
+    assert kept_folds(run).is_whole
+    assert not any("Fold 1" in text for text in told)
+    with pytest.raises(ValueError, match="50 folds cannot be done with 12 rows"):
+        ModelProcesses().fold(Fold("mine", str(data), 50))

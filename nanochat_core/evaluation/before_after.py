@@ -12,6 +12,7 @@ from nanochat_core.evaluation.answers import evaluate
 from nanochat_core.evaluation.proof import flips_of
 from nanochat_core.evaluation.questions import Question, load_questions
 from nanochat_core.evaluation.scores import EvalResult
+from nanochat_core.evaluation.today import in_both, snapshot, unasked, unasked_words
 from nanochat_core.model.gpt import GPT
 from nanochat_core.paths import starter_dir
 from nanochat_core.runs.run import Run
@@ -58,9 +59,9 @@ class Summary:
             (messages[-1]["content"], engine.reply(messages, max_tokens=REPLY_TOKENS, temperature=0.0))
             for messages in self.samples
         ]
-        snapshot = Snapshot(replies, _score(model, tokenizer, self.new), _score(model, tokenizer, self.old))
-        write_json(self._path(name), asdict(snapshot))
-        return snapshot
+        taken = Snapshot(replies, _score(model, tokenizer, self.new), _score(model, tokenizer, self.old))
+        write_json(self._path(name), asdict(taken))
+        return taken
 
     def earlier(self, name: str) -> dict[str, Any] | None:
         """A snapshot that was taken before, as plain values; None when there is none."""
@@ -69,8 +70,8 @@ class Summary:
 
     def print(self) -> None:
         """Say what has changed between the two snapshots."""
-        before, after = self.earlier("before"), self.earlier("after")
-        if before is None or after is None:
+        before, after = (snapshot(self.run, name) for name in ("before", "after"))
+        if not before or not after:
             return
         for (question, old_reply), (_, new_reply) in zip(before["replies"], after["replies"]):
             self.say(
@@ -78,11 +79,14 @@ class Summary:
             )
         self.say("")
         for kind, title in (("new", "New questions answered"), ("old", "Old skills kept")):
-            if after[kind]:
-                then, now = before[kind]["correct"], after[kind]["correct"]
+            if after[kind] and before[kind]:
+                first, last = in_both(before[kind], after[kind])
+                then, now = first["correct"], last["correct"]
                 kept = f" ({100 * now / then:.0f}% of before)" if kind == "old" and then else ""
-                self.say(f"{title}: {then} of {after[kind]['total']} before, {now} after{kept}.")
-                self.say(f"  {flips_of(after[kind], before[kind]).verdict}")
+                self.say(f"{title}: {then} of {last['total']} before, {now} after{kept}.")
+                self.say(f"  {flips_of(last, first).verdict}")
+                if said := unasked_words(unasked(first, last)):
+                    self.say(f"  {said}")
 
     def _path(self, name: str) -> Path:
         return self.run.evals_dir / f"{name}.json"

@@ -13,12 +13,10 @@ tasks-*.json      model, step, made, seconds, tasks {name: {metrics: {name: numb
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from nanochat_core.evaluation.questions import load_questions
-from nanochat_core.evaluation.scores import grade
+from nanochat_core.evaluation.today import judged_by_file
 from nanochat_core.paths import finetuned_dir, home
 from nanochat_core.runs.metrics import plain
 from nanochat_core.system.files import read_json, sha256_of, write_json
@@ -56,23 +54,15 @@ def kept(path: Path) -> dict[str, Any] | None:
 
 
 def judged(result: dict[str, Any], file: Path | None = None) -> dict[str, Any]:
-    """The result with its replies judged by the rules as they are now.
+    """The result with its replies judged by its questions as they are now.
 
-    file: that of its questions, where it is known to be the same; without, the one it names, while it is unchanged.
+    file: that of its questions, where it is known to be the same; without, the one it names, which may have changed.
     """
-    answers = result.get("answers")
-    if not answers or not result.get("complete"):
+    if not result.get("answers") or not result.get("complete"):
         return result
     named = file or Path(str(result.get("file", "")))
-    try:
-        if file is None and (not named.is_file() or sha256_of(named) != result.get("file_sha256")):
-            return result
-        questions = load_questions(named)
-    except (OSError, ValueError):
-        return result
-    if len(questions) != len(answers):
-        return result
-    return result | asdict(grade(questions, [str(answer["reply"]) for answer in answers]))
+    again = judged_by_file(result, named)
+    return again if "as_then" in again else again | {"file_sha256": sha256_of(named)}
 
 
 def results(name: str, kind: str | None = None) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from nanochat_core.checkpoint.checksums import checksum_path, verify_checksum
 from nanochat_core.checkpoint.loading import load_exact
 from nanochat_core.checkpoint.reading import model_config, read_meta, read_weights
 from nanochat_core.checkpoint.writing import save_checkpoint, save_tokenizer
+from nanochat_core.evaluation.today import in_both, snapshot
 from nanochat_core.export.export import export
 from nanochat_core.export.llama.folder import write_folder
 from nanochat_core.export.llama.ollama import hub_files
@@ -31,7 +32,7 @@ from nanochat_core.report.document import public_results
 from nanochat_core.report.markdown import blocks_to_markdown
 from nanochat_core.runs.metrics import plain
 from nanochat_core.runs.run import Run, run_at
-from nanochat_core.system.files import read_json, sha256_of, workspace, write_json
+from nanochat_core.system.files import sha256_of, workspace, write_json
 from nanochat_core.system.words import without_paths
 from nanochat_core.tokenizer.pickle_file import read_tokenizer_file
 from nanochat_core.tokenizer.tokenizer import FILE_NAME, Tokenizer
@@ -204,10 +205,12 @@ def _results(run: Run, step: int) -> list[tuple[str, str, str]]:
         rows.append(("Validation bits per byte", f"{losses.val_bpb.iloc[0]:.4f}", f"{losses.val_bpb.iloc[-1]:.4f}"))
     if step != run.status().step:
         return rows  # the questions were asked after the last step
-    before, after = (read_json(run.evals_dir / f"{name}.json") for name in ("before", "after"))
+    before, after = (snapshot(run, name) for name in ("before", "after"))
     for key, words in (("new", "New questions answered"), ("old", "Old skills kept")):
         then, now = before.get(key), after.get(key)
         if isinstance(then, dict) and isinstance(now, dict):
+            if then.get("answers") and now.get("answers"):
+                then, now = in_both(then, now)
             rows.append((words, f"{then['correct']} of {then['total']}", f"{now['correct']} of {now['total']}"))
     return rows
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from nanochat_core.config import settings
+from nanochat_core.evaluation.today import snapshot, unasked_words
 from nanochat_core.report import facts
 from nanochat_core.report.blocks import Block, Chart, Code, Document, Heading, Table, Text
 from nanochat_core.report.facts import Asked, Read
@@ -39,8 +40,9 @@ def report_of(tag: str, compare: str | None = None, said_of_data: SaidOfData = f
 
 def public_results(run: Run) -> list[Block]:
     """What came of a run without a line of its data: verdicts and figures, for the card of a model."""
-    asked = facts.asked_around(run)
-    blocks: list[Block] = [Text(f"{one.title}: {one.proof['verdict']}") for one in asked]
+    blocks: list[Block] = []
+    for one in facts.asked_around(run):
+        blocks += _verdict(one, is_public=True)
     if (nats := facts.distance(run)) is not None:
         blocks.append(Text(distance_words(nats)))
     return [*blocks, Table(("", ""), list(facts.cost(run).items()))]
@@ -59,7 +61,7 @@ def _better(run: Run, other: Run | None) -> Iterator[Block]:
             f"nanochat eval --model {name} --compare {its} --questions FILE"
         )
     for one in asked:
-        yield Text(f"{one.title}: {one.proof['verdict']}", facts.is_better(one.proof))
+        yield from _verdict(one)
     for found in read:
         yield Text(f"{found.title}: {found.proof['verdict']}", facts.is_better(found.proof))
     rows = [*_scores(asked), *_figures(read), *_tasks(tasks)] + ([] if other else _losses(run))
@@ -69,8 +71,18 @@ def _better(run: Run, other: Run | None) -> Iterator[Block]:
         yield from _flips(one, *((other.tag, run.tag) if other else ("Before", "Now")))
 
 
+def _verdict(asked: Asked, is_public: bool = False) -> Iterator[Text]:
+    """Who is better, and what that does not say. is_public: without a word of the questions."""
+    if asked.this["total"]:
+        yield Text(f"{asked.title}: {asked.proof['verdict']}", "" if is_public else facts.is_better(asked.proof))
+    if words := unasked_words(asked.unasked, names=not is_public):
+        yield Text(f"{asked.title}: {words}")
+    if asked.as_then and not is_public:
+        yield Text(f"{asked.title}: {asked.as_then}")
+
+
 def _scores(asked: Sequence[Asked]) -> list[tuple[str, str, str]]:
-    return [(one.title, _share(one.other), _share(one.this)) for one in asked]
+    return [(one.title, _share(one.other), _share(one.this)) for one in asked if one.this["total"]]
 
 
 def _share(result: dict[str, Any]) -> str:
@@ -184,9 +196,9 @@ def _settings(run: Run, other: Run | None) -> Iterator[Block]:
 
 
 def _samples(run: Run, other: Run | None) -> Iterator[Block]:
-    before = facts.snapshot(other, "after") if other else facts.snapshot(run, "before")
+    before = snapshot(other, "after") if other else snapshot(run, "before")
     replies = dict(before.get("replies", []))
-    after = facts.snapshot(run, "after").get("replies", [])
+    after = snapshot(run, "after").get("replies", [])
     rows = [(question, replies[question], reply) for question, reply in after if question in replies]
     if rows:
         yield Heading("Samples")

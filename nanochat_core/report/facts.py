@@ -9,11 +9,12 @@ from typing import Any
 from nanochat_core.data.conversations import check
 from nanochat_core.evaluation.proof import data_proof, flips_of, questions_proof, tasks_proof
 from nanochat_core.evaluation.results import results
+from nanochat_core.evaluation.today import in_both, snapshot, unasked
 from nanochat_core.paths import steps
 from nanochat_core.runs import curves, metrics
 from nanochat_core.runs.base import base_step
 from nanochat_core.runs.run import Run
-from nanochat_core.system.files import read_json, sha256_of
+from nanochat_core.system.files import sha256_of
 from nanochat_core.system.words import duration, size
 
 KINDS = {"new": "Questions about the data", "old": "Skills of before"}
@@ -27,6 +28,17 @@ class Asked:
     title: str
     this: dict[str, Any]
     other: dict[str, Any]
+    """Both of the same questions, those that both have a reply to."""
+
+    @property
+    def unasked(self) -> list[str]:
+        """The questions of the file that one of the two has no reply to yet."""
+        return unasked(self.this, self.other)
+
+    @property
+    def as_then(self) -> str:
+        """Why the verdicts are not today's; "" where they are."""
+        return str(self.this.get("as_then") or self.other.get("as_then") or "")
 
     @property
     def proof(self) -> dict[str, Any]:
@@ -41,11 +53,6 @@ class Asked:
         return [(a["question"], " or ".join(a["expected"]), b["reply"], a["reply"]) for a, b in pairs]
 
 
-def snapshot(run: Run, name: str) -> dict[str, Any]:
-    """What the run answered before or after its training; empty when it was not asked."""
-    return read_json(run.evals_dir / f"{name}.json")
-
-
 def asked_around(run: Run) -> list[Asked]:
     """The run's own questions, after its training and before."""
     return list(_same(snapshot(run, "after"), snapshot(run, "before")))
@@ -58,18 +65,20 @@ def asked_both(run: Run, other: Run) -> list[Asked]:
 
 def _same(this: dict[str, Any], other: dict[str, Any]) -> Iterator[Asked]:
     for kind, title in KINDS.items():
-        if _are_comparable(this.get(kind), other.get(kind)):
-            yield Asked(title, this[kind], other[kind])
+        if (asked := _asked(title, this.get(kind), other.get(kind))) is not None:
+            yield asked
 
 
-def _are_comparable(this: Any, other: Any) -> bool:
-    if not all(isinstance(one, dict) and one.get("answers") for one in (this, other)):
-        return False
+def _asked(title: str, this: Any, other: Any) -> Asked | None:
+    """The two side by side; None when nothing can be said of them."""
+    if not all(isinstance(one, dict) and (one.get("answers") or one.get("unasked")) for one in (this, other)):
+        return None
     try:
-        flips_of(this, other)
+        found = Asked(title, *in_both(this, other))
+        flips_of(found.this, found.other)
     except (ValueError, LookupError, TypeError):
-        return False
-    return True
+        return None
+    return found if found.this["answers"] or found.unasked else None
 
 
 @dataclass(frozen=True)
@@ -113,7 +122,8 @@ def asked_later(this: Measured, other: Measured) -> list[Asked]:
     """The files of questions that both models were asked by an evaluation, the newest result of each."""
     ours, theirs = (one.results("questions", "file_sha256") for one in (this, other))
     pairs = [(ours[file], theirs[file]) for file in ours if file in theirs]
-    return [Asked(f"{Path(a['file']).name}, {_steps(a, b)}", a, b) for a, b in pairs if _are_comparable(a, b)]
+    found = [_asked(f"{Path(a['file']).name}, {_steps(a, b)}", a, b) for a, b in pairs]
+    return [one for one in found if one is not None]
 
 
 @dataclass(frozen=True)

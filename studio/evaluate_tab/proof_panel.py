@@ -9,6 +9,7 @@ from typing import Any
 import gradio as gr
 
 from nanochat_core.evaluation.questions import Question, load_questions
+from nanochat_core.evaluation.today import named
 from nanochat_core.paths import default_model, steps
 from nanochat_core.runs import curves
 from nanochat_core.runs.distance import distance_words
@@ -121,7 +122,8 @@ class ProofHandlers:
         if found.missing:
             both = f"{names[0]} and {names[1]}"
             what = plural(found.missing, "question") if found.asked else f"these {plural(found.total, 'question')}"
-            missing = html.note(f"{both} were not both asked {what} yet.")
+            which = f": {named(found.unasked)}" if found.asked else ""
+            missing = html.note(f"{both} were not both asked {what} yet{which}.")
         button = gr.Button(_label(found.missing, found.total), visible=bool(found.missing), interactive=True)
         differs = _differs(tag, _tag(keys[1][0]))
         gauge = _distance(tag, keys[1][0])

@@ -75,7 +75,9 @@ def look(tag: str) -> View:
     run = Run.open(tag)
     status = run.status()
     stopping = stops.sentence(run, status)
-    signature = (tag, _of_status(status), stopping, *map(_mark, (run.metrics_file, run.log_file, run.evals_dir)))
+    questions = Path(run.record().get("settings", {}).get("questions_path") or "")  # which judge what was replied
+    files = (run.metrics_file, run.log_file, run.evals_dir, questions)
+    signature = (tag, _of_status(status), stopping, *map(_mark, files))
     with _lock:
         known = _views.get(tag)
         if known is None or known.signature != signature:

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from nanochat_core.evaluation.today import in_both, replies_in, snapshot, unasked
 from nanochat_core.runs import curves
 from nanochat_core.runs.run import Run
-from nanochat_core.system.files import read_json
 from nanochat_core.system.words import plural
 
 
@@ -24,6 +24,8 @@ class Outcome:
     """Old skills after, as a share of those before."""
     losses: tuple[float, float] | None = None
     """Validation loss before the first step, and the best one."""
+    unasked: tuple[str, ...] = ()
+    """Questions that were added or reworded after the run was asked."""
 
     def sentence(self) -> str:
         """Such as "26 learnt, 0 lost of 30 questions; 98% of the old skills kept; loss 8.91 → 0.33"."""
@@ -34,14 +36,22 @@ class Outcome:
             parts.append(f"{self.kept:.0%} of the old skills kept")
         if self.losses is not None:
             parts.append(f"loss {_short(self.losses[0])} → {_short(self.losses[1])}")
+        if self.unasked:
+            are = "have" if len(self.unasked) > 1 else "has"
+            parts.append(f"{plural(len(self.unasked), 'new or reworded question')} {are} no reply yet: ask in Evaluate")
         return "; ".join(parts)
 
 
 def outcome_of(run: Run) -> Outcome:
-    """Read the run's directory."""
-    before, after = (read_json(run.evals_dir / f"{name}.json") for name in ("before", "after"))
-    questions, learnt, lost = _flips(before.get("new"), after.get("new"))
-    return Outcome(questions, learnt, lost, _kept(before.get("old"), after.get("old")), _losses(run))
+    """Read the run's directory. Its replies are judged by the questions as they are today."""
+    before, after = (snapshot(run, name) for name in ("before", "after"))
+    new, old = (_both(before.get(kind), after.get(kind)) for kind in ("new", "old"))
+    return Outcome(*_flips(*new), _kept(*old), _losses(run), tuple(unasked(*new)))
+
+
+def _both(before: Any, after: Any) -> tuple[Any, Any]:
+    """Of what both have a reply to. Runs of before have counts alone."""
+    return in_both(before, after) if replies_in(before) and replies_in(after) else (before, after)
 
 
 def _flips(before: Any, after: Any) -> tuple[int, int | None, int | None]:

@@ -8,6 +8,7 @@ from nanochat_core.runs.run import Run
 from studio.runs import live
 from studio.runs.outcome import Outcome, outcome_of
 from tests.e2e.invented import invent_run
+from tests.support.small_cafe import write_cafe, write_snapshots
 
 
 def snapshot(run: Run, name: str, verdicts: list[bool], old: int) -> None:
@@ -27,6 +28,23 @@ def test_what_was_learnt_and_lost_is_counted_in_pairs(home):
     sentence = found.sentence()
     assert sentence.startswith("7 learnt, 1 lost of 10 questions; 98% of the old skills kept; loss 3.15 → ")
     assert sentence in live.look("mine").status
+
+
+def test_the_sentence_is_of_the_questions_as_they_are_today(home):
+    path = write_cafe(home)
+    run = invent_run("cafe", data_path=str(path), questions_path=str(path).replace("_data", "_questions"))
+    write_snapshots(run)
+    assert outcome_of(run).sentence().startswith("7 learnt, 1 lost of 8 questions;")
+    assert "7 learnt, 1 lost of 8 questions" in live.look("cafe").status
+    file = path.with_name("cafe_questions.jsonl")
+    lines = file.read_text().splitlines()
+    lines[0] = lines[0].replace("7 am", "8 am")  # another rule: the kept reply is wrong by it
+    lines[1] = lines[1].replace("Who owns the cafe?", "Who owns it?")  # another prompt: no reply
+    file.write_text("\n".join([*lines, '{"question": "Is there cake?", "expected": ["yes"]}']) + "\n")
+    found = outcome_of(run)
+    assert (found.questions, found.learnt, found.lost) == (7, 5, 1)
+    assert found.unasked == ("Who owns it?", "Is there cake?")
+    assert "2 new or reworded questions have no reply yet" in live.look("cafe").status
 
 
 def test_the_figures_of_the_example():

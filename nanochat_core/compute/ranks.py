@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 
 from nanochat_core.compute.devices import choose_device
-from nanochat_core.runs.nodes import START_VARIABLE, node_of
+from nanochat_core.runs.nodes import START_VARIABLE, node_of, rank_of
 from nanochat_core.runs.torchrun import table_at
 
 WAIT_FOR_OTHERS = timedelta(minutes=30)
@@ -154,13 +154,12 @@ def _ending(works: list[Any]) -> Callable[[], None]:
 @contextlib.contextmanager
 def joined_ranks(device_type: str) -> Iterator[Ranks]:
     """This process's Ranks by torchrun's environment variables (a single rank without them), joined for the block."""
-    rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    rank, world = rank_of(os.environ), int(os.environ.get("WORLD_SIZE", "1"))
     node = node_of(os.environ)
-    if node is not None:  # torchrun numbers machines by their addresses: the first rank would be anywhere
+    if node is not None:
         here = int(os.environ["LOCAL_WORLD_SIZE"])
         if world % here or node >= world // here:
             raise ValueError("Start the same number of processes (--nproc) on every machine.")
-        rank = node * here + int(os.environ["LOCAL_RANK"])
     device = choose_device(device_type, int(os.environ.get("LOCAL_RANK", "0")))
     if device.type == "cuda":
         torch.cuda.set_device(device)

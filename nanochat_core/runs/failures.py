@@ -1,5 +1,6 @@
 """From the ways in which the processes of a run died to one plain sentence with its remedy."""
 
+import json
 import re
 import signal
 from collections.abc import Callable, Iterable
@@ -130,6 +131,20 @@ class Failure:
     """The exception as it was reported, empty when there is none."""
     time: float = 0.0
     """When it was noticed, in seconds since 1970."""
+
+
+class FailedElsewhere(RuntimeError):
+    """This process ends because one on another machine has failed."""
+
+    def __init__(self, cause: Failure):
+        super().__init__(json.dumps({"rank": cause.rank, "exitcode": cause.exitcode, "message": cause.message}))
+
+
+def told_cause(failure: Failure) -> Failure:
+    """What failed: another process, where this one has ended by FailedElsewhere."""
+    kind, _, word = failure.message.partition(": ")
+    # Before everything that it brought about, whenever it was noticed here.
+    return Failure(**json.loads(word), time=0.0) if kind == FailedElsewhere.__name__ else failure
 
 
 def root_cause(failures: Iterable[Failure]) -> Failure:

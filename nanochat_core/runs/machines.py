@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from types import FrameType
 
 from nanochat_core.paths import finetuned_dir
+from nanochat_core.runs.cause import tell_for_the_dead
 from nanochat_core.runs.failures import explain, root_cause
 from nanochat_core.runs.nodes import JOIN_SECONDS, Nodes, host_name
 from nanochat_core.runs.run import Run
@@ -51,6 +52,7 @@ def attend(tag: str, nproc: int, nodes: Nodes, worker: str) -> int:
     if not failures:
         print(f"--- {now()}: this machine's part is over.", flush=True)
         return 0
+    tell_for_the_dead(failures)
     why = explain(root_cause(failures), tag, run.settings())
     print(f"--- {now()}: failed. {why.error} {why.remedy}", flush=True)
     return 1

@@ -25,6 +25,8 @@ NODE_VARIABLE = "NANOCHAT_STUDIO_NODE"
 """Environment variable of a process that trains: the number of its machine, where there are several."""
 START_VARIABLE = "NANOCHAT_STUDIO_START"
 """And a name for this start of all ranks, which no earlier one had."""
+MEETING_VARIABLE = "NANOCHAT_STUDIO_MEETING"
+"""And HOST:PORT at which they meet."""
 PATHS_VARIABLE = "NANOCHAT_STUDIO_PATHS"
 """And where the files of the settings lie on its machine."""
 PATHS = ("data_path", "replay_path", "questions_path")
@@ -97,13 +99,23 @@ class Nodes:
         # What was not given stays what the run was made with: a resume names only what it changes.
         settings = config.with_absolute_paths().to_dict()
         paths = {name: settings[name] for name in PATHS if settings[name]}
-        return {NODE_VARIABLE: str(self.rank), PATHS_VARIABLE: json.dumps(paths)}
+        meeting = f"{self.host}:{self.port}"
+        return {NODE_VARIABLE: str(self.rank), MEETING_VARIABLE: meeting, PATHS_VARIABLE: json.dumps(paths)}
 
 
 def node_of(environment: Mapping[str, str]) -> int | None:
     """The number of the machine of a process that trains; None where there is one alone."""
     number = environment.get(NODE_VARIABLE)
     return None if number is None else int(number)
+
+
+def rank_of(environment: Mapping[str, str]) -> int:
+    """The number of a process that trains among all of them, those of the first machine first; 0 without torchrun."""
+    node = node_of(environment)
+    if node is None:
+        return int(environment.get("RANK", "0"))
+    # Torchrun numbers machines by their addresses: its first rank would be anywhere.
+    return node * int(environment["LOCAL_WORLD_SIZE"]) + int(environment["LOCAL_RANK"])
 
 
 def with_paths_here(config: FinetuneConfig) -> FinetuneConfig:

@@ -11,7 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nanochat_core.runs.failures import CLOSING_SECONDS, Failure
+from nanochat_core.runs.failures import CLOSING_SECONDS, Failure, told_cause
 from nanochat_core.runs.nodes import JOIN_SECONDS, START_VARIABLE, Nodes
 from nanochat_core.runs.run import Run
 from nanochat_core.system.files import emptied
@@ -74,7 +74,7 @@ def torchrun(run: Run, nproc: int, worker: str, nodes: Nodes) -> list[Failure]:
         except ChildFailedError as error:
             first = nodes.rank * nproc  # torchrun counts the machines in an order of its own
             return [
-                Failure(first + failure.local_rank, failure.exitcode, _message(failure), failure.timestamp)
+                told_cause(Failure(first + failure.local_rank, failure.exitcode, _message(failure), failure.timestamp))
                 for failure in error.failures.values()
             ]
         except RendezvousError as error:
@@ -87,11 +87,11 @@ def torchrun(run: Run, nproc: int, worker: str, nodes: Nodes) -> list[Failure]:
     return []
 
 
-def table_at(host: str, port: int, name: str) -> Any:
+def table_at(host: str, port: int, name: str, seconds: float = _TABLE_SECONDS) -> Any:
     """The part called `name` of the table of texts by which torchrun's machines and ranks meet (a torch Store)."""
     from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]  # public, says its documentation
 
-    return PrefixStore(name, TCPStore(host, port, is_master=False, timeout=timedelta(seconds=_TABLE_SECONDS)))
+    return PrefixStore(name, TCPStore(host, port, is_master=False, timeout=timedelta(seconds=seconds)))
 
 
 @contextlib.contextmanager

@@ -148,7 +148,7 @@ def _train_alone(run: Run, ranks: Ranks, stop: StopFlag, say: Callable[[str], No
     except Exception as error:
         message = f"{type(error).__name__}: {error}"
         caused_here = ranks.world == 1 or not is_lost_peer(message)  # else the supervisor knows which rank died of what
-        if ranks.is_first and _starts_again(error):
+        if ranks.is_first and _starts_again(error) and not run.has_ended():
             run.write_status(state="starting", doing=_AGAIN, eta_seconds=None)
         elif ranks.is_first and caused_here:
             why = explain(Failure(ranks.rank, 1, message), run.tag, run.settings())

@@ -5,10 +5,11 @@ import sys
 import time
 import traceback
 
-from torch.distributed.elastic.multiprocessing.errors import record
+from torch.distributed.elastic.multiprocessing.errors import get_error_handler, record
 
+from nanochat_core.runs.cause import cause_shared
 from nanochat_core.runs.failures import Failure, explain
-from nanochat_core.runs.nodes import node_of, restarts_left
+from nanochat_core.runs.nodes import node_of, rank_of, restarts_left
 from nanochat_core.runs.run import Run
 from nanochat_core.training.finetune import train_run
 from nanochat_core.training.step import Diverged
@@ -20,13 +21,17 @@ SEEN_SECONDS = 60
 @record  # hands an exception to torchrun, whose error file tells the supervisor the cause
 def main() -> None:
     """Train the run named on the command line."""
-    run = _opened(sys.argv[1])
+    with cause_shared(get_error_handler().record_exception):
+        _train(_opened(sys.argv[1]))
+
+
+def _train(run: Run) -> None:
     try:
         train_run(run)
     except (ValueError, Diverged) as error:
         if restarts_left() > 0 and not run.has_ended():
             # Torchrun would start all ranks again, for the same to happen; of an ended run it starts none.
-            failure = Failure(int(os.environ["RANK"]), 1, f"{type(error).__name__}: {error}")
+            failure = Failure(rank_of(os.environ), 1, f"{type(error).__name__}: {error}")
             run.write_status(**explain(failure, run.tag, run.settings()).to_status(failure.rank))
         raise
 

@@ -5,7 +5,15 @@ import re
 import pytest
 
 from nanochat_core.config import FinetuneConfig
-from nanochat_core.runs.failures import CLOSING_SECONDS, Failure, explain, last_exception, root_cause
+from nanochat_core.runs.failures import (
+    CLOSING_SECONDS,
+    FailedElsewhere,
+    Failure,
+    explain,
+    last_exception,
+    root_cause,
+    told_cause,
+)
 
 LOST = "RuntimeError: [gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:1234"
 
@@ -80,6 +88,15 @@ def test_what_a_new_try_would_change_is_a_field(exitcode, message, retry):
 def test_less_memory_than_a_batch_of_one_is_a_shorter_context(length, retry):
     config = FinetuneConfig("x", device_batch_size=1, max_seq_len=length)
     assert explain(Failure(0, -9), "mine", config).retry == retry
+
+
+@pytest.mark.parametrize("cause", [Failure(5, 1, "ValueError: A: b.\n2"), Failure(3, -9)])
+def test_the_cause_elsewhere_stands_for_what_it_brought_about(cause):
+    here = Failure(0, 1, f"FailedElsewhere: {FailedElsewhere(cause)}", 100.0)
+    killed = Failure(1, -9, "", 104.0)  # by torchrun, because of the first
+    assert told_cause(here) == cause
+    assert told_cause(killed) == killed
+    assert root_cause([told_cause(killed), told_cause(here)]) == cause
 
 
 def test_the_last_exception_of_a_log():

@@ -39,13 +39,14 @@ class Machine:
         meeting = ["--nnodes=2", f"--node_rank={self.rank}", f"--rdzv_endpoint={self.endpoint}"]
         self._start("-m", "nanochat_core", "finetune", "--nproc=1", *meeting, "--data_path=data.jsonl", *flags)
 
-    def start(self, settings: dict, worker: str, **variables: str) -> None:
+    def start(self, settings: dict, worker: str, max_restarts: int = 1, **variables: str) -> None:
         """The same with another worker."""
+        nodes = f"Nodes(2, {self.rank}, {self.endpoint!r}, {max_restarts})"
         what = {**settings, "data_path": str(self.home / "data.jsonl")}
         code = (
             "import sys, json; from nanochat_core import FinetuneConfig; from nanochat_core.cli.follow import follow\n"
             "from nanochat_core.runs.launcher import join_run, start_run; from nanochat_core.runs.nodes import Nodes\n"
-            f"config, nodes = FinetuneConfig(**json.loads(sys.argv[1])), Nodes(2, {self.rank}, {self.endpoint!r}, 1)\n"
+            f"config, nodes = FinetuneConfig(**json.loads(sys.argv[1])), {nodes}\n"
             f"if nodes.rank: join_run(config, 1, nodes, {worker!r})\n"
             f"follow(start_run(config, 1, worker={worker!r}, nodes=nodes))\n"
         )
@@ -143,6 +144,33 @@ def test_a_lost_machine_joins_again(machines):
     status = Run.open("two").status()
     assert (status.state, status.step, status.restarts) == ("finished", 200, 1), first + second
     assert "Resuming from the checkpoint of step" in first
+
+
+@pytest.mark.parametrize(
+    ("failing", "fails", "hangs", "restarts"),
+    [
+        (1, "The row is torn.", "0", 0),
+        (1, "The row is torn.", "1", 0),
+        (1, "The row is torn.", "1", 1),
+        (1, "killed", "1", 0),
+        (0, "The row is torn.", "1", 0),
+    ],
+)
+def test_the_cause_on_one_machine_ends_the_other_and_is_the_runs(machines, failing, fails, hangs, restarts):
+    """Also where the other's network does not tell it that its peer is gone: it hangs for an hour here."""
+    settings = {**SETTINGS, "num_iterations": 8, "eval_every": -1, "output_tag": "two"}
+    for machine in machines:
+        how = {"FAILING": str(failing), "FAILS": fails, "HANGS": hangs}
+        machine.start(settings, "tests.support.failing_machine", restarts, **how)
+    first, second = (machine.end() for machine in machines)
+    late = time.time() - float((machines[failing].home / "failed_at").read_text())
+    status = Run.open("two").status()
+    sentence = "Process 1 of the training (rank 1) was killed" if fails == "killed" else fails
+    assert (status.state, status.rank, status.is_mistake) == ("failed", failing, fails != "killed"), first + second
+    assert status.error.startswith(sentence), first + second
+    assert status.restarts in (None, 0)
+    assert late < 60  # a few seconds, where nothing else runs
+    print(f"Ended {late:.1f} s after the failure.")
 
 
 def test_a_process_that_fails_after_the_end_starts_nothing_again(machines):

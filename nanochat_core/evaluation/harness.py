@@ -36,14 +36,21 @@ Likelihood = tuple[float, bool]
 
 
 class HarnessModel(TemplateLM):
-    """One of our models as the harness wants it, on one process."""
+    """One of our models as the harness wants it, on one process or on several that share the work.
 
-    def __init__(self, model: GPT, tokenizer: Tokenizer, beat: Callable[[], None] = lambda: None):
+    Each of several processes runs the whole harness, and what is asked of the model is dealt out among them here, batch
+    by batch: so every one has all answers, and they are those of a single process to the bit. The harness's own way, by
+    its `rank` and `world_size`, deals out the documents, and other batches give other last bits.
+    """
+
+    def __init__(
+        self, model: GPT, tokenizer: Tokenizer, beat: Callable[[], None] = lambda: None, ranks: Ranks | None = None
+    ):
         """beat: called after each batch and token; what it raises ends the evaluation."""
         super().__init__()
         self.engine, self.beat = Engine(model, tokenizer), beat
         self._tokenizer, self._token_bytes = tokenizer, torch.tensor(tokenizer.token_bytes())
-        self._alone = Ranks(0, 1, model.device)
+        self._ranks = ranks or Ranks(0, 1, model.device)
         self._chats: dict[str, Ids] = {}
 
     @property
@@ -98,7 +105,7 @@ class HarnessModel(TemplateLM):
             ids = np.array([*context, *continuation], np.int32)[-longest:]
             mask = np.arange(len(ids)) >= len(ids) - len(continuation)
             examples.append(Example(ids, mask, number))
-        found = figures(self.engine.model, examples, self._token_bytes, self._alone, BATCH, lambda done: self.beat())
+        found = figures(self.engine.model, examples, self._token_bytes, self._ranks, BATCH, lambda done: self.beat())
         greedy = found.right == found.tokens
         return [(-float(nats), bool(is_greedy)) for nats, is_greedy in zip(found.nats, greedy)]
 
@@ -123,10 +130,17 @@ class HarnessModel(TemplateLM):
         for (max_tokens, heat), places in groups.items():
             room = max(1, self.engine.context - max_tokens)
             prompts = [self.tok_encode(requests[place].args[0])[-room:] for place in places]
-            written = self.engine.generate_batch(prompts, max_tokens, heat, beat=self.beat)
-            for place, ids in zip(places, written):
+            for place, ids in zip(places, self._generated(prompts, max_tokens, heat)):
                 replies[place] = _until(visible_text(ids, self._tokenizer), requests[place].args[1].get("until", []))
         return replies
+
+    def _generated(self, prompts: list[Ids], max_tokens: int, heat: float) -> list[Ids]:
+        """The reply to each prompt; a row is what its prompt gives alone, so that it is all one who writes it."""
+        rank, world = self._ranks.rank, self._ranks.world
+        with self._ranks.agreed():
+            mine = self.engine.generate_batch(prompts[rank::world], max_tokens, heat, beat=self.beat)
+        every = self._ranks.gather(mine)
+        return [every[place % world][place // world] for place in range(len(prompts))]
 
 
 def _until(text: str, stops: str | Sequence[str]) -> str:
@@ -155,10 +169,12 @@ def run_tasks(  # noqa: PLR0913  all but the first three are options
     limit: int | None = None,
     is_chat: bool = True,
     beat: Callable[[], None] = lambda: None,
+    ranks: Ranks | None = None,
 ) -> dict[str, TaskResult]:
     """Task -> its result. include_path: a folder with tasks of one's own (YAML). limit: samples of each task.
 
-    ValueError when there is no such task.
+    ranks: the processes that share the work; all of them call this, and have the same results. ValueError when there
+    is no such task.
     """
     manager = TaskManager(include_path=include_path, include_defaults=include_path is None)
     if include_path and not set(names) <= set(manager.all_tasks):  # the harness's own take seconds to be listed
@@ -169,15 +185,17 @@ def run_tasks(  # noqa: PLR0913  all but the first three are options
             "the folder of --include_path."
         )
     found = lm_eval.simple_evaluate(
-        model=HarnessModel(model, tokenizer, beat),
+        model=HarnessModel(model, tokenizer, beat, ranks),
         tasks=list(names),
         limit=limit,
         task_manager=manager,
         apply_chat_template=is_chat,
         bootstrap_iters=0,
     )
-    assert found is not None
-    return {name: TaskResult(_metrics(values), _right(found, name)) for name, values in found["results"].items()}
+    # The harness tells the first process of a machine alone.
+    results = found["results"] if found is not None else {}
+    told = {name: TaskResult(_metrics(values), _right(found, name)) for name, values in results.items()}
+    return ranks.gather(told)[0] if ranks is not None else told
 
 
 def _metrics(values: dict[str, Any]) -> dict[str, float]:

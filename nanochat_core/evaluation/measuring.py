@@ -202,22 +202,26 @@ class _OneModel:
         return {**figures_of_all, "conversations": found.to_dict()}
 
     def _tasks(self) -> dict[str, Any]:
-        """What lm-eval finds, on the first rank; the others wait. Tasks of one's own are always done anew."""
+        """What lm-eval finds, each rank doing its share. Tasks of one's own are always done anew."""
         wanted = self.wanted
         how = {"tasks": list(wanted.tasks), "limit": wanted.limit, "device": self.ranks.device.type}
         how["lm_eval"] = importlib.metadata.version("lm_eval")
         self.meter.begin(f"{self.files.name}: the tasks {', '.join(wanted.tasks)}", 1)
         path = result_path(self.files.name, "tasks", self.sha256, how)
         before = None if wanted.include_path else kept(path)
-        if before is not None:
-            before = before | {"model": self.files.name}
-        if before is None and self.ranks.is_first:
-            started = time.monotonic()
-            before = self._described("tasks") | {"complete": True, "asked": how, "tasks": self._of_harness()}
-            before["seconds"] = time.monotonic() - started
-            keep(path, before)
-        self.ranks.wait()
-        return before or {}
+        is_known = self._is_known(before)  # asked by all ranks, also by those that have found none
+        if before is not None and is_known:
+            return before | {"model": self.files.name}
+        started = time.monotonic()
+        result = self._described("tasks") | {"complete": True, "asked": how, "tasks": self._of_harness()}
+        result["seconds"] = time.monotonic() - started
+        if self.ranks.is_first:
+            keep(path, result)
+        return result
+
+    def _is_known(self, before: dict[str, Any] | None) -> bool:
+        """Whether every rank has found the result: what is computed, is computed by all."""
+        return self.ranks.sum([float(before is not None)])[0] == self.ranks.world
 
     def _of_harness(self) -> dict[str, Any]:
         # Here, because the package is an optional extra and takes a second.
@@ -230,6 +234,7 @@ class _OneModel:
             limit=self.wanted.limit,
             is_chat=self.files.folder.parent.name != SOURCE_FOLDERS["base"],
             beat=self.meter.beat,
+            ranks=self.ranks,
         )
         return {name: asdict(result) for name, result in found.items()}
 
@@ -240,7 +245,7 @@ class _OneModel:
         asked = {"file": sha256_of(file), **how}
         path = result_path(self.files.name, kind, self.sha256, asked)
         before = kept(path)
-        is_known = self.ranks.sum([float(before is not None)])[0] == self.ranks.world
+        is_known = self._is_known(before)
         if before is not None and is_known:
             anew = judged(before, file) | {"model": self.files.name}  # a run may have been renamed since
             if anew != before and self.ranks.is_first:

@@ -2,16 +2,23 @@
 
 import json
 import math
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
 
 from nanochat_core import load_model
 from nanochat_core.cli.main import main
+from nanochat_core.engine.engine import Engine
+from nanochat_core.evaluation import harness
 from nanochat_core.evaluation.answers import ask, evaluate
 from nanochat_core.evaluation.harness import HarnessModel
 from nanochat_core.evaluation.questions import Question
 from nanochat_core.evaluation.results import results
+from nanochat_core.paths import PROJECT_ROOT
+from tests.support.forked_ranks import on_ranks
 from tests.support.tiny import install_tiny_model, tiny_model, tiny_tokenizer
 
 ASKED = ["hello", "the name", "three fruits", "what is <|bos|> in it?", "who would go?"]
@@ -166,3 +173,76 @@ def test_without_the_package_it_is_said_how_to_install_it(home, monkeypatch, cap
     install_tiny_model(home, "d32")
     assert main(["eval", "--tasks", "arc_easy"]) == 2
     assert "pip install 'nanochat-studio[lm-eval]'" in capsys.readouterr().err
+
+
+@pytest.mark.processes
+def test_two_processes_share_the_tasks_and_find_the_same_to_the_bit(tasks, tmp_path, monkeypatch):
+    """Each has all results; what is asked of the model is asked of one of them."""
+    folder, _, model, tokenizer = tasks
+    names = ["mine_said", "mine_chosen", "mine_rolled"]
+
+    def work(ranks):
+        seen = [0, 0]
+        generate, figures = Engine.generate_batch, harness.figures
+
+        def generated(engine, prompts, *arguments, **more):
+            seen[0] += len(prompts)
+            return generate(engine, prompts, *arguments, **more)
+
+        def counted(model, examples, token_bytes, ranks, size, beat):
+            def count(done):
+                seen[1] += done
+                beat(done)
+
+            return figures(model, examples, token_bytes, ranks, size, count)
+
+        monkeypatch.setattr(Engine, "generate_batch", generated)
+        monkeypatch.setattr(harness, "figures", counted)
+        monkeypatch.setattr(harness, "BATCH", 4)
+        found = harness.run_tasks(model, tokenizer, names, include_path=str(folder), ranks=ranks)
+        return found, seen
+
+    [(alone, all_work)] = on_ranks(1, tmp_path / "one", work)
+    together = on_ranks(2, tmp_path / "two", work)
+    assert together[0][0] == together[1][0] == alone
+    assert set(alone) == set(names)
+    works = [seen for _, seen in together]
+    assert [sum(kind) for kind in zip(*works)] == all_work
+    assert all(0 < share < whole for seen in works for share, whole in zip(seen, all_work))
+
+
+@pytest.mark.processes
+def test_a_prompt_that_one_process_cannot_take_ends_all(tasks, tmp_path):
+    _, _, model, tokenizer = tasks
+
+    def work(ranks):
+        asked = HarnessModel(model, tokenizer, ranks=ranks)
+        with pytest.raises(ValueError, match="must have 1 to"):
+            asked._generated([[1], [], [1]], 2, 0.0)
+        return True
+
+    assert on_ranks(2, tmp_path / "two", work) == [True, True]
+
+
+@pytest.mark.processes
+def test_the_command_on_two_processes_says_what_it_says_on_one(tasks, home, capsys):
+    """The harness gives its results to the first process alone."""
+    folder, *_ = tasks
+    command = ["eval", "--model", "pretrained/tiny", "--device-type", "cpu", "--include-path", str(folder)]
+    command += ["--tasks", "mine_said,mine_chosen", "--json"]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    done = subprocess.run(
+        [*launcher, "-m", "nanochat_core", *command],
+        env={**os.environ, "PYTHONPATH": str(PROJECT_ROOT), "HF_DATASETS_CACHE": str(home / "datasets")},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,  # only there to end a broken test
+    )
+    assert done.returncode == 0, done.stderr
+    [line] = done.stdout.splitlines()
+    [kept] = results("pretrained/tiny", "tasks")
+    assert main(command) == 0
+    assert json.loads(line) == json.loads(capsys.readouterr().out)
+    [again] = results("pretrained/tiny", "tasks")
+    assert kept["tasks"] == again["tasks"]

@@ -1,11 +1,10 @@
 """`check`: look for faults in a file of conversations, and repair them."""
 
-import json
 from dataclasses import dataclass
 
 import tyro
 
-from nanochat_core.cli.terminal import parse, say, tell
+from nanochat_core.cli.terminal import parse, say, say_json, tell
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.data.conversations import check
 from nanochat_core.data.repair.file import fix_file
@@ -43,7 +42,7 @@ def run(arguments: list[str]) -> int:
         length = preset_of(options.model).get("max_seq_len", FinetuneConfig.max_seq_len)
     report = check(path, tokenizer, length)
     if options.json:
-        print(json.dumps(report.to_dict(), ensure_ascii=False))
+        say_json(report.to_dict())
         for note in report.notes:
             tell(note)
     else:

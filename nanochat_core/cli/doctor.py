@@ -1,11 +1,10 @@
 """`doctor`: what this machine can do, which models fit it and how, what is missing and the command that brings it."""
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
 from nanochat_core.cli.machine import Machine, examine
-from nanochat_core.cli.terminal import parse, say
+from nanochat_core.cli.terminal import parse, say, say_json
 from nanochat_core.memory.tables import as_text, gib, needed_here
 from nanochat_core.system.words import size
 
@@ -23,7 +22,7 @@ def run(arguments: list[str]) -> int:
     options = parse(DoctorCommand, arguments, "doctor")
     machine = examine()
     if options.json:
-        say(json.dumps(machine.to_json(), indent=2))
+        say_json(machine.to_json(), indent=2)
         return 0
     for name, value in _lines(machine):
         say(f"{name:<14}{value}")

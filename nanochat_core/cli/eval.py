@@ -1,10 +1,9 @@
 """`eval`: ask saved models questions with known answers, take their figures on conversations, and compare two."""
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
-from nanochat_core.cli.terminal import parse, say, show
+from nanochat_core.cli.terminal import parse, say, say_json, show
 from nanochat_core.evaluation.meter import Moment
 from nanochat_core.evaluation.proof import data_proof, questions_proof, tasks_proof
 from nanochat_core.paths import default_model
@@ -72,7 +71,7 @@ def run(arguments: list[str]) -> int:
     proofs = {"questions": questions_proof, "data": data_proof, "tasks": tasks_proof}
     told = {kind: proofs[kind](*found) for kind, found in results.items() if found[0] is not None}
     if options.json:
-        print(json.dumps(told, ensure_ascii=False))
+        say_json(told)
         return 0
     if "questions" in told:
         _say_questions(told["questions"], *results["questions"])

@@ -9,8 +9,8 @@ import os
 import sys
 from collections.abc import Callable
 
-from nanochat_core.cli.terminal import PROGRAM, tell
-from nanochat_core.system.disk import DiskFull
+from nanochat_core.cli.terminal import PROGRAM, print_whatever_comes, tell
+from nanochat_core.system.disk import NO_ROOM, DiskFull
 from nanochat_core.system.spawn import share_cores
 
 Command = Callable[[list[str]], int]
@@ -40,31 +40,31 @@ COMMANDS = {
 def main(arguments: list[str] | None = None) -> int:
     """Run one command. Returns the exit status: 0, 1 for a rejected file or a failed run, 2 for a person's mistake."""
     share_cores(os.environ)
+    print_whatever_comes()
     arguments = sys.argv[1:] if arguments is None else arguments
-    command = _command(arguments[0]) if arguments else None
-    if command is None:
+    if not arguments or arguments[0] not in COMMANDS:
         wants_help = bool(arguments) and arguments[0] in ("-h", "--help", "help")
         print(_usage(), file=sys.stdout if wants_help else sys.stderr)
         if arguments and not wants_help:
             tell(f"There is no command '{arguments[0]}'. Choose one of the above.")
         return 0 if wants_help else 2
     try:
-        return command(arguments[1:])
+        return _command(arguments[0])(arguments[1:])
     except ValueError as error:
         if os.environ.get("RANK", "0") == "0":  # under torchrun every rank has the same to say
             tell(f"Error: {error}")
         return 2
     except KeyboardInterrupt:
         return 130
-    except (PermissionError, FileNotFoundError, FileExistsError, NotADirectoryError) as error:
-        tell(f"Error: {error.filename}: {error.strerror}. Check the path and its permissions.")
-        return 2
     except DiskFull as error:
         tell(f"Error: {error} Free some space, then try again.")
         return 2
     except BrokenPipeError:  # `... | head`: the reader has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        tell(f"Error: {_what_failed(error)}")
+        return 2
 
 
 def _usage() -> str:
@@ -73,9 +73,16 @@ def _usage() -> str:
     return f"usage: {PROGRAM} COMMAND [--help]\n\n{lines}"
 
 
-def _command(name: str) -> Command | None:
-    if name not in COMMANDS:
-        return None
+def _what_failed(error: OSError) -> str:
+    """What the system refused, where, and what helps; an error of the network has no file."""
+    if error.filename is None:
+        return f"{error}. Check the disk and the network, then try again."
+    if error.errno in NO_ROOM:
+        return f"{error.filename}: {error.strerror}. Free some space, then try again."
+    return f"{error.filename}: {error.strerror}. Check the path and its permissions."
+
+
+def _command(name: str) -> Command:
     module = importlib.import_module(f"nanochat_core.cli.{name.replace('-', '_')}")
     command: Command = module.run
     return command

@@ -1,12 +1,11 @@
 """`finetune --plan`: what a training would need in each memory mode, before there is a model, data or a GPU."""
 
 import functools
-import json
 from pathlib import Path
 
 import numpy as np
 
-from nanochat_core.cli.terminal import parse, say
+from nanochat_core.cli.terminal import parse, say, say_json
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.memory.plan import MemoryPlan, named_card, plan_memory, this_device, training_of
 from nanochat_core.memory.shapes import shape_of
@@ -26,7 +25,7 @@ def plan(arguments: list[str], base_name: str, world: int) -> int:
     config: FinetuneConfig = parse(defaults, arguments, "finetune")
     found, assumed = make_plan(config, card, world)
     if as_json:
-        say(json.dumps({**found.to_json(), "assumed": assumed}, indent=2))
+        say_json({**found.to_json(), "assumed": assumed}, indent=2)
         return 0
     size = f" ({gib(found.device.card_bytes)})" if found.device.card_bytes else ""
     tokens = f"a step of {found.training.step_tokens:,} tokens"

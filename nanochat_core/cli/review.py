@@ -1,12 +1,11 @@
 """`review`: which rows of a data file contradict, repeat, leak or do not teach, the most suspicious first."""
 
-import json
 import sys
 from dataclasses import dataclass
 
 import tyro
 
-from nanochat_core.cli.terminal import parse, say, tell
+from nanochat_core.cli.terminal import parse, say, say_json, tell
 from nanochat_core.rows.review import review
 
 
@@ -32,7 +31,7 @@ def run(arguments: list[str]) -> int:
     progress = _Progress() if options.folds else lambda fraction, text: None
     found = review(options.data, options.run, options.folds, options.questions, progress)
     if options.json:
-        print(json.dumps(found.to_dict(), ensure_ascii=False))
+        say_json(found.to_dict())
         for note in found.notes:
             tell(note)
     else:

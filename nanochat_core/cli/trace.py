@@ -1,11 +1,10 @@
 """`trace`: which rows taught this? Where the words of a reply stand in what a run was trained on."""
 
-import json
 from dataclasses import dataclass
 
 import tyro
 
-from nanochat_core.cli.terminal import parse, say, tell
+from nanochat_core.cli.terminal import parse, say, say_json, tell
 from nanochat_core.rows.trace import trace
 
 
@@ -28,7 +27,7 @@ def run(arguments: list[str]) -> int:
     options = parse(TraceCommand, arguments, "trace")
     found = trace(options.run, options.reply, options.question, tell)
     if options.json:
-        print(json.dumps(found.to_dict(), ensure_ascii=False))
+        say_json(found.to_dict())
     else:
         say(found.summary())
     return 0

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from nanochat_core.system.words import size
 
-_NO_ROOM = {errno.ENOSPC, errno.EFBIG, *([errno.EDQUOT] if hasattr(errno, "EDQUOT") else [])}
+NO_ROOM = {errno.ENOSPC, errno.EFBIG, *([errno.EDQUOT] if hasattr(errno, "EDQUOT") else [])}
+"""Numbers of the system's errors when nothing more can be written."""
 _ALMOST_FULL_BYTES = 1 << 16
 
 
@@ -39,7 +40,7 @@ def writing(path: Path, needed: int) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if isinstance(error, DiskFull) or _number(error) not in _NO_ROOM:
+        if isinstance(error, DiskFull) or _number(error) not in NO_ROOM:
             raise
         why = "a limit on the size of files is reached" if _number(error) == errno.EFBIG else "the disk is full"
         raise DiskFull(

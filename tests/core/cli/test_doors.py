@@ -1,0 +1,81 @@
+"""What comes in and goes out at the command line: odd values, odd terminals, errors of the system, Ctrl-C."""
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from nanochat_core.cli import main as entry
+from nanochat_core.cli.main import main
+from tests.support.samples import assistant, line, user
+from tests.support.tiny import write_conversations
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.EROFS, "Read-only file system", "/x/y"), "/x/y: Read-only file system. Check the path"),
+        (IsADirectoryError(errno.EISDIR, "Is a directory", "/x"), "/x: Is a directory. Check the path"),
+        (OSError(errno.ENOSPC, "No space left on device", "/x"), "/x: No space left on device. Free some space"),
+        (ConnectionError("Couldn't reach the hub"), "Couldn't reach the hub. Check the disk and the network"),
+    ],
+)
+def test_an_error_of_the_system_is_a_sentence(monkeypatch, capsys, error, said):
+    def refuse(arguments):
+        raise error
+
+    monkeypatch.setattr(entry, "_command", lambda name: refuse)
+    assert main(["models"]) == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["eval", "--model", "starter", "--questions", "x", "--compare", ""],
+        ["report", "--run", "mine", "--compare", "", "x.html"],
+        ["check", "x.jsonl", "--fix", ""],
+        ["finetune", "--data_path", "x", "--questions_path", ""],
+    ],
+)
+def test_an_empty_value_is_not_passed_over(home, capsys, arguments):
+    assert main(arguments) == 2
+    assert f"{arguments[arguments.index('') - 1]} is empty" in capsys.readouterr().err
+
+
+def test_a_file_that_looks_like_an_option_is_named_with_the_remedy(home, capsys, monkeypatch):
+    monkeypatch.chdir(home)
+    write_conversations(home / "-mine.jsonl", 3)
+    with pytest.raises(SystemExit):
+        main(["check", "-mine.jsonl"])
+    assert "Write ./-mine.jsonl for the file." in capsys.readouterr().err
+    assert main(["check", "./-mine.jsonl"]) == 0
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_every_terminal_gets_the_whole_answer(home, encoding):
+    data = home / "mine.jsonl"
+    data.write_text(line(user("a"), assistant("“Tea” ☕ and cake 👩")) + "\n" + line(user("a"), assistant("b")) + "\n")
+    environment = {**os.environ, "PYTHONIOENCODING": encoding, "NANOCHAT_STUDIO_HOME": str(home)}
+    for more in ([], ["--json"]):
+        command = [sys.executable, "-m", "nanochat_core", "review", str(data), *more]
+        found = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, check=False)
+        assert found.returncode == 0, found.stderr
+        assert b"Tea" in found.stdout
+        if more:
+            assert "☕" in json.dumps(json.loads(found.stdout), ensure_ascii=False)
+
+
+def test_an_interrupt_while_a_command_is_still_loaded_is_no_traceback(monkeypatch):
+    def interrupted(name):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(entry.importlib, "import_module", interrupted)
+    assert main(["chat"]) == 130

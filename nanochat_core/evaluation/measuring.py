@@ -6,6 +6,7 @@ Several models come one after the other, each loaded only when something of it i
 import hashlib
 import importlib.metadata
 import importlib.util
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -34,6 +35,9 @@ from nanochat_core.tokenizer.tokenizer import Tokenizer
 
 BATCH = 8
 """Conversations in one forward pass."""
+
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -119,6 +123,14 @@ def _sha256(files: ModelFiles) -> str:
     return hashlib.sha256(f"{own}{_sha256(adapter_base(files))}".encode()).hexdigest() if files.is_adapter else own
 
 
+def _keep(path: Path, result: dict[str, Any]) -> None:
+    """Keep a result where that can be done: in a folder that others own it is told and not lost with the work."""
+    try:
+        keep(path, result)
+    except OSError as error:
+        _log.warning("The result is not kept, and would be measured again: %s", error)
+
+
 class _OneModel:
     """The measurements of one checkpoint."""
 
@@ -164,7 +176,7 @@ class _OneModel:
             answered = [question for question in mine if question.key in heard]
             partial = self._graded(answered, heard) | {"complete": False, "asked": how}
             path = result_path(self.files.name, "questions", self.sha256, how | {"part": now()})
-            keep(path, self._described("questions", file) | partial)
+            _keep(path, self._described("questions", file) | partial)
             raise
         for one in self.ranks.gather(heard):
             replies |= one
@@ -216,7 +228,7 @@ class _OneModel:
         result = self._described("tasks") | {"complete": True, "asked": how, "tasks": self._of_harness()}
         result["seconds"] = time.monotonic() - started
         if self.ranks.is_first:
-            keep(path, result)
+            _keep(path, result)
         return result
 
     def _is_known(self, before: dict[str, Any] | None) -> bool:
@@ -249,13 +261,13 @@ class _OneModel:
         if before is not None and is_known:
             anew = judged(before, file) | {"model": self.files.name}  # a run may have been renamed since
             if anew != before and self.ranks.is_first:
-                keep(path, anew)
+                _keep(path, anew)
             return anew
         started = time.monotonic()
         result = self._described(kind, file) | {"complete": True} | compute()
         result["seconds"] = time.monotonic() - started
         if self.ranks.is_first:
-            keep(path, result)
+            _keep(path, result)
         return result
 
     def _described(self, kind: str, file: Path | None = None) -> dict[str, Any]:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nanochat_core.data.json_faults import read_json
-from nanochat_core.evaluation.rules import Rule, Verdict, rule_of
+from nanochat_core.data.json_faults import read_json, repeated_keys
+from nanochat_core.evaluation.rules import KINDS, Rule, Verdict, rule_of
 from nanochat_core.paths import find_file
 from nanochat_core.system.files import write_atomically
 
@@ -109,6 +109,8 @@ def read_questions(text: str, name: str) -> list[Question]:
         try:
             if fault is not None:
                 raise ValueError(fault.message.rstrip("."))
+            if repeated := repeated_keys(line):
+                raise ValueError(f'the key "{repeated[0]}" is there twice, and only one can be meant')
             questions.append(question_of(value))
         except ValueError as error:
             raise ValueError(f"{name}, line {number}: {error}. Each line is an object such as {EXAMPLE}.") from error
@@ -127,6 +129,7 @@ def question_of(fields: Any) -> Question:
     """The question of a line's object. ValueError, without the place, for what is wrong with it."""
     if not isinstance(fields, dict):
         raise ValueError("it holds no object")
+    _check_keys(fields)
     messages, turns = _asked(fields)
     first, *more = _rules(fields)
     return Question(
@@ -139,6 +142,18 @@ def question_of(fields: Any) -> Question:
         tuple(more),
         tuple(turns),
     )
+
+
+def _check_keys(fields: dict[str, Any]) -> None:
+    """ValueError for keys that would be passed over, though they say what is right; others are the person's own."""
+    for name, value in fields.items():
+        if name not in _KEYS and isinstance(value, str) and value in KINDS:
+            raise ValueError(f'the rule stands under "{name}", and its key is "match"')
+    if "assert" in fields and (both := [name for name in ("expected", "match", "tolerance") if name in fields]):
+        raise ValueError(f'"{both[0]}" stands beside "assert", and only one of them can say what is right')
+
+
+_KEYS = ("question", "messages", "turns", "expected", "match", "tolerance", "assert", "task", "skill")
 
 
 def _asked(fields: dict[str, Any]) -> tuple[list[dict[str, Any]], list[str]]:

@@ -1,5 +1,6 @@
 """Measuring saved models: nothing twice, several one after the other, progress, and a stop that loses nothing."""
 
+import errno
 import hashlib
 import json
 
@@ -51,6 +52,19 @@ def test_nothing_is_measured_twice(home, asked):
     [again] = measure([("pretrained/one", None)], wanted, "cpu")
     assert (calls, loaded) == ([2], ["pretrained/one"])
     assert again == first
+
+
+def test_what_cannot_be_kept_is_measured_all_the_same(home, monkeypatch, caplog):
+    def refuse(path, value):
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    install_tiny_model(home, "one")
+    wanted = Wanted(_questions(home, "x", "y"), str(write_conversations(home / "d.jsonl")))
+    monkeypatch.setattr("nanochat_core.evaluation.results.write_json", refuse)
+    [found] = measure([("pretrained/one", None)], wanted, "cpu")
+    assert found.questions["total"] == 2
+    assert "The result is not kept" in caplog.text
+    assert "Read-only file system" in caplog.text
 
 
 def test_a_changed_rule_asks_nothing_and_a_new_question_is_asked_alone(home, asked):

@@ -125,6 +125,8 @@ def test_turns_are_texts_of_the_user_and_the_last_one_is_judged():
         ({"assert": []}, '"assert" must be'),
         ({"assert": [{"type": "near", "value": "a"}]}, "rule is 'near'"),
         ({"turns": [" "], "expected": ["a"]}, '"turns"'),
+        ({"expected": ["a"], "rule": "not-contains"}, 'the rule stands under "rule", and its key is "match"'),
+        ({"expected": ["a"], "assert": [{"type": "contains", "value": "b"}]}, '"expected" stands beside "assert"'),
     ],
 )
 def test_faults_are_told_with_their_line(row, said):
@@ -132,6 +134,13 @@ def test_faults_are_told_with_their_line(row, said):
     with pytest.raises(ValueError, match=r"f\.jsonl, line 3: ") as caught:
         read_questions(text, "f.jsonl")
     assert said in str(caught.value)
+
+
+def test_of_a_key_that_is_there_twice_none_is_passed_over():
+    with pytest.raises(ValueError, match=r'f\.jsonl, line 1: the key "expected" is there twice'):
+        read_questions('{"question": "q", "expected": ["a"], "expected": ["b"]}', "f.jsonl")
+    [question] = read_questions('{"question": "q", "expected": ["a"], "id": "a7", "kind": "opening"}', "f.jsonl")
+    assert question.expected == ["a"]  # other keys are the person's own
 
 
 def test_a_rule_changes_no_key_and_another_question_does():

@@ -36,6 +36,7 @@ from nanochat_core.rows.row import lines_of, read_rows, text_of
 from nanochat_core.runs.presets import with_preset
 from nanochat_core.runs.run import Run
 from nanochat_core.system.files import sha256_of
+from nanochat_core.system.words import plural
 from nanochat_core.tokenizer.rendering import Example
 from nanochat_core.tokenizer.tokenizer import Tokenizer
 from nanochat_core.training.setup import Setup, base_files, set_up
@@ -99,10 +100,8 @@ def fold_losses(path: str | Path, folds: int, report: Report, seed: int = 42, ru
     conversations = load_conversations(path, max_seq_len=config.max_seq_len)
     count = len(conversations)
     if not 2 <= folds <= count // 2:
-        raise ValueError(
-            f"{folds} folds cannot be done with {count} rows: take from 2 to {max(2, count // 2)} folds, and enough "
-            "rows."
-        )
+        remedy = f"Take from 2 to {count // 2} folds" if count >= 4 else "Folds need 4 rows or more: add some"
+        raise ValueError(f"{folds} folds cannot be done with {plural(count, 'row')} of {path}. {remedy}.")
     steps = EPOCHS * -(-(count - count // folds) // config.target_examples_per_step)
     config = replace(config, num_iterations=min(steps, MOST_STEPS))
     fold_of = np.arange(count) % folds

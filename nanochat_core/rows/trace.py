@@ -1,7 +1,7 @@
 """Which rows taught this? The stretches of a reply that stand word for word in the rows that a run was trained on."""
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -26,6 +26,8 @@ LEAST_WORDS = 2
 """One word alone says little of where it comes from."""
 MOST_LINES = 20
 """Rows that are named of a span, the likeliest first."""
+SHOWN = 30
+"""Stretches that a summary spells out, the longest first."""
 _LOOKED_AT = 2000
 """Rows of a span that are compared with the question."""
 
@@ -64,7 +66,10 @@ class Trace:
         """Text for a person."""
         if not self.spans:
             return f"Nothing of this stands word for word in the rows that '{self.tag}' was trained on."
-        return "\n".join(f"{excerpt(span.text)}: {_rows(span)}" for span in self.spans)
+        told = Counter(f"{excerpt(span.text)}: {_rows(span)}" for span in self.spans)
+        lines = [f"{line} ({count:,} times)" if count > 1 else line for line, count in told.items()]
+        more = len(lines) - SHOWN
+        return "\n".join([*lines[:SHOWN], *([f"And {more:,} more stretches."] if more > 0 else [])])
 
     def _repr_html_(self) -> str:
         if not self.spans:
@@ -100,9 +105,11 @@ def trace(tag: str, reply: str, question: str = "", report: Callable[[str], Any]
     """Where the words of a reply stand in what run `tag` was trained on.
 
     question: what the reply answers; of rows with the same answer, the one with the likest question comes first.
-    report: called with a sentence when the index has to be made, once for a run. ValueError when there is no such run,
-    or its data is not there any more.
+    report: called with a sentence when the index has to be made, once for a run. ValueError for a reply without words,
+    when there is no such run, or its data is not there any more.
     """
+    if not split_words(reply):
+        raise ValueError("The reply is empty: give the text whose words are looked for in the rows.")
     return trace_in(index_of(tag, report), tag, reply, question)
 
 

@@ -188,6 +188,7 @@ def test_the_command_writes_both_forms_and_tells_mistakes(make_run, home, capsys
     assert (home / "out.md").read_text().startswith("# Run mine")
     for arguments, said in (
         (["--run", "mine", "out.pdf"], ".html or .md"),
+        (["--run", "mine", str(home / "out.md")], "exists already"),
         (["--run", "gone", "out.md"], "There is no run 'gone'"),
         (["--run", "mine", "--compare", "gone", "out.md"], "There is no run 'gone'"),
     ):

@@ -9,7 +9,7 @@ from nanochat_core.rows import following, index
 from nanochat_core.rows.following import same
 from nanochat_core.rows.index import Index, build, split_words
 from nanochat_core.rows.row import Row, Turn
-from nanochat_core.rows.trace import trace_in
+from nanochat_core.rows.trace import trace, trace_in
 
 
 def _rows(pairs) -> list[Row]:
@@ -53,6 +53,15 @@ def test_short_common_words_and_unknown_ones_are_no_spans(tmp_path):
     opened = _index(tmp_path / "trace", _rows(CAFE))
     for reply in ("It is in the bag.", "zzz qqq", "", "?!", "the the the"):
         assert not trace_in(opened, "mine", reply).spans, reply
+
+
+def test_a_reply_without_words_is_refused_and_one_that_repeats_itself_is_told_once(home, tmp_path):
+    for reply in ("", "  \n"):
+        with pytest.raises(ValueError, match="The reply is empty"):
+            trace("mine", reply)
+    opened = _index(tmp_path / "trace", _rows(CAFE))
+    said = trace_in(opened, "mine", "We open at 7 am. Or not: " * 500).summary().splitlines()
+    assert said == ["“We open at 7 am”: lines 1 and 2 (500 times)"]
 
 
 def test_no_span_crosses_from_one_row_into_the_next(tmp_path):

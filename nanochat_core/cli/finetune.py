@@ -2,6 +2,7 @@
 
 import functools
 import os
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from nanochat_core.runs.launcher import join_run, start_run
 from nanochat_core.runs.nodes import Nodes
 from nanochat_core.runs.presets import describe_preset, preset_of
 from nanochat_core.runs.run import Run
+from nanochat_core.system.files import check_new, write_atomically
 
 SCRIPTS = {"slurm": (slurm_script, "sbatch"), "skypilot": (skypilot_task, "sky launch")}
 """What writes a script for a scheduler, and the command that takes it there."""
@@ -24,7 +26,7 @@ def run(arguments: list[str]) -> int:
     nproc, arguments = _take_nproc(arguments)
     scripts = {}
     for name in SCRIPTS:
-        scripts[name], arguments = take_option(f"--{name}", arguments)
+        scripts[name], arguments = take_option(f"--{name}", arguments, "FILE")
     numbers, endpoint, arguments = _take_nodes(arguments)
     if "--plan" in arguments:
         from nanochat_core.cli.plan import plan
@@ -34,7 +36,7 @@ def run(arguments: list[str]) -> int:
     config: FinetuneConfig = parse(functools.partial(FinetuneConfig, **preset), arguments, "finetune")
     if preset and os.environ.get("RANK", "0") == "0":
         say(describe_preset(preset, config), flush=True)
-    if any(scripts.values()):
+    if any(file is not None for file in scripts.values()):
         return _write_scripts(config, scripts, nproc or 1, numbers)
     nodes = Nodes(numbers["nnodes"], numbers["node_rank"], endpoint, numbers["max_restarts"])
     if nodes.rank > 0:
@@ -63,16 +65,16 @@ def _detached(config: FinetuneConfig, nproc: int, nodes: Nodes) -> int:
 
 def _write_scripts(config: FinetuneConfig, scripts: dict[str, str | None], nproc: int, numbers: dict[str, int]) -> int:
     """Write what a cluster's scheduler takes, and say how it is submitted. Nothing is started."""
-    for name, file in scripts.items():
-        if file is None:
-            continue
+    wanted = {name: Path(file) for name, file in scripts.items() if file is not None}
+    for path in wanted.values():
+        check_new(path)
+    for name, path in wanted.items():
         make, submit = SCRIPTS[name]
-        path = Path(file)
-        if path.exists():
-            raise ValueError(f"{path} exists, and nothing is overwritten. Name another file.")
-        path.write_text(make(config, nproc, Nodes(numbers["nnodes"], endpoint="-").count, numbers["max_restarts"]))
+        text = make(config, nproc, Nodes(numbers["nnodes"], endpoint="-").count, numbers["max_restarts"])
+        write_atomically(path, text.encode("utf-8"))
         path.chmod(0o755 if path.suffix == ".sh" else 0o644)
-        say(f"{path} is written: look it through, then submit it with `{submit} {path}`.")
+        command = f"{submit} {shlex.quote(str(path))}"
+        say(f"{path} is written: look it through, then submit it with `{command}`.")
     return 0
 
 
@@ -80,11 +82,11 @@ def _take_nodes(arguments: list[str]) -> tuple[dict[str, int], str, list[str]]:
     """Split off what says on how many machines a run trains, in torchrun's words: (numbers, endpoint, the rest)."""
     numbers = {"nnodes": 1, "node_rank": 0, "max_restarts": 0}
     for name in numbers:
-        value, arguments = take_option(f"--{name}", arguments)
+        value, arguments = take_option(f"--{name}", arguments, "1")
         if value is not None and not value.isdecimal():
             raise ValueError(f"--{name} is '{value}': give a number.")
         numbers[name] = int(value) if value is not None else numbers[name]
-    endpoint, arguments = take_option("--rdzv_endpoint", arguments)
+    endpoint, arguments = take_option("--rdzv_endpoint", arguments, "HOST:29400")
     return numbers, endpoint or "", arguments
 
 

@@ -19,7 +19,7 @@ _NO_DATA = "-"
 
 def plan(arguments: list[str], base_name: str, world: int) -> int:
     """Print the plan of `finetune` with these arguments on each of `world` devices. Returns the exit status."""
-    card, arguments = take_option("--card", [one for one in arguments if one != "--plan"])
+    card, arguments = take_option("--card", [one for one in arguments if one != "--plan"], "24GB")
     as_json, arguments = "--json" in arguments, [one for one in arguments if one != "--json"]
     defaults = functools.partial(FinetuneConfig, **{"data_path": _NO_DATA, **preset_of(base_name)})
     config: FinetuneConfig = parse(defaults, arguments, "finetune")
@@ -74,15 +74,18 @@ def _lengths(config: FinetuneConfig) -> list[int] | None:
     return np.concatenate(inputs).tolist()
 
 
-def take_option(name: str, arguments: list[str]) -> tuple[str | None, list[str]]:
-    """Split `name VALUE` or `name=VALUE` off, whose value is no setting of a run."""
+def take_option(name: str, arguments: list[str], example: str) -> tuple[str | None, list[str]]:
+    """Split `name VALUE` or `name=VALUE` off, whose value is no setting of a run.
+
+    ValueError, with an example, where the value is missing or is the next option.
+    """
     for position, argument in enumerate(arguments):
         flag, equals, value = argument.partition("=")
         if flag != name:
             continue
         if not equals:
-            if position + 1 == len(arguments):
-                raise ValueError(f"{name} has no value: give one, such as {name} 24GB.")
-            value = arguments[position + 1]
+            value = "".join(arguments[position + 1 : position + 2])
+        if not value or (not equals and value.startswith("--")):
+            raise ValueError(f"{name} has no value: give one, such as {name} {example}.")
         return value, arguments[:position] + arguments[position + (1 if equals else 2) :]
     return None, arguments

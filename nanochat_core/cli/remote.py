@@ -113,7 +113,7 @@ def _say_where(started: Run) -> int:
     launch = started.read_launch()
     say(f"Run '{started.tag}' is a job now: {launch['url']}")
     say(f"Its state goes through the private repository {launch['repo']}; this machine may be switched off.")
-    say(f"Look: python -m nanochat_core remote sync {started.tag}")
+    say(f"Look: python -m nanochat_core remote sync {started.quoted}")
     return 0
 
 
@@ -134,7 +134,7 @@ def _sync(arguments: list[str]) -> int:
 def _stop(arguments: list[str]) -> int:
     started = Run.open(parse(TagOption, arguments, "remote stop").tag)
     if not started.is_remote():
-        raise ValueError(f"Run '{started.tag}' is trained here: `python -m nanochat_core runs stop {started.tag}`.")
+        raise ValueError(f"Run '{started.tag}' is trained here: `python -m nanochat_core runs stop {started.quoted}`.")
     started.stop()
     minutes = int(STOP_SECONDS // 60)
     say(f"The job is asked to save and stop; after {minutes} minutes of silence it is cancelled.")

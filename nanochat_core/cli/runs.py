@@ -5,7 +5,7 @@ from typing import Annotated
 
 import tyro
 
-from nanochat_core.cli.terminal import parse, say
+from nanochat_core.cli.terminal import PROGRAM, parse, say, tell
 from nanochat_core.runs.launcher import start_run
 from nanochat_core.runs.run import Run
 from nanochat_core.runs.stopping import SAVE_SECONDS, wait_while_alive
@@ -27,8 +27,11 @@ def run(arguments: list[str]) -> int:
     """List the runs, or act on one. Returns the exit status."""
     options: RunsCommand = parse(RunsCommand, arguments, "runs")
     if options.action == "list":
-        for known in Run.list():
-            say(_run_line(known))
+        known = Run.list()
+        for one in known:
+            say(_run_line(one))
+        if not known:
+            tell(f"There is no run yet: `{PROGRAM} finetune --data_path FILE` makes one.")
         return 0
     actions = {"show": _show_run, "stop": _stop_run, "resume": lambda run: _resume_run(run, options.nproc)}
     if options.action not in actions:
@@ -81,5 +84,5 @@ def _resume_run(run: Run, nproc: int | None) -> int:
         return remote(["resume", run.tag])
     processes = nproc if nproc is not None else int(run.read_launch().get("nproc", 1))
     start_run(run.settings(), nproc=processes, resume=True)
-    say(f"Run '{run.tag}' is resumed in the background. Watch it: python -m nanochat_core runs show {run.tag}")
+    say(f"Run '{run.tag}' is resumed in the background. Watch it: python -m nanochat_core runs show {run.quoted}")
     return 0

@@ -20,11 +20,12 @@ from nanochat_core.data.formats.names import OWN, RATINGS, plain
 from nanochat_core.data.formats.record import TEXTS, imported_keys, recognise
 from nanochat_core.data.line import to_line
 from nanochat_core.data.reader import Piece, head_of, layout, pieces
-from nanochat_core.data.repair.file import FixReport, check_new, repair_pieces
+from nanochat_core.data.repair.file import FixReport, repair_pieces
 from nanochat_core.data.report import Report
 from nanochat_core.hub.dataset_files import choose_files
 from nanochat_core.hub.errors import importing, told_plainly
 from nanochat_core.hub.files import RemoteFile, check_repo, files_at
+from nanochat_core.system.files import check_new
 from nanochat_core.system.words import plural
 
 Progress = Callable[[int, int | None], Any]

@@ -63,7 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda *_: run.request_stop())  # the machine is taken away: save what can be saved
     start_run(run.settings(), nproc=options.nproc, resume=True, worker=options.worker, nodes=nodes)
     if _look_after(run, pusher, deadline, options.push_seconds) and run.status().state == "stopped":
-        run.write_status(error=_TIME_IS_UP, remedy=f"Resume it: `python -m nanochat_core runs resume {run.tag}`.")
+        run.write_status(error=_TIME_IS_UP, remedy=f"Resume it: `python -m nanochat_core runs resume {run.quoted}`.")
     is_pushed = _push_last(pusher)
     return 0 if is_pushed and run.status().state in ("finished", "stopped") else 1
 

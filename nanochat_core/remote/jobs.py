@@ -4,6 +4,7 @@ import contextlib
 import inspect
 import itertools
 import re
+import shlex
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -213,6 +214,7 @@ def why_over(stage: str, message: str | None, tag: str, has_begun: bool, limit: 
     """
     text = (message or "").strip()
     said = f" The hub says: {text}." if text else ""
+    tag = shlex.quote(tag)  # it stands in commands only
     resume = _RESUME.format(tag=tag)
     if re.search(r"time[d -]*out|deadline", text, re.IGNORECASE):
         return "interrupted", f"The job reached its time limit of {limit}.", f"{resume}, with a larger timeout."

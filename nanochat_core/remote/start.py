@@ -3,6 +3,7 @@
 import contextlib
 import re
 import secrets
+import shlex
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -117,19 +118,21 @@ def resume_remote_run(  # noqa: PLR0913  all but the first are options
     run = Run.open(tag)
     if not run.is_remote():
         raise ValueError(
-            f"Run '{tag}' is trained on this machine. Resume it with: `python -m nanochat_core runs resume {tag}`."
+            f"Run '{tag}' is trained on this machine. Resume it with: "
+            f"`python -m nanochat_core runs resume {shlex.quote(tag)}`."
         )
     status = sync_remote_run(run, token)
     if status.state == "finished":
         raise ValueError(
             f"Run '{tag}' has finished, there is nothing left to resume. To train its model further, start a new run "
-            f"from it: --from_finetuned {tag} --output_tag NAME."
+            f"from it: --from_finetuned {shlex.quote(tag)} --output_tag NAME."
         )
     if not status.is_over:
         trouble = status.trouble
         raise ValueError(
             trouble
-            or f"Run '{tag}' is not over ({status.state}). Stop it first: `python -m nanochat_core runs stop {tag}`."
+            or f"Run '{tag}' is not over ({status.state}). Stop it first: "
+            f"`python -m nanochat_core runs stop {shlex.quote(tag)}`."
         )
     api = jobs.connect(token)
     before = RemoteLaunch.from_dict(run.read_launch())
@@ -151,7 +154,9 @@ def resume_remote_run(  # noqa: PLR0913  all but the first are options
     try:
         with alone(run):
             if RemoteLaunch.from_dict(run.read_launch()).attempt != before.attempt:
-                raise ValueError(f"Run '{tag}' has just been resumed by somebody else. Look: `runs show {tag}`.")
+                raise ValueError(
+                    f"Run '{tag}' has just been resumed by somebody else. Look: `runs show {shlex.quote(tag)}`."
+                )
             _submit(run, RemoteRepo(api, before.repo), launch, code_files(), worker, status.state)
     except Timeout as error:
         raise ValueError(f"Another process is busy with run '{tag}'. Repeat in a minute.") from error

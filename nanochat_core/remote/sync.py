@@ -146,7 +146,9 @@ class _Follower:
 
     def _never_started(self) -> dict[str, Any]:
         error = "The job was never started: the start broke off before the hub took it."
-        remedy = f"Start it again; a run that had begun before: `python -m nanochat_core runs resume {self.run.tag}`."
+        remedy = (
+            f"Start it again; a run that had begun before: `python -m nanochat_core runs resume {self.run.quoted}`."
+        )
         return {"state": "failed", "error": error, "remedy": remedy, "trouble": None}
 
     def _without_last_word(self, job: jobs.Job) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The report of a run beside its base, or of a run beside another one: what it says, part by part."""
 
+import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -58,7 +59,7 @@ def _better(run: Run, other: Run | None) -> Iterator[Block]:
     if not asked and not read and not tasks:
         yield Text(
             "Nothing was asked of both models. Give the run a questions_path, or measure both now: "
-            f"nanochat eval --model {name} --compare {its} --questions FILE"
+            f"nanochat eval --model {shlex.quote(name)} --compare {shlex.quote(its)} --questions FILE"
         )
     for one in asked:
         yield from _verdict(one)

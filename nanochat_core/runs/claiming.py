@@ -56,7 +56,7 @@ def claimed(run: Run) -> Iterator[None]:
         if others:
             raise ValueError(
                 f"Run '{run.tag}' is already running (pid {others[0].pid}). "
-                f"Wait for it, or stop it first: `python -m nanochat_core runs stop {run.tag}`."
+                f"Wait for it, or stop it first: `python -m nanochat_core runs stop {run.quoted}`."
             )
         yield
 

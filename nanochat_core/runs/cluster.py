@@ -16,22 +16,24 @@ SAVE_SECONDS = 600
 
 def slurm_script(config: FinetuneConfig, nproc: int, nodes: int, max_restarts: int) -> str:
     """A batch script for `sbatch`: one task a machine, which starts `nproc` processes there."""
-    tag = config.output_tag
+    tag, job = shlex.quote(config.output_tag), shlex.quote(f"nanochat-{config.output_tag}")
+    # In a file's name SLURM replaces what begins with %.
+    log = shlex.quote(f"nanochat-{config.output_tag.replace('%', '%%')}-%j.log")
     words = ['"${PYTHON:-python}"', "-m", "nanochat_core", "finetune", "--nproc", str(nproc)]
     if nodes > 1:
         words += ['--nnodes "$SLURM_NNODES"', '--node_rank "$SLURM_NODEID"', f'--rdzv_endpoint "$first:{PORT}"']
     command = _broken([*words, *_flags(_settings(config, max_restarts)), '"$@"'], "  ")
     return f"""#!/bin/bash
 # {_title(config, nproc, nodes)}
-# Submit it: sbatch THIS_FILE. Watch it: squeue --me, and the file nanochat-{tag}-JOB.log. Stop it with what is saved:
-# scancel --signal=TERM JOB. Submitted again, it resumes from the last checkpoint.
-#SBATCH --job-name=nanochat-{tag}
+# Submit it: sbatch THIS_FILE. Watch it: squeue --me, and the file nanochat-{config.output_tag}-JOB.log.
+# Stop it with what is saved: scancel --signal=TERM JOB. Submitted again, it resumes from the last checkpoint.
+#SBATCH --job-name={job}
 #SBATCH --nodes={nodes}
 #SBATCH --ntasks-per-node=1
 #SBATCH --gpus-per-node={nproc}
 #SBATCH --time=24:00:00
 #SBATCH --signal=TERM@{SAVE_SECONDS}
-#SBATCH --output=nanochat-{tag}-%j.log
+#SBATCH --output={log}
 set -euo pipefail
 
 # Models and runs lie here, in a folder that all machines see. The program must be installed on each of them; $PYTHON
@@ -43,7 +45,7 @@ first_node=${{nodes%%$'\\n'*}}
 first=$(srun --nodes=1 --ntasks=1 --nodelist="$first_node" hostname --ip-address | awk '{{print $1}}')
 export first
 resume=()
-if [ -f "$NANOCHAT_STUDIO_HOME/models/finetuned/{tag}/config.json" ]; then resume=(--resume); fi
+if [ -f "$NANOCHAT_STUDIO_HOME"/models/finetuned/{tag}/config.json ]; then resume=(--resume); fi
 
 srun --kill-on-bad-exit=1 bash -c '{_quoted_once(command)}' train "${{resume[@]}}"
 """
@@ -51,7 +53,7 @@ srun --kill-on-bad-exit=1 bash -c '{_quoted_once(command)}' train "${{resume[@]}
 
 def skypilot_task(config: FinetuneConfig, nproc: int, nodes: int, max_restarts: int) -> str:
     """A task for `sky launch`, as YAML. The files of the settings are sent along."""
-    tag = config.output_tag
+    tag, name = shlex.quote(config.output_tag), f"nanochat-{config.output_tag}"
     words = ["python", "-m", "nanochat_core", "finetune", "--nproc", '"$SKYPILOT_NUM_GPUS_PER_NODE"']
     if nodes > 1:
         words += ['--nnodes "$SKYPILOT_NUM_NODES"', '--node_rank "$SKYPILOT_NODE_RANK"']
@@ -61,9 +63,10 @@ def skypilot_task(config: FinetuneConfig, nproc: int, nodes: int, max_restarts: 
     command = _broken([*words, *_flags(there), '"${resume[@]}"'], "    ")
     sent = "".join(f"  {json.dumps(there[name])}: {json.dumps(here[name])}\n" for name in PATHS if name in here)
     return f"""# {_title(config, nproc, nodes)}
-# Launch it: sky launch -c nanochat-{tag} THIS_FILE. Watch it: sky logs nanochat-{tag}. Launched again, it resumes.
+# Launch it: sky launch -c {shlex.quote(name)} THIS_FILE. Watch it: sky logs {shlex.quote(name)}. Launched again, it
+# resumes.
 # Models and runs lie on the volume nanochat-home, which all machines share; make it with `sky volumes apply`.
-name: nanochat-{tag}
+name: {json.dumps(name)}
 num_nodes: {nodes}
 resources:
   accelerators: H100:{nproc}  # or what your cloud has
@@ -78,7 +81,7 @@ run: |
   export NANOCHAT_STUDIO_HOME={_HOME}
   first=${{SKYPILOT_NODE_IPS%%$'\\n'*}}
   resume=()
-  if [ -f "$NANOCHAT_STUDIO_HOME/models/finetuned/{tag}/config.json" ]; then resume=(--resume); fi
+  if [ -f "$NANOCHAT_STUDIO_HOME"/models/finetuned/{tag}/config.json ]; then resume=(--resume); fi
   {command}
 """
 

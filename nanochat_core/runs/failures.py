@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import signal
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -199,14 +200,14 @@ def explain(failure: Failure, tag: str, config: FinetuneConfig) -> Explanation:
     if failure.exitcode < 0 and not failure.message:
         name = _signal_name(-failure.exitcode)
         error, remedy, retry = _SIGNALS.get(name, ("{who} crashed ({name}).", _SEE_LOG, _nothing))
-        return Explanation(error.format(who=who, name=name), remedy.format(tag=tag), retry(config))
+        return Explanation(error.format(who=who, name=name), remedy.format(tag=shlex.quote(tag)), retry(config))
     if failure.message.startswith(_MISTAKE):
         return Explanation(failure.message.removeprefix(_MISTAKE), "Correct this, then start again.", is_mistake=True)
     if failure.message.startswith(_DISK_FULL):
-        return Explanation(failure.message.removeprefix(_DISK_FULL), _FREE_SPACE.format(tag=tag))
+        return Explanation(failure.message.removeprefix(_DISK_FULL), _FREE_SPACE.format(tag=shlex.quote(tag)))
     for pattern, error, remedy, retry in _KNOWN:
         if re.search(pattern, failure.message):
-            return Explanation(error.format(who=who, last=last), remedy.format(tag=tag), retry(config))
+            return Explanation(error.format(who=who, last=last), remedy.format(tag=shlex.quote(tag)), retry(config))
     if failure.message.startswith(_NO_NUMBER):
         return Explanation(failure.message.removeprefix(_NO_NUMBER), _DIVERGED, _lower_rates(config))
     ending = f": {last}" if last else f" with exit status {failure.exitcode} and no message"
@@ -218,7 +219,7 @@ def without_last_word(status: RunStatus, folder: Path) -> RunStatus:
     if not is_full(folder):
         return status
     error = f"The run ended, and could not say so: the disk is full ({size(free_bytes(folder))} free in {folder})."
-    return replace(status, state="failed", error=error, remedy=_FREE_SPACE.format(tag=folder.name))
+    return replace(status, state="failed", error=error, remedy=_FREE_SPACE.format(tag=shlex.quote(folder.name)))
 
 
 def last_exception(log: str) -> str:

@@ -46,8 +46,7 @@ def start_run(
     numbers of the GPUs to train on, as CUDA_VISIBLE_DEVICES has them; without it all, or those that a resumed run had.
     Raises ValueError when the run exists (or does not, for resume), already runs, or its base model is missing.
     """
-    if nproc < 1:
-        raise ValueError(f"nproc is {nproc}: a run needs at least one process.")
+    _check_count(nproc)
     if resume or config.resume:
         run = Run.open(config.output_tag)
         check_resumable(run, config)
@@ -74,6 +73,22 @@ def start_run(
         run.write_launch(**who.to_dict(), command=command, nproc=nproc, detached=True, started=now(), **told)
     collect(process)
     return run
+
+
+_MOST_ANYWHERE = 8
+"""Processes that any machine may have, though they share its cores: as many GPUs as most machines have, to try it."""
+
+
+def _check_count(nproc: int) -> None:
+    """ValueError for as many processes as would only fill the memory: each loads torch, before it knows its device."""
+    if nproc < 1:
+        raise ValueError(f"nproc is {nproc}: a run needs at least one process.")
+    if nproc <= _MOST_ANYWHERE:
+        return
+    hardware = find_hardware()
+    most = max(_MOST_ANYWHERE, len(hardware.gpus), hardware.cores)
+    if nproc > most:
+        raise ValueError(f"nproc is {nproc}: this machine has work for {most} processes at most, one for each device.")
 
 
 def devices_before(run: Run) -> str:
@@ -166,13 +181,13 @@ def check_resumable(run: Run, config: FinetuneConfig | None = None) -> None:
     if run.is_remote():
         raise ValueError(
             f"Run '{run.tag}' is trained by jobs on the hub, and its state is there. "
-            f"Resume it there: `python -m nanochat_core remote resume {run.tag}`."
+            f"Resume it there: `python -m nanochat_core remote resume {run.quoted}`."
         )
     own = run.settings()  # a config.json that was edited into something else is refused here, not in a log
     if run.status().state == "finished":
         raise ValueError(
             f"Run '{run.tag}' has finished, there is nothing left to resume. To train its model further, start a new "
-            f"run from it: --from_finetuned {run.tag} --output_tag NAME."
+            f"run from it: --from_finetuned {run.quoted} --output_tag NAME."
         )
     if other := other_settings(config, own) if config is not None else []:
         raise ValueError(

@@ -3,6 +3,7 @@
 from __future__ import annotations  # `list` inside the class is a method
 
 import contextlib
+import shlex
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,6 +39,11 @@ class Run:
 
     tag: str
     path: Path = field(repr=False)
+
+    @property
+    def quoted(self) -> str:
+        """The tag as one word of a shell command: it may hold blanks."""
+        return shlex.quote(self.tag)
 
     # Files of the directory
 
@@ -108,7 +114,7 @@ class Run:
             resume = ", or resume it: --resume" if run.config_file.is_file() else ""
             raise ValueError(
                 f"There is already a run '{tag}' in {run.path}. "
-                f"Choose another name: --output_tag {next_free_tag(run.path.parent, tag)}{resume}."
+                f"Choose another name: --output_tag {shlex.quote(next_free_tag(run.path.parent, tag))}{resume}."
             ) from None
         return run
 

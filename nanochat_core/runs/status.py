@@ -1,5 +1,6 @@
 """What state a run is in, from what its trainer last wrote and whether its process still lives."""
 
+import shlex
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -120,7 +121,9 @@ def derive(
     state = state if state in STATES else "queued"
     if (state in LIVE_STATES or (state == "queued" and launched)) and not alive:
         values["error"] = "The run's process ended without saying why: it was killed, or the machine went down."
-        values["remedy"] = f"Resume from its last checkpoint with `python -m nanochat_core runs resume {tag}`."
+        values["remedy"] = (
+            f"Resume from its last checkpoint with `python -m nanochat_core runs resume {shlex.quote(tag)}`."
+        )
         values["eta_seconds"] = None
         state = "interrupted"
     elif state in LIVE_STATES and stop_requested:
@@ -131,7 +134,7 @@ def derive(
         values["error"] = f"There has been no sign of life for {duration(silence.seconds)}.{who}"
         values["remedy"] = (
             f"Stop it, which ends it by force if need be, and resume from its last checkpoint: "
-            f"`python -m nanochat_core runs stop {tag}`, then `runs resume {tag}`."
+            f"`python -m nanochat_core runs stop {shlex.quote(tag)}`, then `runs resume {shlex.quote(tag)}`."
         )
     return RunStatus(**{**values, "state": state}, more=more)
 

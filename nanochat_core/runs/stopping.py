@@ -134,7 +134,7 @@ def _end_by_force(run: Run) -> tuple[list[ProcessIdentity], list[ProcessIdentity
         run.write_status(
             state="stopped",
             error="The run did not stop by itself and was ended by force; its last checkpoint remains.",
-            remedy=f"Resume from the last checkpoint with `python -m nanochat_core runs resume {run.tag}`.",
+            remedy=f"Resume from the last checkpoint with `python -m nanochat_core runs resume {run.quoted}`.",
         )
     return killed, alive
 

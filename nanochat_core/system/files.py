@@ -77,6 +77,14 @@ def remove_leftovers(folder: Path, older_than: float = 24 * 3600.0) -> None:
                 os.unlink(entry.path)
 
 
+def check_new(out: Path) -> None:
+    """ValueError when `out` exists already, or cannot because its folder does not."""
+    if out.exists() or out.is_symlink():
+        raise ValueError(f"{out} exists already. Give the new file another name: nothing is ever overwritten.")
+    if not out.parent.is_dir():
+        raise ValueError(f"There is no folder {out.parent}. Make it first, or choose another place.")
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON, atomically."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -138,7 +139,7 @@ def _train_alone(run: Run, ranks: Ranks, stop: StopFlag, say: Callable[[str], No
         return outcome
     except StoppedEarly:
         if ranks.is_first:
-            say(f"Stopped before the training began. Resume it: python -m nanochat_core runs resume {run.tag}")
+            say(f"Stopped before the training began. Resume it: python -m nanochat_core runs resume {run.quoted}")
             run.write_status(state="stopped", doing=None, eta_seconds=None)
         return Outcome("stopped", run.status().step, None, None)
     except KeyboardInterrupt:
@@ -162,7 +163,7 @@ def _say_outcome(run: Run, steps: int, progress: Progress, outcome: Outcome, say
     name = f"finetuned/{run.tag}"
     if outcome.state == "stopped":
         say(f"Stopped after step {outcome.step} of {steps}.")
-        say(f"Resume it: python -m nanochat_core runs resume {run.tag}")
+        say(f"Resume it: python -m nanochat_core runs resume {run.quoted}")
         return
     if outcome.first_validation is not None and outcome.last_validation is not None:
         say(f"Validation loss: {outcome.first_validation:.4f} before, {outcome.last_validation:.4f} after.")
@@ -173,7 +174,7 @@ def _say_outcome(run: Run, steps: int, progress: Progress, outcome: Outcome, say
         )
         say(f"{answered} at step {best} (loss {progress.best_val_loss:.4f}): {find_model(name, best).weights}.")
     say(f"The model: {find_model(name, outcome.step).weights}")
-    say(f"Talk to it: python -m nanochat_core chat --model {name}")
+    say(f"Talk to it: python -m nanochat_core chat --model {shlex.quote(name)}")
 
 
 def _samples(setup: Setup) -> list[dict[str, Any]]:

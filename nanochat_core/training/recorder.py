@@ -78,7 +78,7 @@ class Recorder:
         if self.resumed_step is None and steps(run.path):
             raise ValueError(
                 f"Run '{run.tag}' cannot be resumed: its folder resume/ is gone. Start a new run from its model: "
-                f"--from_finetuned {run.tag} --output_tag NAME."
+                f"--from_finetuned {run.quoted} --output_tag NAME."
             )
         self._has_begun_before = run.metrics_file.exists()
         self._last_status = time.monotonic()

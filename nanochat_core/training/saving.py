@@ -154,5 +154,6 @@ def _other_ways(run: Run, damaged: int) -> str:
     others = [step for step in steps(run.path) if step != damaged]
     at = f" --model_step {others[-1]}" if others else ""
     return (
-        f"It cannot be resumed from. Start a new run from its model: --from_finetuned {run.tag}{at} --output_tag NAME."
+        "It cannot be resumed from. Start a new run from its model: "
+        f"--from_finetuned {run.quoted}{at} --output_tag NAME."
     )

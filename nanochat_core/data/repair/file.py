@@ -12,6 +12,7 @@ from nanochat_core.data.records import Records, records_of
 from nanochat_core.data.repair.line import needs_repair, repairs
 from nanochat_core.data.report import Fault, Lines, Problem, Problems, listing
 from nanochat_core.data.rules import texts
+from nanochat_core.system.files import check_new
 from nanochat_core.system.words import plural
 from nanochat_core.tokenizer.tokenizer import MAX_RUN
 
@@ -91,14 +92,6 @@ def refusals(file: BinaryIO, name: str) -> list[tuple[int, Fault]]:
 
 _REASONS = 5
 """Reasons that are given where nothing can be repaired."""
-
-
-def check_new(out: Path) -> None:
-    """ValueError when `out` exists already, or cannot because its folder does not."""
-    if out.exists() or out.is_symlink():
-        raise ValueError(f"{out} exists already. Give the new file another name: nothing is ever overwritten.")
-    if not out.parent.is_dir():
-        raise ValueError(f"There is no folder {out.parent}. Make it first, or choose another place.")
 
 
 class _Repair:

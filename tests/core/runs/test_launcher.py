@@ -202,6 +202,8 @@ def test_a_missing_base_model_or_nonsense_is_refused_before_anything_is_made(con
         start_run(FinetuneConfig(data_path=config.data_path, model_tag="none"))
     with pytest.raises(ValueError, match="at least one process"):
         start_run(config, nproc=0)
+    with pytest.raises(ValueError, match="nproc is 5000: this machine has work for"):
+        start_run(config, nproc=5000)
     with pytest.raises(ValueError, match="no run 'mine'"):
         start_run(config, resume=True)
     assert Run.list() == []

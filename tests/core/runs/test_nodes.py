@@ -130,4 +130,40 @@ def test_the_command_line_writes_the_scripts_and_starts_nothing(config, tmp_path
     assert f"submit it with `sky launch {sky}`" in said
     assert yaml.safe_load(sky.read_text())["num_nodes"] == 2
     assert main(["finetune", *flags, "--slurm", str(slurm)]) == 2
-    assert "exists, and nothing is overwritten" in capsys.readouterr().err
+    assert "exists already" in capsys.readouterr().err
+
+
+def test_a_script_is_written_where_it_is_said_and_nothing_else_is_done(config, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(command, "_detached", lambda *what: pytest.fail("it trains"))
+    flags = [f"--data_path={config.data_path}", "--model_tag=starter", "--output_tag=mine", "--nproc=2"]
+    for where, said in (
+        ([""], "--slurm has no value: give one, such as --slurm FILE"),
+        (["--seed", "3"], "--slurm has no value"),
+        ([str(tmp_path / "none" / "job.sh")], f"There is no folder {tmp_path / 'none'}"),
+        ([str(tmp_path / "a b.sh"), "--skypilot", str(tmp_path)], f"{tmp_path} exists already"),
+    ):
+        assert main(["finetune", *flags, "--slurm", *where]) == 2
+        assert said in capsys.readouterr().err
+    assert not (tmp_path / "a b.sh").exists()
+    assert main(["finetune", *flags, "--slurm", str(tmp_path / "a b.sh")]) == 0
+    assert f"sbatch '{tmp_path / 'a b.sh'}'" in capsys.readouterr().out
+
+
+@pytest.mark.processes
+def test_a_tag_of_any_characters_is_one_word_of_the_scripts(config, tmp_path):
+    tag = "our $(touch bad) `bakery`'s 5% & more"
+    config = dataclasses.replace(config, output_tag=tag)
+    (tmp_path / "models/finetuned" / tag).mkdir(parents=True)
+    (tmp_path / "models/finetuned" / tag / "config.json").touch()
+    script = slurm_script(config, 1, 1, 0)
+    [words] = run_in_bash(
+        script, tmp_path, SLURM_SUBMIT_DIR=str(tmp_path), SLURM_JOB_NODELIST="node1", SLURM_NNODES="1", SLURM_NODEID="0"
+    )
+    assert words[words.index("--output_tag") + 1] == tag
+    assert words[-1] == "--resume"
+    options = dict(shlex.split(line)[1].split("=", 1) for line in script.splitlines() if line.startswith("#SBATCH"))
+    assert options["--job-name"] == f"nanochat-{tag}"
+    assert options["--output"] == f"nanochat-{tag.replace('%', '%%')}-%j.log"
+    task = yaml.safe_load(skypilot_task(config, 1, 1, 0))
+    assert task["name"] == f"nanochat-{tag}"
+    assert not (tmp_path / "bad").exists()

@@ -7,6 +7,7 @@ import psutil
 import pytest
 
 from nanochat_core.runs.claiming import claimed
+from nanochat_core.runs.status import derive
 from nanochat_core.system import processes
 from tests.support.recorded_run import supervised
 
@@ -33,6 +34,9 @@ def test_a_live_state_without_its_process_is_interrupted(run, sleeper):
         run.write_status(state=state)
         assert run.status().state == "interrupted"
         assert "runs resume mine" in run.status().remedy
+        assert derive(
+            {"state": state}, launched=True, alive=False, stop_requested=False, tag="my bakery"
+        ).remedy.endswith("runs resume 'my bakery'`.")
     for state in ("finished", "stopped", "failed"):
         run.write_status(state=state)
         assert run.status().state == state

@@ -2,6 +2,7 @@
 
 import shutil
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,10 +57,19 @@ class Estimate:
         return found
 
 
-def estimate(config: FinetuneConfig) -> Estimate:
-    """Count what `config` will train on. ValueError, as the training itself would, when the file has faults."""
+def what_is_counted(config: FinetuneConfig) -> tuple[object, ...]:
+    """All that the long part of the counting depends on: the files, whose tokens, and how many of each conversation."""
+    replay = config.replay_path if config.replay_ratio else None
+    return config.data_path, replay, config.base_name, config.base_source, config.model_step, config.max_seq_len
+
+
+def estimate(config: FinetuneConfig, go_on: Callable[[], None] = lambda: None) -> Estimate:
+    """Count what `config` will train on. ValueError, as the training itself would, when the file has faults.
+
+    go_on: called now and then; what it raises ends the counting.
+    """
     base = find_model(config.base_name, config.model_step, config.base_source)
-    every, notes = _counted(config.data_path, base.tokenizer_dir, config.max_seq_len)
+    every, notes = _counted(config.data_path, base.tokenizer_dir, config.max_seq_len, go_on)
     useful = every[every["supervised"] > 0]
     if len(useful) < 2:
         raise ValueError(
@@ -68,7 +78,7 @@ def estimate(config: FinetuneConfig) -> Estimate:
         )
     validation = validation_places(len(useful), config.val_split, config.split, config.seed)
     train = np.delete(useful, validation)
-    replay = _replay(config, base.tokenizer_dir)
+    replay = _replay(config, base.tokenizer_dir, go_on)
     replayed = round(len(train) * config.replay_ratio) if len(replay) else 0
     steps_per_epoch = -(-(len(train) + replayed) // config.target_examples_per_step)
     return Estimate(
@@ -109,10 +119,10 @@ def _mean_of(values: np.ndarray, count: int) -> int:
     return round(float(values.mean()) * count) if len(values) else 0
 
 
-def _replay(config: FinetuneConfig, tokenizer_dir: Path) -> np.ndarray:
+def _replay(config: FinetuneConfig, tokenizer_dir: Path, go_on: Callable[[], None]) -> np.ndarray:
     if config.replay_path is None or config.replay_ratio == 0:
         return np.empty(0, FACTS)
-    facts, _ = _counted(config.replay_path, tokenizer_dir, config.max_seq_len)
+    facts, _ = _counted(config.replay_path, tokenizer_dir, config.max_seq_len, go_on)
     return facts[facts["supervised"] > 0]
 
 
@@ -120,7 +130,9 @@ _cache: dict[tuple[object, ...], tuple[np.ndarray, list[str]]] = {}
 _lock = threading.Lock()
 
 
-def _counted(path: str, tokenizer_dir: Path, max_seq_len: int) -> tuple[np.ndarray, list[str]]:
+def _counted(
+    path: str, tokenizer_dir: Path, max_seq_len: int, go_on: Callable[[], None]
+) -> tuple[np.ndarray, list[str]]:
     """(FACTS of every conversation of the file, what there is to say of it), remembered until the file changes.
 
     A large file is tokenized here and now, and the training finds it in the cache.
@@ -132,7 +144,9 @@ def _counted(path: str, tokenizer_dir: Path, max_seq_len: int) -> tuple[np.ndarr
     key = (str(path), stat.st_mtime_ns, stat.st_size, str(tokenizer_dir), max_seq_len)
     with _lock:
         if key not in _cache:
-            counted = tokenized(path, Tokenizer.from_directory(tokenizer_dir), max_seq_len)
+            go_on()  # another page's count may have taken long
+            tokenizer = Tokenizer.from_directory(tokenizer_dir)
+            counted = tokenized(path, tokenizer, max_seq_len, progress=lambda done, size: go_on())
             while len(_cache) >= _KEPT:
                 del _cache[next(iter(_cache))]
             _cache[key] = counted.facts, notes_on_data(counted, path, max_seq_len)

@@ -1,5 +1,6 @@
 """What the Train tab's handlers do, as plain functions: no gradio in here."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from nanochat_core.config import FinetuneConfig
@@ -18,9 +19,14 @@ from studio.train_tab.choices import base_settings, bases
 _LARGE_BYTES = 2_000_000
 
 
-def before_start(config: FinetuneConfig, hardware: Hardware, nproc: int) -> str:
-    """The counts of a run in `nproc` processes before it starts and the memory it needs. ValueError when it cannot."""
-    counts = estimate(config)
+def before_start(
+    config: FinetuneConfig, hardware: Hardware, nproc: int, go_on: Callable[[], None] = lambda: None
+) -> str:
+    """The counts of a run in `nproc` processes before it starts and the memory it needs. ValueError when it cannot.
+
+    go_on: called now and then while it counts; what it raises ends that.
+    """
+    counts = estimate(config, go_on)
     notes = "".join(html.note(sentence, "warn") for sentence in counts.warnings)
     plan = memory_view.plan_of(config, hardware, nproc, counts.longest)
     return html.facts(_counts(counts)) + notes + memory_view.memory_html(plan, config.memory)

@@ -14,11 +14,12 @@ from nanochat_core.config import FinetuneConfig
 from nanochat_core.system.hardware import Hardware
 from studio.context import Context
 from studio.parts import html
-from studio.parts.events import LATEST, QUIET, alerted, another, changes, noted, update_of
+from studio.parts.events import AT_ONCE, LATEST, QUIET, alerted, another, changes, noted, update_of
 from studio.parts.uploads import removed_after
 from studio.parts.working import Working
 from studio.runs import launching
 from studio.runs import queue as run_queue
+from studio.runs.estimate import what_is_counted
 from studio.train_tab import before_start
 from studio.train_tab.choices import (
     ONLY_WITH,
@@ -32,6 +33,7 @@ from studio.train_tab.choices import (
     settings_json,
     suggest_tag,
 )
+from studio.train_tab.counting import Counting, Superseded
 from studio.train_tab.fields import TrainFields
 from studio.train_tab.form import by_name
 
@@ -85,10 +87,13 @@ def wire(fields: TrainFields, panel: Any, context: Context, handlers: "Handlers"
     context.dataset.change(handlers.take_dataset, context.dataset, [choice.data, *tag_and_questions], **QUIET).then(
         another, None, again, **QUIET
     )
+    counting = gr.State(Counting())
+    # Beside the preview, which waits for the one before it: this is what makes that one end.
+    gr.on(changes(chosen), handlers.chosen, [counting, *chosen], None, **{**LATEST, **AT_ONCE})
     gr.on(
         [context.page.load, again.change, *changes(chosen)],
         handlers.preview,
-        chosen,
+        [counting, *chosen],
         [before.counts, starting.command, starting.cell, before.probed],
         concurrency_limit=4,
         **LATEST,
@@ -162,8 +167,11 @@ class Handlers:
         chosen = data if data in paths else (paths[0] if paths else None)
         return update_of(base, kept, choices=bases), update_of(data, chosen, choices=datasets)
 
-    def preview(self, *chosen: Any) -> Iterator[tuple[Any, Any, Any, Any]]:
-        """Counts, command and cell of what is chosen; a sentence in place of the counts where it cannot work."""
+    def preview(self, counting: Counting, *chosen: Any) -> Iterator[tuple[Any, Any, Any, Any]]:
+        """Counts, command and cell of what is chosen; a sentence in place of the counts where it cannot work.
+
+        It ends without them when something else is chosen meanwhile: that has a preview of its own.
+        """
         wrong, command, cell, nproc = "", "", "", 1
         try:
             try:
@@ -171,12 +179,27 @@ class Handlers:
                 command, cell = before_start.codes(config, nproc, devices)
             except ValueError as error:  # a wrong name must not hide what is wrong with the data
                 wrong = html.note(str(error), "bad")
-                config = replace(Chosen.of(chosen), tag="run").config()
+                config = self._unnamed(*chosen)
+            go_on = counting.begin(what_is_counted(config))
             if before_start.takes_long(config):
                 yield wrong + before_start.counting(), command, cell, ""
-            yield wrong + before_start.before_start(config, self.hardware, nproc), command, cell, ""
+            yield wrong + before_start.before_start(config, self.hardware, nproc, go_on), command, cell, ""
         except ValueError as error:
             yield html.note(str(error), "bad"), "", "", ""
+        except Superseded:
+            return
+
+    def chosen(self, counting: Counting, *chosen: Any) -> None:
+        """End the count of what was chosen before, where this is counted otherwise."""
+        try:
+            of = what_is_counted(self._unnamed(*chosen))
+        except ValueError:  # nothing that could be counted
+            of = None
+        counting.chosen(of)
+
+    @staticmethod
+    def _unnamed(*chosen: Any) -> FinetuneConfig:
+        return replace(Chosen.of(chosen), tag="run").config()
 
     def start(self, *chosen: Any) -> tuple[Any, Any, Any, str]:
         """Start the run and follow it. The last value is another one for each run that was started."""

@@ -59,7 +59,7 @@ class Pressed:
     def _take(self, outputs: list[Block], answer: Any) -> None:
         if isinstance(answer, dict) and any(field in answer for field in outputs):
             answer = [answer.get(field, gr.skip()) for field in outputs]
-        for field, value in zip(outputs, answer if len(outputs) > 1 else [answer], strict=True):
+        for field, value in zip(outputs, [answer] if len(outputs) == 1 else answer or [], strict=True):
             changes = value
             if isinstance(value, Block):
                 changes = dict(value._constructor_args[0])

@@ -1,14 +1,18 @@
 """What the Train tab says before the start: counts, refusals, room on the disk and in memory, measured steps."""
 
+import copy
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 
+from nanochat_core.data import reader
 from nanochat_core.system import hardware
 from nanochat_core.training.needs import Needs
 from studio.runs import estimate
 from studio.train_tab import before_start, choices
+from studio.train_tab.counting import Counting, Superseded
 from studio.train_tab.handlers import Handlers
 from tests.support.pressed import Pressed
 from tests.support.training_form import ROWS, form, write_form_data
@@ -126,6 +130,64 @@ def test_the_counts_of_the_last_choice_are_those_that_stay(page):
     assert preview.trigger_mode == "always_last"
     fields = [pressed.ids[name] for name in ("train_base", "train_data", "train_tag")]
     assert {(number, "change") for number in fields} < set(preview.targets)
+
+
+@pytest.fixture
+def slow(data, cached, monkeypatch):
+    """The same rows many times, which are read in many blocks."""
+    path = Path(data).with_name("slow_data.jsonl")
+    path.write_text(Path(data).read_text() * 40)
+    monkeypatch.setattr(before_start, "_LARGE_BYTES", 1000)
+    monkeypatch.setattr(reader, "BLOCK_BYTES", 4096)
+    return str(path), cached
+
+
+def test_a_newer_choice_ends_the_count_of_the_older_one(page, data, slow):
+    path, cached = slow
+    pressed = Pressed(page, train_base="starter", train_data=path, train_tag="mine")
+    counts = pressed.page.blocks[pressed.ids["train_counts"]]
+    [preview] = [event for event in pressed.page.fns.values() if counts in event.outputs]
+    [told] = [one for one in pressed.events("train_data", "change") if one is not preview and counting_of(one)]
+    assert (told.queue, told.trigger_mode) == (False, "always_last")  # it is not to wait for what it ends
+    assert {(number, "change") for number in (pressed.ids["train_data"], pressed.ids["train_base"])} < set(told.targets)
+
+    older = pressed.begin(preview)
+    next(older)
+    assert "Counting the tokens" in pressed["train_counts"]
+    pressed["train_tag"] = "another"
+    list(pressed.begin(told))
+    list(older)  # a name is not counted: it goes on
+    assert "1,600" in pressed["train_counts"]
+
+    estimate._cache.clear()
+    for file in cached.iterdir():
+        file.unlink()
+    pressed["train_counts"] = ""
+    older = pressed.begin(preview)
+    next(older)
+    pressed["train_data"] = data
+    list(pressed.begin(told))
+    list(older)
+    assert "Counting the tokens" in pressed["train_counts"]  # the older one shows nothing more,
+    assert path not in [str(key[0]) for key in estimate._cache]  # was not counted to its end,
+    assert list(cached.iterdir()) == []  # and left nothing behind
+    list(pressed.begin(preview))
+    assert "40" in pressed["train_counts"]
+
+
+def counting_of(event) -> bool:
+    return any(isinstance(getattr(field, "value", None), Counting) for field in event.inputs)
+
+
+def test_each_page_counts_for_itself():
+    one = Counting()
+    other = copy.deepcopy(one)
+    go_on, goes_on = one.begin("this"), other.begin("this")
+    one.chosen("that")
+    goes_on()
+    with pytest.raises(Superseded):
+        go_on()
+    one.begin("that")()
 
 
 def test_gpus_are_ticked_by_their_numbers():

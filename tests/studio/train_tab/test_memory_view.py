@@ -6,6 +6,7 @@ from nanochat_core.config import MEMORY_MODES, FinetuneConfig
 from nanochat_core.system import hardware
 from nanochat_core.system.hardware import Gpu, Hardware
 from studio.train_tab import before_start, choices, memory_view
+from studio.train_tab.counting import Counting
 from studio.train_tab.handlers import Handlers
 from tests.support.training_form import form, write_form_data
 
@@ -48,7 +49,7 @@ def test_a_model_whose_shape_is_not_known_has_no_badge(home, monkeypatch):
 def test_the_preview_shows_the_plan_of_the_data(home):
     data = write_form_data(home)
     values = [*form(memory="layerwise").values()]
-    *_, last = Handlers(CPU).preview("starter", data, "mine", [], 1, *values)
+    *_, last = Handlers(CPU).preview(Counting(), "starter", data, "mine", [], 1, *values)
     assert "aria-current" in last[0].split("<b>layerwise</b>")[0].rsplit("<li", 1)[1]
     assert "fits your machine" in last[0]
 

@@ -3,10 +3,11 @@
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import expect, sync_playwright
 
 from nanochat_core.runs.run import Run
 from tests.e2e.browser import chromium_path
+from tests.e2e.pages import PATIENCE
 from tests.e2e.real_app import RealApp
 
 
@@ -15,6 +16,7 @@ def chromium():
     """The system's Chromium, or playwright's own."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium_path())
+        expect.set_options(timeout=PATIENCE)
         yield browser
         browser.close()
 
@@ -42,7 +44,7 @@ def open_browser(chromium):
 
     def make(width=1440, height=900):
         context = chromium.new_context(viewport={"width": width, "height": height}, accept_downloads=True)
-        context.set_default_timeout(120_000)
+        context.set_default_timeout(PATIENCE)
         context.on("request", note)
         contexts.append(context)
         return context.new_page()

@@ -2,7 +2,7 @@
 
 import re
 
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page
 
 PATIENCE = 120_000
 """ms: a model's process imports torch, on a machine that may have other things to do."""
@@ -11,7 +11,6 @@ PATIENCE = 120_000
 def open_page(app, open_browser, width: int = 1440, height: int = 900) -> Page:
     """The app in a browser of its own, its first events done."""
     page = open_browser(width, height)
-    expect.set_options(timeout=PATIENCE)
     page.goto(app.url)
     page.locator("#data-pick, #train_base, #eval_table, #chat_box").first.wait_for()
     return page

@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 import urllib.request
 
 import psutil
@@ -9,10 +10,10 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from nanochat_core.data.conversations import load_conversations
+from tests.e2e.pages import PATIENCE
 from tests.e2e.real_app import RealApp
 from tests.support.tiny import install_tiny_model
 
-PATIENCE = 90_000  # ms: a model's process imports torch, on a machine that may have other things to do
 HOSTILE = (
     '<img src=http://127.0.0.1:9/a.png onerror="window.ran = 1"> <script>window.ran = 2</script> '
     "![x](http://127.0.0.1:9/b.png) <b>bold?</b>"
@@ -27,7 +28,6 @@ def app(tmp_path_factory):
     install_tiny_model(home, tag="base", never_ends=True, sequence_len=4096, **large)
     install_tiny_model(home, tag="tuned", sequence_len=4096, seed=3)
     app = RealApp(home).start("--tab", "chat")
-    expect.set_options(timeout=PATIENCE)
     yield app
     app.close()
 
@@ -36,7 +36,6 @@ def app(tmp_path_factory):
 def page(app, open_browser):
     """The Chat tab in a browser of its own."""
     page = open_browser()
-    page.set_default_timeout(PATIENCE)
     page.goto(app.url)
     expect(page.locator("#chat_about_0")).to_contain_text("emory")
     return page
@@ -72,6 +71,13 @@ def wait_for_reply(page: Page, side: int = 0) -> None:
 
 def replies(page: Page, side: int):
     return page.locator(f"#chat_bot_{side} [data-testid=bot]")
+
+
+def wait_until_idle(app: RealApp) -> None:
+    """Until none of the app's processes computes."""
+    workers, limit = psutil.Process(app.process.pid).children(), time.monotonic() + PATIENCE / 1000
+    while max(worker.cpu_percent(interval=1) for worker in workers) >= 50:
+        assert time.monotonic() < limit, "a model's process goes on computing"
 
 
 def settled(page: Page, side: int) -> list[str]:
@@ -133,8 +139,7 @@ def test_stop_in_mid_reply_frees_the_model(page, app):
     expect(page.locator("#chat_facts_0")).to_contain_text("stopped")
     tokens = int(re.search(r"([\d,]+) tokens?", page.locator("#chat_facts_0").inner_text())[1].replace(",", ""))
     assert tokens < 2048
-    workers = psutil.Process(app.process.pid).children()
-    assert max(worker.cpu_percent(interval=1) for worker in workers) < 50  # nothing is generated any more
+    wait_until_idle(app)  # nothing is generated any more
     set_longest(page, 5)
     page.locator("#chat_retry").click()
     expect(page.locator("#chat_facts_0")).to_contain_text("5 tokens")

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from playwright.sync_api import expect
 
 from nanochat_core.data.conversations import check
 from tests.support.samples import GOOD, assistant, line, user
@@ -65,7 +66,7 @@ def test_a_file_with_one_bad_line_is_mended_edited_and_saved(app, home, tokenize
     page.locator("#data-turn-1-text textarea").fill("mended three fruits")
     page.locator("#data-tokens .run.trained").get_by_text("three").first.wait_for()
     choose(page, 2)
-    assert page.locator("#data-turn-0-text textarea").input_value() == SCRIPT
+    expect(page.locator("#data-turn-0-text textarea")).to_have_value(SCRIPT)
     save(page)
     wait_for_status(page, "saved")
     page.locator("#data-save[disabled]").wait_for()
@@ -106,7 +107,7 @@ def test_turns_undo_and_reload(app, home, tokenizer, open_browser):
     wait_for_status(page, "1 line with errors")  # it ends with the user now
     page.reload()
     page.locator("#data-turn-2-text").wait_for()  # unsaved work is found again
-    assert page.locator("#data-turn-2-text textarea").input_value() == "one more"
+    expect(page.locator("#data-turn-2-text textarea")).to_have_value("one more")
     page.locator("#data-undo").get_by_text("typing").wait_for()
     page.locator("#data-undo").click()
     page.locator("#data-undo").get_by_text("adding a turn").wait_for()
@@ -136,7 +137,7 @@ def test_the_second_browsers_save_is_a_conflict_and_nothing_is_lost(app, home, t
     one.locator("#data-save[disabled]").wait_for()
     save(two)
     two.locator("#data-conflict-text").get_by_text("changed elsewhere").wait_for()
-    assert two.locator("#data-turn-1-text textarea").input_value() == "from two"
+    expect(two.locator("#data-turn-1-text textarea")).to_have_value("from two")
     two.locator("#data-save-as").click()
     two.locator("#data-save[disabled]").wait_for()
     assert first_contents(path) == ["from one"]
@@ -174,7 +175,7 @@ def test_unsaved_edits_survive_a_crash_of_the_app(app, home, tokenizer, open_bro
     open_app(app, other)
     pick(other, "mine.jsonl")
     other.locator("#data-draft-text").get_by_text("There are unsaved changes to mine.jsonl from").wait_for()
-    assert other.locator("#data-turn-1-text textarea").input_value() == "yo"
+    expect(other.locator("#data-turn-1-text textarea")).to_have_value("yo")
     other.locator("#data-draft-take").click()
     other.wait_for_function(
         "() => document.querySelector('#data-turn-1-text textarea').value === 'typed while the app was away'"

@@ -1,9 +1,11 @@
 """Which rows, in the real app: the review by keys alone, and from a reply in Chat to the row that taught it."""
 
 import json
+import re
 import shutil
 
 import pytest
+from playwright.sync_api import expect
 
 from nanochat_core.paths import starter_dir
 from nanochat_core.runs import row_losses
@@ -55,9 +57,9 @@ def test_the_review_is_done_by_keys_alone(app, home, data, open_browser):
             break
     _head(page, "Same question, another answer")
     merge = page.locator("#data-review-merge")
-    assert merge.inner_text().startswith("Merge into line 1")  # what the card proposes, until a row is chosen
+    expect(merge).to_have_text(re.compile("^Merge into line 1"))  # what the card proposes, until a row is chosen
     page.keyboard.press("2")  # the second of its rows
-    assert merge.inner_text().startswith("Merge into this")
+    expect(merge).to_have_text(re.compile("^Merge into this"))
     page.keyboard.press("d")
     _head(page, "3 to decide")
     page.keyboard.press("u")
@@ -69,7 +71,7 @@ def test_the_review_is_done_by_keys_alone(app, home, data, open_browser):
     _head(page, "2 to decide")
     page.keyboard.press("e")
     page.locator("#data-heading").filter(has_text="line").wait_for()
-    assert page.evaluate("document.activeElement.closest('#data-review') !== null")
+    page.wait_for_function("document.activeElement.closest('#data-review') !== null")
     save(page)
     wait_for_status(page, "saved")
     assert len(_answers(data)) == len(TALKS) - 1
@@ -105,4 +107,4 @@ def test_a_click_on_what_is_underlined_shows_its_row_and_another_opens_it(app, h
     page.locator("#chat_taught_0 .taught-rows").get_by_text("Which bread is there?").wait_for()
     page.get_by_role("button", name="Open line 7").click()
     page.locator("#data-heading").filter(has_text="line 7").wait_for()
-    assert page.locator("#data-turn-1-text textarea").input_value() == "There is rye and spelt."
+    expect(page.locator("#data-turn-1-text textarea")).to_have_value("There is rye and spelt.")

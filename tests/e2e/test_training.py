@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from playwright.sync_api import expect
 
 from nanochat_core.runs.claiming import run_processes
 from nanochat_core.runs.run import Run
@@ -73,7 +74,7 @@ def test_a_run_from_start_to_finish(app, mine, open_browser):
 
     again.get_by_role("tab", name="Evaluate", exact=True).click()
     again.locator("#eval_table").get_by_text("800 of 800").wait_for()
-    assert again.locator("#eval_chart svg.wide polyline").count() == 2
+    expect(again.locator("#eval_chart svg.wide polyline")).to_have_count(2)
     with again.expect_download() as download:
         again.locator("#eval_csv").click()
     assert len(download.value.path().read_text().splitlines()) > 800

@@ -5,6 +5,8 @@ import json
 import os
 import subprocess
 import sys
+import tomllib
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -79,3 +81,9 @@ def test_an_interrupt_while_a_command_is_still_loaded_is_no_traceback(monkeypatc
 
     monkeypatch.setattr(entry.importlib, "import_module", interrupted)
     assert main(["chat"]) == 130
+
+
+def test_the_commands_that_are_installed_are_there():
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["scripts"]
+    assert scripts["nanochat"] == "nanochat_core.__main__:main"
+    assert import_module("nanochat_core.__main__").main(["--help"]) == 0

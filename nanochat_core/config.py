@@ -49,6 +49,12 @@ LORA_TARGETS = {
 """What a person may write in `lora_targets`, and the matrices of a block that it means."""
 
 
+ONLY_WITH = {
+    "full": ("init_lr_frac", "matrix_lr", "embedding_lr", "unembedding_lr"),
+    "lora": ("lora_lr", "lora_rank", "lora_alpha", "lora_targets"),
+}
+"""Settings that one method has and the other has not."""
+
 MEMORY_MODES = ("plain", "checkpointed", "layerwise", "offloaded", "offloaded_all")
 """In the order of their speed, and of how much memory of the device they take; all with the same result."""
 

@@ -8,13 +8,14 @@ from typing import Any
 
 from nanochat_core.cli.follow import follow
 from nanochat_core.cli.plan import take_option
-from nanochat_core.cli.terminal import parse, say
-from nanochat_core.config import FinetuneConfig
+from nanochat_core.cli.terminal import parse, say, tell
+from nanochat_core.config import ONLY_WITH, FinetuneConfig
 from nanochat_core.runs.cluster import skypilot_task, slurm_script
 from nanochat_core.runs.launcher import join_run, start_run
 from nanochat_core.runs.nodes import Nodes
 from nanochat_core.runs.presets import describe_preset, preset_of
 from nanochat_core.runs.run import Run
+from nanochat_core.system.disk import DiskFull
 from nanochat_core.system.files import check_new, write_atomically
 
 SCRIPTS = {"slurm": (slurm_script, "sbatch"), "skypilot": (skypilot_task, "sky launch")}
@@ -34,8 +35,11 @@ def run(arguments: list[str]) -> int:
         return plan(arguments, base_name(arguments), nproc or 1)
     preset = preset_of(base_name(arguments))
     config: FinetuneConfig = parse(functools.partial(FinetuneConfig, **preset), arguments, "finetune")
-    if preset and os.environ.get("RANK", "0") == "0":
-        say(describe_preset(preset, config), flush=True)
+    if os.environ.get("RANK", "0") == "0":
+        if preset:
+            say(describe_preset(preset, config), flush=True)
+        for sentence in without_effect(arguments, config):
+            tell(sentence)
     if any(file is not None for file in scripts.values()):
         return _write_scripts(config, scripts, nproc or 1, numbers)
     nodes = Nodes(numbers["nnodes"], numbers["node_rank"], endpoint, numbers["max_restarts"])
@@ -48,7 +52,7 @@ def run(arguments: list[str]) -> int:
 
     try:
         finetune(config)
-    except Diverged:
+    except (Diverged, DiskFull):
         return 1  # said by the training itself
     return 0
 
@@ -104,12 +108,29 @@ def _take_nproc(arguments: list[str]) -> tuple[int | None, list[str]]:
     return None, arguments
 
 
-def base_name(arguments: list[str]) -> str:
-    """The base model named among the arguments: what it is decides the other settings' defaults."""
-    named: dict[str, Any] = {}
+def without_effect(arguments: list[str], config: FinetuneConfig) -> list[str]:
+    """Sentences about settings that a person has given and that change nothing, for want of another one."""
+    other = "full" if config.method == "lora" else "lora"
+    given = [name for name in _given(arguments) if getattr(config, name, None) != getattr(FinetuneConfig, name, None)]
+    unused = [name for name in ONLY_WITH[other] if name in given]
+    found = [f"{', '.join(unused)}: without effect, the method is {config.method}. Give --method {other} to use it."]
+    if "replay_path" in given and not config.replay_ratio:
+        found.append("replay_path: without effect, replay_ratio is 0. Give --replay_ratio 1 to use it.")
+    return found if unused else found[1:]
+
+
+def _given(arguments: list[str]) -> dict[str, str]:
+    """The settings named among the arguments, with their values."""
+    named = {}
     for position, argument in enumerate(arguments):
         flag, equals, value = argument.partition("=")
-        name = flag.removeprefix("--").replace("-", "_")
-        if name in ("model_tag", "from_finetuned") and (equals or position + 1 < len(arguments)):
-            named[name] = value if equals else arguments[position + 1]
+        if flag.startswith("--") and (equals or position + 1 < len(arguments)):
+            named[flag.removeprefix("--").replace("-", "_")] = value if equals else arguments[position + 1]
+    return named
+
+
+def base_name(arguments: list[str]) -> str:
+    """The base model named among the arguments: what it is decides the other settings' defaults."""
+    given = _given(arguments)
+    named: dict[str, Any] = {name: given[name] for name in ("model_tag", "from_finetuned") if name in given}
     return FinetuneConfig(data_path="-", **{name: value for name, value in named.items() if value != "None"}).base_name

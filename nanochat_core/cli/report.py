@@ -6,6 +6,7 @@ from pathlib import Path
 import tyro
 
 from nanochat_core.cli.terminal import parse, say
+from nanochat_core.evaluation.questions import load_questions
 from nanochat_core.report.facts import has_its_data, said_of_data
 from nanochat_core.report.writing import write_report
 from nanochat_core.rows.findings import KINDS, where
@@ -41,6 +42,11 @@ def _reviewed(run: Run) -> list[str]:
     if not has_its_data(run):
         return said
     questions = [config.questions_path] if config.questions_path else []
+    try:
+        for path in questions:
+            load_questions(path)
+    except ValueError as error:  # moved since, or changed: the rest of the report is as good
+        said, questions = [*said, str(error)], []
     try:
         found = review(config.data_path, run.tag, questions=questions)
     except ValueError as error:  # a run of before there were records of rows

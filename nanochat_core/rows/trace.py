@@ -116,6 +116,8 @@ def trace(tag: str, reply: str, question: str = "", report: Callable[[str], Any]
 def index_of(tag: str, report: Callable[[str], Any] = lambda text: None) -> Index:
     """The index of a run's data, in the run's folder."""
     run = Run.open(tag)
+    if not run.rows_file.is_file() and not run.metrics_file.is_file():
+        raise ValueError(f"Run '{tag}' has not trained on a row yet, so none has taught it anything.")
     key = _key(run)
     return _opened(run.trace_dir, key, lambda: trained_rows(run), report)
 

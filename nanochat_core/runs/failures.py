@@ -99,7 +99,7 @@ _KNOWN = (
 _MISTAKE, _NO_NUMBER = "ValueError: ", "Diverged: "  # the names of exceptions; what follows is written for people
 _SEE_LOG = "The whole message is in the run's log.txt."
 _DIVERGED = (
-    "Lower the learning rates (init_lr_frac) and start again under a new output_tag; checkpoints saved before are good."
+    "Lower the learning rates ({rate}) and start again under a new output_tag; checkpoints saved before are good."
 )
 
 _SIGNALS = {
@@ -209,7 +209,9 @@ def explain(failure: Failure, tag: str, config: FinetuneConfig) -> Explanation:
         if re.search(pattern, failure.message):
             return Explanation(error.format(who=who, last=last), remedy.format(tag=shlex.quote(tag)), retry(config))
     if failure.message.startswith(_NO_NUMBER):
-        return Explanation(failure.message.removeprefix(_NO_NUMBER), _DIVERGED, _lower_rates(config))
+        lower = _lower_rates(config)
+        remedy = _DIVERGED.format(rate=", ".join(lower))
+        return Explanation(failure.message.removeprefix(_NO_NUMBER), remedy, lower)
     ending = f": {last}" if last else f" with exit status {failure.exitcode} and no message"
     return Explanation(f"{who} failed{ending}", _SEE_LOG)
 

@@ -5,7 +5,7 @@ By themselves, since the command line, the app and notebooks ask before there is
 
 from typing import Any
 
-from nanochat_core.config import FinetuneConfig, starter_preset
+from nanochat_core.config import ONLY_WITH, FinetuneConfig, starter_preset
 from nanochat_core.runs.run import Run
 
 
@@ -36,7 +36,7 @@ def with_preset(**settings: Any) -> FinetuneConfig:
 
 def describe_preset(preset: dict[str, Any], config: FinetuneConfig) -> str:
     """One sentence: which of the preset's settings are in force in `config`."""
-    other = ("init_lr_frac",) if config.method == "lora" else ("lora_",)
+    other = ONLY_WITH["full" if config.method == "lora" else "lora"]
     in_force = {name: value for name, value in preset.items() if getattr(config, name) == value}
-    applied = [f"{name} {value}" for name, value in in_force.items() if not name.startswith(other)]
+    applied = [f"{name} {value}" for name, value in in_force.items() if name not in other]
     return f"Settings for the starter (other ones suit d32): {', '.join(applied)}."

@@ -161,7 +161,10 @@ class Run:
     def settings(self) -> FinetuneConfig:
         """The settings that the run was made with. ValueError when config.json was edited into something else."""
         # A run of before `split` was a setting validates with the tail of its file, also when it is resumed.
-        return FinetuneConfig.from_dict({"split": "tail", **self.record().get("settings", {})})
+        try:
+            return FinetuneConfig.from_dict({"split": "tail", **self.record().get("settings", {})})
+        except ValueError as error:
+            raise ValueError(f"{self.config_file} cannot be used: {error}") from error
 
     def status(self) -> RunStatus:
         """Where the run is now; `interrupted` when its process is gone without a last word."""

@@ -245,11 +245,13 @@ class Recorder:
         guess = math.log(setup.model.config.vocab_size)
         self._dead_steps = self._dead_steps + 1 if loss >= guess else 0
         if self._dead_steps == max(3, min(DEAD_STEPS, setup.steps // 4)):
+            is_lora = setup.config.method == "lora"
+            lower = "lora_lr" if is_lora else "init_lr_frac, or lower matrix_lr, embedding_lr and unembedding_lr,"
             warning = (
                 f"For {self._dead_steps} steps the loss ({loss:.2f}) has been no better than a uniform guess among "
                 f"all tokens ({guess:.2f}): the model no longer knows anything, most likely because of learning rates "
-                "that are too high. Stop, and start again from the base model with a lower init_lr_frac, or lower "
-                "matrix_lr, embedding_lr and unembedding_lr, under a new output_tag."
+                f"that are too high. Stop, and start again from the base model with a lower {lower} under a new "
+                "output_tag."
             )
             self.say(warning)
             if self.ranks.is_first:

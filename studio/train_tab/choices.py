@@ -5,16 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nanochat_core.config import MEMORY_MODES, FinetuneConfig, Setting, settings
+from nanochat_core.config import MEMORY_MODES, ONLY_WITH, FinetuneConfig, Setting, settings
 from nanochat_core.paths import SOURCE_FOLDERS, finetuned_dir, list_models, pretrained_dir, steps
 from nanochat_core.runs.presets import with_preset
 from nanochat_core.system.folder_names import next_free_tag
-
-ONLY_WITH = {
-    "full": ("init_lr_frac", "matrix_lr", "embedding_lr", "unembedding_lr"),
-    "lora": ("lora_lr", "lora_rank", "lora_alpha", "lora_targets"),
-}
-"""Settings that one method has and the other has not: the form shows those of the chosen one."""
 
 ESSENTIAL = (
     "method",

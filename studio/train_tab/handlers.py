@@ -10,7 +10,7 @@ from typing import Any
 
 import gradio as gr
 
-from nanochat_core.config import FinetuneConfig
+from nanochat_core.config import ONLY_WITH, FinetuneConfig
 from nanochat_core.system.hardware import Hardware
 from studio.context import Context
 from studio.parts import html
@@ -22,7 +22,6 @@ from studio.runs import queue as run_queue
 from studio.runs.estimate import what_is_counted
 from studio.train_tab import before_start
 from studio.train_tab.choices import (
-    ONLY_WITH,
     base_value,
     form_names,
     is_shown,

@@ -12,7 +12,11 @@ from pathlib import Path
 import pytest
 
 from nanochat_core.cli import main as entry
+from nanochat_core.cli.finetune import without_effect
 from nanochat_core.cli.main import main
+from nanochat_core.cli.terminal import parse
+from nanochat_core.config import FinetuneConfig
+from nanochat_core.runs.launcher import create_run
 from tests.support.samples import assistant, line, user
 from tests.support.tiny import write_conversations
 
@@ -51,6 +55,22 @@ def test_an_empty_value_is_not_passed_over(home, capsys, arguments):
     assert f"{arguments[arguments.index('') - 1]} is empty" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--lora_rank", "8", "--lora-lr=0.1"], ["lora_lr, lora_rank: without effect, the method is full."]),
+        (["--method", "lora", "--matrix_lr", "0.1"], ["matrix_lr: without effect, the method is lora."]),
+        (["--replay_path", "x.jsonl"], ["replay_path: without effect, replay_ratio is 0."]),
+        (["--method", "lora", "--lora_rank", "8", "--weight_decay", "0.1"], []),
+        (["--replay_path", "x.jsonl", "--replay_ratio", "1"], []),
+    ],
+)
+def test_a_setting_without_effect_is_said(given, said):
+    arguments = ["--data_path", "x", *given]
+    found = without_effect(arguments, parse(FinetuneConfig, arguments, "finetune"))
+    assert [sentence.split(" Give")[0] for sentence in found] == said
+
+
 def test_a_file_that_looks_like_an_option_is_named_with_the_remedy(home, capsys, monkeypatch):
     monkeypatch.chdir(home)
     write_conversations(home / "-mine.jsonl", 3)
@@ -87,3 +107,12 @@ def test_the_commands_that_are_installed_are_there():
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["scripts"]
     assert scripts["nanochat"] == "nanochat_core.__main__:main"
     assert import_module("nanochat_core.__main__").main(["--help"]) == 0
+
+
+def test_a_run_that_has_learnt_nothing_is_not_traced_and_a_foreign_record_is_named(home, capsys):
+    run = create_run(FinetuneConfig(str(write_conversations(home / "mine.jsonl", 4)), output_tag="mine"))
+    assert main(["trace", "--run", "mine", "hello"]) == 2
+    assert "Run 'mine' has not trained on a row yet" in capsys.readouterr().err
+    run.config_file.write_text('{"settings": {"data_path": "x", "of_tomorrow": 1}}')
+    assert main(["runs", "resume", "mine"]) == 2
+    assert f"{run.config_file} cannot be used: Setting unknown setting of_tomorrow" in capsys.readouterr().err

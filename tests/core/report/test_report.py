@@ -171,6 +171,17 @@ def test_data_that_has_changed_or_gone_is_said_so(make_run, home):
     assert "no longer where it was" in to_html(report_of("mine"))
 
 
+def test_a_questions_file_that_is_gone_is_said_so_and_costs_no_report(make_run, home):
+    questions = home / "q.jsonl"
+    questions.write_text('{"question": "q", "expected": ["a"]}\n')
+    make_run("mine", 9, questions_path=str(questions))
+    questions.unlink()
+    assert main(["report", "--run", "mine", str(home / "out.md")]) == 0
+    said = (home / "out.md").read_text()
+    assert "q.jsonl cannot be read" in said.replace("\\", "")
+    assert "Its review:" in said
+
+
 def test_what_is_public_has_not_a_word_of_the_data(make_run, home):
     run = make_run("mine", 9)
     text = "\n".join(blocks_to_markdown(public_results(run)))

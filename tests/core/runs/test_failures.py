@@ -103,3 +103,10 @@ def test_the_last_exception_of_a_log():
     log = "step 1\nTraceback (most recent call last):\nValueError: first\n[rank1]: torch.OutOfMemoryError: CUDA\nbye\n"
     assert last_exception(log) == "torch.OutOfMemoryError: CUDA"
     assert last_exception("nothing: here\n") == ""
+
+
+def test_where_a_training_diverged_the_rate_to_lower_is_one_that_it_has():
+    for method, rate in (("full", "init_lr_frac"), ("lora", "lora_lr")):
+        told = explain(Failure(0, 1, "Diverged: Oh."), "mine", FinetuneConfig("x", method=method))
+        assert f"learning rates ({rate})" in told.remedy
+        assert list(told.retry) == [rate]

@@ -134,6 +134,9 @@ def sentence(error: BaseException, action: Action) -> str:
     if isinstance(error, OSError) and error.errno in _FORBIDDEN:
         place = error.filename or action.folder
         return f"{place} cannot be written. Give yourself the right to, or {action.other_disk}."
+    if isinstance(error, OSError) and error.filename:
+        what = error.strerror or "it is not what is expected there"
+        return f"{error.filename} cannot be used: {what}. Check the path, or {action.other_disk}."
     return f"What was to {action.do} broke off ({_first_line(error)}). Repeat it."
 
 

@@ -15,7 +15,19 @@ _ALMOST_FULL_BYTES = 1 << 16
 
 
 class DiskFull(OSError):
-    """Nothing more can be written; the message says where, how much was needed and how much is free."""
+    """Nothing more can be written; the message says where, how much was needed and how much is free.
+
+    For those who tell it in a sentence of their own it has what every error of the system has.
+    """
+
+    def __init__(
+        self, message: str, number: int = errno.ENOSPC, why: str = "the disk is full", path: Path | None = None
+    ):
+        super().__init__(message)
+        self.errno, self.strerror, self.filename = number, why, path
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 def free_bytes(path: Path) -> int:
@@ -42,10 +54,10 @@ def writing(path: Path, needed: int) -> Iterator[None]:
     except Exception as error:
         if isinstance(error, DiskFull) or _number(error) not in NO_ROOM:
             raise
-        why = "a limit on the size of files is reached" if _number(error) == errno.EFBIG else "the disk is full"
-        raise DiskFull(
-            f"{path} cannot be written: {why}. It needs {size(needed)}, and {size(free_bytes(path))} are free there."
-        ) from error
+        number = _number(error) or errno.ENOSPC
+        why = "a limit on the size of files is reached" if number == errno.EFBIG else "the disk is full"
+        said = f"{path} cannot be written: {why}. It needs {size(needed)}, and {size(free_bytes(path))} are free there."
+        raise DiskFull(said, number, why, path) from error
 
 
 def need_room(folder: Path, needed: int, what: str) -> None:

@@ -120,6 +120,7 @@ def test_a_full_disk_has_the_remedy_of_what_is_written():
         (OSError(errno.ENOSPC, "No space left on device"), "/models is full"),
         (PermissionError(errno.EACCES, "Permission denied", "/models/x"), "/models/x cannot be written"),
         (ConnectionResetError("reset"), "cannot be reached, or the connection broke off"),
+        (NotADirectoryError(20, "Not a directory", "/a/b"), "/a/b cannot be used: Not a directory. Check the path"),
         (RuntimeError("xet: bad\nmore"), "broke off (xet: bad)"),
         (RuntimeError(), "broke off (RuntimeError)"),
         (RuntimeError("\x1b[2Jgone"), "broke off (\\u001b[2Jgone)"),

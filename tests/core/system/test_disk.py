@@ -1,5 +1,6 @@
 """A full disk is one sentence with the path, what was needed and what is free, whichever library was writing."""
 
+import errno
 import resource
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import sys
 import pytest
 import torch
 
+from nanochat_core.data.line import write_data
 from nanochat_core.paths import PROJECT_ROOT
 from nanochat_core.system.disk import DiskFull, cap, need_room
 from nanochat_core.system.files import write_atomically
@@ -29,10 +31,17 @@ def small_files():
 def test_what_has_no_room_is_a_sentence_and_leaves_the_old_file(tmp_path, small_files, content):
     path = tmp_path / "file"
     path.write_bytes(b"old")
-    with pytest.raises(DiskFull, match=r"file cannot be written: .*It needs 200 kB, and .* are free"):
+    with pytest.raises(DiskFull, match=r"^/.*file cannot be written: .*It needs 200 kB, and .* are free") as full:
         write_atomically(path, content, 200_000)
+    known = (full.value.errno, full.value.strerror, full.value.filename)  # for sentences of others
+    assert known == (errno.EFBIG, "a limit on the size of files is reached", path)
     assert path.read_bytes() == b"old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_data_file_without_room_says_why(tmp_path, small_files):
+    with pytest.raises(ValueError, match=r"x cannot be written: a limit on the size of files is reached\. Choose"):
+        write_data(tmp_path / "x", lambda file: file.write(bytes(200_000)))
 
 
 def test_other_errors_stay_what_they_are(tmp_path):

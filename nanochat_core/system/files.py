@@ -35,7 +35,11 @@ def write_atomically(path: Path, content: bytes | Callable[[BinaryIO], Any], siz
 
 def _write(path: Path, content: bytes | Callable[[BinaryIO], Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    except OSError as error:
+        error.filename = str(path)  # the temporary name says nothing to the person who is told
+        raise
     try:
         with os.fdopen(descriptor, "wb") as file:
             if callable(content):

@@ -4,6 +4,7 @@ import errno
 import resource
 import subprocess
 import sys
+import tempfile
 
 import pytest
 import torch
@@ -42,6 +43,16 @@ def test_what_has_no_room_is_a_sentence_and_leaves_the_old_file(tmp_path, small_
 def test_a_data_file_without_room_says_why(tmp_path, small_files):
     with pytest.raises(ValueError, match=r"x cannot be written: a limit on the size of files is reached\. Choose"):
         write_data(tmp_path / "x", lambda file: file.write(bytes(200_000)))
+
+
+def test_an_error_of_the_place_names_the_file_that_was_to_be_written(tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(errno.EROFS, "Read-only file system", "/x/.file.abc.tmp")
+
+    monkeypatch.setattr(tempfile, "mkstemp", refuse)
+    with pytest.raises(OSError, match="Read-only") as told:
+        write_atomically(tmp_path / "file", b"x")
+    assert told.value.filename == str(tmp_path / "file")
 
 
 def test_other_errors_stay_what_they_are(tmp_path):

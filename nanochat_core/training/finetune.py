@@ -5,7 +5,6 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 from filelock import Timeout
@@ -19,6 +18,7 @@ from nanochat_core.runs.claiming import claim, training_lock
 from nanochat_core.runs.failures import Failure, explain, is_lost_peer
 from nanochat_core.runs.launcher import adopt_memory, check_resumable, create_run
 from nanochat_core.runs.nodes import host_name, node_of, restarts_left, with_paths_here
+from nanochat_core.runs.record import check_data_unchanged
 from nanochat_core.runs.run import Run
 from nanochat_core.runs.status import NOTHING_WRONG
 from nanochat_core.runs.stopping import (
@@ -30,7 +30,6 @@ from nanochat_core.runs.stopping import (
     watch_launcher,
 )
 from nanochat_core.runs.watching import in_notebook, shown_meanwhile
-from nanochat_core.system.files import sha256_of
 from nanochat_core.training.recorder import Recorder
 from nanochat_core.training.saving import Progress
 from nanochat_core.training.setup import Setup, base_files
@@ -201,7 +200,7 @@ def _starts_again(error: Exception) -> bool:
 def _check_files_here(run: Run) -> None:
     """ValueError when this machine has not the files that the run was made with."""
     config = with_paths_here(run.settings())
-    _check_data_unchanged(run, config)
+    check_data_unchanged(run.tag, run.record(), config)
     if not steps(run.path):
         base_files(config)
 
@@ -216,25 +215,6 @@ def _check_same_base(run: Run, ranks: Ranks) -> None:
         raise ValueError(
             f"The base model {run.settings().base_name} is not the same file on all machines. Copy the first one's to "
             "the others."
-        )
-
-
-def _check_data_unchanged(run: Run, config: FinetuneConfig) -> None:
-    """A resumed run's order and split hold for the file that it began with."""
-    facts = run.record().get("data", {})
-    path = Path(config.data_path)
-    if not path.is_file():
-        raise ValueError(f"The data file {path} of run '{run.tag}' is gone. Put it back, or start a new run.")
-    if facts.get("sha256") != sha256_of(path):
-        raise ValueError(
-            f"The data file {path} has changed since run '{run.tag}' was made. Put the old content back, or start a "
-            "new run under another output_tag."
-        )
-    known, replay = facts.get("replay_sha256"), Path(config.replay_path or "")
-    if known and (not replay.is_file() or sha256_of(replay) != known):
-        raise ValueError(
-            f"The replay file {replay} is gone or has changed since run '{run.tag}' was made. Put the old content "
-            "back, or start a new run under another output_tag."
         )
 
 

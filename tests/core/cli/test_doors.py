@@ -116,3 +116,12 @@ def test_a_run_that_has_learnt_nothing_is_not_traced_and_a_foreign_record_is_nam
     run.config_file.write_text('{"settings": {"data_path": "x", "of_tomorrow": 1}}')
     assert main(["runs", "resume", "mine"]) == 2
     assert f"{run.config_file} cannot be used: Setting unknown setting of_tomorrow" in capsys.readouterr().err
+
+
+def test_a_run_whose_data_has_changed_is_not_sent_into_the_background(home, capsys):
+    data = write_conversations(home / "mine.jsonl", 4)
+    run = create_run(FinetuneConfig(str(data), output_tag="mine"))
+    write_conversations(data, 5)
+    assert main(["runs", "resume", "mine"]) == 2
+    assert f"The data file {data} has changed since run 'mine' was made." in capsys.readouterr().err
+    assert not run.launch_file.exists()

@@ -36,6 +36,8 @@ _MOST = {
 }
 """Above every sensible value, and below what would overflow a counter or fill the memory before a word is said."""
 
+PATH_SETTINGS = ("data_path", "replay_path", "questions_path")
+"""Settings that say where a file lies."""
 
 LORA_TARGETS = {
     "c_q": ("attn.c_q",),
@@ -222,8 +224,7 @@ class FinetuneConfig:
 
     def with_absolute_paths(self) -> "FinetuneConfig":
         """The same settings, valid from any working folder."""
-        names = ("data_path", "replay_path", "questions_path")
-        values = {name: getattr(self, name) for name in names}
+        values = {name: getattr(self, name) for name in PATH_SETTINGS}
         paths: dict[str, Any] = {name: str(find_file(path).resolve()) for name, path in values.items() if path}
         return dataclasses.replace(self, **paths)
 

@@ -78,6 +78,20 @@ def find_file(path: str | Path) -> Path:
     return next((place for place in places if place.is_file()), given)
 
 
+def find_moved(path: str) -> str:
+    """Where a file lies now that was written down as the absolute `path`, when home or the checkout was moved since.
+
+    What is not there any more is looked for in `home()` and among what is shipped by the end of its path, two names at
+    least: "/old/data/mine.jsonl" as data/mine.jsonl. What is in neither comes back as it was given.
+    """
+    if not os.path.isabs(path) or os.path.exists(path):
+        return path
+    names = Path(path).parts
+    ends = [Path(*names[start:]) for start in range(1, len(names) - 1)]
+    places = (place for end in ends for place in (home() / end, shipped(str(end))))
+    return next((str(place) for place in places if place.is_file()), path)
+
+
 def download_command() -> str:
     """What fetches nanochat-d32, as it is typed here."""
     return "make download" if checkout() else "nanochat download"
@@ -241,6 +255,9 @@ def _subfolders(folder: Path) -> list[Path]:
 
 
 def _remedy(name: str) -> str:
+    meant = [f"{kind}/{name}" for kind in ("finetuned", "pretrained") if "/" not in name]
+    if known := [one for one in meant if steps(_folders(one)[0])]:
+        return f"Its whole name is {known[0]}."
     if name.startswith("pretrained/"):
         return f"Run `{download_command()}` to fetch it, or use the shipped practice model: --model_tag starter."
     if name.startswith("finetuned/"):

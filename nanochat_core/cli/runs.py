@@ -7,8 +7,8 @@ import tyro
 
 from nanochat_core.cli.terminal import PROGRAM, parse, say, tell
 from nanochat_core.runs.launcher import start_run
-from nanochat_core.runs.record import check_data_unchanged
 from nanochat_core.runs.run import Run
+from nanochat_core.runs.snapshot import with_files_as_they_were
 from nanochat_core.runs.stopping import SAVE_SECONDS, wait_while_alive
 
 
@@ -84,7 +84,7 @@ def _resume_run(run: Run, nproc: int | None) -> int:
 
         return remote(["resume", run.tag])
     processes = nproc if nproc is not None else int(run.read_launch().get("nproc", 1))
-    check_data_unchanged(run.tag, run.record(), run.settings())  # here it is read; the training says it in a log
+    with_files_as_they_were(run, run.settings(), tell)  # here it is read; the training says it in a log
     start_run(run.settings(), nproc=processes, resume=True)
     say(f"Run '{run.tag}' is resumed in the background. Watch it: python -m nanochat_core runs show {run.quoted}")
     return 0

@@ -32,7 +32,8 @@ from nanochat_core.report.document import public_results
 from nanochat_core.report.markdown import blocks_to_markdown
 from nanochat_core.runs.metrics import plain
 from nanochat_core.runs.run import Run, run_at
-from nanochat_core.system.files import sha256_of, workspace, write_json
+from nanochat_core.runs.snapshot import copy_data, opened_data
+from nanochat_core.system.files import workspace, write_json
 from nanochat_core.system.words import without_paths
 from nanochat_core.tokenizer.pickle_file import read_tokenizer_file
 from nanochat_core.tokenizer.tokenizer import FILE_NAME, Tokenizer
@@ -121,13 +122,13 @@ def _notes(facts: CardFacts, repository: Any, public: bool) -> list[str]:
 
 
 def _check_data(run: Run | None) -> None:
-    """ValueError when the training data cannot be published, since there is none or it is not what it was."""
-    facts = run.record().get("data", {}) if run else {}
-    path = Path(facts.get("path", ""))
-    if run is None or not path.is_file():
+    """ValueError when the training data cannot be published, since it is nowhere as it was trained on."""
+    if run is None:
         raise ValueError("The training data of this model is not on this machine. Leave --with-data out.")
-    if sha256_of(path) != facts.get("sha256"):
-        raise ValueError(f"{path} has changed since the training. Put the old content back, or leave --with-data out.")
+    try:
+        opened_data(run).close()
+    except ValueError as error:
+        raise ValueError(f"{error} Or leave --with-data out.") from error
 
 
 def _facts(  # noqa: PLR0913  each is another source of the facts
@@ -294,4 +295,4 @@ def _stage_run(run: Run, folder: Path, with_data: bool) -> None:
         shutil.copyfile(run.metrics_file, folder / "metrics.jsonl")
         run.plot().savefig(folder / "curves.png")
     if with_data:
-        shutil.copyfile(run.record()["data"]["path"], folder / "data.jsonl")
+        copy_data(run, folder / "data.jsonl")

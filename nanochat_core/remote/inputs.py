@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nanochat_core.config import FinetuneConfig
+from nanochat_core.config import PATH_SETTINGS, FinetuneConfig
 from nanochat_core.paths import (
     ADAPTER_CONFIG,
     PROJECT_ROOT,
@@ -35,7 +35,6 @@ REQUIREMENTS = (
 WORKER_MODULE = "nanochat_core.training.worker"
 """Trains a run when it is called with its tag."""
 
-PATH_SETTINGS = ("data_path", "replay_path", "questions_path")
 _ON_THE_HUB = {"d32": "karpathy/nanochat-d32", "d34": "karpathy/nanochat-d34"}
 _STARTER_FILES = ("tokenizer.pkl", "eval.jsonl", "preset.json")
 

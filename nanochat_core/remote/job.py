@@ -14,9 +14,10 @@ from typing import Any
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HTTPError
 
+from nanochat_core.config import PATH_SETTINGS
 from nanochat_core.hub import downloading
 from nanochat_core.paths import finetuned_dir
-from nanochat_core.remote.inputs import PATH_SETTINGS, WORKER_MODULE
+from nanochat_core.remote.inputs import WORKER_MODULE
 from nanochat_core.remote.push import Pusher
 from nanochat_core.remote.repository import RemoteRepo, stop_path
 from nanochat_core.remote.state import STOP_SECONDS

@@ -5,9 +5,9 @@ import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
-from nanochat_core.config import FinetuneConfig
+from nanochat_core.config import PATH_SETTINGS, FinetuneConfig
 from nanochat_core.runs.as_code import named_settings
-from nanochat_core.runs.nodes import PATHS, PORT
+from nanochat_core.runs.nodes import PORT
 
 _HOME = "/nanochat"
 SAVE_SECONDS = 600
@@ -59,9 +59,9 @@ def skypilot_task(config: FinetuneConfig, nproc: int, nodes: int, max_restarts: 
         words += ['--nnodes "$SKYPILOT_NUM_NODES"', '--node_rank "$SKYPILOT_NODE_RANK"']
         words += [f'--rdzv_endpoint "$first:{PORT}"']
     here = _settings(config, max_restarts)
-    there = {name: _sent(value) if name in PATHS else value for name, value in here.items()}
+    there = {name: _sent(value) if name in PATH_SETTINGS else value for name, value in here.items()}
     command = _broken([*words, *_flags(there), '"${resume[@]}"'], "    ")
-    sent = "".join(f"  {json.dumps(there[name])}: {json.dumps(here[name])}\n" for name in PATHS if name in here)
+    sent = "".join(f"  {json.dumps(there[name])}: {json.dumps(here[name])}\n" for name in PATH_SETTINGS if name in here)
     return f"""# {_title(config, nproc, nodes)}
 # Launch it: sky launch -c {shlex.quote(name)} THIS_FILE. Watch it: sky logs {shlex.quote(name)}. Launched again, it
 # resumes.

@@ -11,7 +11,7 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from nanochat_core.config import FinetuneConfig
+from nanochat_core.config import PATH_SETTINGS, FinetuneConfig
 from nanochat_core.runs.as_code import joined, named_settings
 from nanochat_core.system.foreign_requests import is_loopback
 
@@ -29,7 +29,6 @@ MEETING_VARIABLE = "NANOCHAT_STUDIO_MEETING"
 """And HOST:PORT at which they meet."""
 PATHS_VARIABLE = "NANOCHAT_STUDIO_PATHS"
 """And where the files of the settings lie on its machine."""
-PATHS = ("data_path", "replay_path", "questions_path")
 
 _ENDPOINT = re.compile(r"(?P<host>[\w.-]+|\[[0-9a-fA-F:.]+\])(?::(?P<port>\d{1,5}))?")
 
@@ -98,7 +97,7 @@ class Nodes:
             return {}
         # What was not given stays what the run was made with: a resume names only what it changes.
         settings = config.with_absolute_paths().to_dict()
-        paths = {name: settings[name] for name in PATHS if settings[name]}
+        paths = {name: settings[name] for name in PATH_SETTINGS if settings[name]}
         meeting = f"{self.host}:{self.port}"
         return {NODE_VARIABLE: str(self.rank), MEETING_VARIABLE: meeting, PATHS_VARIABLE: json.dumps(paths)}
 

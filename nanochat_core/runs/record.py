@@ -32,25 +32,6 @@ def run_record(config: FinetuneConfig) -> dict[str, Any]:
     }
 
 
-def check_data_unchanged(tag: str, record: dict[str, Any], config: FinetuneConfig) -> None:
-    """ValueError when a file of run `tag` is another one than in its `record`: its order and split hold for that."""
-    facts = record.get("data", {})
-    path = Path(config.data_path)
-    if not path.is_file():
-        raise ValueError(f"The data file {path} of run '{tag}' is gone. Put it back, or start a new run.")
-    if facts.get("sha256") != sha256_of(path):
-        raise ValueError(
-            f"The data file {path} has changed since run '{tag}' was made. Put the old content back, or start a "
-            "new run under another output_tag."
-        )
-    known, replay = facts.get("replay_sha256"), Path(config.replay_path or "")
-    if known and (not replay.is_file() or sha256_of(replay) != known):
-        raise ValueError(
-            f"The replay file {replay} is gone or has changed since run '{tag}' was made. Put the old content "
-            "back, or start a new run under another output_tag."
-        )
-
-
 def _rows(path: Path) -> int:
     with open(path, "rb") as file:
         return sum(1 for line in file if line.strip())

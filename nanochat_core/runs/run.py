@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nanochat_core.config import FinetuneConfig
-from nanochat_core.paths import finetuned_dir, steps
+from nanochat_core.config import PATH_SETTINGS, FinetuneConfig
+from nanochat_core.paths import find_moved, finetuned_dir, steps
 from nanochat_core.runs import curves, metrics, stopping, watching
 from nanochat_core.runs.card import run_card
 from nanochat_core.runs.claiming import is_trained
@@ -70,6 +70,11 @@ class Run:
     @property
     def data_file(self) -> Path:
         return self.path / "data.jsonl.gz"
+
+    @property
+    def unpacked_data_file(self) -> Path:
+        """While the run is trained on its copy of the data: the file itself is another one by now."""
+        return self.path / "data.jsonl"
 
     @property
     def trace_dir(self) -> Path:
@@ -155,8 +160,16 @@ class Run:
     # Reading
 
     def record(self) -> dict[str, Any]:
-        """config.json: settings, versions, data (path, sha256, rows), base_model, base_step, created."""
-        return read_json(self.config_file)
+        """config.json: settings, versions, data (path, sha256, rows), base_model, base_step, created.
+
+        The paths in it are those of today, as far as `find_moved` finds the files.
+        """
+        record = read_json(self.config_file)
+        for part, names in (("settings", PATH_SETTINGS), ("data", ("path",))):
+            if isinstance(values := record.get(part), dict):
+                moved = {name: find_moved(values[name]) for name in names if isinstance(values.get(name), str)}
+                record[part] = {**values, **moved}
+        return record
 
     def settings(self) -> FinetuneConfig:
         """The settings that the run was made with. ValueError when config.json was edited into something else."""

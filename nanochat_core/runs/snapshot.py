@@ -6,13 +6,15 @@ Compressed, about a fifth of the file's size, and not linked to it: an editor ma
 import gzip
 import hashlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, cast
 
+from nanochat_core.config import FinetuneConfig
 from nanochat_core.runs.run import Run
 from nanochat_core.system.disk import DiskFull
-from nanochat_core.system.files import write_atomically
+from nanochat_core.system.files import sha256_of, write_atomically
 
 _LEVEL = 3  # twice as fast as the default, for a tenth more
 
@@ -36,13 +38,53 @@ def keep_data(run: Run, data: Path) -> str | None:
     return None
 
 
+def copy_data(run: Run, to: Path) -> None:
+    """Write the data as the run was trained on it to a new file. ValueError when it is nowhere any more."""
+    with opened_data(run) as source:
+        write_atomically(to, lambda file: shutil.copyfileobj(source, file, 1 << 20))
+
+
+def with_files_as_they_were(run: Run, config: FinetuneConfig, say: Callable[[str], None]) -> FinetuneConfig:
+    """The settings of a run, with files that hold what it began with: its order and split hold for that alone.
+
+    Data that was edited or deleted since is the run's own copy, unpacked, and that is said. ValueError when data or
+    replay are nowhere as they were.
+    """
+    data = _as_it_was(run, Path(config.data_path))
+    if data != Path(config.data_path):
+        say(f"{config.data_path} is not what run '{run.tag}' began with any more: it is trained on its own copy.")
+    known, replay = run.record().get("data", {}).get("replay_sha256"), Path(config.replay_path or "")
+    if known and (not replay.is_file() or sha256_of(replay) != known):
+        raise ValueError(
+            f"The replay file {replay} is gone or has changed since run '{run.tag}' was made. Put the old content "
+            "back, or start a new run under another output_tag."
+        )
+    return replace(config, data_path=str(data))
+
+
+def _as_it_was(run: Run, path: Path) -> Path:
+    wanted, unpacked = data_key(run), run.unpacked_data_file
+    if path.is_file() and sha256_of(path) == wanted:
+        return path
+    if run.data_file.is_file():
+        if not (unpacked.is_file() and sha256_of(unpacked) == wanted):
+            copy_data(run, unpacked)
+        if sha256_of(unpacked) == wanted:
+            return unpacked
+    gone = "has changed since run '{}' was made" if path.is_file() else "of run '{}' is gone"
+    raise ValueError(
+        f"The data file {path} {gone.format(run.tag)}, and the run has no copy of it. Put the old content back, or "
+        "start a new run under another output_tag."
+    )
+
+
 def kept_lines(run: Run) -> Iterator[tuple[int, bytes]]:
     """(number from 1, line) of each line of the run's data that is not empty, as it was when it was trained on.
 
     Without a copy in the run, as of a run of before, the data file is read, as long as it is the same. ValueError when
     neither is there.
     """
-    with _opened(run) as file:
+    with opened_data(run) as file:
         for number, line in enumerate(file, 1):
             if stripped := line.strip():
                 yield number, stripped
@@ -53,7 +95,8 @@ def data_key(run: Run) -> str:
     return str(run.record().get("data", {}).get("sha256", ""))
 
 
-def _opened(run: Run) -> BinaryIO:
+def opened_data(run: Run) -> BinaryIO:
+    """The data as the run was trained on it. ValueError when it is nowhere any more."""
     if run.data_file.is_file():
         return cast(BinaryIO, gzip.open(run.data_file, "rb"))
     path = Path(run.record().get("data", {}).get("path", ""))

@@ -18,8 +18,8 @@ from nanochat_core.runs.claiming import claim, training_lock
 from nanochat_core.runs.failures import Failure, explain, is_lost_peer
 from nanochat_core.runs.launcher import adopt_memory, check_resumable, create_run
 from nanochat_core.runs.nodes import host_name, node_of, restarts_left, with_paths_here
-from nanochat_core.runs.record import check_data_unchanged
 from nanochat_core.runs.run import Run
+from nanochat_core.runs.snapshot import with_files_as_they_were
 from nanochat_core.runs.status import NOTHING_WRONG
 from nanochat_core.runs.stopping import (
     ORPHAN_EXIT_STATUS,
@@ -115,9 +115,9 @@ def _train_alone(run: Run, ranks: Ranks, stop: StopFlag, say: Callable[[str], No
     try:
         _note_start(run, ranks)
         with ranks.agreed():
-            _check_files_here(run)
+            config = _with_files_here(run, say)
         _check_same_base(run, ranks)
-        recorder = Recorder(run, ranks, stop, say)
+        recorder = Recorder(run, config, ranks, stop, say)
         setup, progress = recorder.set_up()
         if ranks.is_first:
             run.rewind_metrics(-1 if recorder.resumed_step is None else recorder.resumed_step)
@@ -156,6 +156,9 @@ def _train_alone(run: Run, ranks: Ranks, stop: StopFlag, say: Callable[[str], No
             if not why.is_mistake or run.read_launch().get("detached"):  # else it is said by the caller
                 say(f"{why.error} {why.remedy}")
         raise
+    finally:
+        if ranks.is_first:
+            run.unpacked_data_file.unlink(missing_ok=True)
 
 
 def _say_outcome(run: Run, steps: int, progress: Progress, outcome: Outcome, say: Callable[[str], None]) -> None:
@@ -197,12 +200,12 @@ def _starts_again(error: Exception) -> bool:
     return restarts_left() > 0 and not isinstance(error, ValueError | Diverged)
 
 
-def _check_files_here(run: Run) -> None:
-    """ValueError when this machine has not the files that the run was made with."""
-    config = with_paths_here(run.settings())
-    check_data_unchanged(run.tag, run.record(), config)
+def _with_files_here(run: Run, say: Callable[[str], None]) -> FinetuneConfig:
+    """The run's settings with its files on this machine. ValueError when they are not those that it was made with."""
+    config = with_files_as_they_were(run, with_paths_here(run.settings()), say)
     if not steps(run.path):
         base_files(config)
+    return config
 
 
 def _check_same_base(run: Run, ranks: Ranks) -> None:

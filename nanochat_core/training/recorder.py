@@ -17,7 +17,6 @@ from nanochat_core.data.training_data import Reading, TrainingData, load_trainin
 from nanochat_core.evaluation.validation import Validation
 from nanochat_core.paths import ModelFiles, find_model, steps
 from nanochat_core.runs.base import note_base_step
-from nanochat_core.runs.nodes import with_paths_here
 from nanochat_core.runs.run import Run
 from nanochat_core.runs.stopping import BEATS, StopFlag, StoppedEarly
 from nanochat_core.system.disk import cap
@@ -67,9 +66,9 @@ class Pace:
 class Recorder:
     """Every rank has one and calls the same methods; rank 0 alone writes."""
 
-    def __init__(self, run: Run, ranks: Ranks, stop: StopFlag, say: Callable[[str], None]):
-        self.run, self.ranks, self.say = run, ranks, say
-        self.config: FinetuneConfig = with_paths_here(run.settings())
+    def __init__(self, run: Run, config: FinetuneConfig, ranks: Ranks, stop: StopFlag, say: Callable[[str], None]):
+        """config: the run's settings, with the paths of its files on this machine."""
+        self.run, self.config, self.ranks, self.say = run, config, ranks, say
         self._stop = stop
         self._saver = Saver(run, ranks, self.config.save_every)
         newest = ranks.same_for_all(str(self._saver.newest()))  # a shared folder may show it later elsewhere

@@ -220,6 +220,8 @@ def _data_of(tag: str | None) -> Path:
         raise ValueError("No run is chosen. Choose one above.")
     path = Path(Run.open(tag).record().get("data", {}).get("path", ""))
     if path not in [dataset.path for dataset in list_datasets()]:
+        if path.is_file():
+            raise ValueError(f"The dataset of run {tag} is {path}, outside data/: put a copy there and train from it.")
         raise ValueError(f"The dataset {path.name} of run {tag} is not there any more: put it back into data/.")
     return path
 

@@ -87,6 +87,21 @@ def test_a_file_that_is_nowhere_keeps_the_name_that_was_typed(home):
     assert paths.find_file("~/mine.jsonl") == Path.home() / "mine.jsonl"
 
 
+def test_a_file_is_found_where_it_lies_since_home_or_the_checkout_was_moved(home, tmp_path):
+    (home / "data").mkdir()
+    (home / "data" / "mine.jsonl").write_text("{}\n")
+    (home / "mine.jsonl").write_text("{}\n")
+    assert paths.find_moved("/old/home/data/mine.jsonl") == str(home / "data" / "mine.jsonl")
+    assert paths.find_moved("/old/place/starter/eval.jsonl") == str(paths.shipped("starter/eval.jsonl"))
+    # One name alone says too little of which file it was.
+    assert paths.find_moved("/old/mine.jsonl") == "/old/mine.jsonl"
+    there = tmp_path / "data" / "mine.jsonl"
+    assert paths.find_moved(str(there)) == str(home / "data" / "mine.jsonl")
+    there.parent.mkdir()
+    there.write_text("{}\n")
+    assert paths.find_moved(str(there)) == str(there)  # what is there is never looked for elsewhere
+
+
 def test_other_processes_find_this_code_before_any_other(monkeypatch):
     monkeypatch.setenv("PYTHONPATH", "/elsewhere")
     assert child_environment({})["PYTHONPATH"].split(":") == [str(ROOT), "/elsewhere"]

@@ -43,6 +43,6 @@ def test_a_run_tells_what_it_took_and_a_resumed_one_goes_on(home, monkeypatch):
     from nanochat_core.runs.stopping import StopFlag
     from nanochat_core.training.recorder import Recorder
 
-    recorder = Recorder(run, Ranks(0, 1, torch.device("cpu")), StopFlag(), print)
+    recorder = Recorder(run, run.settings(), Ranks(0, 1, torch.device("cpu")), StopFlag(), print)
     recorder._note_energy()
     assert run.status().more["energy_joules"] == 107.0

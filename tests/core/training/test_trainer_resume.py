@@ -251,11 +251,55 @@ def test_strays_in_the_folder_are_passed_over(config, monkeypatch):
     assert (run.resume_dir / "state_best.pt").read_bytes() == b"mine"
 
 
-def test_changed_data_is_not_resumed_on(config, monkeypatch):
+@pytest.mark.parametrize("is_deleted", [False, True])
+def test_a_run_whose_data_was_edited_or_deleted_meanwhile_resumes_with_what_it_began_with(
+    config, monkeypatch, is_deleted, capsys
+):
+    straight = finetune(config)
+    stopped = changed(config, output_tag="stopped")
     with monkeypatch.context() as patch:
         patch.setattr(Run, "stop_requested", lambda run: run.metrics()["train_loss"].count() >= 10)
-        finetune(config)
-    with open(config.data_path, "a") as file:
-        file.write('{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n')
-    with pytest.raises(ValueError, match="has changed"):
+        run = finetune(stopped)
+    _edit(Path(config.data_path), is_deleted)
+    run = finetune(changed(stopped, resume=True))
+    _assert_same_runs(straight, run)
+    assert "it is trained on its own copy" in capsys.readouterr().out
+    assert not run.unpacked_data_file.exists()
+
+
+def test_changed_data_of_which_there_is_no_copy_is_not_resumed_on(config, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "stop_requested", lambda run: run.metrics()["train_loss"].count() >= 10)
+        run = finetune(config)
+    run.data_file.unlink()
+    _edit(Path(config.data_path))
+    with pytest.raises(ValueError, match="has changed since run 'straight' was made, and the run has no copy of it"):
         finetune(changed(config, resume=True))
+    _edit(Path(config.data_path), is_deleted=True)
+    with pytest.raises(ValueError, match="is gone, and the run has no copy of it"):
+        finetune(changed(config, resume=True))
+
+
+def _edit(path: Path, is_deleted: bool = False) -> None:
+    if is_deleted:
+        path.unlink()
+    else:
+        with open(path, "a") as file:
+            file.write('{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n')
+
+
+def test_a_run_resumes_after_the_home_folder_was_renamed(config, monkeypatch, home, tmp_path):
+    (home / "data").mkdir()
+    config = changed(config, data_path=str(Path(config.data_path).rename(home / "data" / "mine.jsonl")))
+    straight = finetune(config)
+    stopped = changed(config, output_tag="stopped")
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "stop_requested", lambda run: run.metrics()["train_loss"].count() >= 10)
+        finetune(stopped)
+    renamed = tmp_path / "renamed"
+    home.rename(renamed)
+    monkeypatch.setenv("NANOCHAT_STUDIO_HOME", str(renamed))
+    assert str(home) not in json.dumps(Run.open("stopped").record())
+    run = Run.open("stopped")
+    run = finetune(changed(run.settings(), resume=True))
+    _assert_same_runs(Run.open(straight.tag), run)

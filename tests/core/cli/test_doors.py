@@ -123,5 +123,6 @@ def test_a_run_whose_data_has_changed_is_not_sent_into_the_background(home, caps
     run = create_run(FinetuneConfig(str(data), output_tag="mine"))
     write_conversations(data, 5)
     assert main(["runs", "resume", "mine"]) == 2
-    assert f"The data file {data} has changed since run 'mine' was made, and the run has no copy of it" in capsys.readouterr().err
+    said = f"The data file {data} has changed since run 'mine' was made, and the run has no copy of it."
+    assert said in capsys.readouterr().err
     assert not run.launch_file.exists()

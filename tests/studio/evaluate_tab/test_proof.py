@@ -1,6 +1,7 @@
 """Did it get better: what stands there at once, what is asked, and that a rule that changes asks nothing."""
 
 import json
+import threading
 
 import gradio as gr
 import pytest
@@ -50,11 +51,13 @@ class FakeModels:
     """Answers everything that is wanted, as the process does: by files."""
 
     def __init__(self):
-        self.asked = []
+        self.asked, self.go_on = [], threading.Event()
+        self.go_on.set()
 
     def evaluate(self, models, wanted, report=None, stop=None):
         self.asked.append((models, wanted))
         report(0.5, "one: question 5 of 10")
+        self.go_on.wait()
         questions = load_questions(wanted["questions"])
         for name, step in models:
             answered(name, step, questions, set(range(8)) if name.endswith("one") else {8}, "b")
@@ -204,17 +207,21 @@ def test_the_answer_to_a_long_task_is_of_what_is_chosen_by_then(file, page):
     pressed = Pressed(page, eval_model=A, eval_other=B, eval_questions=str(file))
     [event] = pressed.events("eval_ask", "click")
     handlers = event.fn.__wrapped__.__self__
-    was, handlers.asking._models = handlers.asking._models, FakeModels()
+    models = FakeModels()
+    was, handlers.asking._models = handlers.asking._models, models
+    models.go_on.clear()
     try:
         asking = pressed.begin(event)
         next(asking)
         pressed.do("eval_questions", "change", eval_questions=str(later))
         assert "these 3 questions yet" in pressed["eval_proof"]
+        models.go_on.set()
         list(asking)
         assert "3 learnt, 0 lost" in pressed["eval_proof"]  # the first three of the ten are the same
         pressed.do("eval_questions", "change", eval_questions=str(file))
         assert "8 learnt, 1 lost" in pressed["eval_proof"]
     finally:
+        models.go_on.set()
         handlers.asking._models = was
 
 

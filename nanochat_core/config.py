@@ -237,7 +237,8 @@ class FinetuneConfig:
         """The reverse of `to_dict`. An unknown name is a ValueError: a misspelt setting must not be ignored."""
         known = {field.name for field in dataclasses.fields(cls)}
         unknown = sorted(set(values) - known)
-        _require(not unknown, f"unknown setting {', '.join(unknown)}", "remove it or correct its spelling")
+        if unknown:
+            raise ValueError(f"There is no setting {', '.join(unknown)}: remove it or correct its spelling.")
         _require("data_path" in values, "data_path is missing", "give the JSONL file to train on")
         return cls(**values)
 

@@ -93,7 +93,7 @@ def test_a_setting_that_cannot_work_is_refused_with_its_remedy(name, value, reme
 
 
 def test_a_misspelt_setting_in_a_file_is_refused():
-    with pytest.raises(ValueError, match="unknown setting num_epoch"):
+    with pytest.raises(ValueError, match="There is no setting num_epoch:"):
         FinetuneConfig.from_dict({"data_path": "data.jsonl", "num_epoch": 3})
 
 

@@ -96,6 +96,12 @@ def test_a_missing_model_names_the_remedy(home, name, remedy):
     assert remedy in str(error.value)
 
 
+def test_half_a_name_is_told_the_whole_one(home):
+    install_tiny_model(home, tag="mine")
+    with pytest.raises(ValueError, match=r"There is no model 'mine' .* Its whole name is pretrained/mine\."):
+        paths.find_model("mine")
+
+
 class _Bomb:
     def __reduce__(self):
         return os.system, ("touch bomb",)

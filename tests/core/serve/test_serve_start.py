@@ -14,7 +14,7 @@ from nanochat_core.cli.main import main
         (["--host", "no such host"], "no address"),
         (["--port", "70000"], "--port is 70000"),
         (["--max-batch", "0"], "--max-batch is 0"),
-        (["--api-key", ""], "API key must be"),
+        (["--api-key", ""], "--api_key is empty: give it a value, or leave it out"),
         (["--api-key", "two words"], "API key must be"),
         (["--model", "nowhere"], "There is no model 'nowhere'"),
     ],

@@ -17,7 +17,7 @@ from studio.datasets.files import find_dataset, list_datasets
 from studio.evaluate_tab.asking import Asking
 from studio.models.choices import Key, key_of
 from studio.parts import html
-from studio.parts.events import AT_ONCE, LATEST, QUIET, UNLIMITED, changes, noted, update_of
+from studio.parts.events import AT_ONCE, LATEST, QUIET, UNLIMITED, another, changes, noted, update_of
 
 
 @dataclass(frozen=True)
@@ -50,12 +50,12 @@ def wire(parts: DataPanel, pair: list[gr.Dropdown], asking: Asking, context: Con
     """Connect it; `pair` are the lists of the two models."""
     chosen = [*pair, parts.data]
     gr.on([context.page.load, context.tab.select], choices, parts.data, parts.data, **QUIET)
-    gr.on(changes(chosen), shown, chosen, parts.proof, **LATEST)
+    # One event for all that it follows, so that of several figures those of the last choice are shown.
+    again = gr.State("")
+    gr.on([again.change, *changes(chosen)], shown, chosen, parts.proof, **LATEST)
 
     measuring = noted(partial(measure, asking), parts.said)
-    parts.measure.click(measuring, chosen, [parts.said, parts.stop], **UNLIMITED).then(
-        shown, chosen, parts.proof, **QUIET
-    )
+    parts.measure.click(measuring, chosen, [parts.said, parts.stop], **UNLIMITED).then(another, None, again, **QUIET)
     parts.stop.click(lambda: html.note("Stopping ...") if asking.stop() else "", None, parts.said, **AT_ONCE)
 
 

@@ -14,7 +14,7 @@ from studio.evaluate_tab import charts
 from studio.evaluate_tab.asking import Asking
 from studio.evaluate_tab.fields import EvaluateFields
 from studio.parts import html
-from studio.parts.events import LATEST, QUIET, alerted, changes, noted, scrolling_to, update_of
+from studio.parts.events import LATEST, QUIET, alerted, another, changes, noted, scrolling_to, update_of
 from studio.runs import facts as run_facts
 from studio.runs import live
 
@@ -33,8 +33,8 @@ def wire(fields: EvaluateFields, asking: Asking, context: Context) -> None:
     drawn = [curves.chart, curves.code]
     context.page.load(**lists)
     # What the page's load sets while the tab is not open yet fires no change, so what follows from it is drawn here.
-    opened = context.tab.select(**lists)
-    opened.then(draw, look, drawn, **QUIET)
+    again = gr.State("")
+    context.tab.select(**lists).then(another, None, again, **QUIET)
     runs.run.change(**of_run)
     wished = context.to_evaluate.change(
         wished_run, [context.to_evaluate, runs.sort], [runs.table, runs.run, curves.shown], **QUIET
@@ -43,7 +43,7 @@ def wire(fields: EvaluateFields, asking: Asking, context: Context) -> None:
         None, context.to_evaluate, None, js=scrolling_to("wish[1] || null")
     )
     gr.on([runs.sort.input, runs.run.input], show_table, pickers[:2], runs.table, **QUIET)
-    gr.on(changes(look), draw, look, drawn, **LATEST)
+    gr.on([again.change, *changes(look)], draw, look, drawn, **LATEST)
     _wire_actions(fields, asking, context, lists)
     seen = gr.State([])
     gr.Timer(LOOK_EVERY_SECONDS).tick(

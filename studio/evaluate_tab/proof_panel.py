@@ -25,7 +25,7 @@ from studio.evaluate_tab.proof_view import ProofView
 from studio.evaluate_tab.rows_panel import CLICKED, opened
 from studio.models.choices import all_choices, key_of, label_of, of_name, pair_of
 from studio.parts import html
-from studio.parts.events import AT_ONCE, LATEST, QUIET, UNLIMITED, changes, noted, update_of
+from studio.parts.events import AT_ONCE, LATEST, QUIET, UNLIMITED, another, changes, noted, update_of
 from studio.parts.showcode import show_code
 from studio.runs.outcome import outcome_of
 from studio.runs.traced import traced_html
@@ -158,15 +158,15 @@ def wire(parts: ProofPanel, handlers: ProofHandlers, run: gr.Dropdown, context: 
     """Connect it; `run` is the list of runs above."""
     chosen = [parts.this, parts.other, parts.questions]
     drawn = [parts.ask, parts.proof, parts.differs, parts.code]
+    # One event for all that it follows, so that of several proofs the one of the last choice is shown.
+    again = gr.State("")
     for event in (context.page.load, context.tab.select):
-        event(handlers.lists, chosen, chosen, **QUIET).then(handlers.shown, chosen, drawn, **QUIET)
+        event(handlers.lists, chosen, chosen, **QUIET).then(another, None, again, **QUIET)
     run.input(handlers.choose_run, run, chosen, **QUIET)
     context.to_evaluate.change(lambda wish: handlers.choose_run(wish[0]), context.to_evaluate, chosen, **QUIET)
-    gr.on(changes(chosen), handlers.shown, chosen, drawn, **LATEST)
+    gr.on([again.change, *changes(chosen)], handlers.shown, chosen, drawn, **LATEST)
     asked = [parts.ask, parts.stop, parts.asking]
-    parts.ask.click(noted(handlers.ask, parts.asking), chosen, asked, **UNLIMITED).then(
-        handlers.shown, chosen, drawn, **QUIET
-    )
+    parts.ask.click(noted(handlers.ask, parts.asking), chosen, asked, **UNLIMITED).then(another, None, again, **QUIET)
     traced = parts.proof.act(noted(behind, parts.behind), None, parts.behind, **UNLIMITED)
     traced.success(
         None, None, None, js="() => document.querySelector('#eval_behind').scrollIntoView({block: 'nearest'})"

@@ -15,6 +15,10 @@ class Pressed:
         self.page = page
         self.ids = {block.elem_id: number for number, block in page.blocks.items() if getattr(block, "elem_id", None)}
         self.values = {number: getattr(block, "value", None) for number, block in page.blocks.items()}
+        kept = {
+            number: block.default_value for number, block in page.blocks.items() if isinstance(block, gr.BrowserState)
+        }
+        self.values.update(kept)
         self.shown: dict[str, bool] = {}
         self.choices: dict[str, list[tuple[str, Any]]] = {}
         for name, value in values.items():
@@ -40,6 +44,7 @@ class Pressed:
 
     def begin(self, event: BlockFunction) -> Iterator[None]:
         """An event with what follows it, a step for each thing that it shows."""
+        states = {field._id: self.values[field._id] for field in event.outputs if isinstance(field, gr.State)}
         answer = event.fn(*[self.values[field._id] for field in event.inputs])
         for one in answer if isinstance(answer, Iterator) else [answer]:
             self._take(event.outputs, one)
@@ -47,6 +52,10 @@ class Pressed:
         for following in self.page.fns.values():
             if following.fn and following.trigger_after == event._id and not following.trigger_only_on_failure:
                 yield from self.begin(following)
+        for number in [number for number, was in states.items() if self.values[number] != was]:
+            for changed in self.page.fns.values():  # a field's own change comes from the browser
+                if changed.fn and (number, "change") in changed.targets:
+                    yield from self.begin(changed)
 
     def do(self, field: str | int, kind: str = "click", **values: Any) -> None:
         """All events of a kind of a field, to their ends."""

@@ -200,6 +200,15 @@ def test_what_cannot_be_compared_says_so(file):
     assert act.choose_run(None) == [gr.skip()] * 3
 
 
+@pytest.mark.parametrize("shown", ["eval_proof", "eval_data_proof"])
+def test_what_was_compared_last_is_what_stays(page, shown):
+    """One event that gradio orders: of several, a slow proof of what was chosen before could come last."""
+    pressed = Pressed(page)
+    [event] = [one for one in page.fns.values() if one.fn and page.blocks[pressed.ids[shown]] in one.outputs]
+    assert event.trigger_mode == "always_last"
+    assert {(pressed.ids[name], "change") for name in ("eval_model", "eval_other")} < set(event.targets)
+
+
 def test_the_answer_to_a_long_task_is_of_what_is_chosen_by_then(file, page):
     """Whoever looks at other models meanwhile keeps them; what was asked before is there when it is chosen again."""
     later = file.with_name("later_questions.jsonl")

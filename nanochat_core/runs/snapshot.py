@@ -4,7 +4,6 @@ Compressed, about a fifth of the file's size, and not linked to it: an editor ma
 """
 
 import gzip
-import hashlib
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -42,6 +41,9 @@ def copy_data(run: Run, to: Path) -> None:
     """Write the data as the run was trained on it to a new file. ValueError when it is nowhere any more."""
     with opened_data(run) as source:
         write_atomically(to, lambda file: shutil.copyfileobj(source, file, 1 << 20))
+    if sha256_of(to) != data_key(run):  # the file was edited while the run copied it
+        to.unlink()
+        raise _nowhere(run)
 
 
 def with_files_as_they_were(run: Run, config: FinetuneConfig, say: Callable[[str], None]) -> FinetuneConfig:
@@ -63,19 +65,10 @@ def with_files_as_they_were(run: Run, config: FinetuneConfig, say: Callable[[str
 
 
 def _as_it_was(run: Run, path: Path) -> Path:
-    wanted, unpacked = data_key(run), run.unpacked_data_file
-    if path.is_file() and sha256_of(path) == wanted:
+    if path.is_file() and sha256_of(path) == data_key(run):
         return path
-    if run.data_file.is_file():
-        if not (unpacked.is_file() and sha256_of(unpacked) == wanted):
-            copy_data(run, unpacked)
-        if sha256_of(unpacked) == wanted:
-            return unpacked
-    gone = "has changed since run '{}' was made" if path.is_file() else "of run '{}' is gone"
-    raise ValueError(
-        f"The data file {path} {gone.format(run.tag)}, and the run has no copy of it. Put the old content back, or "
-        "start a new run under another output_tag."
-    )
+    copy_data(run, run.unpacked_data_file)
+    return run.unpacked_data_file
 
 
 def kept_lines(run: Run) -> Iterator[tuple[int, bytes]]:
@@ -99,12 +92,20 @@ def opened_data(run: Run) -> BinaryIO:
     """The data as the run was trained on it. ValueError when it is nowhere any more."""
     if run.data_file.is_file():
         return cast(BinaryIO, gzip.open(run.data_file, "rb"))
-    path = Path(run.record().get("data", {}).get("path", ""))
-    if not path.is_file():
-        raise ValueError(f"The data file {path} of run '{run.tag}' is gone, and the run kept no copy. Put it back.")
-    with open(path, "rb") as file:
-        if hashlib.file_digest(file, "sha256").hexdigest() != data_key(run):
-            raise ValueError(
-                f"The data file {path} has changed since run '{run.tag}' was made, and it kept no copy. Train again."
-            )
+    path = _path(run)
+    if not path.is_file() or sha256_of(path) != data_key(run):
+        raise _nowhere(run)
     return open(path, "rb")
+
+
+def _path(run: Run) -> Path:
+    return Path(run.record().get("data", {}).get("path", ""))
+
+
+def _nowhere(run: Run) -> ValueError:
+    path = _path(run)
+    why = f"has changed since run '{run.tag}' was made" if path.is_file() else f"of run '{run.tag}' is gone"
+    return ValueError(
+        f"The data file {path} {why}, and the run has no copy of it. Put the old content back, or start a new run "
+        "under another output_tag."
+    )

@@ -78,7 +78,7 @@ def test_the_data_goes_along_when_asked_for(home, hub, published):
     (home / "my secrets.jsonl").write_text("changed")
     status, out, err = published("--model", "finetuned/mine", REPO, "--with-data")
     assert (status, out) == (2, "")
-    assert "has changed since run 'mine' was made, and it kept no copy" in err
+    assert "has changed since run 'mine' was made, and the run has no copy of it" in err
 
 
 def test_a_gguf_file_goes_along_when_asked_for(home, hub, published):

@@ -41,8 +41,14 @@ def choose(page, number):
     page.wait_for_function("text => document.querySelector('#data-heading')?.innerText.endsWith(text)", arg=words)
 
 
-def save(page):
+def press_save(page):
     page.locator("#data-save:not([disabled])").click()
+
+
+def save(page):
+    """Press Save, and wait until all is saved."""
+    press_save(page)
+    page.locator("#data-status").get_by_text("saved", exact=True).wait_for()  # and not "not saved"
 
 
 def first_contents(path):
@@ -68,7 +74,6 @@ def test_a_file_with_one_bad_line_is_mended_edited_and_saved(app, home, tokenize
     choose(page, 2)
     expect(page.locator("#data-turn-0-text textarea")).to_have_value(SCRIPT)
     save(page)
-    wait_for_status(page, "saved")
     page.locator("#data-save[disabled]").wait_for()
     saved = home / "data" / "bakery.jsonl"
     assert check(saved).verdict == "accept"
@@ -135,7 +140,7 @@ def test_the_second_browsers_save_is_a_conflict_and_nothing_is_lost(app, home, t
     one, two = pages
     save(one)
     one.locator("#data-save[disabled]").wait_for()
-    save(two)
+    press_save(two)
     two.locator("#data-conflict-text").get_by_text("changed elsewhere").wait_for()
     expect(two.locator("#data-turn-1-text textarea")).to_have_value("from two")
     two.locator("#data-save-as").click()

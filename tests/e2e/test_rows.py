@@ -13,7 +13,7 @@ from nanochat_core.runs.snapshot import keep_data
 from studio.chat_tab.state import Chat, Reply, Turn
 from tests.e2e.invented import invent_run
 from tests.e2e.pages import open_page, open_tab
-from tests.e2e.test_data_tab import pick, save, wait_for_status
+from tests.e2e.test_data_tab import pick, save
 from tests.support.planted import talk, write
 from tests.support.tiny import install_tiny_model
 
@@ -73,7 +73,6 @@ def test_the_review_is_done_by_keys_alone(app, home, data, open_browser):
     page.locator("#data-heading").filter(has_text="line").wait_for()
     page.wait_for_function("document.activeElement.closest('#data-review') !== null")
     save(page)
-    wait_for_status(page, "saved")
     assert len(_answers(data)) == len(TALKS) - 1
     assert [answer for answer in _answers(data) if answer.startswith("We open")] == [
         "We open at 7 am.",

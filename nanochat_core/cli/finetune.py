@@ -62,9 +62,13 @@ def _detached(config: FinetuneConfig, nproc: int, nodes: Nodes) -> int:
     log = Run.open(config.output_tag).log_file if config.resume else None
     position = log.stat().st_size if log and log.is_file() else 0
     status = follow(start_run(config, nproc, resume=config.resume, nodes=nodes), position)
-    if status.state == "failed" and status.is_mistake:
+    if status.state in ("finished", "stopped"):
+        return 0
+    if status.is_mistake:
         raise ValueError(status.error)
-    return 0 if status.state in ("finished", "stopped") else 1
+    # The log above ends with what the other processes said when they lost this one.
+    tell(" ".join(text for text in (f"Error: {status.error}", status.remedy) if text))
+    return 1
 
 
 def _write_scripts(config: FinetuneConfig, scripts: dict[str, str | None], nproc: int, numbers: dict[str, int]) -> int:

@@ -52,12 +52,16 @@ def _show_run(run: Run) -> int:
     status = run.status()
     say(_run_line(run))
     told = {"problem": status.error, "remedy": status.remedy, "warning": status.warning, "folder": run.path}
+    has_failed = status.state == "failed" and status.error is not None
+    if has_failed:  # its log ends with what each process said of it, and nothing that the problem does not say better
+        told["log"] = run.log_file
     for label, text in told.items():
         if text:
             say(f"{label}: {text}")
     for name, value in run.record().get("settings", {}).items():
         say(f"  {name} = {value}")
-    say(run.log_tail(10))
+    if not has_failed:
+        say(run.log_tail(10))
     return 0
 
 

@@ -1,6 +1,6 @@
 """The fold that compares two models on conversations: the difference of their losses, pair by pair."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,7 @@ from studio.parts.events import AT_ONCE, LATEST, QUIET, UNLIMITED, another, chan
 class DataPanel:
     """Its components."""
 
+    fold: gr.Accordion
     data: gr.Dropdown
     measure: gr.Button
     stop: gr.Button
@@ -33,7 +34,7 @@ class DataPanel:
 
 def panel(has_models: bool) -> DataPanel:
     """Lay it out. has_models: whether this app can measure models at all."""
-    with gr.Accordion("Compare their losses on conversations", open=False, elem_id="eval_data_fold"):
+    with gr.Accordion("Compare their losses on conversations", open=False, elem_id="eval_data_fold") as fold:
         lead = "Each conversation is read by both models. Best are conversations that neither of them was trained on."
         gr.HTML(html.lead(lead), padding=False)
         with gr.Row(elem_classes="fields"):
@@ -43,7 +44,7 @@ def panel(has_models: bool) -> DataPanel:
             stop = gr.Button("Stop", variant="stop", size="sm", elem_id="eval_measure_stop", scale=0, visible=False)
         said = gr.HTML(elem_id="eval_data_said", padding=False)
         proof = gr.HTML(elem_id="eval_data_proof", padding=False)
-    return DataPanel(data, measure, stop, said, proof)
+    return DataPanel(fold, data, measure, stop, said, proof)
 
 
 def wire(parts: DataPanel, pair: list[gr.Dropdown], asking: Asking, context: Context) -> None:
@@ -55,7 +56,11 @@ def wire(parts: DataPanel, pair: list[gr.Dropdown], asking: Asking, context: Con
     gr.on([again.change, *changes(chosen)], shown, chosen, parts.proof, **LATEST)
 
     measuring = noted(partial(measure, asking), parts.said)
-    parts.measure.click(measuring, chosen, [parts.said, parts.stop], **UNLIMITED).then(another, None, again, **QUIET)
+    began = parts.measure.click(measuring, chosen, [parts.said, parts.stop], **UNLIMITED)
+    # A page that was reloaded, or is opened elsewhere, shows what is under way.
+    attached = context.page.load(partial(attach, asking), None, [parts.said, parts.stop, parts.fold], **UNLIMITED)
+    for event in (began, attached):
+        event.then(another, None, again, **QUIET)
     parts.stop.click(lambda: html.note("Stopping ...") if asking.stop() else "", None, parts.said, **AT_ONCE)
 
 
@@ -63,10 +68,26 @@ def measure(asking: Asking, this: str | None, other: str | None, data: str | Non
     """Measure what is not known yet: (progress, Stop). What is chosen by then is drawn after it."""
     keys = [key_of(this), key_of(other)]
     path = str(find_dataset(data or "").path)
+    yield from _followed(asking.ask(keys, {"data": path}), asking)
+
+
+def attach(asking: Asking) -> Iterator[list[Any]]:
+    """What another page has begun, or this one before it was reloaded: as `measure`, and the panel is opened."""
+    task = asking.now("data")
+    if task is None:
+        yield [gr.skip()] * 3
+        return
+    opened = gr.Accordion(open=True)
+    for followed in _followed(asking.watch(task), asking):
+        yield [*followed, opened]
+        opened = gr.skip()  # once: it draws all that is in it again, under whoever is about to press Stop
+
+
+def _followed(progress: Iterable[str], asking: Asking) -> Iterator[list[Any]]:
     said = ""
     try:
-        for progress in asking.ask(keys, {"data": path}):
-            yield [progress, gr.Button(visible=True)]
+        for bar in progress:
+            yield [bar, gr.Button(visible=True)]
     except ValueError as error:
         said = html.note(str(error), "bad")
     yield [said, gr.Button(visible=asking.is_active)]

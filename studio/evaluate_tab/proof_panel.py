@@ -1,7 +1,7 @@
 """Did it get better? Two models, the same questions: what is known at once, and what is not known asked of both."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -133,11 +133,21 @@ class ProofHandlers:
         """Ask both models what is not known yet: (button, Stop, progress). What is chosen by then is drawn after it."""
         keys = [key_of(this), key_of(other)]
         self._questions(questions)
-        busy = [gr.Button(interactive=False), gr.Button(visible=True)]
+        yield from self._followed(self.asking.ask(keys, {"questions": questions}))
+
+    def attach(self) -> Iterator[list[Any]]:
+        """What another page has begun, or this one before it was reloaded: as `ask`; nothing where nothing goes on."""
+        task = self.asking.now("questions")
+        if task is None:
+            yield [gr.skip()] * 3
+        else:
+            yield from self._followed(self.asking.watch(task))
+
+    def _followed(self, progress: Iterable[str]) -> Iterator[list[Any]]:
+        busy, said = [gr.Button(interactive=False), gr.Button(visible=True)], ""
         try:
-            for progress in self.asking.ask(keys, {"questions": questions}):
-                yield [*busy, progress]
-            said = ""
+            for shown in progress:
+                yield [*busy, shown]
         except ValueError as error:
             said = html.note(str(error), "bad")
         yield [gr.Button(interactive=True), gr.Button(visible=self.asking.is_active), said]
@@ -166,7 +176,11 @@ def wire(parts: ProofPanel, handlers: ProofHandlers, run: gr.Dropdown, context: 
     context.to_evaluate.change(lambda wish: handlers.choose_run(wish[0]), context.to_evaluate, chosen, **QUIET)
     gr.on([again.change, *changes(chosen)], handlers.shown, chosen, drawn, **LATEST)
     asked = [parts.ask, parts.stop, parts.asking]
-    parts.ask.click(noted(handlers.ask, parts.asking), chosen, asked, **UNLIMITED).then(another, None, again, **QUIET)
+    began = parts.ask.click(noted(handlers.ask, parts.asking), chosen, asked, **UNLIMITED)
+    # A page that was reloaded, or is opened elsewhere, shows what is under way.
+    attached = context.page.load(handlers.attach, None, asked, **UNLIMITED)
+    for event in (began, attached):
+        event.then(another, None, again, **QUIET)
     traced = parts.proof.act(noted(behind, parts.behind), None, parts.behind, **UNLIMITED)
     traced.success(
         None, None, None, js="() => document.querySelector('#eval_behind').scrollIntoView({block: 'nearest'})"

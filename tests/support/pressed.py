@@ -37,6 +37,11 @@ class Pressed:
         assert found, f"no event {kind} of {field}"
         return found
 
+    def loading(self, output: str) -> list[BlockFunction]:
+        """What the load of the page begins that may write into a field."""
+        page, field = self.page._id, self.page.blocks[self.ids[output]]
+        return [one for one in self.page.fns.values() if (page, "load") in one.targets and field in one.outputs]
+
     def is_ended_by(self, event: BlockFunction, elem_id: str, kind: str) -> bool:
         """Whether an event of a field ends another one that goes on."""
         ending = [one for one in self.page.fns.values() if (self.ids[elem_id], kind) in one.targets]

@@ -48,7 +48,7 @@ def test_a_runs_log_and_status_cannot(home, capsys):
     from nanochat_core import FinetuneConfig
 
     run = create_run(FinetuneConfig(data_path=str(write_conversations(home / "a.jsonl", 3)), output_tag="mine"))
-    run.write_status(state="failed", error=HOSTILE, remedy=HOSTILE)
+    run.write_status(state="finished", error=HOSTILE, remedy=HOSTILE, warning=HOSTILE)
     run.log_file.write_text(f"step 1\n{HOSTILE}\n")
     assert main(["runs", "show", "mine"]) in (0, 1)
     said = capsys.readouterr()

@@ -7,10 +7,12 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from nanochat_core.cli.main import main
 from nanochat_core.config import FinetuneConfig
 from nanochat_core.runs.claiming import run_processes
 from nanochat_core.runs.launcher import create_run, start_run
@@ -138,6 +140,22 @@ def test_a_rank_that_raises_fails_the_run_with_the_cause(start):
     assert (status.state, status.rank) == ("failed", 1)
     assert "rank 1" in status.error
     assert "out of memory" in status.error
+
+
+def test_the_last_words_on_the_terminal_are_what_failed_and_what_to_do(start, config, monkeypatch, capsys):
+    """After the log, which ends with the tracebacks of all ranks."""
+    monkeypatch.setenv("FAKE_WORKER", "fail:RuntimeError: CUDA out of memory. Tried to allocate 2.00 GiB")
+    monkeypatch.setattr("nanochat_core.cli.finetune.start_run", partial(start_run, worker="fake_worker"))
+    words = ["--data_path", config.data_path, "--model_tag", "tiny", "--output_tag", "mine"]
+    assert main(["finetune", *words, "--nproc", "2"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("Error: Process 1 of the training (rank 1) ran out of memory on its device. Use a smaller ")
+    log = Run.open("mine").log_file
+    log.write_text("Traceback (most recent call last)\n")
+    assert main(["runs", "show", "mine"]) == 0
+    shown = capsys.readouterr().out
+    assert "Traceback" not in shown
+    assert f"log: {log}" in shown
 
 
 def test_what_the_trainer_said_stays_and_silence_is_a_failure(start):

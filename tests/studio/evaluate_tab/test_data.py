@@ -1,5 +1,7 @@
 """Two models on the same conversations: measured once, shown with the verdict, and measured again for another file."""
 
+import threading
+
 import numpy as np
 import pytest
 
@@ -24,8 +26,13 @@ def path(home):
 class FakeModels:
     """Measures as the process does: by files."""
 
+    def __init__(self):
+        self.go_on = threading.Event()
+        self.go_on.set()
+
     def evaluate(self, models, wanted, report=None, stop=None):
         report(0.5, "one: conversation 20 of 40")
+        self.go_on.wait()
         noise = np.random.default_rng(1).normal(0, 0.1, 40)
         for name, step in models:
             nats = (LOSSES[name] + noise) * 10
@@ -70,23 +77,51 @@ def test_what_cannot_be_measured_is_said(path):
     assert data_panel.shown(A, A, str(path)) == ""
 
 
-def test_what_is_chosen_meanwhile_is_what_is_shown_and_who_comes_second_may_stop_the_first(path, page):
+@pytest.fixture
+def models(page):
+    """In the place of the page's."""
+    asking, fake = asking_of(page), FakeModels()
+    was, asking._models = asking._models, fake
+    yield fake
+    fake.go_on.set()
+    asking._models, asking._task = was, None
+
+
+def asking_of(page):
+    [event] = Pressed(page).events("eval_measure", "click")
+    return event.fn.__wrapped__.args[0]
+
+
+def test_what_is_chosen_meanwhile_is_what_is_shown_and_who_comes_second_may_stop_the_first(path, page, models):
     other = write_conversations(path.with_name("other.jsonl"), 30)
     pressed = Pressed(page, eval_model=A, eval_other=B, eval_data=str(path))
-    [event] = pressed.events("eval_measure", "click")
-    [asking] = event.fn.__wrapped__.args
-    was, asking._models = asking._models, FakeModels()
-    try:
-        measuring = pressed.begin(event)
-        next(measuring)
-        pressed.do("eval_data", "change", eval_data=str(other))
-        list(measuring)
-        assert pressed["eval_data_proof"] == ""
-        pressed.do("eval_data", "change", eval_data=str(path))
-        assert "0.5000 lower" in pressed["eval_data_proof"]
-        asking._task = Task("data", "", [])  # someone else's
-        pressed.do("eval_measure")
-        assert "or stop it" in pressed["eval_data_said"]
-        assert pressed.shown["eval_measure_stop"]
-    finally:
-        asking._models, asking._task = was, None
+    measuring = pressed.begin(pressed.events("eval_measure", "click")[0])
+    next(measuring)
+    pressed.do("eval_data", "change", eval_data=str(other))
+    list(measuring)
+    assert pressed["eval_data_proof"] == ""
+    pressed.do("eval_data", "change", eval_data=str(path))
+    assert "0.5000 lower" in pressed["eval_data_proof"]
+    asking_of(page)._task = Task("data", "", [])  # someone else's
+    pressed.do("eval_measure")
+    assert "or stop it" in pressed["eval_data_said"]
+    assert pressed.shown["eval_measure_stop"]
+
+
+def test_a_page_that_is_opened_meanwhile_shows_it_to_its_end_and_then_the_proof(path, page, models):
+    models.go_on.clear()
+    first = Pressed(page, eval_model=A, eval_other=B, eval_data=str(path))
+    measuring = first.begin(first.events("eval_measure", "click")[0])
+    next(measuring)
+    measuring.close()  # the page is gone
+    second = Pressed(page, eval_model=A, eval_other=B, eval_data=str(path))
+    [event] = second.loading("eval_data_said")
+    watching = second.begin(event)
+    next(watching)
+    assert "conversation 20 of 40" in second["eval_data_said"]
+    assert second.shown["eval_measure_stop"]
+    models.go_on.set()
+    list(watching)
+    assert second["eval_data_said"] == ""
+    assert not second.shown["eval_measure_stop"]
+    assert "0.5000 lower" in second["eval_data_proof"]

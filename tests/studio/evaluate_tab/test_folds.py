@@ -58,7 +58,7 @@ def models(run, data, page):
 
 
 def attached(pressed: Pressed):
-    [event] = [one for one in pressed.page.fns.values() if getattr(one.fn, "func", None) is rows_panel.attach]
+    [event] = pressed.loading("eval_judge_said")
     return event
 
 

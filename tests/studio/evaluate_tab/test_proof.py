@@ -209,29 +209,51 @@ def test_what_was_compared_last_is_what_stays(page, shown):
     assert {(pressed.ids[name], "change") for name in ("eval_model", "eval_other")} < set(event.targets)
 
 
-def test_the_answer_to_a_long_task_is_of_what_is_chosen_by_then(file, page):
+@pytest.fixture
+def slow(page):
+    """Models in the place of the page's, which answer once `go_on` is set."""
+    [event] = Pressed(page).events("eval_ask", "click")
+    asking, models = event.fn.__wrapped__.__self__.asking, FakeModels()
+    was, asking._models = asking._models, models
+    models.go_on.clear()
+    yield models
+    models.go_on.set()
+    asking._models = was
+
+
+def test_the_answer_to_a_long_task_is_of_what_is_chosen_by_then(file, page, slow):
     """Whoever looks at other models meanwhile keeps them; what was asked before is there when it is chosen again."""
     later = file.with_name("later_questions.jsonl")
     save_questions(later, questions_of(3))
     pressed = Pressed(page, eval_model=A, eval_other=B, eval_questions=str(file))
     [event] = pressed.events("eval_ask", "click")
-    handlers = event.fn.__wrapped__.__self__
-    models = FakeModels()
-    was, handlers.asking._models = handlers.asking._models, models
-    models.go_on.clear()
-    try:
-        asking = pressed.begin(event)
-        next(asking)
-        pressed.do("eval_questions", "change", eval_questions=str(later))
-        assert "these 3 questions yet" in pressed["eval_proof"]
-        models.go_on.set()
-        list(asking)
-        assert "3 learnt, 0 lost" in pressed["eval_proof"]  # the first three of the ten are the same
-        pressed.do("eval_questions", "change", eval_questions=str(file))
-        assert "8 learnt, 1 lost" in pressed["eval_proof"]
-    finally:
-        models.go_on.set()
-        handlers.asking._models = was
+    asking = pressed.begin(event)
+    next(asking)
+    pressed.do("eval_questions", "change", eval_questions=str(later))
+    assert "these 3 questions yet" in pressed["eval_proof"]
+    slow.go_on.set()
+    list(asking)
+    assert "3 learnt, 0 lost" in pressed["eval_proof"]  # the first three of the ten are the same
+    pressed.do("eval_questions", "change", eval_questions=str(file))
+    assert "8 learnt, 1 lost" in pressed["eval_proof"]
+
+
+def test_a_page_that_is_opened_meanwhile_shows_it_to_its_end_and_then_the_proof(file, page, slow):
+    first = Pressed(page, eval_model=A, eval_other=B, eval_questions=str(file))
+    asking = first.begin(first.events("eval_ask", "click")[0])
+    next(asking)
+    asking.close()  # the page is gone
+    second = Pressed(page, eval_model=A, eval_other=B, eval_questions=str(file))
+    [event] = second.loading("eval_asking")
+    watching = second.begin(event)
+    next(watching)
+    assert "question 5 of 10" in second["eval_asking"]
+    assert second.shown["eval_stop"]
+    slow.go_on.set()
+    list(watching)
+    assert second["eval_asking"] == ""
+    assert not second.shown["eval_stop"]
+    assert "8 learnt, 1 lost" in second["eval_proof"]
 
 
 def test_the_rows_behind_a_reply_do_not_come_after_another_choice(page):

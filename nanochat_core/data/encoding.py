@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
 from nanochat_core.data.file_kinds import wide_encoding
+from nanochat_core.data.report import Unusable
 from nanochat_core.system.words import quoted
 
 _CHUNK_BYTES = 1 << 20
@@ -30,7 +31,7 @@ class _Survey(NamedTuple):
 def as_utf8(file: BinaryIO, head: bytes) -> Iterator[tuple[BinaryIO, list[str]]]:
     """(a file in UTF-8 with LF or CR LF, what was done in sentences); the same file when nothing had to be done.
 
-    A file that is not UTF-8 and not surely anything else stays as it is. ValueError when UTF-16 text is damaged.
+    A file that is not UTF-8 and not surely anything else stays as it is. Unusable when UTF-16 text is damaged.
     """
     encoding, done = _plan(file, head)
     if not done:
@@ -41,7 +42,7 @@ def as_utf8(file: BinaryIO, head: bytes) -> Iterator[tuple[BinaryIO, list[str]]]
             _transcode(file, result, encoding)
         except UnicodeDecodeError as error:
             remedy = "Save it again as UTF-8 with the program that made it."
-            raise ValueError(f"{file.name} is damaged: it is not whole {_name(encoding)} text. {remedy}") from error
+            raise Unusable(f"{file.name} is damaged: it is not whole {_name(encoding)} text.", remedy) from error
         yield result, done
 
 

@@ -12,6 +12,7 @@ from nanochat_core.data.file_kinds import foreign_kind
 from nanochat_core.data.formats.chains import Joined, belong_together, joined_rows
 from nanochat_core.data.formats.table import as_json, rows_of
 from nanochat_core.data.reader import BOM, Piece, head_of, layout, pieces
+from nanochat_core.data.report import Unusable
 
 _TABLE = "made a conversation of each row of the table"
 _TOGETHER = "joined the rows that belong to one conversation, as their keys say"
@@ -34,7 +35,7 @@ class Records:
 
 @contextlib.contextmanager
 def records_of(original: BinaryIO, name: str, is_table: bool = False) -> Iterator[Records]:
-    """The records of an opened file, which is called `name`. ValueError when it holds none that could be read.
+    """The records of an opened file, which is called `name`. Unusable when it holds none that could be read.
 
     is_table: read it as a table even where its beginning does not look like one.
     """
@@ -48,7 +49,7 @@ def records_of(original: BinaryIO, name: str, is_table: bool = False) -> Iterato
             yield _together(Records(found, done, [_TABLE], is_table=True))
             return
         if fault is not None:
-            raise ValueError(f"{name} cannot be used: {fault.message} {fault.fix}")
+            raise Unusable(f"{name} cannot be used: {fault.message}", fault.fix)
         how = layout(head)
         notes = ["removed a byte order mark (BOM)"] if how.is_spread and head.startswith(BOM) else []
         notes += ["turned a JSON array into one conversation a line"] if how.is_array else []

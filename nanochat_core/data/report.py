@@ -29,6 +29,17 @@ class Fault(NamedTuple):
     """Whether it is listed once for the whole file, with the number of its rows."""
 
 
+class Unusable(ValueError):
+    """A file of which nothing can be used: what is the matter with it and what to do, both full sentences."""
+
+    def __init__(self, message: str, fix: str):
+        super().__init__(message, fix)
+        self.message, self.fix = message, fix
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.fix}"
+
+
 REPAIR = "`check FILE --fix NEW.jsonl` does it for you."
 
 

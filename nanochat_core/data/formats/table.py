@@ -14,7 +14,7 @@ from nanochat_core.data.formats import names
 from nanochat_core.data.formats.columns import columns_read
 from nanochat_core.data.formats.names import plain
 from nanochat_core.data.formats.record import TEXTS
-from nanochat_core.data.report import Fault
+from nanochat_core.data.report import Fault, Unusable
 from nanochat_core.system.words import plural
 from nanochat_core.tokenizer.messages import LEARN_MARKS, SKIP_MARKS, says
 
@@ -127,7 +127,7 @@ def _twice(columns: list[str]) -> str:
 def rows_of(file: BinaryIO, name: str) -> Iterator[Row]:
     """The rows of a table in UTF-8, as records by the names of their columns; `name` is what the file is called.
 
-    ValueError when the columns are of no known layout, or when the table is no table after all.
+    Unusable when the columns are of no known layout, or when the table is no table after all.
     """
     file.seek(0)
     text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="strict", newline="")
@@ -135,9 +135,9 @@ def rows_of(file: BinaryIO, name: str) -> Iterator[Row]:
     try:
         yield from _rows(text, name)
     except UnicodeDecodeError as error:
-        raise ValueError(f"{name} is not UTF-8 text. Save it again as UTF-8.") from error
+        raise Unusable(f"{name} is not UTF-8 text.", "Save it again as UTF-8.") from error
     except csv.Error as error:
-        raise ValueError(f"{name} cannot be read as a table: {error}. Export it again as CSV.") from error
+        raise Unusable(f"{name} cannot be read as a table: {error}.", "Export it again as CSV.") from error
     finally:
         if not file.closed:  # as it is when nobody has read to the end
             text.detach()
@@ -156,9 +156,9 @@ def _rows(text: io.TextIOWrapper, name: str) -> Iterator[Row]:
     columns = [column.strip() for column in next(reader, [])]
     if not columns_read(columns) and not any(plain(column) in TEXTS for column in columns):
         listed = ", ".join(columns[:8]) or "none"
-        raise ValueError(f"{name} has the columns {listed}. {_REMEDY}")
+        raise Unusable(f"{name} has the columns {listed}.", _REMEDY)
     if twice := _twice(columns):
-        raise ValueError(f"{name} cannot be read. {twice}.")
+        raise Unusable(f"{name} cannot be read.", f"{twice}.")
     begins = reader.line_num + 1
     raw.clear()
     for cells in reader:

@@ -10,7 +10,7 @@ from nanochat_core.data.line import Messages, judge_line, write_data
 from nanochat_core.data.reader import BOM, MAX_PIECE_BYTES, Piece, open_data
 from nanochat_core.data.records import Records, records_of
 from nanochat_core.data.repair.line import needs_repair, repairs
-from nanochat_core.data.report import Fault, Lines, Problem, Problems, listing
+from nanochat_core.data.report import Fault, Lines, Problem, Problems, Unusable, listing
 from nanochat_core.data.rules import texts
 from nanochat_core.system.files import check_new
 from nanochat_core.system.words import plural
@@ -78,9 +78,8 @@ def refusals(file: BinaryIO, name: str) -> list[tuple[int, Fault]]:
             if any(True for piece in records.pieces for _ in repair.lines_of(piece)):
                 return []
             is_converted = bool(records.done)
-    except ValueError as error:
-        message, _, fix = str(error).rpartition(". ")
-        return [(1, Fault("error", "cannot_be_repaired", f"{message}.", fix))]
+    except Unusable as error:
+        return [(1, Fault("error", "cannot_be_repaired", error.message, error.fix))]
     found = []
     for one in repair.problems.listed():
         fault = Fault(one.level, one.kind, one.message, one.fix)

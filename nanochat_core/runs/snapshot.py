@@ -88,22 +88,23 @@ def data_key(run: Run) -> str:
     return str(run.record().get("data", {}).get("sha256", ""))
 
 
+def data_path(run: Run) -> Path:
+    """Where the run's data was when it was made."""
+    return Path(run.record().get("data", {}).get("path", ""))
+
+
 def opened_data(run: Run) -> BinaryIO:
     """The data as the run was trained on it. ValueError when it is nowhere any more."""
     if run.data_file.is_file():
         return cast(BinaryIO, gzip.open(run.data_file, "rb"))
-    path = _path(run)
+    path = data_path(run)
     if not path.is_file() or sha256_of(path) != data_key(run):
         raise _nowhere(run)
     return open(path, "rb")
 
 
-def _path(run: Run) -> Path:
-    return Path(run.record().get("data", {}).get("path", ""))
-
-
 def _nowhere(run: Run) -> ValueError:
-    path = _path(run)
+    path = data_path(run)
     why = f"has changed since run '{run.tag}' was made" if path.is_file() else f"of run '{run.tag}' is gone"
     return ValueError(
         f"The data file {path} {why}, and the run has no copy of it. Put the old content back, or start a new run "

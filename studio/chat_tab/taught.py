@@ -11,7 +11,7 @@ from nanochat_core.runs.run import Run
 from nanochat_core.runs.snapshot import kept_lines
 from studio.chat_tab.state import Chat, Reply
 from studio.context import Context, wish
-from studio.datasets import files
+from studio.datasets.of_run import dataset_of
 from studio.models.choices import all_choices
 from studio.parts.events import QUIET, alerted
 from studio.parts.html import escape, note
@@ -130,13 +130,12 @@ def row_wish(tag: str, line: int) -> list[str]:
     ValueError when the file is gone, or the row is not in it any more.
     """
     run = Run.open(tag)
-    path = str(run.record().get("data", {}).get("path", ""))
-    dataset = files.find_dataset(path)
+    dataset = dataset_of(run)
     wanted = next((data for number, data in kept_lines(run) if number == line), None)
     lines = [text.strip() for text in dataset.path.read_bytes().split(b"\n")]
     if wanted in lines:
-        return wish(path, str(lines.index(wanted) + 1))
+        return wish(str(dataset.path), str(lines.index(wanted) + 1))
     if line > len(lines) or not lines[line - 1]:
         raise ValueError(f"This row is not in {dataset.name} any more: it was deleted since '{tag}' was trained.")
     gr.Info(f"{dataset.name} has changed since '{tag}' was trained: line {line:,} is another one today.")
-    return wish(path, str(line))
+    return wish(str(dataset.path), str(line))

@@ -18,6 +18,7 @@ from studio.data_tab.handlers import At
 from studio.datasets import sessions
 from studio.datasets.edit import editable
 from studio.datasets.files import data_dir
+from studio.datasets.of_run import find_dataset_of
 from studio.datasets.review import MANY, Card, Queue, kind_choices, queue_of
 from studio.datasets.session import Session
 from studio.parts.events import QUIET, UNLIMITED, alerted, another, update_of
@@ -182,9 +183,9 @@ def _draw(at: At, run: str, questions: str, kind: str) -> tuple[Any, ...]:
 
 def run_choices(session: Session | None) -> list[tuple[str, str]]:
     """(label, tag) of the runs that were trained on this file, in this or another version, and tell of its rows."""
-    path = str(session.path) if session and session.path else ""
-    own = [run for run in Run.list() if path and run.record().get("data", {}).get("path") == path]
-    return [_NO_RUN, *((run.tag, run.tag) for run in own if run.rows_file.is_file() or has_folds(run))]
+    path = session.path if session else None
+    told = [run for run in Run.list() if path and (run.rows_file.is_file() or has_folds(run))]
+    return [_NO_RUN, *((run.tag, run.tag) for run in told if (own := find_dataset_of(run)) and own.path == path)]
 
 
 def question_choices() -> list[tuple[str, str]]:

@@ -17,7 +17,7 @@ from nanochat_core.rows.row import lines_of, read_rows
 from nanochat_core.runs.run import Run
 from nanochat_core.system.words import plural
 from studio.context import Context, wish
-from studio.datasets.files import list_datasets
+from studio.datasets.of_run import dataset_of
 from studio.evaluate_tab.asking import Asking
 from studio.parts import html
 from studio.parts.events import AT_ONCE, QUIET, UNLIMITED, alerted, noted
@@ -218,12 +218,7 @@ def opened(told: gr.EventData) -> list[str]:
 def _data_of(tag: str | None) -> Path:
     if not tag:
         raise ValueError("No run is chosen. Choose one above.")
-    path = Path(Run.open(tag).record().get("data", {}).get("path", ""))
-    if path not in [dataset.path for dataset in list_datasets()]:
-        if path.is_file():
-            raise ValueError(f"The dataset of run {tag} is {path}, outside data/: put a copy there and train from it.")
-        raise ValueError(f"The dataset {path.name} of run {tag} is not there any more: put it back into data/.")
-    return path
+    return dataset_of(Run.open(tag)).path
 
 
 def _questions_of(tag: str | None) -> str | None:

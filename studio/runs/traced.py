@@ -1,12 +1,10 @@
 """The rows that taught a reply, as HTML: what of it stands in them word for word, and a way to each row in Data."""
 
-from pathlib import Path
-
 from nanochat_core.rows.row import Row, rows_of_lines
 from nanochat_core.rows.trace import trace
 from nanochat_core.runs.run import Run
 from nanochat_core.runs.snapshot import kept_lines
-from studio.datasets.files import list_datasets
+from studio.datasets.of_run import find_dataset_of
 from studio.parts import html
 
 SHOWN = 5
@@ -32,10 +30,10 @@ def traced_html(tag: str, reply: str, question: str = "") -> str:
 
 def _present_lines(run: Run, texts: set[bytes]) -> tuple[str, dict[bytes, int]]:
     """(path of the dataset, where these lines stand in it now); ("", {}) where it is no dataset any more."""
-    path = Path(run.record().get("data", {}).get("path", ""))
-    if path not in [dataset.path for dataset in list_datasets()]:
+    dataset = find_dataset_of(run)
+    if dataset is None:
         return "", {}
-    with open(path, "rb") as file:
+    with open(path := dataset.path, "rb") as file:
         stripped = ((number, line.strip()) for number, line in enumerate(file, 1))
         return str(path), {line: number for number, line in stripped if line in texts}
 
@@ -44,7 +42,8 @@ def _row(row: Row, path: str, line: int | None) -> str:
     turns = "".join(
         f"<div><dt>{html.escape(turn.prompt)}</dt><dd>{html.escape(turn.answer)}</dd></div>" for turn in row.turns[-2:]
     )
-    where = '<span class="lead">changed since</span>' if line is None else open_button(path, line)
+    why = "changed since" if path else "its file is not in Data"
+    where = f'<span class="lead">{why}</span>' if line is None else open_button(path, line)
     return f'<div class="traced-row"><dl class="replies">{turns}</dl>{where}</div>'
 
 

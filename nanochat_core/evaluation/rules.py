@@ -18,7 +18,11 @@ PATTERN_CHARACTERS = 500
 PATTERN_SECONDS = 0.25
 """One search may take so long: some patterns need, on some replies, longer than the world is old."""
 
-_NUMBER = re.compile(r"[-+\u2212]?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?(?:[eE][-+]?\d+)?")
+# Behind a word or a number a "-" joins, as in 2020-2021 and COVID-19: it is no sign there.
+_NUMBER = re.compile(
+    r"(?:(?<![\w%°])[-+\u2212])?"
+    r"(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|(?<![\w.])\.\d+)(?:[eE][-+]?\d+)?"
+)
 _SLACK = Decimal("1e-9")
 
 
@@ -85,10 +89,14 @@ def _matches(rule: Rule, reply: str) -> bool:
 
 def _is_json(rule: Rule, reply: str) -> bool:
     try:
-        json.loads(reply)
+        json.loads(reply, parse_constant=_refuse)
     except (ValueError, RecursionError):
         return False
     return True
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON, though Python reads it")
 
 
 def _is_number(rule: Rule, reply: str) -> bool:
@@ -184,11 +192,13 @@ def _stands_in(expected: str, reply: str) -> bool:
     """Whole words only, 7 does not stand in 17; beside a letter of a script without blanks a word may begin and end."""
     before = f"(?<!{_LETTER})" if _is_bound(expected[0]) else ""
     after = f"(?!{_LETTER})" if _is_bound(expected[-1]) else ""
-    return re.search(before + re.escape(expected) + after, reply) is not None
+    return regex.search(before + regex.escape(expected) + after, reply) is not None
 
 
 def _is_bound(letter: str) -> bool:
-    return letter.isalnum() and re.match(_LETTER, letter) is not None
+    return letter != "_" and regex.match(_LETTER, letter) is not None
 
 
-_LETTER = rf"[^\W{WITHOUT_BLANKS}]"
+_LETTER = rf"[^\W{WITHOUT_BLANKS}\u0300-\u036f\u0591-\u05c7\u064b-\u065f\u0670\ufe00-\ufe0f\u20e3]"
+"""A letter or a digit. The vowel signs of Indian scripts are letters (which `re` does not know), accents and the points
+of Arabic and Hebrew, that may be left out, are none."""

@@ -199,6 +199,6 @@ def _is_bound(letter: str) -> bool:
     return letter != "_" and regex.match(_LETTER, letter) is not None
 
 
-_LETTER = rf"[^\W{WITHOUT_BLANKS}\u0300-\u036f\u0591-\u05c7\u064b-\u065f\u0670\ufe00-\ufe0f\u20e3]"
+_LETTER = rf"(?:[^\W{WITHOUT_BLANKS}\u0300-\u036f\u0591-\u05c7\u064b-\u065f\u0670\ufe00-\ufe0f\u20e3]|\p{{No}})"
 """A letter or a digit. The vowel signs of Indian scripts are letters (which `re` does not know), accents and the points
 of Arabic and Hebrew, that may be left out, are none."""

@@ -5,8 +5,13 @@ what is asked, one word more that adds nothing, and one slip of the pen are look
 """
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
+
+import regex
+
+from nanochat_core.system.words import SEEN, WITHOUT_BLANKS
 
 
 def set_of(words: str) -> frozenset[str]:
@@ -14,7 +19,13 @@ def set_of(words: str) -> frozenset[str]:
     return frozenset(words.split())
 
 
-_WORD = re.compile(r"\d+(?:[.,:]\d+)*|[^\W\d_]+(?:['’][^\W\d_]+)*|[=<>+*/^%$€£-]")
+# Not of `re`, which takes the vowel signs of Indian scripts for no letters: दिन and दान would be the same word.
+_LETTERS = rf"[\p{{L}}\p{{Nl}}\p{{No}}--[{WITHOUT_BLANKS}]][\p{{L}}\p{{M}}\p{{Nl}}\p{{No}}--[{WITHOUT_BLANKS}]]*"
+# A sign of a script without blanks is a word of its own.
+_WORD_PATTERN = rf"\d+(?:[.,:]\d+)*|[{WITHOUT_BLANKS}]|{_LETTERS}(?:['’]{_LETTERS})*|[=<>+*/^%$€£-]"
+_WORD = regex.compile(_WORD_PATTERN, regex.V1)
+# What a question may be about as well: && is not ||, C# is not C, and one picture is not another.
+_ASKED_WORD = regex.compile(rf"{_WORD_PATTERN}|[&|@#~\\{{}}\[\]]+|\p{{So}}[\p{{So}}\p{{Sk}}\u200d\ufe0f]*", regex.V1)
 _POLITE = re.compile(
     r"\b(?:(?:can|could|would|will) you (?:please |kindly |just )?(?:tell|say to|show) me|"
     r"(?:can|could|would|will) you please|(?:please |kindly |just )?(?:tell|show) me|do you (?:happen to )?know|"
@@ -40,6 +51,7 @@ _INTERCHANGEABLE = (
     ("will", "would", "shall"),
     ("has", "have"),
     ("shop", "store"),
+    ("and", "&"),
 )
 _SAME = {word: group[0] for group in _INTERCHANGEABLE for word in group}
 _LONG = {"'s": " is", "’s": " is", "'re": " are", "’re": " are", "n't": " not", "n’t": " not", "'ll": " will"}
@@ -50,18 +62,23 @@ SLIP_FROM = 5
 
 
 def words_of(text: str) -> list[str]:
-    """Words, numbers and signs of arithmetic, without case and punctuation."""
+    """Words, numbers and signs of arithmetic, without case and punctuation; of a text without any, all that is seen."""
+    return _split(text, _WORD) or SEEN.findall(text)
+
+
+def _split(text: str, word: regex.Pattern[str]) -> list[str]:
     text = _QUESTION_WORDS.sub(r"\1 is", text)
     text = _CONTRACTED.sub(lambda found: _LONG[found[0]] if found[0] not in ("'s", "’s") else found[0], text)
-    return [word.replace("’", "'") for word in _WORD.findall(text.casefold())]
+    found = word.findall(unicodedata.normalize("NFC", text.casefold()))
+    return [one.replace("’", "'") for one in found]
 
 
 @lru_cache(1 << 17)
 def question_words(text: str) -> tuple[str, ...]:
     """What a question asks, without courtesies; all its words where nothing else would be left."""
-    every = words_of(text)
-    kept = [word for word in words_of(_POLITE.sub(" ", text)) if word not in _FREE]
-    return tuple(kept or every)
+    every = _split(text, _ASKED_WORD)
+    kept = [word for word in _split(_POLITE.sub(" ", text), _ASKED_WORD) if word not in _FREE]
+    return tuple(kept or every or SEEN.findall(text))
 
 
 def nearly_same(one: Sequence[str], other: Sequence[str], is_rare: frozenset[str] | None = None) -> bool:
@@ -79,7 +96,8 @@ def nearly_same(one: Sequence[str], other: Sequence[str], is_rare: frozenset[str
     if len(one) != len(other) + 1 or len(other) < 3:
         return False
     place = next((place for place, (a, b) in enumerate(zip(one, other)) if a != b), len(other))
-    return one[place] in _ADDS_LITTLE and one[place + 1 :] == other[place:]
+    adds_little = one[place] in _ADDS_LITTLE or unicodedata.category(one[place][0]) == "So"
+    return adds_little and one[place + 1 :] == other[place:]
 
 
 def _same_word(one: str, other: str, is_rare: frozenset[str] | None) -> bool:

@@ -60,6 +60,7 @@ ASKED = [{"role": "user", "content": "what?"}]
         ("contains", ["काम"], "नाकाम", False),
         ("contains", ["قال"], "قالَ نعم", True),
         ("contains", ["٧"], "١٧", False),
+        ("contains", ["5 m"], "It has 5 m².", False),
         ("contains", ["7"], "7\ufe0f\u20e3", True),
         ("is-json", [], "{a: 1}", False),
         ("is-json", [], "NaN", False),

@@ -104,11 +104,25 @@ def test_the_lone_answer_is_named_before_those_that_agree():
         (("Is 5 more than 3?", "Yes."), ("Is 3 more than 5?", "No.")),
         (("When do you open?", "We open at 7 am."), ("When do you open?", "At 7 am from Monday to Friday.")),
         (("What is my name?", "You did not say."), ("What is your name?", "I am Kettle.")),
+        (("दिन का अर्थ क्या है", "समय"), ("दान का अर्थ क्या है", "देना")),
+        (("你叫什么名字？", "我叫小明。"), ("你叫什么名字?", "我的名字是小明。")),
+        (("What does && mean?", "Both hold."), ("What does || mean?", "One holds.")),
+        (("What is C#?", "A language of 2000."), ("What is C?", "One of 1972.")),
+        (("What does 😀 mean?", "Joy."), ("What does 😢 mean?", "Grief.")),
+        (("😀", "You are glad."), ("😢", "You are sad.")),
+        (("x² = 4", "2"), ("x³ = 8", "It is two.")),
         (("How do I get from Rome to Bern?", "By train."), ("How do I get from Bern to Rome?", "By bus.")),
     ],
 )
 def test_another_question_and_the_same_in_other_words_contradict_nothing(one, other):
     assert not _lines(_examined([talk(*one), talk(*other)]), "contradiction")
+
+
+def test_answers_of_signs_alone_are_the_same_or_not():
+    asked = "Which one is it?"
+    assert _lines(_examined([talk(asked, "&&"), talk(asked, "||")]), "contradiction") == {1, 2}
+    assert _lines(_examined([talk(asked, "😀"), talk(asked, "😢")]), "contradiction") == {1, 2}
+    assert _lines(_examined([talk(asked, "😀"), talk(asked + " 😊", "😀")]), "near_duplicate") == {1, 2}
 
 
 def test_a_question_with_many_answers_has_none_that_is_wrong():

@@ -6,7 +6,6 @@ Source: Liu et al., "OLMoTrace: Tracing Language Model Outputs Back to Trillions
 """
 
 import io
-import re
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Any
 
 import filelock
 import numpy as np
+import regex
 
 from nanochat_core.rows.row import Row
 from nanochat_core.system.files import read_json, write_atomically, write_json
@@ -22,13 +22,14 @@ from nanochat_core.system.words import WITHOUT_BLANKS
 
 DEPTH = 32
 """Words by which suffixes are ordered; a longer span is followed row by row."""
-_VERSION = 1
+_VERSION = 2
 _END = 0
 """Stands between two answers: no span crosses it."""
 _UNKNOWN = 0xFFFFFFFF
 _BYTES = 4
-# A sign of a script without blanks is a word of its own.
-_WORD = re.compile(rf"[{WITHOUT_BLANKS}]|\w+(?:['’]\w+)*|[^\w\s]")
+# A sign of a script without blanks is a word of its own. Not of `re`, which cuts Hindi at each of its vowel signs.
+_LETTERS = rf"[[\w\p{{No}}]--[{WITHOUT_BLANKS}]]+"
+_WORD = regex.compile(rf"[{WITHOUT_BLANKS}]|{_LETTERS}(?:['’]{_LETTERS})*|[^\w\s]", regex.V1)
 
 
 @dataclass(frozen=True)

@@ -180,3 +180,10 @@ def test_words_know_where_they_stand():
         ("am", 7, 9),
         (".", 9, 10),
     ]
+
+
+def test_a_span_begins_and_ends_with_whole_words_in_any_script(tmp_path):
+    opened = _index(tmp_path / "trace", _rows([("a", "राम का घर नदी के पास है"), ("b", "我们用Python编程")]))
+    assert not trace_in(opened, "x", "रात").spans
+    assert [span.text for span in trace_in(opened, "x", "राम का घर नदीश").spans] == ["राम का घर"]
+    assert [span.text for span in trace_in(opened, "x", "他用Python语言").spans] == ["用Python"]

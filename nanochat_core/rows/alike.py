@@ -64,7 +64,7 @@ class Themes:
         for row in rows:
             counts.update({word for turn in row.turns for word in self._words(turn.prompt)})
         for question in questions:
-            self._words(text_of(question.messages[-1]["content"]))
+            self._words(question.asked)
         self.wordings = list(self._number)
         rare = frozenset(word for word, count in counts.items() if count == 1)
         self.pairs, self.alike = similar_pairs(signatures([" ".join(words) for words in self.wordings]), _CANDIDATES)
@@ -146,9 +146,9 @@ class Alike:
         asked: dict[object, list[_Asked]] = defaultdict(list)
         for place, row in enumerate(self.rows):
             said: tuple[object, ...] = ()
-            for theme, turn in zip(self._themes[place], row.turns):
-                key = (said or turn.before, theme)
-                asked[key].append(_Asked(place, turn))
+            for theme, turn, before in zip(self._themes[place], row.turns, _before(row)):
+                said = said if before is None else (before,)
+                asked[said, theme].append(_Asked(place, turn))
                 said = (*said, theme, tuple(words_of(turn.answer)))
         for same in asked.values():
             if len(same) > 1 and (found := self._contradiction(same)):
@@ -193,17 +193,18 @@ class Alike:
     def _repetitions(self) -> Iterator[Finding]:
         sets = Sets(len(self.rows))
         by_themes: dict[object, list[int]] = defaultdict(list)
-        by_wording: dict[int, list[int]] = defaultdict(list)
+        by_wording: dict[int, dict[object, int]] = defaultdict(dict)  # and by the rest of the row: the first such row
         for place, row in enumerate(self.rows):
             if row.turns:
-                by_themes[(row.turns[0].before, *self._themes[place])].append(place)
+                by_themes[(*_before(row), *self._themes[place])].append(place)
             if len(row.turns) == 1:
-                by_wording[self.themes.wording(row.turns[0].prompt)].append(place)
+                rest = row.turns[0].before, tuple(words_of(row.answer))
+                by_wording[self.themes.wording(row.turns[0].prompt)].setdefault(rest, place)
         for same in by_themes.values():
             self._join_repeated(sets, same)
         for one, other in self.themes.repeating():
-            for first, second in zip(by_wording[one], by_wording[other]):
-                if words_of(self.rows[first].answer) == words_of(self.rows[second].answer):
+            for rest, first in by_wording[one].items():
+                if (second := by_wording[other].get(rest)) is not None:
                     sets.join(first, second)
         for places in sets.groups().values():
             if len(places) > 1:
@@ -245,10 +246,10 @@ class Alike:
     def _leaks(self) -> Iterator[Finding]:
         if not self.questions:
             return
-        places: dict[int, list[tuple[int, Turn]]] = defaultdict(list)
+        places: dict[int, list[tuple[int, int]]] = defaultdict(list)
         for place, row in enumerate(self.rows):
-            for turn in row.turns:
-                places[self.themes.wording(turn.prompt)].append((place, turn))
+            for number, turn in enumerate(row.turns):
+                places[self.themes.wording(turn.prompt)].append((place, number))
         near: dict[int, set[int]] = defaultdict(set)
         for (one, other), share in zip(self.themes.pairs.tolist(), self.themes.alike.tolist()):
             if share >= _LEAKS:
@@ -265,21 +266,23 @@ class Alike:
         self,
         number: int,
         question: Question,
-        places: dict[int, list[tuple[int, Turn]]],
+        places: dict[int, list[tuple[int, int]]],
         near: dict[int, set[int]],
         themes: dict[int, set[int]],
     ) -> Finding | None:
-        text = text_of(question.messages[-1]["content"])
+        text = question.asked
         own, theme = self.themes.wording(text), self.themes.theme(text)
         before = [word for message in question.messages[:-1] for word in words_of(text_of(message["content"]))]
         found: dict[int, Turn] = {}
         for wording in {own, *themes[theme], *near[own]}:
             is_same = wording == own or wording in themes[theme]
             is_alike = is_same or _numbers(self.themes.wordings[wording]) == _numbers(self.themes.wordings[own])
-            for place, turn in places.get(wording, ()):
-                if before and words_of(turn.before) != before:
+            for place, number_of_turn in places.get(wording, ()):
+                turn = self.rows[place].turns[number_of_turn]
+                if before and not question.turns and words_of(turn.before) != before:
                     continue
-                if is_same or (is_alike and question.answered_by(turn.answer)):
+                is_asked = is_same and self._is_after(question, place, number_of_turn)
+                if is_asked or (is_alike and question.answered_by(turn.answer)):
                     found.setdefault(place, turn)
         if not found:
             return None
@@ -290,3 +293,21 @@ class Alike:
             f"{excerpt(turn.prompt)}: to answer it shows memory, not skill. Delete the row, or reword the question."
         )
         return finding("leak", lines, reason, 1.0 if question.answered_by(turn.answer) else 0.9)
+
+    def _is_after(self, question: Question, place: int, number: int) -> bool:
+        """Whether a person has said the same before this turn as in a question of several turns."""
+        if not question.turns:
+            return True
+        users = [text_of(message["content"]) for message in question.messages if message["role"] == "user"]
+        said = [turn.prompt for turn in self.rows[place].turns[:number]]
+        return [question_words(text) for text in [*users, *question.turns[:-1]]] == [*map(question_words, said)]
+
+
+def _before(row: Row) -> list[str | None]:
+    """What was said before each turn; None where that is the turn before it, and what this one tells."""
+    told: list[str | None] = []
+    follows = None
+    for turn in row.turns:
+        told.append(None if turn.before == follows else turn.before)
+        follows = "\n".join([*([turn.before] if turn.before else []), turn.prompt, turn.answer])
+    return told

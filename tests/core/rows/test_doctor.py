@@ -142,6 +142,44 @@ def test_the_same_words_after_another_talk_are_another_question():
     assert _lines(_examined([later("black", "It is black."), later("black", "It is red.")]), "contradiction") == {1, 2}
 
 
+def _told(*said: str, system: str = "", untrained: int = 0) -> dict:
+    """A talk of several turns; the first `untrained` answers are not trained."""
+    roles = ("user", "assistant") * (len(said) // 2)
+    messages = [{"role": role, "content": text} for role, text in zip(roles, said)]
+    for message in messages[1 : 2 * untrained : 2]:
+        message["train"] = False
+    return {"messages": [{"role": "system", "content": system}] * bool(system) + messages}
+
+
+def test_what_was_said_before_counts_in_every_turn():
+    pirate, agent = (
+        _told("Hi!", "Hello.", "Who are you?", who, system=f"You are {who}") for who in ("Captain Blood.", "Mr Smith.")
+    )
+    assert not _examined([pirate, agent]).findings
+    one, other = (_told("Hi!", "Hello.", "My name?", "I listen.", "And now?", f"{n} it is.") for n in ("Ada", "Bert"))
+    for talked, name in ((one, "Ada"), (other, "Bert")):
+        talked["messages"][3] |= {"train": False, "content": f"It is {name}, you said."}
+    assert not _examined([one, other]).findings
+    asked = (
+        "Which is the opening hour of the shop in the town of Berlin",
+        "Which is the opening hour in the shop of the town of Berlin",
+    )
+    systems = [_told(prompt, "At nine.", system=system) for prompt, system in zip(asked, ("Be kind.", "Be short."))]
+    assert not _examined(systems).findings
+
+
+def test_a_talk_of_several_turns_leaks_by_its_last_question_alone():
+    hello = Question([{"role": "user", "content": "Hello"}], ["Paris"], turns=("What is the capital of France?",))
+    greeted = _told("Hello", "Hi, how can I help?")
+    assert not _examined([greeted], questions=[hello]).findings
+    same = _told("Hello!", "Hi.", "What is the capital of France?", "It is nice.")
+    told = talk("What is the capital of France?", "It is Paris.")
+    other = talk("What is the capital of France?", "I do not know.")
+    found = _examined([greeted, same, told, other], questions=[hello])
+    assert {one.lines for one in found.findings if one.kind == "leak"} == {(2, 3)}
+    assert "“What is the capital of France?”" in next(one.reason for one in found.findings if one.kind == "leak")
+
+
 def test_every_repetition_across_the_split_is_found():
     talks = cafe()
     validating = validation_places(len(talks) + 8, 0.1)

@@ -10,22 +10,33 @@ from nanochat_core.rows.findings import Finding, excerpt, finding
 from nanochat_core.rows.language import language_of, script_of
 from nanochat_core.rows.row import Row, Turn
 from nanochat_core.rows.wording import set_of, words_of
-from nanochat_core.system.words import SEEN, plural
+from nanochat_core.system.words import SEEN, WITHOUT_BLANKS, plural
 
 _PLACEHOLDER = re.compile(
-    r"[\W_]*|n/?a|todo|tbd|null|none|nan|undefined|\[?(answer|response|reply|text|your answer)( here)?\]?"
-    r"|lorem ipsum.*",
+    r"[\W_]*|n/?a|todo|tbd|nan|\[(answer|response|reply|text|your answer)( here)?\]"
+    r"|(answer|response|reply|text|your answer) here|your answer|lorem ipsum.*",
     re.IGNORECASE | re.DOTALL,
 )
+_LABEL = re.compile(r"none|null|undefined|answer|response|reply|text", re.IGNORECASE)
+"""Placeholders that are answers where the question names them, or where most answers are one word: labels."""
+_SILENT = frozenset("._,;:!?…–—‘’“”•·-'\"`")
+_DRAWN = re.compile(r"([*#=~/|+])\1{2,}")
+"""Signs that are an answer alone, such as an operator, and a line where they are repeated."""
 _ENDED = re.compile(r"[.!?…。！？।؟:;][\"'”’»)\]*_`]*\s*$|```\s*$|[\"'”’»)\]}>|*`]\s*$")
-_HANGING = set_of(
-    "the a an and or of to in on at for with from by is are was that which because if as but than then we you our your "
-    "und oder der die das ein eine mit von zu le la les et ou de des un une el los y o que"
+_HANGING = set_of("the a an and or because if but than our your und oder der et ou de des une el los o que")
+"""Words that end no sentence,"""
+_SELDOM_LAST = set_of(
+    "of to in on at for with from by is are was that which as then we you die das ein eine mit von zu le la les un y"
 )
+"""and those that end few: what you look for, nice to meet you, ich komme mit."""
 _MOJIBAKE = re.compile(r"Ã[\u0080-\u00bf]|â€|Â[\u00a0-\u00bf]|\ufffd")
-_PAIRS = {"(": ")", "[": "]", "{": "}", "“": "”", "«": "»"}
-_USUAL = 0.9
+_PAIRS = {"([": ")]", "{": "}", "“": "”", "«": "»"}
+"""Round and square ones are one kind: [0, 1) is whole."""
+_SAD = re.compile(r"[:;=]['^-]?[(\[{]")
+_USUAL = 0.95
 """Share of the rows that makes something usual."""
+_SIZED = re.compile(rf"[{WITHOUT_BLANKS}]|[^\s{WITHOUT_BLANKS}]+")
+_WITHOUT_BLANKS = re.compile(f"[{WITHOUT_BLANKS}]")
 _SHORT = 4
 """Words from which an answer is expected to end as sentences do."""
 _SIGNS = 12
@@ -36,9 +47,9 @@ _RARE = 0.05
 
 def look_at(rows: Sequence[Row]) -> Iterator[Finding]:
     """The findings, row by row. One row has at most one of each kind."""
-    ends = _usually_ends(rows)
+    ends, labels = _usually_ends(rows), _are_labels(rows)
     for row in rows:
-        empty = _empty(row)
+        empty = _empty(row, labels)
         if empty is not None:
             yield empty
             continue
@@ -51,9 +62,20 @@ def look_at(rows: Sequence[Row]) -> Iterator[Finding]:
     yield from _lengths(rows)
 
 
-def _empty(row: Row) -> Finding | None:
+def _are_labels(rows: Sequence[Row]) -> bool:
+    """Whether the usual answer is one word."""
+    sizes = [_size(turn.answer) for row in rows for turn in row.turns]
+    return len(sizes) >= 5 and statistics.median(sizes) <= 1
+
+
+def _size(text: str) -> int:
+    """Words, and signs of scripts without blanks between words."""
+    return len(_SIZED.findall(text))
+
+
+def _empty(row: Row, labels: bool) -> Finding | None:
     for turn in row.turns:
-        if _PLACEHOLDER.fullmatch(turn.answer.strip()) and not _is_symbolic(turn.answer):
+        if _is_nothing(turn, labels):
             said = f"is only {excerpt(turn.answer)}" if SEEN.search(turn.answer) else "is empty"
             return finding(
                 "empty", [row.line], f"The answer to {excerpt(turn.prompt)} {said}: the model learns silence."
@@ -61,11 +83,18 @@ def _empty(row: Row) -> Finding | None:
     return None
 
 
+def _is_nothing(turn: Turn, labels: bool) -> bool:
+    answer = turn.answer.strip()
+    if _LABEL.fullmatch(answer):
+        return not labels and answer.casefold() not in turn.prompt.casefold()
+    return _PLACEHOLDER.fullmatch(answer) is not None and not _is_symbolic(answer)
+
+
 def _is_symbolic(answer: str) -> bool:
-    """Signs that can be an answer: an emoji, an operator."""
-    return any(
-        ord(letter) > 0x2000 and letter not in "…–—‘’“”•" and SEEN.match(letter) for letter in answer
-    ) or answer.strip() in tuple("+*/<>=")
+    """Signs that can be an answer: an emoji, an operator, an empty list."""
+    if not SEEN.search(answer) or answer[0].isalnum() or answer[1:2].isalnum() or _DRAWN.fullmatch(answer):
+        return False
+    return any(letter not in _SILENT for letter in SEEN.findall(answer))
 
 
 # Cut off
@@ -104,14 +133,30 @@ def _sign_of_cut(answer: str, ends: bool) -> tuple[str, float] | None:
         return "ends within a block of code", 1.0
     if _ENDED.search(answer):
         return None
-    words = words_of(answer)
-    if len(words) >= 3 and (answer.endswith((",", "-", "–")) or (words[-1] in _HANGING and answer[-1].isalpha())):
-        return f"breaks off after “{answer.split()[-1]}”", 1.0
-    if any(answer.count(opening) > answer.count(closing) for opening, closing in _PAIRS.items()):
+    words, last = words_of(answer), answer.split()[-1]
+    if len(words) >= 3 and (answer.endswith((",", "-", "–")) or _is_hanging(words[-1], answer, ends)):
+        return f"breaks off after “{last}”", 1.0
+    if _is_open(answer):
         return "ends within brackets or quotes", 0.9
     if ends and answer.count(" ") >= _SHORT and answer[-1].isalnum():
         return "ends without a full stop, as nearly no other does", 0.7
     return None
+
+
+def _is_hanging(word: str, answer: str, ends: bool) -> bool:
+    """Whether a sentence cannot end with its last word. A letter is a name, as in: vitamin A, the answer is A."""
+    if not answer[-1].isalpha() or (len(word) == 1 and answer[-1].isupper()):
+        return False
+    return word in _HANGING or (ends and answer.count(" ") >= _SHORT and word in _SELDOM_LAST)
+
+
+def _is_open(answer: str) -> bool:
+    plain = _SAD.sub(" ", answer)
+    pairs = {"„": "“”"} | {opening: closing for opening, closing in _PAIRS.items() if opening != "“"}
+    return any(
+        sum(map(plain.count, opening)) > sum(map(plain.count, closing))
+        for opening, closing in (pairs if "„" in plain else _PAIRS).items()
+    )
 
 
 # Odd
@@ -172,7 +217,7 @@ def _named(name: str) -> str:
 
 def _lengths(rows: Sequence[Row]) -> Iterator[Finding]:
     """Answers of a length that is far from all others', in the scale of their logarithms."""
-    sizes = [math.log1p(len(row.answer.split()) or 0) for row in rows]
+    sizes = [math.log1p(_size(row.answer)) for row in rows]
     if len(sizes) < 20:
         return
     middle = statistics.median(sizes)
@@ -181,10 +226,11 @@ def _lengths(rows: Sequence[Row]) -> Iterator[Finding]:
     if len(far) > _RARE * len(rows):
         return
     for row, size in far:
-        words, usual = len(row.answer.split()), round(math.expm1(middle))
+        words, usual = _size(row.answer), round(math.expm1(middle))
+        what = "sign" if _WITHOUT_BLANKS.search(row.answer) else "word"
         how = "longer" if size > middle else "shorter"
         reason = (
-            f"The answer to {excerpt(row.prompt)} has {plural(words, 'word')}, half of all have {usual} or fewer: "
+            f"The answer to {excerpt(row.prompt)} has {plural(words, what)}, half of all have {usual} or fewer: "
             f"it is far {how} than nearly every other."
         )
         yield finding("odd", [row.line], reason, 0.5)

@@ -236,6 +236,51 @@ def test_answers_that_look_wrong_are_named(kind, answer):
     assert all(one.reason.endswith(".") for one in found)
 
 
+@pytest.mark.parametrize(
+    ("prompt", "answer"),
+    [
+        ("Hello", "Nice to meet you"),
+        ("Which one is right?", "The answer is A"),
+        ("And to eat?", "Take some vitamin A"),
+        ("Is that so?", "I think it is"),
+        ("Kommst du?", "Ja, ich komme gerne mit"),
+        ("Do you have tea?", "Sorry :( no tea today"),
+        ("Which numbers?", "All of [0, 1) and no other"),
+        ("Wie?", "Das Wort „Haus“ ist ein Hauptwort"),
+        ("Which operator tests equality?", "=="),
+        ("The empty list?", "[]"),
+        ("And the pointer?", "->"),
+        ("How do you feel?", ":)"),
+        ("What does print(None) print?", "None"),
+    ],
+)
+def test_answers_that_only_look_strange_are_not_named(prompt, answer):
+    talks = [talk(f"Tell me of thing {number}", f"thing {number} is here") for number in range(20)]
+    assert not _examined([*talks, talk(prompt, answer)]).findings
+
+
+def test_what_up_to_a_tenth_of_the_rows_does_is_not_cut_off():
+    lists = [talk(f"List all of kind {number}", f"- one of kind {number}\n- and some more") for number in range(7)]
+    told = [talk(f"Tell me of thing {number}", f"Of thing {number} I know very much.") for number in range(93)]
+    assert not _examined([*told, *lists]).findings
+
+
+def test_a_label_none_is_an_answer_among_labels_alone():
+    labels = [talk(f"Label this text {number}", "none" if number % 9 == 0 else "anger") for number in range(40)]
+    assert not _lines(_examined(labels), "empty")
+    assert _lines(_examined([*cafe(), talk("Which tram do I take?", "None")]), "empty")
+    assert _lines(_examined([*labels, talk("Label this one", "nan")]), "empty") == {41}
+
+
+def test_the_length_of_an_answer_without_blanks_is_counted_in_signs():
+    talks = [talk(f"第{number}个东西是什么？", "这是一个小东西。" * (1 + number % 2)) for number in range(30)]
+    talks[5] = talk("第五个是什么？", "这是一个很大的东西" * 60 + "。")
+    talks[9] = talk("列出来", " ".join("一二三四五六七八九十百千") + "。")
+    (one,) = [one for one in _examined(talks).findings if "far longer" in one.reason]
+    assert one.lines == (6,)
+    assert "541 signs, half of all have" in one.reason
+
+
 def test_the_findings_are_json_html_and_text_of_the_same():
     talks = [talk("When do you open?", "At 7."), talk("When do you open?", "At <9>.")]
     found = _examined(talks)

@@ -24,25 +24,28 @@ def evaluate(model: GPT, tokenizer: Tokenizer, questions: Sequence[Question], ma
     return grade(questions, ask(model, tokenizer, questions, max_tokens))
 
 
-def ask(
+def ask(  # noqa: PLR0913  all but the first three are options
     model: GPT,
     tokenizer: Tokenizer,
     questions: Sequence[Question],
     max_tokens: int = 64,
     heard: Heard = lambda place, reply: None,
     beat: Callable[[], None] = lambda: None,
+    numbers: Sequence[int] = (),
 ) -> list[str]:
     """The last reply to each question, in order. Those of like length are asked together.
 
     heard: is told each reply when it is there. beat: is called after each token of a batch; what it raises ends the
-    asking. ValueError for a question that is longer than the model's context.
+    asking. numbers: what the questions are called, where they are some of a file. ValueError for a question that is
+    longer than the model's context.
     """
+    called = numbers or range(1, len(questions) + 1)
     engine = Engine(model, tokenizer)
     talks = [list(question.messages) for question in questions]
     replies = [""] * len(questions)
     waiting, turn = list(range(len(questions))), 0
     while waiting:
-        prompts = [_prompt(engine, talks[place], place) for place in waiting]
+        prompts = [_prompt(engine, talks[place], called[place]) for place in waiting]
 
         def finished(row: int, ids: list[int], waiting: list[int] = waiting, turn: int = turn) -> None:
             place = waiting[row]
@@ -59,14 +62,14 @@ def ask(
     return replies
 
 
-def _prompt(engine: Engine, talk: list[dict[str, object]], place: int) -> list[int]:
+def _prompt(engine: Engine, talk: list[dict[str, object]], number: int) -> list[int]:
     try:
         ids = engine.tokenizer.render_prompt(talk)
     except ValueError as error:
-        raise ValueError(f"Question {place + 1} cannot be asked. {error}") from error
+        raise ValueError(f"Question {number} cannot be asked. {error}") from error
     if len(ids) >= engine.context:
         raise ValueError(
-            f"Question {place + 1} has {len(ids):,} tokens; the model reads at most {engine.context:,}, its reply "
+            f"Question {number} has {len(ids):,} tokens; the model reads at most {engine.context:,}, its reply "
             "included. Shorten the question."
         )
     return ids

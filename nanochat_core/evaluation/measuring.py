@@ -161,8 +161,9 @@ class _OneModel:
         """Ask what is not known yet, each rank its share; what was answered before a stop is kept."""
         replies = known_replies(self.files.name, self.sha256, how)
         self.meter.beat(sum(question.key in replies for question in questions))
-        new = [question for question in questions if question.key not in replies]
-        mine = new[self.ranks.rank :: self.ranks.world]
+        new = [number for number, question in enumerate(questions, 1) if question.key not in replies]
+        numbers = new[self.ranks.rank :: self.ranks.world]
+        mine = [questions[number - 1] for number in numbers]
         heard: dict[str, str] = {}
 
         def hear(place: int, reply: str) -> None:
@@ -171,7 +172,7 @@ class _OneModel:
 
         try:
             if new:
-                ask(*self._loaded_once(), mine, self.wanted.max_tokens, hear, self.meter.beat)
+                ask(*self._loaded_once(), mine, self.wanted.max_tokens, hear, self.meter.beat, numbers)
         except BaseException:
             answered = [question for question in mine if question.key in heard]
             partial = self._graded(answered, heard) | {"complete": False, "asked": how}

@@ -49,7 +49,7 @@ class Flips:
         learnt, lost = len(self.learnt), len(self.lost)
         counted = f"{learnt} learnt, {lost} lost"
         if not learnt and not lost:
-            return f"{counted}: on these {self.total} questions there is no difference."
+            return f"{counted}: on {_these(self.total)} there is no difference."
         if self.p < LEVEL:
             return f"{counted}: {'better' if learnt > lost else 'worse'}, and hardly by chance ({_p(self.p)})."
         needed = questions_needed(learnt, lost, self.total)
@@ -157,6 +157,10 @@ def _portions(resamples: int, count: int) -> list[int]:
     """`resamples` in pieces of at most _CELLS random numbers."""
     rows = max(1, _CELLS // max(1, count))
     return [min(rows, resamples - start) for start in range(0, resamples, rows)]
+
+
+def _these(total: int) -> str:
+    return "this one question" if total == 1 else f"these {total} questions"
 
 
 def _p(value: float) -> str:

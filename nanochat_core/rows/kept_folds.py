@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from nanochat_core.rows.losses import FoldLosses
+from nanochat_core.rows.record import found_again
 from nanochat_core.runs.metrics import plain
 from nanochat_core.runs.run import Run
 from nanochat_core.system.files import now, read_json, write_json
@@ -48,8 +49,7 @@ class KeptFolds:
 
     def of_rows(self, lines: Sequence[bytes]) -> tuple[FoldLosses, tuple[str, ...]]:
         """(the losses by places in `lines`, what to know of them): those of the rows that are as they were."""
-        numbers = {digest: number for number, digest in enumerate(self.rows)}
-        which = [numbers.get(digest_of(line), -1) for line in lines]
+        which = found_again([digest_of(line) for line in lines], self.rows)
         place_of = {number: place for place, number in reversed(list(enumerate(which))) if number >= 0}
         answers = defaultdict(list)
         for number, row in enumerate(self.losses.row.tolist()):

@@ -93,9 +93,10 @@ def _misfit(rows: Sequence[Row], losses: FoldLosses, place: int) -> str:
     )
     if losses.rival_row[place] >= 0 and rival < own:
         other = rows[int(losses.rival_row[place])]
-        reason += (
-            f"; the answer of line {other.line:,}, {excerpt(other.turns[-1].answer)}, it finds likelier ({rival:.2f})"
-        )
+        said = f"the answer of line {other.line:,}, {excerpt(other.answer)},"
+        if len(other.turns) > 1:  # which of them is not noted
+            said = f"an answer of line {other.line:,}"
+        reason += f"; {said} it finds likelier ({rival:.2f})"
     return reason + ". It contradicts other rows, or is noise."
 
 

@@ -1,6 +1,7 @@
 """A run's record of its rows, for the rows of a data file as they are now: found again by their content."""
 
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -36,8 +37,8 @@ def record_of(run: Run, lines: Sequence[bytes]) -> Record:
         raise ValueError(
             f"Run '{run.tag}' has no record of its rows: runs write one from now on. Train again to have it."
         )
-    numbers = {line: number for number, (_, line) in enumerate(kept_lines(run)) if number < len(losses)}
-    which = np.array([numbers.get(line.strip(), -1) for line in lines], np.int64)
+    known_lines = [line for number, (_, line) in enumerate(kept_lines(run)) if number < len(losses)]
+    which = np.array(found_again([line.strip() for line in lines], known_lines), np.int64)
     known = which >= 0
     if not known.any():
         raise ValueError(f"Run '{run.tag}' was trained on none of these rows. Choose a run of this data.")
@@ -56,3 +57,20 @@ def record_of(run: Run, lines: Sequence[bytes]) -> Record:
         validates=known & losses.validates[which],
     )
     return Record(found, notes, np.flatnonzero(found.validates).tolist())
+
+
+def found_again(now: Sequence[Hashable], then: Sequence[Hashable]) -> list[int]:
+    """For each of `now` the place in `then` that has the same content, -1 for none.
+
+    Of content that is there several times, the first is the first, the second the second: one of them may validate.
+    """
+    places: dict[Hashable, list[int]] = defaultdict(list)
+    for place, content in enumerate(then):
+        places[content].append(place)
+    met: Counter[Hashable] = Counter()
+    found = []
+    for content in now:
+        same = places.get(content)
+        found.append(same[min(met[content], len(same) - 1)] if same else -1)
+        met[content] += 1
+    return found

@@ -134,3 +134,5 @@ def test_a_question_too_long_for_the_model_is_named():
     long = Question([{"role": "user", "content": "long " * 300}], ["x"])
     with pytest.raises(ValueError, match=r"Question 2 has [\d,]+ tokens"):
         ask(tiny_model(), tiny_tokenizer(), [Question(ASKED, ["x"]), long])
+    with pytest.raises(ValueError, match=r"Question 7 has [\d,]+ tokens"):
+        ask(tiny_model(), tiny_tokenizer(), [Question(ASKED, ["x"]), long], numbers=[3, 7])

@@ -54,6 +54,16 @@ def test_nothing_is_measured_twice(home, asked):
     assert again == first
 
 
+def test_a_question_that_is_too_long_has_its_number_in_the_file_whatever_was_asked_before(home):
+    install_tiny_model(home, "one")
+    measure([("pretrained/one", None)], Wanted(_questions(home, "x", "y")), "cpu")
+    path = _questions(home, "x", "y", "z")
+    with open(path, "a") as file:
+        file.write("\n" + json.dumps({"question": "long " * 3000, "expected": ["x"]}))
+    with pytest.raises(ValueError, match=r"Question 4 has [\d,]+ tokens"):
+        measure([("pretrained/one", None)], Wanted(path), "cpu")
+
+
 def test_what_cannot_be_kept_is_measured_all_the_same(home, monkeypatch, caplog):
     def refuse(path, value):
         raise OSError(errno.EROFS, "Read-only file system", str(path))

@@ -50,6 +50,7 @@ def test_with_five_flips_there_are_too_few_questions_to_tell(learnt):
 def test_the_sentence_says_which_way_and_how_sure():
     assert Flips(list(range(26)), [], 30).verdict == "26 learnt, 0 lost: better, and hardly by chance (p < 0.001)."
     assert "worse, and hardly by chance (p = 0.021)" in Flips([1], list(range(9)), 30).verdict
+    assert Flips([], [], 1).verdict == "0 learnt, 0 lost: on this one question there is no difference."
     assert Flips([], [], 30).verdict == "0 learnt, 0 lost: on these 30 questions there is no difference."
     many = Flips(list(range(20)), list(range(20)), 60).verdict
     assert "too few" not in many

@@ -3,7 +3,7 @@
 import numpy as np
 
 from nanochat_core.rows.losses import FoldLosses, findings_of_folds, findings_of_run
-from nanochat_core.rows.row import row_of
+from nanochat_core.rows.row import Row, Turn, row_of
 from nanochat_core.runs import row_losses
 from tests.support.planted import cafe
 
@@ -50,6 +50,16 @@ def test_an_answer_that_fits_other_questions_as_well_is_suspicious_and_its_rival
     assert "4.20 nats a token" in only.reason
     assert "the answer of line 12" in only.reason
     assert "it finds likelier (0.60)" in only.reason
+
+
+def test_of_a_rival_row_with_several_answers_none_is_quoted_as_the_likelier_one():
+    rows = _rows()
+    rows[11] = Row(12, (*rows[11].turns, Turn("", "And then?", "Something else.")))
+    losses = FoldLosses.empty(np.arange(40))
+    losses.own[:], losses.elsewhere[:], losses.rival[:], losses.doubt[:] = 0.5, 4.0, 3.0, 0.3
+    losses.own[5], losses.rival[5], losses.rival_row[5], losses.doubt[5] = 4.2, 0.6, 11, 0.98
+    (only,) = findings_of_folds(rows, losses)
+    assert "; an answer of line 12 it finds likelier (0.60)." in only.reason
 
 
 def test_answers_that_could_not_be_judged_are_passed_over():

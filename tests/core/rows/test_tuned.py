@@ -5,6 +5,7 @@ import os
 import pytest
 
 from nanochat_core import Engine, finetune, load_model, with_preset
+from nanochat_core.rows.record import found_again
 from nanochat_core.rows.review import review
 from nanochat_core.rows.row import read_rows
 from nanochat_core.rows.trace import trace, trained_rows
@@ -64,6 +65,10 @@ def test_the_record_of_the_run_names_wrong_rows(tuned):
     assert not found.notes
     hits = wrong & {line for one in found.findings[:15] for line in one.lines[:1]}
     assert len(hits) >= 8, (hits, found.summary())
+
+
+def test_of_equal_rows_one_may_validate_and_the_other_train():
+    assert found_again(["b", "a", "c", "b", "b"], ["a", "b", "b"]) == [1, 0, -1, 2, 2]
 
 
 def test_the_record_follows_the_rows_when_lines_move(tuned, tmp_path):

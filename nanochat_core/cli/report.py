@@ -38,8 +38,12 @@ def run(arguments: list[str]) -> int:
 
 def _reviewed(run: Run) -> list[str]:
     """What a check finds in a run's data, and then its review: how many findings of each kind, the gravest in full."""
-    said, config = said_of_data(run), run.settings()
+    said = said_of_data(run)
     if not has_its_data(run):
+        return said
+    try:
+        config = run.settings()
+    except ValueError:  # the run that it started from is gone, which the end of the report says
         return said
     questions = [config.questions_path] if config.questions_path else []
     try:
@@ -53,4 +57,4 @@ def _reviewed(run: Run) -> list[str]:
         said, found = [*said, str(error)], review(config.data_path, questions=questions)
     counted = ", ".join(f"{KINDS[kind]}: {number}" for kind, number in found.counts.items())
     worst = [f"{where(one.lines)}: {one.reason}" for one in found.findings[:_WORST]]
-    return [*said, f"Its review: {counted or 'nothing to look at'}.", *worst]
+    return [*said, f"Its review: {counted or 'nothing to look at'}.", *found.notes, *worst]

@@ -34,7 +34,8 @@ def report_of(tag: str, compare: str | None = None, said_of_data: SaidOfData = f
     if other is not None and other.tag == run.tag:
         raise ValueError(f"'{tag}' is compared with itself. Name another run with --compare, or none.")
     title = f"Run {run.tag}" if other is None else f"Run {run.tag} beside run {other.tag}"
-    blocks = [*_better(run, other), *_cost(run, other), *_curves(run, other), *_data(run, other, said_of_data)]
+    blocks: list[Block] = [Text(said, "bad") for one in (run, other) if one and (said := facts.unfinished(one))]
+    blocks += [*_better(run, other), *_cost(run, other), *_curves(run, other), *_data(run, other, said_of_data)]
     blocks += [*_settings(run, other), *_samples(run, other), *_repeat(run)]
     return Document(title, time.strftime("%Y-%m-%d %H:%M"), blocks)
 
@@ -57,10 +58,11 @@ def _better(run: Run, other: Run | None) -> Iterator[Block]:
     asked += facts.asked_later(ours, theirs)
     read, tasks = facts.read_later(ours, theirs), facts.tasks_later(ours, theirs)
     if not asked and not read and not tasks:
-        yield Text(
-            "Nothing was asked of both models. Give the run a questions_path, or measure both now: "
-            f"nanochat eval --model {shlex.quote(name)} --compare {shlex.quote(its)} --questions FILE"
-        )
+        said = "Nothing was asked of both models."
+        if ours.step is not None and (other is None or theirs.step is not None):  # without a checkpoint none can be
+            command = f"nanochat eval --model {shlex.quote(name)} --compare {shlex.quote(its)} --questions FILE"
+            said += f" Give the run a questions_path, or measure both now: {command}"
+        yield Text(said)
     for one in asked:
         yield from _verdict(one)
     for found in read:

@@ -15,7 +15,7 @@ from nanochat_core.runs import curves, metrics
 from nanochat_core.runs.base import base_step
 from nanochat_core.runs.run import Run
 from nanochat_core.system.files import sha256_of
-from nanochat_core.system.words import duration, size
+from nanochat_core.system.words import duration, size, without_paths
 
 KINDS = {"new": "Questions about the data", "old": "Skills of before"}
 """What a run is asked before and after, as its snapshots call it."""
@@ -160,8 +160,25 @@ def tasks_later(this: Measured, other: Measured) -> Read | None:
 
 
 def distance(run: Run) -> float | None:
-    """The newest kl_from_base, nats per token."""
-    return curves.last(curves.rows(run), "kl_from_base")
+    """The newest kl_from_base, nats per token; None while there is that of the base itself alone."""
+    points = curves.points(curves.rows(run), "kl_from_base")
+    return points[-1][1] if points and points[-1][0] > 0 else None
+
+
+_OVER = {"failed": "failed", "stopped": "was stopped", "interrupted": "was interrupted"}
+
+
+def unfinished(run: Run) -> str:
+    """How far a run is that has not trained to its end, and why, in sentences; "" for one that has."""
+    status = run.status()
+    if status.state == "finished":
+        return ""
+    done = f"step {status.step:,} of {status.steps:,}" if status.steps else "its first step"
+    how = f"{_OVER[status.state]} at" if status.state in _OVER else f"is not over ({status.state}): it is at"
+    why = f" {status.error}" if status.state == "failed" and status.error else ""
+    saved = max(steps(run.path), default=None)
+    model = f"its model is that of step {saved:,}" if saved is not None else "it has saved no model"
+    return f"Run {run.tag} {how} {done}, and {model}.{without_paths(why)}"
 
 
 def losses(run: Run) -> dict[str, tuple[float, float]]:

@@ -38,19 +38,23 @@ def _block(block: Block) -> str:
 
 
 def _points(chart: Chart) -> str:
-    """Every line's values at some steps: those of the validations, where the others have their newest."""
+    """Every line's values at some steps, those of the validations: of the training the newest since the step before."""
     lines = [one for one in chart.series if one.points and one.style != "faint"]
     if not lines:
         return "Nothing was measured yet."
-    steps = [x for x, _ in next((one for one in lines if one.best), lines[0]).points]
-    if len(steps) > _POINTS:
-        steps = [steps[round(place * (len(steps) - 1) / (_POINTS - 1))] for place in range(_POINTS)]
-    rows = [[f"{step:g}", *(_at(one, step) for one in lines)] for step in steps]
+    validations = [one for one in lines if one.best] or lines[:1]
+    steps = sorted({x for one in validations for x, _ in one.points})
+    most = _POINTS * len(validations)
+    if len(steps) > most:
+        steps = [steps[round(place * (len(steps) - 1) / (most - 1))] for place in range(most)]
+    spans = zip([-1.0, *steps], steps)
+    rows = [[f"{step:g}", *(_at(one, before, step) for one in lines)] for before, step in spans]
     return _table(["step", *(one.name for one in lines)], rows)
 
 
-def _at(line: Series, step: float) -> str:
-    known = [y for x, y in line.points if x <= step]
+def _at(line: Series, before: float, step: float) -> str:
+    is_measured_then = line.best or line.apart
+    known = [y for x, y in line.points if before < x <= step and (x == step or not is_measured_then)]
     return f"{known[-1]:.4f}" if known else ""
 
 

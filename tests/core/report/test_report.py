@@ -14,7 +14,7 @@ from nanochat_core.evaluation.questions import Question
 from nanochat_core.evaluation.results import keep, result_path
 from nanochat_core.evaluation.scores import grade
 from nanochat_core.report.document import public_results, report_of
-from nanochat_core.report.facts import ended
+from nanochat_core.report.facts import ended, unfinished
 from nanochat_core.report.html import to_html
 from nanochat_core.report.markdown import blocks_to_markdown, to_markdown
 from nanochat_core.runs.base import base_step
@@ -140,6 +140,53 @@ def test_two_runs_are_told_by_what_differs(make_run):
     assert "two, distance from the base" in page.text
     with pytest.raises(ValueError, match="compared with itself"):
         report_of("one", "one")
+
+
+def test_of_a_run_that_did_not_train_to_its_end_that_is_said_first(make_run, home):
+    run = make_run("mine", 9)
+    assert not unfinished(run)
+    run.write_status(state="failed", step=7, steps=40, error="The memory was too small.")
+    run.metrics_file.write_text('{"step": 0, "val_loss": 9.0, "kl_from_base": 0.0}\n')
+    for snapshot in run.evals_dir.iterdir():
+        snapshot.unlink()
+    text = to_markdown(report_of("mine"))
+    said = "Run mine failed at step 7 of 40, and it has saved no model. The memory was too small."
+    assert text.index(said) < text.index("Did it get better")
+    assert "Distance from the original" not in text  # that of step 0 is the base's own
+    assert "Nothing was asked of both models." in text
+    assert "nanochat eval" not in text  # there is no model that could be asked
+    (run.path / "model_000005.pt").touch()
+    (run.path / "meta_000005.json").write_text("{}")
+    run.write_status(state="stopped", step=7)
+    text = to_markdown(report_of("mine"))
+    assert "Run mine was stopped at step 7 of 40, and its model is that of step 5." in text
+    assert "nanochat eval" in text
+
+
+def test_a_table_of_two_runs_has_all_steps_of_both_and_no_value_of_another_step(make_run):
+    make_run("one", 3)
+    short = make_run("two", 10)
+    lines = [{"step": step, "val_loss": 8.0 - step, "train_loss": 5.5, "kl_from_base": step / 4} for step in (0, 2)]
+    short.metrics_file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    text = to_markdown(report_of("two", "one"))
+    table = [line for line in text.splitlines() if re.match(r"\| (step|\d+) \|", line)]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in table]
+    head = {name: place for place, name in enumerate(cells[0])}
+    by_step = {row[0]: row for row in cells[1:]}
+    assert list(by_step) == ["0", "2", "10", "20", "30", "40"]
+    assert by_step["2"][head["two, validation"]] == "6.0000"
+    assert by_step["2"][head["one, validation"]] == by_step["2"][head["one, distance from the base"]] == ""
+    assert by_step["40"][head["one, validation"]] == "5.0000"
+    assert by_step["40"][head["two, training"]] == ""
+
+
+def test_a_run_whose_base_is_gone_is_reported_all_the_same(make_run, home):
+    run = make_run("mine", 9)
+    record = json.loads(run.config_file.read_text())
+    record["settings"]["from_finetuned"], record["settings"]["model_tag"] = "gone", None
+    run.config_file.write_text(json.dumps(record))
+    assert main(["report", "--run", "mine", str(home / "out.md")]) == 0
+    assert "gone" in (home / "out.md").read_text().split("How to repeat it")[1]
 
 
 def test_results_of_later_evaluations_are_in_it(make_run):

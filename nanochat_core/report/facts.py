@@ -1,7 +1,7 @@
 """What is known of a run: its data, what it cost, and how its answers and losses compare with another model's."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -91,13 +91,13 @@ class Measured:
     is_only: bool = False
     """Whether results of other steps count for nothing."""
 
-    def results(self, kind: str, key: str) -> dict[str, dict[str, Any]]:
-        """The result that counts, by what it was asked, the value of `key`; the newest last."""
+    def results(self, kind: str, key: Callable[[dict[str, Any]], str]) -> dict[str, dict[str, Any]]:
+        """The result that counts, by what it was asked, the `key` of a result; the newest last."""
         found: dict[str, dict[str, Any]] = {}
         for is_chosen in (False, True):
             for result in reversed(results(self.name, kind)):  # the newest last
                 if (result.get("step") == self.step) is is_chosen and (is_chosen or not self.is_only):
-                    asked = str(result.get(key))
+                    asked = key(result)
                     found.pop(asked, None)
                     found[asked] = result
         return found
@@ -118,10 +118,21 @@ def _steps(this: dict[str, Any], other: dict[str, Any]) -> str:
     return f"step {this.get('step')} beside step {other.get('step')}"
 
 
+def _of_questions(result: dict[str, Any]) -> str:
+    """A longer reply has more chances to be right: those of one length are compared."""
+    return f"{result.get('file_sha256')} {result.get('asked', {}).get('max_tokens')}"
+
+
+def _of_data(result: dict[str, Any]) -> str:
+    """The file, and how far its conversations were read."""
+    return f"{result.get('file_sha256')} {result.get('conversations', {}).get('bytes')}"
+
+
 def asked_later(this: Measured, other: Measured) -> list[Asked]:
     """The files of questions that both models were asked by an evaluation, the newest result of each."""
-    ours, theirs = (one.results("questions", "file_sha256") for one in (this, other))
-    pairs = [(ours[file], theirs[file]) for file in ours if file in theirs]
+    ours, theirs = (one.results("questions", _of_questions) for one in (this, other))
+    # Of a file that both were asked in several ways, the newest.
+    pairs = {str(ours[key].get("file_sha256")): (ours[key], theirs[key]) for key in ours if key in theirs}.values()
     found = [_asked(f"{Path(a['file']).name}, {_steps(a, b)}", a, b) for a, b in pairs]
     return [one for one in found if one is not None]
 
@@ -137,21 +148,21 @@ class Read:
 
 def read_later(this: Measured, other: Measured) -> list[Read]:
     """The files of conversations on which both models were measured."""
-    ours, theirs = (one.results("data", "file_sha256") for one in (this, other))
-    found = []
-    for file in ours:
+    ours, theirs = (one.results("data", _of_data) for one in (this, other))
+    found = {}
+    for key in ours:
         try:
-            if file in theirs:
-                a, b = ours[file], theirs[file]
-                found.append(Read(f"{Path(a['file']).name}, {_steps(a, b)}", data_proof(a, b)))
-        except (ValueError, LookupError, TypeError):  # read to other ends, or kept by another version
+            if key in theirs:
+                a, b = ours[key], theirs[key]
+                found[a["file_sha256"]] = Read(f"{Path(a['file']).name}, {_steps(a, b)}", data_proof(a, b))
+        except (ValueError, LookupError, TypeError):  # kept by another version
             continue
-    return found
+    return [*found.values()]
 
 
 def tasks_later(this: Measured, other: Measured) -> Read | None:
     """The newest tasks that both models did; None without."""
-    ours, theirs = (one.results("tasks", "asked") for one in (this, other))
+    ours, theirs = (one.results("tasks", lambda result: str(result.get("asked"))) for one in (this, other))
     shared = [key for key in ours if key in theirs]
     if not shared:
         return None

@@ -198,8 +198,8 @@ class Alike:
             if row.turns:
                 by_themes[(*_before(row), *self._themes[place])].append(place)
             if len(row.turns) == 1:
-                rest = row.turns[0].before, tuple(words_of(row.answer))
-                by_wording[self.themes.wording(row.turns[0].prompt)].setdefault(rest, place)
+                turn = row.turns[0]
+                by_wording[self.themes.wording(turn.prompt)].setdefault((turn.before, *words_of(turn.answer)), place)
         for same in by_themes.values():
             self._join_repeated(sets, same)
         for one, other in self.themes.repeating():

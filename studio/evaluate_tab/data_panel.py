@@ -103,10 +103,11 @@ def choices(present: str | None) -> Any:
 def shown(this: str | None, other: str | None, data: str | None) -> str:
     """What is known of both on these conversations; "" before they were measured."""
     try:
-        found = [_result(key_of(value), find_dataset(data or "").path) for value in (this, other)]
-        if this == other or None in found:
+        found = [_results(key_of(value), find_dataset(data or "").path) for value in (this, other)]
+        if this == other or not all(found):
             return ""
-        proof = data_proof(*[one for one in found if one is not None])
+        pairs = [(one, two) for one in found[0] for two in found[1] if _ends(one) == _ends(two)]
+        proof = data_proof(*(pairs[0] if pairs else (found[0][0], found[1][0])))
     except ValueError as error:
         return html.note(str(error), "bad")
     kind = ("good" if proof["difference"] < 0 else "worse") if proof["p"] < LEVEL else ""
@@ -128,8 +129,12 @@ def _figure(name: str, value: float | None) -> str:
     return f"{value:.1%}" if name == "token_accuracy" else f"{value:.4f}"
 
 
-def _result(key: Key, path: Path) -> dict[str, Any] | None:
-    """The newest result of a checkpoint on the file as it is now."""
+def _results(key: Key, path: Path) -> list[dict[str, Any]]:
+    """The results of a checkpoint on the file as it is now, the newest first."""
     sha256 = sha256_of(path)
-    of_file = (one for one in results(key[0], "data") if one.get("file_sha256") == sha256 and one.get("step") == key[1])
-    return next(of_file, None)
+    return [one for one in results(key[0], "data") if one.get("file_sha256") == sha256 and one.get("step") == key[1]]
+
+
+def _ends(result: dict[str, Any]) -> Any:
+    """How far each conversation was read: beside a model of a shorter context, not as far."""
+    return result["conversations"]["bytes"]

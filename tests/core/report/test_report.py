@@ -207,7 +207,32 @@ def test_of_a_run_s_results_those_of_its_end_count(make_run):
         (run.path / f"meta_0000{step}.json").write_text("{}")
         kept = {"step": step, "made": made, "file_sha256": "f", "complete": True}
         keep(result_path("finetuned/mine", "questions", str(step) * 12, {}), kept)
-    assert ended(run).results("questions", "file_sha256")["f"]["step"] == 40
+    assert ended(run).results("questions", lambda result: result["file_sha256"])["f"]["step"] == 40
+
+
+def test_results_that_are_of_one_kind_are_paired_though_newer_ones_are_not(make_run):
+    run = make_run("mine", 9)
+    (run.path / "model_000040.pt").touch()
+    (run.path / "meta_000040.json").write_text("{}")
+    started = base_step(run)
+    asked = [("finetuned/mine", 40, 11, 64, 10), ("starter", started, 2, 64, 10)]
+    asked += [("finetuned/mine", 40, 12, 256, 30), ("starter", started, 12, 32, 20)]
+    for number, (name, step, right, tokens, read) in enumerate(asked):
+        kept = {"model": name, "made": f"2026 {number}", "file_sha256": "f", "step": step, "complete": True}
+        answered = _plain(_asked(right)) | kept | {"file": "/a/q.jsonl", "asked": {"max_tokens": tokens}}
+        keep(result_path(name, "questions", str(step) * 12, {"n": number}), answered)
+        columns = {
+            "nats": [right] * 9,
+            "tokens": [5] * 9,
+            "right": [1] * 9,
+            "nats_of_bytes": [5] * 9,
+            "bytes": [read] * 9,
+        }
+        figures = {"loss": right / 5, "bits_per_byte": 1.0, "token_accuracy": 0.2, "conversations": columns}
+        keep(result_path(name, "data", str(step) * 12, {"n": number}), kept | {"file": "/a/d.jsonl"} | figures)
+    text = to_markdown(report_of("mine")).replace("\\", "")
+    assert f"q.jsonl, step 40 beside step {started}: 9 learnt, 0 lost" in text
+    assert f"d.jsonl, step 40 beside step {started}: Loss 1.8000 higher" in text
 
 
 def test_data_that_has_changed_or_gone_is_said_so(make_run, home):

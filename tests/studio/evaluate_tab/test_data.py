@@ -5,7 +5,7 @@ import threading
 import numpy as np
 import pytest
 
-from nanochat_core.evaluation.results import result_path
+from nanochat_core.evaluation.results import result_path, results
 from nanochat_core.system.files import sha256_of, write_json
 from studio.evaluate_tab import data_panel
 from studio.evaluate_tab.asking import Asking, Task
@@ -70,6 +70,14 @@ def test_two_models_are_compared_on_a_dataset(path):
     with open(path, "a") as file:
         file.write("\n")
     assert data_panel.shown(A, B, str(path)) == ""  # another file by now
+
+
+def test_results_that_were_read_equally_far_are_compared_though_there_is_a_newer_one(path):
+    list(data_panel.measure(Asking(FakeModels()), A, B, str(path)))
+    (found,) = results("pretrained/one", "data")
+    shorter = found["conversations"] | {"bytes": [20] * 40}
+    write_json(result_path("pretrained/one", "data", "x" * 12, {}), {**found, "made": "2", "conversations": shorter})
+    assert "0.5000 lower" in data_panel.shown(A, B, str(path))
 
 
 def test_what_cannot_be_measured_is_said(path):

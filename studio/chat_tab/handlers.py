@@ -52,11 +52,8 @@ class ChatHandlers:
     @for_visitors
     def send(self, chat_id: str, text: str, editing: int | None, *form: Any) -> Iterator[tuple[Update, ...]]:
         """Answer a message; one that replaces an earlier one takes away what came after that."""
-        text = whole(text or "", "")
-        if not text.strip():
-            raise ValueError("Write a message first.")
         chat = Chat.load(chat_id or Chat.new_id())
-        yield from self._answer(chat, text.strip(), editing, ChatSettings(*form))
+        yield from self._answer(chat, whole(text or "", "").strip(), editing, ChatSettings(*form))
 
     @for_visitors
     def retry(self, chat_id: str, *form: Any) -> Iterator[tuple[Update, ...]]:
@@ -72,6 +69,18 @@ class ChatHandlers:
         self, chat: Chat, text: str, replaced: int | None, settings: ChatSettings
     ) -> Iterator[tuple[Update, ...]]:
         """The whole stream of updates. ValueError, before the first of them, where no reply can be begun."""
+        try:
+            yield from self._answered(chat, text, replaced, settings)
+        except ValueError:
+            if not self.replies.is_answering(chat.id, text):
+                raise
+            yield _stream()  # the second click of two, before or after the first one has emptied the box
+
+    def _answered(
+        self, chat: Chat, text: str, replaced: int | None, settings: ChatSettings
+    ) -> Iterator[tuple[Update, ...]]:
+        if not text:
+            raise ValueError("Write a message first.")
         with self._place(chat):
             dtype = chat_precision.dtype_of(settings.precision)
             answers = self.replies.answer(chat, text, replaced, settings.models(), settings.sampling(), dtype)

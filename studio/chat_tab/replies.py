@@ -32,6 +32,8 @@ class _Answer:
     """A turn in the making."""
 
     chat: Chat
+    text: str
+    """The message that is answered."""
     writers: dict[int, _Writer]
     stop: threading.Event = field(default_factory=threading.Event)
     over: threading.Event = field(default_factory=threading.Event)
@@ -50,6 +52,11 @@ class Replies:
         """The chat with what is being written in it now; else as it was saved, empty when it never was."""
         answer = self._answer_in(chat_id)
         return answer.chat if answer else Chat.load(chat_id)
+
+    def is_answering(self, chat_id: str, text: str) -> bool:
+        """Whether this message, or with an empty one any, is being answered in a chat."""
+        answer = self._answer_in(chat_id)
+        return answer is not None and text in ("", answer.text)
 
     def stop(self, chat_id: str) -> bool:
         """Stop what is being written in a chat; whether anything was."""
@@ -89,7 +96,7 @@ class Replies:
         replies = {side: Reply(label_of(value), facts="Waiting for the model ...") for side, value in models.items()}
         for side, reply in replies.items():
             turn.replies[side] = reply
-        answer = self._begin(chat, {side: _Writer(reply) for side, reply in replies.items()})
+        answer = self._begin(chat, text, {side: _Writer(reply) for side, reply in replies.items()})
         try:
             chat.save()
             for side, writer in answer.writers.items():
@@ -113,11 +120,11 @@ class Replies:
             answer = self._answers.get(chat_id)
         return answer if answer and answer.chat.shelf is shelf() else None
 
-    def _begin(self, chat: Chat, writers: dict[int, _Writer]) -> _Answer:
+    def _begin(self, chat: Chat, text: str, writers: dict[int, _Writer]) -> _Answer:
         with self._lock:
             if chat.id in self._answers:
                 raise ValueError("A reply is still being written here. Wait for it, or stop it.")
-            self._answers[chat.id] = answer = _Answer(chat, writers)
+            self._answers[chat.id] = answer = _Answer(chat, text, writers)
             return answer
 
     def _end(self, answer: _Answer) -> None:

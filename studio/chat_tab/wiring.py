@@ -71,7 +71,8 @@ def _wire_page(fields: ChatFields, handlers: ChatHandlers, models: ModelHandlers
 def _wire_writing(fields: ChatFields, handlers: ChatHandlers, models: ModelHandlers) -> list[Any]:
     """Returns the events after which there is another reply, or none."""
     writing, said = fields.writing, fields.said
-    stream: dict[str, Any] = {"outputs": fields.stream, "js": _OWN_ID, **UNLIMITED}
+    # Gradio would drop a click, and say nothing, until an answer that is there has come to its very end.
+    stream: dict[str, Any] = {"outputs": fields.stream, "js": _OWN_ID, **UNLIMITED, "trigger_mode": "multiple"}
     message = [fields.chat_id, writing.box, fields.editing, *fields.settings.all]
     sent = gr.on([writing.send.click, writing.box.submit], noted(handlers.send, said), message, **stream)
     for side in fields.sides:

@@ -1,8 +1,10 @@
 // The editor of one conversation. Runs inside gr.HTML's js_on_load: element, props, trigger, server and watch are given.
 // What is typed is sent to the app at once and held here until the app has said that it has it; drawing again never
-// takes a text away. Every text of the data becomes a text node or a field's value, never markup.
+// takes a text away, nor does a reload of the page, which gradio does by itself when an app that was gone is there again.
+// Every text of the data becomes a text node or a field's value, never markup.
 
-const editor = (window.dataEditor ??= { waiting: new Map(), fields: new Map(), sending: null });
+const KEPT = "nanochat-studio-typed";
+const editor = (window.dataEditor ??= { waiting: kept(), fields: new Map(), sending: null });
 let drawn = "";
 let shown = {};
 
@@ -23,6 +25,19 @@ function html(id, markup) {
 }
 
 // What is typed
+
+function kept() {
+  addEventListener("pagehide", () => {
+    if (editor.waiting.size) sessionStorage.setItem(KEPT, JSON.stringify([...editor.waiting]));
+  });
+  try {
+    const before = JSON.parse(sessionStorage.getItem(KEPT) ?? "[]");
+    sessionStorage.removeItem(KEPT);
+    return new Map(before);
+  } catch {
+    return new Map(); // a browser that keeps nothing for a page inside another site's
+  }
+}
 
 function typed(field) {
   const known = editor.fields.get(field.dataset.name);
@@ -62,7 +77,7 @@ async function send() {
     const place = element.querySelector("#data-row-problems");
     if (place && answer.problems !== undefined && shown.row === row) place.innerHTML = answer.problems;
   }
-  if (sent && failures) trigger("act", { act: "found-again", session: shown.session, row: shown.row });
+  if (sent && failures && shown.session) trigger("act", { act: "found-again", session: shown.session, row: shown.row });
   else if (sent) trigger("typed");
 }
 
@@ -212,3 +227,4 @@ function draw() {
 editor.store = (told) => server.store(told);
 watch("value", draw);
 draw();
+editor.flush().catch(() => {}); // what was typed before the page was loaded again

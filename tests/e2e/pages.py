@@ -3,6 +3,7 @@
 import re
 
 from playwright.sync_api import Page
+from playwright.sync_api import TimeoutError as NotYet
 
 PATIENCE = 120_000
 """ms: a model's process imports torch, on a machine that may have other things to do."""
@@ -27,6 +28,17 @@ def choose_option(page: Page, dropdown: str, text: str) -> None:
     field.click()
     field.fill(text)
     page.get_by_role("option").filter(has_text=text).first.click()
+
+
+def press_until(page: Page, button: str, shown: str) -> None:
+    """Click until it has begun: gradio drops a click that comes while the last words of the one before arrive."""
+    while True:
+        page.locator(button).click()
+        try:
+            page.locator(shown).first.wait_for(timeout=5000)
+            return
+        except NotYet:
+            continue
 
 
 def step_of(page: Page) -> int:

@@ -170,7 +170,9 @@ def test_unsaved_edits_survive_a_crash_of_the_app(app, home, tokenizer, open_bro
     page.locator("#data-turn-1-text textarea").fill("typed while the app was away")  # the same page, still open
     page.locator("#data-editor-note").get_by_text("does not answer").wait_for()
     app.start()
-    page.wait_for_function("() => document.querySelector('#data-editor-note').hidden")
+    page.reload()  # as gradio does by itself, whether or not the app has been told by then
+    expect(page.locator("#data-turn-1-text textarea")).to_have_value("typed while the app was away")
+    page.locator("#data-undo").get_by_text("typing in turn 2").wait_for()
     assert "typed while the app was away" in draft_text(home)
     app.kill()
     app.start()

@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import expect
 
 from nanochat_core.data.conversations import load_conversations
-from tests.e2e.pages import open_page
+from tests.e2e.pages import open_page, press_until
 from tests.support.fake_hub import FakeHub, serving
 from tests.support.tiny import install_tiny_model
 
@@ -77,7 +77,7 @@ def test_a_dataset_is_looked_at_before_it_is_saved(app, talks, home, open_browse
     page.locator("#data-hub-import").click()
     expect(page.locator("#data-hub-said .bad")).to_contain_text("somebody/nothing")
     page.locator("#data-hub-repo input, #data-hub-repo textarea").first.fill("somebody/talks")
-    page.locator("#data-hub-import").click()
+    press_until(page, "#data-hub-import", "#data-hub-said .good")
     expect(page.locator("#data-hub-said")).to_contain_text("Read 3 rows of somebody/talks; not saved yet")
     expect(page.locator("#data-hub-said")).to_contain_text("LEFT OUT")
     expect(page.locator("#data-status")).to_contain_text("2 conversations")

@@ -3,12 +3,16 @@
 import threading
 import time
 
+import gradio as gr
 import pytest
 
 from nanochat_core.engine.reply import Notice, ToolCall
-from studio.chat_tab.handlers import ChatHandlers
+from studio.chat_tab.handlers import STREAM, ChatHandlers
 from studio.chat_tab.state import Chat
 from tests.support.chatting import ID, chosen, run, said
+from tests.support.pressed import Pressed
+
+NOTHING = dict.fromkeys(STREAM, gr.skip())
 
 
 def test_one_model_answers(models):
@@ -90,8 +94,17 @@ def test_a_second_message_while_one_is_answered_is_refused(models):
     next(first)
     with pytest.raises(ValueError, match="still being written"):
         run(handlers.send(ID, "Me too", None, *chosen()))
+    assert run(handlers.send(ID, "", None, *chosen())) == run(handlers.send(ID, " Hi ", None, *chosen())) == [NOTHING]
+    assert run(handlers.retry(ID, *chosen())) == [NOTHING]  # of two clicks the second changes nothing
     first.close()
     assert [turn.user for turn in Chat.load(ID).turns] == ["Hi"]
+
+
+def test_no_click_is_dropped_because_an_answer_has_just_come_to_its_end(page):
+    pressed = Pressed(page)
+    for field, kind in (("chat_send", "click"), ("chat_box", "submit"), ("chat_retry", "click")):
+        [event] = pressed.events(field, kind)
+        assert event.trigger_mode == "multiple"
 
 
 def test_a_model_that_fails_says_so_in_its_place_and_the_other_answers(models):

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from nanochat_core.evaluation.today import judged_by_file
+from nanochat_core.evaluation.today import judged_by_file, replies_in
 from nanochat_core.paths import finetuned_dir, home
 from nanochat_core.runs.metrics import plain
 from nanochat_core.system.files import read_json, sha256_of, write_json
@@ -76,16 +76,16 @@ def known_replies(name: str, model_sha256: str, asked: dict[str, Any]) -> dict[s
     replies: dict[str, str] = {}
     for result in _read(results_folder(name), "questions", model_sha256[:12]):
         if result.get("asked") == asked:
-            replies |= {answer["key"]: answer["reply"] for answer in result.get("answers", [])}
+            replies |= replies_in(result)
     return replies
 
 
 def all_replies(name: str, step: int) -> dict[str, str]:
-    """Question.key -> reply, of everything that this checkpoint was ever asked, stopped or not; the newest counts."""
+    """As `today.Replies`, of everything that this checkpoint was ever asked, stopped or not; the newest counts."""
     asked = [one for one in _of(name, "questions") if one.get("step") == step]
     replies: dict[str, str] = {}
     for result in sorted(asked, key=lambda one: str(one.get("made"))):
-        replies |= {answer["key"]: answer["reply"] for answer in result.get("answers", [])}
+        replies |= replies_in(result)
     return replies
 
 

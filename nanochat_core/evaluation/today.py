@@ -80,11 +80,12 @@ def _has_answers(found: Mapping[str, Any], kind: str) -> bool:
 
 
 def in_both(this: Result, other: Result) -> tuple[Result, Result]:
-    """Two results, of the questions that both have a reply to and that expect the same of it."""
-    known = [{_mark(answer) for answer in one["answers"]} for one in (this, other)]
-    if known[0] == known[1]:
+    """Two results, of the questions that both have a reply to and that expect the same of it, in one order."""
+    marks = [[_mark(answer) for answer in one["answers"]] for one in (this, other)]
+    if marks[0] == marks[1]:
         return this, other
-    shared = known[0] & known[1]
+    known = set(marks[1])
+    shared = [mark for mark in dict.fromkeys(marks[0]) if mark in known]
     return _only(this, shared), _only(other, shared)
 
 
@@ -93,8 +94,9 @@ def _mark(answer: Mapping[str, Any]) -> tuple[str, ...]:
     return str(answer.get("key") or answer.get("question")), *map(str, answer.get("expected", []))
 
 
-def _only(result: Result, marks: set[tuple[str, ...]]) -> Result:
-    answers = [answer for answer in result["answers"] if _mark(answer) in marks]
+def _only(result: Result, marks: Sequence[tuple[str, ...]]) -> Result:
+    of_mark = {_mark(answer): answer for answer in reversed(result["answers"])}
+    answers = [of_mark[mark] for mark in marks]
     correct = sum(answer.get("correct") is True for answer in answers)
     return result | {"answers": answers, "correct": correct, "total": len(answers)}
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import gradio as gr
 
+from nanochat_core.rows.index import split_words
 from nanochat_core.rows.row import Row, rows_of_lines
 from nanochat_core.rows.trace import Span, Trace, trace
 from nanochat_core.runs.run import Run
@@ -111,17 +112,23 @@ def _button(text: str, number: int, side: int) -> str:
 
 
 def _rows(tag: str, span: Span, number: int, side: int, rows: dict[int, Row]) -> str:
-    listed = "".join(_row(tag, line, rows[line]) for line in span.lines[:SHOWN_ROWS] if line in rows)
+    listed = "".join(_row(tag, line, rows[line], span) for line in span.lines[:SHOWN_ROWS] if line in rows)
     more = span.count - SHOWN_ROWS
     rest = f"<p>and {more:,} more</p>" if more > 0 else ""
     return f'<div id="taught-{side}-{number}" class="taught-rows" hidden>{listed}{rest}</div>'
 
 
-def _row(tag: str, line: int, row: Row) -> str:
-    turn = row.turns[-1]
+def _row(tag: str, line: int, row: Row, span: Span) -> str:
+    turn = next((turn for turn in row.turns if _stands_in(span.text, turn.answer)), row.turns[-1])
     told = f'data-tag="{escape(tag)}" data-line="{line}"'
     button = f'<button type="button" class="taught-open" {told}>Open line {line:,}</button>'
     return f"<p>{button} <b>{escape(turn.prompt)}</b> {escape(turn.answer)}</p>"
+
+
+def _stands_in(text: str, answer: str) -> bool:
+    """Whether the words of `text` stand in `answer`, one after the other, as the index has it."""
+    wanted, words = ([word.text for word in split_words(one)] for one in (text, answer))
+    return any(words[start : start + len(wanted)] == wanted for start in range(len(words)))
 
 
 def row_wish(tag: str, line: int) -> list[str]:

@@ -5,8 +5,9 @@ from dataclasses import asdict
 
 import pytest
 
+from nanochat_core.evaluation.proof import flips_of
 from nanochat_core.evaluation.questions import Question, save_questions
-from nanochat_core.evaluation.results import result_path, results
+from nanochat_core.evaluation.results import all_replies, result_path, results
 from nanochat_core.evaluation.scores import grade
 from nanochat_core.evaluation.today import in_both, judged_by, judged_by_file, named, snapshot, unasked, unasked_words
 from nanochat_core.report.document import public_results, report_of
@@ -73,6 +74,15 @@ def test_two_are_compared_on_what_both_have_a_reply_to():
     assert unasked(this, other) == ["Why?", "Where?"]
 
 
+def test_the_same_questions_in_another_order_are_compared():
+    other = json.loads(json.dumps(asdict(grade([*reversed(THEN), THEN[0]], ["In the mill.", "Nora.", "No.", "No."]))))
+    this, other = in_both(kept(), other)
+    assert [answer["question"] for answer in this["answers"]] == ["When?", "Who?", "Where?"]
+    assert flips_of(this, other).learnt == [1]
+    assert flips_of(this, other).lost == [2]
+    assert (other["correct"], other["total"]) == (2, 3)
+
+
 @pytest.fixture
 def run(home):
     """A run that was asked THEN before and after its training; nothing of it was right before."""
@@ -102,6 +112,12 @@ def test_a_report_and_a_card_say_what_holds_today(run):
     assert "learnt" not in said
     file.unlink()
     assert "the verdicts are those of then" in str(report_of("mine").blocks)
+
+
+def test_replies_of_before_there_were_keys_are_known_by_their_question(run):
+    told = kept(keys=False) | {"model": "finetuned/mine", "step": 20, "made": "1", "complete": True}
+    write_json(result_path("finetuned/mine", "questions", "a" * 64, {}), told)
+    assert all_replies("finetuned/mine", 20) == {"When?": "At 7.", "Who?": "Tom does.", "Where?": "In the mill."}
 
 
 def test_results_of_an_evaluation_are_judged_by_the_file_that_they_name(run):

@@ -4,6 +4,8 @@ import pytest
 
 from nanochat_core import FinetuneConfig
 from nanochat_core.data.line import to_line
+from nanochat_core.rows.row import row_of
+from nanochat_core.rows.trace import Span, Trace
 from nanochat_core.runs import row_losses
 from nanochat_core.runs.launcher import create_run
 from nanochat_core.runs.snapshot import keep_data
@@ -52,6 +54,15 @@ def test_spans_are_buttons_that_show_their_rows(run):
     assert "Who bakes &lt;here&gt;?" in page
     assert "&lt;b&gt;" in page
     assert "Open line 3" not in page  # it validates, and taught nothing
+
+
+def test_of_a_row_with_several_answers_the_one_that_holds_the_words_is_shown(run):
+    said = talk("Who  bakes?", "Our baker  is Tomas Reed.")["messages"] + talk("And when?", "At night.")["messages"]
+    rows = {2: row_of(2, said)}
+    span = Span("baker is Tomas Reed", 0, 19, (2,), 1, 4, 2.0)
+    page = taught.html_of(Trace(span.text, (span,), (2,), "mine"), 0, lambda tag, lines: rows)
+    assert "Our baker  is Tomas Reed." in page
+    assert "At night." not in page
 
 
 def test_nothing_is_said_of_a_base_model_nor_of_an_empty_chat(run):

@@ -12,9 +12,8 @@ from nanochat_core.rows.findings import Finding, Review
 from nanochat_core.rows.losses import findings_of_folds
 from nanochat_core.rows.of_run import told_by
 from nanochat_core.rows.record import record_of
-from nanochat_core.rows.row import lines_of, read_rows
+from nanochat_core.rows.row import faults_left_out, lines_of, read_rows
 from nanochat_core.runs.run import Run
-from nanochat_core.system.words import plural
 
 
 def review(
@@ -38,7 +37,7 @@ def review(
     rows, faults = read_rows(data)
     if faults and not rows:
         raise ValueError(f"{data} has no faultless conversation to review: `check` says what is wrong with it.")
-    notes = [f"{plural(faults, 'line')} with a fault left out: `check` says more."] if faults else []
+    notes = faults_left_out(faults)
     opened = Run.open(run) if run is not None else None
     if opened is not None and folds:
         record_of(opened, lines_of(data, rows))  # before minutes are spent: a run of other data is a mistake

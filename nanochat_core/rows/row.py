@@ -9,6 +9,7 @@ from nanochat_core.data.chunk import Block, Wanted
 from nanochat_core.data.line import judge_line
 from nanochat_core.data.reader import open_data
 from nanochat_core.data.survey import Progress, survey
+from nanochat_core.system.words import plural
 
 Messages = Sequence[dict[str, Any]]
 _ANY_LENGTH = 1 << 40
@@ -82,6 +83,11 @@ def read_rows(path: str | Path, progress: Progress | None = None) -> tuple[list[
 
     report = survey(path, Wanted(None, _ANY_LENGTH, keep=True), take, progress)
     return rows, sum(problem.level == "error" for problem in report.problems)
+
+
+def faults_left_out(faults: int) -> list[str]:
+    """The note that so many lines were left out; none for none."""
+    return [f"{plural(faults, 'line')} with a fault left out: `check` says more."] if faults else []
 
 
 def lines_of(path: str | Path, rows: Iterable[Row]) -> list[bytes]:

@@ -12,6 +12,7 @@ from nanochat_core.rows.findings import KINDS
 from nanochat_core.rows.kept_folds import has_folds
 from nanochat_core.rows.row import row_of
 from nanochat_core.runs.run import Run
+from nanochat_core.system.words import plural
 from studio.data_tab import handlers
 from studio.data_tab.editor import FLUSH
 from studio.data_tab.handlers import At
@@ -218,9 +219,11 @@ def card_html(session: Session | None, kind: str) -> str:
         f'<p class="review-head" role="status"><b>{escape(KINDS[card.kind])}</b> · {len(waiting):,} to decide</p>'
         f'<p class="review-reason">{escape(card.reason)}</p>'
     )
-    shown = card.rows if len(card.rows) <= _SHOWN_ROWS else (*card.rows[: _SHOWN_ROWS - 1], card.right)
+    shown = card.rows[:_SHOWN_ROWS]
+    shown = shown if card.right in shown else (*shown[:-1], card.right)
     rows = "".join(_row(session, row, number) for number, row in enumerate(shown, 1))
-    more = note(f"And {len(card.rows) - _SHOWN_ROWS:,} more rows.") if len(card.rows) > _SHOWN_ROWS else ""
+    left = len(card.rows) - len(shown)
+    more = note(f"And {plural(left, 'more row')}.") if left else ""
     return f"{frame}{head}{rows}{more}{_tools(queue, card)}{_like(queue, card)}{notes}</div>"
 
 

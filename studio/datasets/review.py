@@ -17,7 +17,7 @@ from nanochat_core.rows.doctor import Report, examine
 from nanochat_core.rows.findings import KINDS, Finding
 from nanochat_core.rows.neighbours import Neighbours
 from nanochat_core.rows.of_run import told_by
-from nanochat_core.rows.row import row_of, rows_of_lines
+from nanochat_core.rows.row import faults_left_out, row_of, rows_of_lines
 from nanochat_core.runs.run import Run
 from nanochat_core.system.files import now, read_json, write_json
 from nanochat_core.system.words import plural
@@ -92,10 +92,10 @@ class Queue:
         judged = rows_of_lines((line, data[row]) for line, row in enumerate(order, 1))  # lines as they would be saved
         validating: Iterable[int] = validation_places(len(judged), val_split).tolist()
         more: list[Finding] = []
-        notes: list[str] = []
+        notes = faults_left_out(sum(bool(data[row].strip()) for row in order) - len(judged))
         if run:
             told = told_by(Run.open(run), judged, [data[order[row.line - 1]] for row in judged])
-            more, notes = told.findings, told.notes
+            more, notes = told.findings, [*notes, *told.notes]
             validating = validating if told.validating is None else told.validating
         review = examine(judged, self.session.name, validating, asked, more, notes, report)
         cards = [

@@ -11,7 +11,7 @@ import gradio as gr
 from nanochat_core.evaluation.questions import Question, load_questions
 from nanochat_core.evaluation.today import named
 from nanochat_core.paths import default_model, steps
-from nanochat_core.runs import curves
+from nanochat_core.report.facts import distance
 from nanochat_core.runs.distance import distance_words
 from nanochat_core.runs.run import Run
 from nanochat_core.system.files import read_json
@@ -236,7 +236,7 @@ def _distance(tag: str, base: str) -> str:
     """The gauge of a run beside its own base, with what it means."""
     if not tag or Run.open(tag).record().get("base_model") != base:
         return ""
-    nats = curves.last(curves.rows(Run.open(tag)), "kl_from_base")
+    nats = distance(Run.open(tag))
     return html.note(distance_words(nats)) if nats is not None else ""
 
 

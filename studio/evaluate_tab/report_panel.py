@@ -1,5 +1,6 @@
 """The report: a run, beside its base or another run, as one page that opens anywhere."""
 
+import shlex
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import gradio as gr
 
 from nanochat_core.report.writing import write_report
+from nanochat_core.rows.said import said_of_rows
 from nanochat_core.runs.run import Run
 from studio.context import Context
 from studio.parts import html
@@ -64,7 +66,8 @@ def command(tag: str | None, compare: str | None) -> str:
     """The shell command that makes the same page."""
     if not tag:
         return ""
-    return f"python -m nanochat_core report --run {tag}{f' --compare {compare}' if compare else ''} {tag}.html"
+    name, beside = shlex.quote(tag), f" --compare {shlex.quote(compare)}" if compare else ""
+    return f"python -m nanochat_core report --run {name}{beside} {shlex.quote(f'{tag}.html')}"
 
 
 def make(ending: str, tag: str | None, compare: str | None) -> Path:
@@ -72,7 +75,7 @@ def make(ending: str, tag: str | None, compare: str | None) -> Path:
     if not tag:
         raise ValueError("No run is chosen. Choose one above.")
     name = f"{tag}-{compare}" if compare else tag
-    return write_report(tag, compare or None, Path(tempfile.mkdtemp()) / f"{name}{ending}")
+    return write_report(tag, compare or None, Path(tempfile.mkdtemp()) / f"{name}{ending}", said_of_rows)
 
 
 def _making(ending: str) -> Any:

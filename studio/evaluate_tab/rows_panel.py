@@ -13,7 +13,7 @@ from nanochat_core.rows.doctor import Report, examine
 from nanochat_core.rows.findings import KINDS, Finding, Review
 from nanochat_core.rows.kept_folds import kept_folds
 from nanochat_core.rows.of_run import Told, told_by
-from nanochat_core.rows.row import lines_of, read_rows
+from nanochat_core.rows.row import faults_left_out, lines_of, read_rows
 from nanochat_core.runs.run import Run
 from nanochat_core.system.words import plural
 from studio.context import Context, wish
@@ -179,13 +179,14 @@ def look(tag: str | None) -> Iterator[tuple[Any, str]]:
 
 def examined(path: Path, tag: str, questions: str | None, report: Report = lambda fraction, text: None) -> Review:
     """As rows.review does for a run, with the folds that it has kept: new ones need torch."""
-    rows, _ = read_rows(path)
+    rows, faults = read_rows(path)
     try:
         told = told_by(Run.open(tag), rows, lines_of(path, rows))
     except ValueError as error:
         told = Told([], [str(error)])
     asked = load_questions(questions) if questions else ()
-    return examine(rows, str(path), told.validating or (), asked, told.findings, told.notes, report)
+    notes = [*faults_left_out(faults), *told.notes]
+    return examine(rows, str(path), told.validating or (), asked, told.findings, notes, report)
 
 
 def findings_html(found: Review, path: str) -> str:

@@ -186,7 +186,9 @@ def test_a_run_whose_base_is_gone_is_reported_all_the_same(make_run, home):
     record["settings"]["from_finetuned"], record["settings"]["model_tag"] = "gone", None
     run.config_file.write_text(json.dumps(record))
     assert main(["report", "--run", "mine", str(home / "out.md")]) == 0
-    assert "gone" in (home / "out.md").read_text().split("How to repeat it")[1]
+    told = (home / "out.md").read_text()
+    assert "Its review:" in told
+    assert "gone" in told.split("How to repeat it")[1]
 
 
 def test_results_of_later_evaluations_are_in_it(make_run):

@@ -99,6 +99,23 @@ def test_merging_a_contradiction_keeps_what_most_rows_say(session):
     assert _lines(session) == [to_line(right[0]).strip()]
 
 
+def test_of_many_rows_each_is_shown_once_and_the_others_are_counted(session):
+    session.remove(list(session.rows.order), "clearing")
+    for _ in range(10):
+        session.insert(to_line(talk("When do you open?", "We open at 7 am.")).strip(), None, "adding")
+    queue_of(session).look()
+    page = card_html(session, "")
+    assert sorted(page.count(f"</b> line {number}<") for number in range(1, 11)) == [0, *[1] * 9]
+    assert "And 1 more row." in page
+
+
+def test_rows_with_a_fault_are_said_to_be_left_out(session):
+    session.insert(b'{"messages": []}', None, "adding")
+    queue = queue_of(session)
+    queue.look()
+    assert "1 line with a fault left out: `check` says more." in queue.notes
+
+
 def test_an_edited_row_is_decided_and_undoing_the_edit_asks_again(queue, session):
     card = queue.waiting("empty")[0]
     session.set_line(card.rows[0], to_line(talk("Who bakes?", "Tomas does.")).strip(), "editing")

@@ -61,6 +61,13 @@ def test_the_review_begins_in_data(run):
     assert "to decide" in card
 
 
+def test_what_has_a_fault_is_said_to_be_left_out(run):
+    data = run.path.parent.parent.parent / "data" / "mine_data.jsonl"
+    with open(data, "a") as file:
+        file.write("{bad\n")
+    assert "1 line with a fault left out" in rows_panel.examined(data, "mine", None).notes[0]
+
+
 def test_what_cannot_be_examined_says_why(run):
     with pytest.raises(ValueError, match="No run is chosen"):
         list(rows_panel.look(None))
@@ -87,6 +94,7 @@ def test_nothing_of_a_row_is_markup(run):
 def test_the_report_is_a_file_of_either_form(run):
     page = report_panel.make(".html", "mine", "").read_text(encoding="utf-8")
     assert "mine" in page
+    assert "Its review:" in page  # as the shell command has it
     assert "<script" not in page
     other = invent_run("other", steps=20)
     text = report_panel.make(".md", "mine", other.tag)
@@ -94,6 +102,7 @@ def test_the_report_is_a_file_of_either_form(run):
     assert report_panel.command("mine", "other") == (
         "python -m nanochat_core report --run mine --compare other mine.html"
     )
+    assert "--run 'my run' 'my run.html'" in report_panel.command("my run", "")
     assert [tag for _, tag in report_panel.others("mine", "mine")["choices"]] == ["", "other"]
     with pytest.raises(ValueError, match="No run is chosen"):
         report_panel.make(".html", None, "")

@@ -115,6 +115,8 @@ def _say_data(told: dict[str, Any]) -> None:
                 f"{kind}: loss {one['loss']:.4f} nats per trained token, {one['bits_per_byte']:.4f} bits per byte, "
                 f"{100 * one['token_accuracy']:.1f}% of the tokens right"
             )
+    if "not_read" in told:
+        say(told["not_read"])
     if "verdict" in told:
         say(told["verdict"])
 

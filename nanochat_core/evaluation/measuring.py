@@ -197,7 +197,8 @@ class _OneModel:
     def _read(self, file: Path, longest: int) -> dict[str, Any]:
         model, tokenizer = self._loaded_once()
         conversations = load_conversations(file, tokenizer, longest)
-        examples = [one for one in render(conversations, tokenizer, longest) if one.mask[1:].any()]
+        rendered = render(conversations, tokenizer, longest)
+        examples = [one for one in rendered if one.mask[1:].any()]
         if not examples:
             raise ValueError(
                 f"{file} has no answer within {longest} tokens. Raise max_seq_len, or choose another file."
@@ -212,7 +213,8 @@ class _OneModel:
             lambda done: self.meter.beat(done * self.ranks.world),
         )
         figures_of_all = {name: getattr(found, name) for name in ("loss", "bits_per_byte", "token_accuracy")}
-        return {**figures_of_all, "conversations": found.to_dict()}
+        not_read = {"cut": sum(one.cut for one in examples), "without_answer": len(rendered) - len(examples)}
+        return {**figures_of_all, **not_read, "longest": longest, "conversations": found.to_dict()}
 
     def _tasks(self) -> dict[str, Any]:
         """What lm-eval finds, each rank doing its share. Tasks of one's own are always done anew."""

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from nanochat_core.evaluation.pairs import Difference, Flips, difference_of, flips
+from nanochat_core.system.words import plural
 
 
 def questions_proof(this: dict[str, Any], other: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -41,14 +42,26 @@ def _score(result: dict[str, Any]) -> dict[str, int]:
 def data_proof(this: dict[str, Any], other: dict[str, Any] | None = None) -> dict[str, Any]:
     """Of results on the same conversations: model, compare, difference, interval, p, verdict; see `data_difference`.
 
-    Without `other` the model's figures alone. ValueError when the conversations are not the same.
+    Without `other` the model's figures alone. Where not all was read, `not_read` says so. ValueError when the
+    conversations are not the same.
     """
     told: dict[str, Any] = {"model": _figures(this)}
+    if said := _not_read(this):
+        told["not_read"] = said
     if other is None:
         return told
     found, measure = data_difference(this, other)
     told |= {"compare": _figures(other), "difference": found.difference, "interval": list(found.interval), "p": found.p}
     return told | {"verdict": found.verdict, "measure": measure}
+
+
+def _not_read(result: dict[str, Any]) -> str:
+    """What of the conversations does not count, in a sentence; "" for nothing, and of a result that does not tell."""
+    cut, left_out = result.get("cut", 0), result.get("without_answer", 0)
+    told = [f"{cut:,} {'is' if cut == 1 else 'are'} cut off there"] if cut else []
+    told += [f"{left_out:,} with no answer by then {'is' if left_out == 1 else 'are'} left out"] if left_out else []
+    of = plural(len(result["conversations"]["tokens"]) + left_out, "conversation")
+    return f"Of {of}, read up to {result['longest']:,} tokens, {' and '.join(told)}." if told else ""
 
 
 def data_difference(this: dict[str, Any], other: dict[str, Any]) -> tuple[Difference, str]:

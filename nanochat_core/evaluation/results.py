@@ -6,7 +6,8 @@ that the app, which has no torch, lists, compares and shows them:
 questions-*.json  model, step, file, made, seconds, correct, total, tasks {name: {correct, total}}, answers [{task,
                   question, expected, reply, correct, note, key}]; `complete` is false where the asking was stopped
 data-*.json       model, step, file, made, seconds, loss, bits_per_byte, token_accuracy, conversations {nats, tokens,
-                  right, nats_of_bytes, bytes: [one number each]}
+                  right, nats_of_bytes, bytes: [one number each]}, longest: tokens of one that are read at most, cut:
+                  how many have more, without_answer: how many have none within them, and are no conversation here
 tasks-*.json      model, step, made, seconds, tasks {name: {metrics: {name: number}, right: [of each sample]}}
 """
 

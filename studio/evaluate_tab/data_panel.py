@@ -120,7 +120,8 @@ def shown(this: str | None, other: str | None, data: str | None) -> str:
         )
     ]
     table = html.table(("", "Model", "Compared with"), rows)
-    return f'<p class="verdict {kind}" role="status">{html.escape(proof["verdict"])}</p>{table}'
+    not_read = html.note(proof["not_read"]) if "not_read" in proof else ""
+    return f'<p class="verdict {kind}" role="status">{html.escape(proof["verdict"])}</p>{not_read}{table}'
 
 
 def _figure(name: str, value: float | None) -> str:

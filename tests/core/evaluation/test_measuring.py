@@ -173,6 +173,18 @@ def test_several_models_come_one_after_the_other_and_say_how_far_they_are(home, 
     assert data_proof(first.data, second.data)["measure"] == "loss"
 
 
+def test_what_of_the_conversations_is_not_read_is_said(home):
+    install_tiny_model(home, "one")
+    said = [("Hi", "word " * 30), ("word " * 50, "Yes."), ("Hi", "Yes.")]
+    talks = [[{"role": "user", "content": asked}, {"role": "assistant", "content": told}] for asked, told in said]
+    path = home / "d.jsonl"
+    path.write_text("".join(json.dumps({"messages": talk}) + "\n" for talk in talks))
+    [found] = measure([("pretrained/one", None)], Wanted(data=str(path), max_seq_len=20), "cpu")
+    assert data_proof(found.data)["not_read"] == (
+        "Of 3 conversations, read up to 20 tokens, 1 is cut off there and 1 with no answer by then is left out."
+    )
+
+
 def test_results_of_other_questions_or_conversations_are_not_compared(home):
     install_tiny_model(home, "one")
     name = ("pretrained/one", None)
@@ -180,6 +192,7 @@ def test_results_of_other_questions_or_conversations_are_not_compared(home):
     [long], [short] = (measure([name], Wanted(data=data, max_seq_len=size), "cpu") for size in (60, 20))
     with pytest.raises(ValueError, match="same conversations to the same ends"):
         data_proof(long.data, short.data)
+    assert "not_read" not in data_proof(long.data)
     [first] = measure([name], Wanted(_questions(home, "x")), "cpu")
     [second] = measure([name], Wanted(_questions(home, "y")), "cpu")
     with pytest.raises(ValueError, match="same questions"):

@@ -67,8 +67,8 @@ def _better(run: Run, other: Run | None) -> Iterator[Block]:
         yield from _verdict(one)
     for found in read:
         yield Text(f"{found.title}: {found.proof['verdict']}", facts.is_better(found.proof))
-        if said := found.proof.get("not_read"):
-            yield Text(f"{found.title}: {said}")
+        if not_read := found.proof.get("not_read"):
+            yield Text(f"{found.title}: {not_read}")
     rows = [*_scores(asked), *_figures(read), *_tasks(tasks)] + ([] if other else _losses(run))
     if rows:
         yield Table(("", f"{its} (before)" if other is None else its, name), rows)

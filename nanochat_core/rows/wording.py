@@ -24,8 +24,13 @@ _LETTERS = rf"[\p{{L}}\p{{Nl}}\p{{No}}--[{WITHOUT_BLANKS}]][\p{{L}}\p{{M}}\p{{Nl
 # A sign of a script without blanks is a word of its own.
 _WORD_PATTERN = rf"\d+(?:[.,:]\d+)*|[{WITHOUT_BLANKS}]|{_LETTERS}(?:['’]{_LETTERS})*|[=<>+*/^%$€£-]"
 _WORD = regex.compile(_WORD_PATTERN, regex.V1)
+# A name of code or of the net: another letter, another case or an "is" makes another one. No abbreviation, as z.B.
+_CODE = r"`[^`\s]+`|\p{L}\w+(?:[._]\w{2,})+"
+_IS_CODE = re.compile(r"[`_]|\w\.[^\W\d]")
 # What a question may be about as well: && is not ||, C# is not C, and one picture is not another.
-_ASKED_WORD = regex.compile(rf"{_WORD_PATTERN}|[&|@#~\\{{}}\[\]]+|\p{{So}}[\p{{So}}\p{{Sk}}\u200d\ufe0f]*", regex.V1)
+_ASKED_WORD = regex.compile(
+    rf"{_CODE}|{_WORD_PATTERN}|[&|@#~\\{{}}\[\]]+|\p{{So}}[\p{{So}}\p{{Sk}}\u200d\ufe0f]*", regex.V1
+)
 _POLITE = re.compile(
     r"\b(?:(?:can|could|would|will) you (?:please |kindly |just )?(?:tell|say to|show) me|"
     r"(?:can|could|would|will) you please|(?:please |kindly |just )?(?:tell|show) me|do you (?:happen to )?know|"
@@ -69,8 +74,8 @@ def words_of(text: str) -> list[str]:
 def _split(text: str, word: regex.Pattern[str]) -> list[str]:
     text = _QUESTION_WORDS.sub(r"\1 is", text)
     text = _CONTRACTED.sub(lambda found: _LONG[found[0]] if found[0] not in ("'s", "’s") else found[0], text)
-    found = word.findall(unicodedata.normalize("NFC", text.casefold()))
-    return [one.replace("’", "'") for one in found]
+    found = word.findall(unicodedata.normalize("NFC", text))
+    return [one.replace("’", "'") if _IS_CODE.search(one) else one.replace("’", "'").casefold() for one in found]
 
 
 @lru_cache(1 << 17)

@@ -8,9 +8,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, combinations
 
+import numpy as np
+
 from nanochat_core.evaluation.questions import Question
 from nanochat_core.rows.findings import Finding, excerpt, finding, where
-from nanochat_core.rows.minhash import signatures, similar_pairs
+from nanochat_core.rows.minhash import GRAM, signatures, similar_pairs
 from nanochat_core.rows.row import Row, Turn, text_of
 from nanochat_core.rows.wording import agreement, agrees, nearly_same, question_words, words_of
 
@@ -24,6 +26,8 @@ _REPEATS = 0.8
 """Share from which they repeat each other where their answers are the same."""
 _LEAKS = 0.7
 """Share from which a row with the expected answer gives a question away."""
+_COMMON, _COMMON_LEAST = 0.2, 5
+"""Share of the wordings, and how many, from which a word is no sign of what is asked: of an instruction before each."""
 OPEN_FROM = 4
 """So many different answers to a question, none of them that of most: it has no one answer, such as a story."""
 
@@ -68,10 +72,26 @@ class Themes:
         self.wordings = list(self._number)
         rare = frozenset(word for word, count in counts.items() if count == 1)
         self.pairs, self.alike = similar_pairs(signatures([" ".join(words) for words in self.wordings]), _CANDIDATES)
+        self._look_past_what_is_common()
         self._sets = Sets(len(self.wordings))
         for one, other in chain(self.pairs.tolist(), self._but_for_one_word()):
             if nearly_same(self.wordings[one], self.wordings[other], rare):
                 self._sets.join(one, other)
+
+    def _look_past_what_is_common(self) -> None:
+        """Two that are alike by the instruction that begins most of the wordings have what else they share instead."""
+        times = Counter(word for words in self.wordings for word in set(words))
+        least = max(_COMMON_LEAST, _COMMON * len(self.wordings))
+        common = frozenset(word for word, count in times.items() if count >= least)
+        rest: dict[int, frozenset[str]] = {}
+        for at in np.flatnonzero(self.alike >= _LEAKS).tolist():
+            pair = self.pairs[at].tolist()
+            for number in pair:
+                if number not in rest:
+                    rest[number] = _grams(" ".join(word for word in self.wordings[number] if word not in common))
+            one, other = (rest[number] for number in pair)
+            if one or other:
+                self.alike[at] = min(self.alike[at], len(one & other) / len(one | other))
 
     def _but_for_one_word(self) -> Iterator[tuple[int, int]]:
         """Pairs of wordings that differ in one word, or of which one has a word more."""
@@ -108,6 +128,12 @@ class Themes:
         for (one, other), share in zip(self.pairs.tolist(), self.alike.tolist()):
             if share >= _REPEATS and _numbers(self.wordings[one]) == _numbers(self.wordings[other]):
                 yield one, other
+
+
+def _grams(text: str) -> frozenset[str]:
+    return (
+        frozenset(text[start : start + GRAM] for start in range(max(1, len(text) - GRAM + 1))) if text else frozenset()
+    )
 
 
 def _numbers(words: Words) -> list[str]:

@@ -204,6 +204,25 @@ def test_every_repetition_across_the_split_is_found():
     assert len(_lines(found, "split_duplicate")) <= 2 * len(pairs) + 4
 
 
+def test_an_instruction_before_every_question_makes_no_two_rows_alike():
+    before = "Classify the sentiment of the following customer review as positive or negative. Use one word. Review: "
+    things = ("phone", "film", "hotel room", "soup", "lamp", "concert", "train ride", "museum")
+    found = {"positive": ("wonderful", "charming", "worth the money"), "negative": ("awful", "too loud", "dull")}
+    talks = [
+        talk(f"{before}The {thing} was {word}.", label)
+        for label, words in found.items()
+        for thing in things
+        for word in words
+    ]
+    asked = [Question([{"role": "user", "content": f"{before}A garden like a dream."}], ["positive"])]
+    assert not _examined(talks, validating=range(0, len(talks), 10), questions=asked).findings
+    again = talk(f"{before}The lamp was  dull!", "negative")
+    same = [Question([{"role": "user", "content": f"{before}The soup was charming!"}], ["positive"])]
+    found = _examined([*talks, again], questions=same).findings
+    assert {one.kind for one in found} == {"near_duplicate", "leak"}
+    assert len(found) == 2
+
+
 def test_every_leaked_question_is_found_and_no_other():
     talks = cafe()
     asked = [Question([{"role": "user", "content": prompt}], [right], "contains") for prompt, right, _ in PROMPTS]

@@ -19,6 +19,7 @@ from nanochat_core.system.files import sync_folder, write_json
 _NEW, _BIN = ".new", ".bin"
 _OURS = re.compile(
     r"config\.json|launch\.json|status\.json|metrics\.jsonl|rows\.jsonl|data\.jsonl\.gz|trace|log\.txt|stop"
+    r"|remote\.json|watcher\.log|\.entry\.json|\.beats|\.unpacked\.jsonl"
     r"|\..*\.lock|\.reserve|\..*\.tmp|(model|meta)_\d{6,}\.(pt|json)(\.sha256)?|adapter_\d{6,}"
     r"|(tokenizer\.pkl|token_bytes\.pt)(\.sha256)?|resume|evals|\.ranks"
 )

@@ -73,8 +73,11 @@ class Run:
 
     @property
     def unpacked_data_file(self) -> Path:
-        """While the run is trained on its copy of the data: the file itself is another one by now."""
-        return self.path / "data.jsonl"
+        """While the run is trained on its copy of the data: the file itself is another one by now.
+
+        It is deleted afterwards, so its name is none that a person would give to a copy of their own.
+        """
+        return self.path / ".unpacked.jsonl"
 
     @property
     def trace_dir(self) -> Path:

@@ -25,6 +25,8 @@ from nanochat_core.training.modes.mode import Mode
 _REFERENCE = "reference.json"
 _STATE = re.compile(r"state_(\d{6,})\.pt")
 _STEP_FILE = re.compile(r"(?:model_|meta_)(\d{6,})\.(?:pt|json)(?:\.sha256)?")
+_OURS = re.compile(r"(?:model_|meta_|state_)\d{6,}\.(?:pt|json)|tokenizer\.pkl|token_bytes\.pt|base\.pt")
+"""Files beside which we put their checksum; another one there is a person's."""
 _STEP_FOLDER = re.compile(r"adapter_(\d{6,})")
 
 
@@ -125,8 +127,8 @@ class Saver:
         A step's files without its meta, states of other steps, temporary files: nothing that a reader would take.
         """
         for folder in (self.run.path, self.run.resume_dir):
-            lone = [path for path in folder.glob("*.sha256") if not path.with_suffix("").exists()]
-            for path in [*folder.glob(".*.tmp"), *lone]:
+            sums = [path for path in folder.glob("*.sha256") if _OURS.fullmatch(path.stem)]
+            for path in [*folder.glob(".*.tmp"), *(path for path in sums if not path.with_suffix("").exists())]:
                 path.unlink()
         complete = steps(self.run.path)
         for path in self.run.path.glob("*_*"):

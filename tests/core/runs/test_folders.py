@@ -8,9 +8,11 @@ import pytest
 
 from nanochat_core import FinetuneConfig, Run
 from nanochat_core.paths import PROJECT_ROOT, list_models
+from nanochat_core.remote.sync import REMOTE_FILE, WATCHER_LOG
 from nanochat_core.runs.claiming import claim
 from nanochat_core.runs.folders import delete_folder
 from nanochat_core.runs.launcher import create_run
+from nanochat_core.runs.stopping import BEATS
 from studio.runs import facts
 
 
@@ -69,6 +71,16 @@ def test_a_folder_with_a_lone_status_does_not_block_its_name(config, home):
     folder.mkdir(parents=True)
     (folder / "status.json").write_text("{}")
     assert create_run(config).path == folder
+
+
+def test_deleting_leaves_nothing_of_a_run_of_several_processes_or_of_a_job(config):
+    run = _trained(config)
+    (run.path / BEATS).mkdir()
+    (run.path / BEATS / "1").write_text("7")
+    for name in (REMOTE_FILE, WATCHER_LOG, run.unpacked_data_file.name):
+        (run.path / name).touch()
+    assert delete_folder(run.path) is None
+    assert list(run.path.parent.iterdir()) == []
 
 
 def test_deleting_takes_what_is_ours_and_leaves_what_is_a_persons(config):

@@ -246,8 +246,12 @@ def test_strays_in_the_folder_are_passed_over(config, monkeypatch):
     (run.path / "model_000099.pt").mkdir()
     (run.path / "meta_000099.json").mkdir()
     (run.path / "model_000010.pt.sha256").write_bytes(b"")
+    (run.path / "all.sha256").write_bytes(b"mine")
+    (run.path / "model_000098.pt.sha256").write_bytes(b"left over")
     finetune(changed(other, resume=True))
     _assert_same_runs(straight, run)
+    assert (run.path / "all.sha256").read_bytes() == b"mine"
+    assert not (run.path / "model_000098.pt.sha256").exists()
     assert (run.resume_dir / "state_best.pt").read_bytes() == b"mine"
 
 
@@ -261,8 +265,10 @@ def test_a_run_whose_data_was_edited_or_deleted_meanwhile_resumes_with_what_it_b
         patch.setattr(Run, "stop_requested", lambda run: run.metrics()["train_loss"].count() >= 10)
         run = finetune(stopped)
     _edit(Path(config.data_path), is_deleted)
+    (run.path / "data.jsonl").write_text("a person's own copy")
     run = finetune(changed(stopped, resume=True))
     _assert_same_runs(straight, run)
+    assert (run.path / "data.jsonl").read_text() == "a person's own copy"
     assert "it is trained on its own copy" in capsys.readouterr().out
     assert not run.unpacked_data_file.exists()
 

@@ -15,7 +15,6 @@ from nanochat_core.runs.launcher import join_run, start_run
 from nanochat_core.runs.nodes import Nodes
 from nanochat_core.runs.presets import describe_preset, preset_of
 from nanochat_core.runs.run import Run
-from nanochat_core.system.disk import DiskFull
 from nanochat_core.system.files import check_new, write_atomically
 
 SCRIPTS = {"slurm": (slurm_script, "sbatch"), "skypilot": (skypilot_task, "sky launch")}
@@ -47,13 +46,14 @@ def run(arguments: list[str]) -> int:
         join_run(config, nproc or 1, nodes)
     if nproc is not None or nodes != Nodes(1):
         return _detached(config, nproc or 1, nodes)
-    from nanochat_core.training.finetune import finetune
-    from nanochat_core.training.step import Diverged
+    from nanochat_core.training.finetune import finetune, was_told
 
     try:
         finetune(config)
-    except (Diverged, DiskFull):
-        return 1  # said by the training itself
+    except Exception as error:
+        if was_told(error):
+            return 1
+        raise
     return 0
 
 

@@ -65,7 +65,15 @@ _KNOWN = (
         _less_memory,
     ),
     (
-        r"MemoryError|can't allocate memory|Cannot allocate memory|std::bad_alloc",
+        # cudaHostAlloc says it, too: then the machine's memory that is pinned for the copies is short.
+        r"CUDA error: out of memory",
+        "{who} ran out of memory on its device, or of the machine's memory that it copies from.",
+        _SMALLER,
+        _less_memory,
+    ),
+    (
+        # oneDNN says no more than the last where a limit on memory (ulimit -v, as schedulers set it) is reached.
+        r"MemoryError|can't allocate memory|Cannot allocate memory|std::bad_alloc|could not create a (primitive|memory)",
         "{who} ran out of memory.",
         _SMALLER,
         _less_memory,
@@ -87,6 +95,19 @@ _KNOWN = (
         "The devices could not talk to each other ({last}).",
         "Try one process (nproc 1); with NCCL_DEBUG=INFO in the environment, log.txt says more.",
         _one_process,
+    ),
+    (
+        r"CUDA error: |cuDNN error|CUDNN_STATUS|CUBLAS_STATUS",
+        "{who} failed on its device ({last}).",
+        "Resume with `python -m nanochat_core runs resume {tag}`. If it fails again, see what `nvidia-smi` says of the "
+        "card, and `python -m nanochat_core doctor` of torch; the whole message is in the run's log.txt.",
+        _nothing,
+    ),
+    (
+        r"Error: \[Errno \d+\] [^:\n]+: ['\"]",
+        "{who} could not read or write a file ({last}).",
+        "Check the path and its permissions, then resume with `python -m nanochat_core runs resume {tag}`.",
+        _nothing,
     ),
     (
         r"ModuleNotFoundError|ImportError",
@@ -213,7 +234,8 @@ def explain(failure: Failure, tag: str, config: FinetuneConfig) -> Explanation:
         remedy = _DIVERGED.format(rate=", ".join(lower))
         return Explanation(failure.message.removeprefix(_NO_NUMBER), remedy, lower)
     ending = f": {last}" if last else f" with exit status {failure.exitcode} and no message"
-    return Explanation(f"{who} failed{ending}", _SEE_LOG)
+    stop = "" if ending.endswith((".", "!", "?")) else "."
+    return Explanation(f"{who} failed{ending}{stop}", _SEE_LOG)
 
 
 def without_last_word(status: RunStatus, folder: Path) -> RunStatus:
@@ -230,8 +252,19 @@ def last_exception(log: str) -> str:
     return found[-1] if found else ""
 
 
+_ADVICE = (
+    "Search for `cuda",
+    "CUDA kernel errors might",
+    "For debugging consider passing",
+    "Compile with `TORCH_USE_CUDA_DSA`",
+    "Device-side assertion tracking",
+)
+"""How the lines begin that torch writes below every error of CUDA: they say nothing of this one."""
+
+
 def _last_line(message: str) -> str:
     lines = [line.strip() for line in message.splitlines() if line.strip()]
+    lines = [line for line in lines if not line.startswith(_ADVICE)]
     return lines[-1][:300] if lines else ""
 
 

@@ -4,6 +4,7 @@ import contextlib
 import os
 import shlex
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -30,6 +31,7 @@ from nanochat_core.runs.stopping import (
     watch_launcher,
 )
 from nanochat_core.runs.watching import in_notebook, shown_meanwhile
+from nanochat_core.system.disk import DiskFull
 from nanochat_core.training.recorder import Recorder
 from nanochat_core.training.saving import Progress
 from nanochat_core.training.setup import Setup, base_files
@@ -37,6 +39,8 @@ from nanochat_core.training.step import Diverged
 from nanochat_core.training.trainer import Outcome, Trainer
 
 _AGAIN = "A process was lost. The training starts again from its last checkpoint as soon as all machines are there."
+_INTERRUPTED = "It was interrupted before it could save."
+_TOLD = "In plain words: "
 _LOCK_SECONDS = 5.0  # whoever looks whether the lock is held holds it for a moment
 
 
@@ -46,7 +50,8 @@ def finetune(config: FinetuneConfig) -> Run:
     Everything is written to models/finetuned/<output_tag>/. With config.resume the run resumes with the settings
     that it was made with. Ctrl-C, in a notebook "interrupt the kernel", saves and stops. A notebook shows a progress
     bar instead of the log's lines (`run.log_tail()` has them).
-    Raises ValueError for a person's mistake and Diverged when the loss is no number.
+    Raises ValueError for a person's mistake and Diverged when the loss is no number. Whatever else ends the training
+    is said in a sentence, too, and `was_told`.
     """
     with stop_signals() as stop, joined_ranks(config.device_type) as ranks:
         mistake = None
@@ -143,7 +148,9 @@ def _train_alone(run: Run, ranks: Ranks, stop: StopFlag, say: Callable[[str], No
         return Outcome("stopped", run.status().step, None, None)
     except KeyboardInterrupt:
         if ranks.is_first:
-            run.write_status(state="stopped", eta_seconds=None, error="It was interrupted before it could save.")
+            remedy = f"Resume from its last checkpoint with `python -m nanochat_core runs resume {run.quoted}`."
+            run.write_status(state="stopped", eta_seconds=None, error=_INTERRUPTED, remedy=remedy)
+            say(f"{_INTERRUPTED} {remedy}")
         raise
     except Exception as error:
         message = f"{type(error).__name__}: {error}"
@@ -153,12 +160,23 @@ def _train_alone(run: Run, ranks: Ranks, stop: StopFlag, say: Callable[[str], No
         elif ranks.is_first and caused_here:
             why = explain(Failure(ranks.rank, 1, message), run.tag, run.settings())
             run.write_status(**why.to_status(ranks.rank))
-            if not why.is_mistake or run.read_launch().get("detached"):  # else it is said by the caller
+            is_detached = run.read_launch().get("detached")
+            if not is_detached and not isinstance(error, ValueError | Diverged | DiskFull):
+                # The worker of a detached run prints it there.
+                with contextlib.suppress(OSError), open(run.log_file, "a", encoding="utf-8") as log:
+                    traceback.print_exc(file=log)
+            if not why.is_mistake or is_detached:  # else it is said by the caller
                 say(f"{why.error} {why.remedy}")
+                error.add_note(f"{_TOLD}{why.error} {why.remedy}")
         raise
     finally:
         if ranks.is_first:
             run.unpacked_data_file.unlink(missing_ok=True)
+
+
+def was_told(error: Exception) -> bool:
+    """Whether `error` ended a training that has said so in a sentence and kept its traceback: nothing is to be added."""
+    return any(note.startswith(_TOLD) for note in getattr(error, "__notes__", ()))
 
 
 def _say_outcome(run: Run, steps: int, progress: Progress, outcome: Outcome, say: Callable[[str], None]) -> None:

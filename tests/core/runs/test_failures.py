@@ -15,6 +15,11 @@ from nanochat_core.runs.failures import (
     told_cause,
 )
 
+ADVICE = (
+    "\nSearch for `cudaErrorX' in https://docs.nvidia.com/cuda/cuda-runtime-api/group__CUDART__TYPES.html."
+    "\nCUDA kernel errors might be asynchronously reported at some other API call.\nFor debugging consider passing "
+    "CUDA_LAUNCH_BLOCKING=1\nCompile with `TORCH_USE_CUDA_DSA` to enable device-side assertions.\n"
+)
 LOST = "RuntimeError: [gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:1234"
 
 
@@ -46,12 +51,16 @@ def test_the_cause_comes_before_its_consequences(failures, rank):
         (-7, "", "SIGBUS.*shared memory", "Free some space"),
         (-60, "", "signal 60|SIGRT", "log.txt"),
         (1, "torch.OutOfMemoryError: CUDA out of memory. Tried", "out of memory on its device", "device_batch_size"),
+        (1, f"torch.AcceleratorError: CUDA error: out of memory{ADVICE}", "out of memory.*device", "device_batch_size"),
+        (1, f"torch.AcceleratorError: CUDA error: an illegal access{ADVICE}", r"an illegal access\)", "nvidia-smi"),
+        (1, "RuntimeError: could not create a primitive", "ran out of memory", "device_batch_size"),
+        (1, "PermissionError: [Errno 13] Permission denied: '/x/y'", "'/x/y'", "permissions, then resume"),
         (1, "MemoryError", "ran out of memory", "device_batch_size"),
         (1, "OSError: [Errno 28] No space left on device: '/x'", "disk is full", "Free some space"),
         (1, "torch.distributed.DistBackendError: NCCL error in: x", "talk to each other", "NCCL_DEBUG"),
         (1, "ModuleNotFoundError: No module named 'psutil'", "incomplete .*psutil", "make install"),
         (1, "ValueError: There is no model 'x'. Run it.", "^There is no model 'x'. Run it.$", "Correct this"),
-        (1, "Traceback ...\nKeyError: 'a {brace}'", "failed: KeyError: 'a {brace}'", "log.txt"),
+        (1, "Traceback ...\nKeyError: 'a {brace}'", "failed: KeyError: 'a {brace}'[.]$", "log.txt"),
         (3, "", "exit status 3", "log.txt"),
         (-9, "MemoryError: x", "ran out of memory", "device_batch_size"),
     ],

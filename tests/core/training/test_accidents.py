@@ -107,6 +107,24 @@ def test_a_notebook_whose_training_ended_without_a_word_does_not_train_for_ever(
     assert run.status().state == "interrupted"
 
 
+@pytest.mark.parametrize("error", [RuntimeError("CUDA out of memory. Tried 2 GiB"), KeyError("a fault of ours")])
+def test_whatever_ends_a_training_in_a_terminal_its_last_words_are_a_sentence(config, monkeypatch, capsys, error):
+    def fail(step):
+        raise error
+
+    monkeypatch.setattr(TrainingStep, "update", fail)
+    assert main(["finetune", *_flags(config)]) == 1
+    said, run = capsys.readouterr(), Run.open("straight")
+    status = run.status()
+    assert said.out.endswith(f"{status.error} {status.remedy}\n")
+    assert "Traceback" not in said.out + said.err
+    assert f"{type(error).__name__}: {error}" in run.log_file.read_text()  # where the remedy sends a person
+    assert "Traceback" in run.log_file.read_text()
+    with pytest.raises(type(error)) as told:  # and a notebook ends its own traceback with it
+        finetune(changed(config, output_tag="other"))
+    assert told.value.__notes__[-1].endswith(f"{status.error} {status.remedy}")
+
+
 @pytest.mark.parametrize("changes", [{"matrix_lr": 0.5}, {"num_iterations": 80}, {"model_tag": "other"}, {"seed": 7}])
 def test_a_resume_with_other_settings_is_refused_with_what_differs(config, monkeypatch, changes, capsys):
     _stopped(config, monkeypatch)

@@ -50,11 +50,12 @@ def start_run(
     if resume or config.resume:
         run = Run.open(config.output_tag)
         check_resumable(run, config)
-        adopt_memory(run, config)
     else:
         find_model(config.base_name, config.model_step, config.base_source)
         run = create_run(config)
     with claimed(run):
+        if resume or config.resume:
+            adopt_memory(run, config)
         run.clear_stop()
         devices = devices or (devices_before(run) if resume or config.resume else "") or os.environ.get(_DEVICES, "")
         run.launch_file.unlink(
@@ -197,7 +198,7 @@ def check_resumable(run: Run, config: FinetuneConfig | None = None) -> None:
 
 
 def adopt_memory(run: Run, config: FinetuneConfig) -> None:
-    """Let a run that is about to resume do it in the memory mode that is asked for, if any is."""
+    """Let a run that was claimed to resume do it in the memory mode that is asked for, if any is."""
     record = run.record()
     if config.memory not in (FinetuneConfig.memory, run.settings().memory):
         record["settings"]["memory"] = config.memory

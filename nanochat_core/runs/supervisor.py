@@ -54,6 +54,7 @@ def supervise(run: Run, nproc: int, worker: str, nodes: Nodes) -> int:
             failures = torchrun(run, nproc, worker, nodes)
     except _EndedBeforeTraining:
         run.write_status(state="stopped", eta_seconds=None)
+        print(f"Stopped before the training began. Resume it: python -m nanochat_core runs resume {run.quoted}", flush=True)
         return 0
     except NotTogether as error:
         run.write_status(state="failed", eta_seconds=None, error=str(error), remedy=error.remedy)

@@ -73,10 +73,11 @@ def _prepare(config: FinetuneConfig, ranks: Ranks) -> None:
     if config.resume:
         run = Run.open(config.output_tag)
         check_resumable(run, config)
-        adopt_memory(run, config)
     else:
         run = create_run(config)
     claim(run, sys.argv)
+    if config.resume:
+        adopt_memory(run, config)
     run.write_launch(nproc=ranks.world)
     run.clear_stop()
 

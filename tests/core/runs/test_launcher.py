@@ -117,6 +117,7 @@ def test_stop_before_training_ends_the_run_at_once(start):
     until(lambda: len(run_processes(run)) == 2 and run.status().state == "starting")
     report = run.stop(wait=30)
     assert (report.state, report.alive) == ("stopped", ())
+    assert run.log_tail(1) == f"Stopped before the training began. Resume it: python -m nanochat_core runs resume {run.tag}"
     again = start("slow", resume=True)  # and right after the start, before any handler is in place
     assert again.stop(wait=30).state == "stopped"
 

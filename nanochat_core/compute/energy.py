@@ -15,6 +15,7 @@ try:
 except ImportError:  # not there on every system
     pynvml = None
 
+_FAILURES = (OSError, ValueError, *([pynvml.NVMLError] if pynvml else []))
 _PACKAGES = Path("/sys/class/powercap")
 
 
@@ -29,11 +30,15 @@ class EnergyCounter:
         self._sum = 0.0
 
     def joules(self) -> float | None:
-        """None where nothing is counted. To be asked at least every few minutes: the counters begin again at 0."""
+        """None where nothing is counted, or no longer. To be asked every few minutes: the counters begin again at 0."""
         if not self._counters:
             return None
-        for number, (read, size) in enumerate(self._counters):
-            now = read()
+        try:
+            found = [read() for read, _ in self._counters]
+        except _FAILURES:  # a driver that hiccups, a right that was taken: no reason to end a training
+            self._counters = []
+            return None
+        for number, (now, (_, size)) in enumerate(zip(found, self._counters)):
             self._sum += (now - self._last[number]) % size if size else now - self._last[number]
             self._last[number] = now
         return self._sum

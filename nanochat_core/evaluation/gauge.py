@@ -64,8 +64,12 @@ def write_gauge(path: Path, model: GPT, examples: Sequence[Example], batch_size:
 
 def read_gauge(path: Path) -> Gauge:
     """What `write_gauge` kept, mapped. ValueError when the file is damaged."""
-    verify_checksum(path, "Delete it: the run then resumes without the distance from its base.")
-    kept = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    remedy = "Delete it: the run then resumes without the distance from its base."
+    verify_checksum(path, remedy)
+    try:
+        kept = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:  # torch raises several kinds by the damage
+        raise ValueError(f"{path} is damaged or cut short ({type(error).__name__}). {remedy}") from error
     return Gauge(kept["states"], kept["head"])
 
 

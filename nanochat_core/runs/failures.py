@@ -73,7 +73,8 @@ _KNOWN = (
     ),
     (
         # oneDNN says no more than the last where a limit on memory (ulimit -v, as schedulers set it) is reached.
-        r"MemoryError|can't allocate memory|Cannot allocate memory|std::bad_alloc|could not create a (primitive|memory)",
+        r"MemoryError|can't allocate memory|Cannot allocate memory|std::bad_alloc"
+        r"|could not create a (primitive|memory)",
         "{who} ran out of memory.",
         _SMALLER,
         _less_memory,

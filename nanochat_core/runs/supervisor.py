@@ -1,6 +1,7 @@
 """The process that stands for a run: runs torchrun in itself, passes "save and stop" on, and tells why a run died."""
 
 import argparse
+import contextlib
 import os
 import signal
 import sys
@@ -54,7 +55,8 @@ def supervise(run: Run, nproc: int, worker: str, nodes: Nodes) -> int:
             failures = torchrun(run, nproc, worker, nodes)
     except _EndedBeforeTraining:
         run.write_status(state="stopped", eta_seconds=None)
-        print(f"Stopped before the training began. Resume it: python -m nanochat_core runs resume {run.quoted}", flush=True)
+        resume = f"python -m nanochat_core runs resume {run.quoted}"
+        print(f"Stopped before the training began. Resume it: {resume}", flush=True)
         return 0
     except NotTogether as error:
         run.write_status(state="failed", eta_seconds=None, error=str(error), remedy=error.remedy)
@@ -65,6 +67,8 @@ def supervise(run: Run, nproc: int, worker: str, nodes: Nodes) -> int:
         raise
     finally:
         processes.kill(processes.tree(processes.identity())[1:])
+        with contextlib.suppress(OSError):  # of a trainer that was ended before it could remove it
+            run.unpacked_data_file.unlink(missing_ok=True)
     return _last_word(run, failures, nodes)
 
 

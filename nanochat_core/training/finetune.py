@@ -168,6 +168,7 @@ def _train_alone(run: Run, ranks: Ranks, stop: StopFlag, say: Callable[[str], No
                     traceback.print_exc(file=log)
             if not why.is_mistake or is_detached:  # else it is said by the caller
                 say(f"{why.error} {why.remedy}")
+            if not why.is_mistake and not is_detached:
                 error.add_note(f"{_TOLD}{why.error} {why.remedy}")
         raise
     finally:
@@ -176,7 +177,7 @@ def _train_alone(run: Run, ranks: Ranks, stop: StopFlag, say: Callable[[str], No
 
 
 def was_told(error: Exception) -> bool:
-    """Whether `error` ended a training that has said so in a sentence and kept its traceback: nothing is to be added."""
+    """Whether `error` ended a training that has said so in a sentence and kept the traceback in its log."""
     return any(note.startswith(_TOLD) for note in getattr(error, "__notes__", ()))
 
 

@@ -285,7 +285,8 @@ class Recorder:
         joules = self._energy.joules()
         counted = joules is not None and (self.ranks.is_first or self.ranks.device.type != "cpu")
         total, known = self.ranks.sum([joules if counted and joules is not None else 0.0, float(counted)])
-        if self.ranks.is_first and known:
+        everyone = 1 if self.ranks.device.type == "cpu" else self.ranks.world
+        if self.ranks.is_first and known == everyone:  # else it would be less than it took
             self.run.write_status(energy_joules=self._energy_before + total, energy_of=self._energy.of)
 
     def note_early_stop(self, setup: Setup, progress: Progress) -> None:

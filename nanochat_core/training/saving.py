@@ -95,9 +95,16 @@ class Saver:
         return max(set(steps(self.run.path)) & set(self._states()), default=None)
 
     def restore(self, step: int, mode: Mode) -> Progress:
-        """Bring a training whose model was loaded from the checkpoint of `step` to exactly that point, in any mode."""
-        verify_checksum(self._state_path(step), _other_ways(self.run, step))
-        state: dict[str, Any] = torch.load(self._state_path(step), map_location="cpu", weights_only=True, mmap=True)
+        """Bring a training whose model was loaded from the checkpoint of `step` to exactly that point, in any mode.
+
+        ValueError when the state is damaged.
+        """
+        path, remedy = self._state_path(step), _other_ways(self.run, step)
+        verify_checksum(path, remedy)
+        try:
+            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        except Exception as error:  # of several kinds, by the damage; without its checksum nothing is compared
+            raise ValueError(f"{path} is damaged or cut short ({type(error).__name__}). {remedy}") from error
         for name, weight in state["exact"].items():
             mode.set_weight(name, weight)
         for name in mode.parts.rules:

@@ -29,6 +29,14 @@ def test_the_packages_of_a_processor_are_added_up_and_may_begin_again(tmp_path):
     assert counter.of == "of the whole processor"
 
 
+def test_a_counter_that_fails_meanwhile_ends_the_counting_alone(tmp_path):
+    _package(tmp_path / "intel-rapl:0", "package-0", 90)
+    counter = EnergyCounter(torch.device("cpu"), tmp_path)
+    (tmp_path / "intel-rapl:0" / "energy_uj").unlink()
+    assert counter.joules() is None
+    assert counter.joules() is None
+
+
 def test_where_nothing_counts_nothing_is_told(tmp_path, home):
     assert EnergyCounter(torch.device("cpu"), tmp_path).joules() is None
 

@@ -255,6 +255,18 @@ def test_strays_in_the_folder_are_passed_over(config, monkeypatch):
     assert (run.resume_dir / "state_best.pt").read_bytes() == b"mine"
 
 
+@pytest.mark.parametrize("name", ["state_000010.pt", "base.pt"])
+def test_a_state_that_was_cut_short_without_its_checksum_is_a_sentence(config, monkeypatch, name):
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "stop_requested", lambda run: run.metrics()["train_loss"].count() >= 10)
+        run = finetune(config)
+    path = run.resume_dir / name
+    path.with_name(f"{name}.sha256").unlink()
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(ValueError, match=rf"{name} is damaged or cut short .*\. (It cannot be resumed|Delete it)"):
+        finetune(changed(config, resume=True))
+
+
 @pytest.mark.parametrize("is_deleted", [False, True])
 def test_a_run_whose_data_was_edited_or_deleted_meanwhile_resumes_with_what_it_began_with(
     config, monkeypatch, is_deleted, capsys

@@ -11,6 +11,7 @@ from nanochat_core.engine.engine import Engine
 from nanochat_core.evaluation.answers import evaluate
 from nanochat_core.evaluation.proof import flips_of
 from nanochat_core.evaluation.questions import Question, load_questions
+from nanochat_core.evaluation.results import REPLY_TOKENS
 from nanochat_core.evaluation.scores import EvalResult
 from nanochat_core.evaluation.today import in_both, snapshot, unasked, unasked_words
 from nanochat_core.model.gpt import GPT
@@ -21,7 +22,6 @@ from nanochat_core.system.words import printable
 from nanochat_core.tokenizer.tokenizer import Tokenizer
 
 SAMPLES = 3
-REPLY_TOKENS = 64
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from nanochat_core.evaluation.answers import ask
 from nanochat_core.evaluation.figures import figures
 from nanochat_core.evaluation.meter import Meter, Watch, unwatched
 from nanochat_core.evaluation.questions import Question, load_questions
-from nanochat_core.evaluation.results import judged, keep, kept, known_replies, result_path
+from nanochat_core.evaluation.results import REPLY_TOKENS, judged, keep, kept, known_replies, result_path
 from nanochat_core.evaluation.scores import grade
 from nanochat_core.model.gpt import GPT
 from nanochat_core.paths import SOURCE_FOLDERS, ModelFiles, adapter_base, find_file, find_model
@@ -54,7 +54,7 @@ class Wanted:
     """A folder with tasks of one's own, in lm-eval's YAML."""
     limit: int | None = None
     """Samples of each task; None: all."""
-    max_tokens: int = 64
+    max_tokens: int = REPLY_TOKENS
     """Longest reply."""
     max_seq_len: int | None = None
     """Longest conversation in tokens; None: the context of the model, of several the shortest."""

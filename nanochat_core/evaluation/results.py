@@ -25,6 +25,10 @@ from nanochat_core.system.files import read_json, sha256_of, write_json
 KINDS = ("questions", "data", "tasks")
 
 
+REPLY_TOKENS = 64
+"""Longest reply to a question, unless another length is asked for."""
+
+
 def results_folder(name: str) -> Path:
     """Where the results of the model called `name` lie."""
     kind, _, tag = name.partition("/")
@@ -82,12 +86,20 @@ def known_replies(name: str, model_sha256: str, asked: dict[str, Any]) -> dict[s
 
 
 def all_replies(name: str, step: int) -> dict[str, str]:
-    """As `today.Replies`, of everything that this checkpoint was ever asked, stopped or not; the newest counts."""
+    """As `today.Replies`, of everything that this checkpoint was ever asked, stopped or not; the newest counts.
+
+    But for one of the usual length: a longer one, beside that of another model, would be no fair comparison.
+    """
     asked = [one for one in _of(name, "questions") if one.get("step") == step]
     replies: dict[str, str] = {}
-    for result in sorted(asked, key=lambda one: str(one.get("made"))):
+    for result in sorted(asked, key=lambda one: (_is_usual(one), str(one.get("made")))):
         replies |= replies_in(result)
     return replies
+
+
+def _is_usual(result: dict[str, Any]) -> bool:
+    """Whether its replies are of the usual length, as all were of which it is not noted."""
+    return result.get("asked", {}).get("max_tokens", REPLY_TOKENS) == REPLY_TOKENS
 
 
 def _of(name: str, kind: str | None) -> Iterator[dict[str, Any]]:

@@ -120,6 +120,14 @@ def test_replies_of_before_there_were_keys_are_known_by_their_question(run):
     assert all_replies("finetuned/mine", 20) == {"When?": "At 7.", "Who?": "Tom does.", "Where?": "In the mill."}
 
 
+def test_replies_of_another_length_than_usual_stand_in_for_none_of_the_usual_one(run):
+    told = {"model": "finetuned/mine", "step": 20, "complete": True}
+    for made, tokens, replies in (("1", 64, REPLIES), ("2", 5, ["At"] * 3)):
+        asked = kept(replies) | told | {"made": made, "asked": {"max_tokens": tokens, "device": "cpu"}}
+        write_json(result_path("finetuned/mine", "questions", "a" * 64, {"tokens": tokens}), asked)
+    assert [*all_replies("finetuned/mine", 20).values()] == REPLIES
+
+
 def test_results_of_an_evaluation_are_judged_by_the_file_that_they_name(run):
     _, file = run
     path = result_path("pretrained/one", "questions", "abc" * 20, {})

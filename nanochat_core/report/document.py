@@ -202,9 +202,12 @@ def _settings(run: Run, other: Run | None) -> Iterator[Block]:
 
 def _samples(run: Run, other: Run | None) -> Iterator[Block]:
     before = snapshot(other, "after") if other else snapshot(run, "before")
-    replies = dict(before.get("replies", []))
+    replies: dict[str, list[str]] = {}
+    for question, reply in before.get("replies", []):
+        replies.setdefault(question, []).append(reply)
     after = snapshot(run, "after").get("replies", [])
-    rows = [(question, replies[question], reply) for question, reply in after if question in replies]
+    # In turn, since talks that begin otherwise may end with the same question.
+    rows = [(question, replies[question].pop(0), reply) for question, reply in after if replies.get(question)]
     if rows:
         yield Heading("Samples")
         yield Table(("Question", other.tag if other else "Before", run.tag if other else "Now"), rows)

@@ -163,6 +163,17 @@ def test_of_a_run_that_did_not_train_to_its_end_that_is_said_first(make_run, hom
     assert "nanochat eval" in text
 
 
+def test_samples_that_end_with_the_same_question_each_have_their_own_reply_of_before(make_run):
+    run = make_run("mine", 9)
+    for name in ("before", "after"):
+        replies = [["Go on.", f"{name} one"], ["Go on.", f"{name} two"], [f"{name} alone?", "x"]]
+        (run.evals_dir / f"{name}.json").write_text(json.dumps({"replies": replies}))
+    text = to_markdown(report_of("mine"))
+    assert "| Go on. | before one | after one |" in text
+    assert "| Go on. | before two | after two |" in text
+    assert "alone" not in text
+
+
 def test_a_table_of_two_runs_has_all_steps_of_both_and_no_value_of_another_step(make_run):
     make_run("one", 3)
     short = make_run("two", 10)

@@ -111,6 +111,12 @@ def where(lines: Iterable[int], most: int = 6) -> str:
 
 
 def excerpt(text: str, most: int = 80) -> str:
-    """The beginning of a foreign text in quotes, on one line."""
+    """A foreign text in quotes, on one line; of a long one the beginning and the end.
+
+    Long questions often begin with the same instruction, and the ends tell them apart.
+    """
     flat = printable(" ".join(text.split()))
-    return f"“{flat if len(flat) <= most else flat[: most - 1] + '…'}”"
+    if len(flat) <= most:
+        return f"“{flat}”"
+    end = most // 2 - 2
+    return f"“{flat[: most - end - 3].rstrip()} … {flat[-end:].lstrip()}”"

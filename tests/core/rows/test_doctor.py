@@ -304,6 +304,13 @@ def test_the_length_of_an_answer_without_blanks_is_counted_in_signs():
     assert "541 signs, half of all have" in one.reason
 
 
+def test_a_long_question_is_quoted_with_its_end():
+    before = "Classify the sentiment of the following customer review as positive or negative. Review: "
+    talks = [talk(f"{before}The soup was cold.", label) for label in ("negative", "positive")]
+    (only,) = _examined(talks).findings
+    assert "“Classify the sentiment of the following … r negative. Review: The soup was cold.”" in only.reason
+
+
 def test_the_findings_are_json_html_and_text_of_the_same():
     talks = [talk("When do you open?", "At 7."), talk("When do you open?", "At <9>.")]
     found = _examined(talks)

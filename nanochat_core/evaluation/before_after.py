@@ -1,6 +1,5 @@
 """What a run has changed: the same questions asked before and after, new knowledge and old skills side by side."""
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -62,11 +61,6 @@ class Summary:
         taken = Snapshot(replies, _score(model, tokenizer, self.new), _score(model, tokenizer, self.old))
         write_json(self._path(name), asdict(taken))
         return taken
-
-    def earlier(self, name: str) -> dict[str, Any] | None:
-        """A snapshot that was taken before, as plain values; None when there is none."""
-        path = self._path(name)
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
     def print(self) -> None:
         """Say what has changed between the two snapshots."""

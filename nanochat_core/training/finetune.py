@@ -130,7 +130,7 @@ def _train_alone(run: Run, ranks: Ranks, stop: StopFlag, say: Callable[[str], No
         setup = setup.gauged(run.resume_dir / "base.pt", is_new=recorder.resumed_step is None)
         recorder.describe(setup)
         summary = Summary(run, setup.config, _samples(setup), say) if ranks.is_first else None
-        if summary and (recorder.resumed_step is None or not summary.earlier("before")):
+        if summary and recorder.resumed_step is None:  # a resumed model is no longer the one before the training
             summary.take("before", setup.model, setup.tokenizer)
         ranks.wait()
         outcome = Trainer(setup, progress, recorder).train()

@@ -1,10 +1,11 @@
 """The same questions before and after: what is printed and what is kept."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
-from nanochat_core import FinetuneConfig, finetune
+from nanochat_core import FinetuneConfig, Run, finetune
 from nanochat_core.evaluation.proof import flips_of
 from tests.support.tiny import install_tiny_model, write_conversations
 
@@ -32,6 +33,21 @@ def test_questions_are_asked_before_and_after(home):
     assert f"  {flips_of(after['new'], before['new']).verdict}" in log
     assert "Question: Which word is number 2?" in log
     assert "Old skills" not in log
+
+
+@pytest.mark.parametrize("left", [None, "{ cut short"])
+def test_a_resumed_model_is_not_asked_as_the_one_before(home, monkeypatch, left):
+    config = _config(home, num_iterations=6)
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "stop_requested", lambda run: run.metrics()["train_loss"].count() >= 3)
+        run = finetune(config)
+    before = run.evals_dir / "before.json"
+    before.unlink()
+    if left is not None:
+        before.write_text(left)
+    assert finetune(replace(config, resume=True)).status().state == "finished"
+    assert (before.read_text() if before.exists() else None) == left
+    assert (run.evals_dir / "after.json").exists()
 
 
 def test_without_questions_the_validations_first_ones_are_shown(home):

@@ -94,10 +94,10 @@ def mode(card: Measured, size: Size, memory: str) -> dict[str, Any]:
     found: dict[str, Any] = {"ok": True, "planned": need.card_bytes, "host": need.host_bytes, "tokens_per_step": tokens}
     played = next((name for name in CARDS if plan_memory(training, named_card(name)).mode(memory).fits), None)
     if card.total is not None:
-        room = min(card.total, named_card(played).card_bytes or 0) if played else 0
         if need.card_bytes > card.total:
             return {**found, "left_out": f"the card has {card.total / GIB:.1f} GiB"}
-        card.play(room, FIXED)
+        if played:  # else it needs more than the largest of them, and has the whole card
+            card.play(min(card.total, named_card(played).card_bytes or 0), FIXED)
         found["played"] = played
     step = _build(card.device, size.shape, memory, dtype, device_batch_size=1)
     examples = _examples(size.shape, [size.tokens] * size.conversations)

@@ -65,6 +65,14 @@ def test_a_section_that_breaks_or_hangs_leaves_the_others(monkeypatch, capsys):
     assert "failed" in capsys.readouterr().err
 
 
+def test_a_card_larger_than_all_that_are_played_is_not_limited(monkeypatch):
+    card = gpu_device.Cpu()
+    card.total = 1 << 50
+    card.play = lambda card_bytes, outside: pytest.fail(f"it plays {card_bytes} bytes")
+    monkeypatch.setattr(gpu_sections, "CARDS", ())
+    assert gpu_sections.mode(card, gpu_sections.SMALL, "plain")["played"] is None
+
+
 @pytest.mark.processes
 def test_a_section_is_a_line_of_json_in_a_process_of_its_own():
     command = [sys.executable, "-m", "benchmarks.gpu_check", "--section", "facts", "--device", "cpu", "--small"]

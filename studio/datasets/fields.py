@@ -76,7 +76,8 @@ def change(session: Session, row: int, what: str, function: Callable[..., bytes]
 def type_text(session: Session, row: int, typed: Typed) -> bool:
     """Put a text where its field is now; False when there is no such field any more.
 
-    After a restart of the app the names are others: then the place counts, if it holds what the page knew of it.
+    After a restart of the app the names are others: then the place counts, if it holds what the page knew of it, or
+    this text already, whose arrival the page has not heard of.
     """
     with session.lock:
         if not session.has(row) or editable(session.rows.data[row]) is None:
@@ -106,7 +107,8 @@ def _place(session: Session, row: int, typed: Typed) -> tuple[int, int | None] |
             return turn, names.parts.index(typed.name)
     messages = messages_of(json.loads(session.rows.data[row]))
     is_old = not typed.name.startswith(_process)
-    return (typed.turn, typed.part) if is_old and _text_at(messages, typed.turn, typed.part) == typed.before else None
+    is_there = _text_at(messages, typed.turn, typed.part) in (typed.before, typed.text)
+    return (typed.turn, typed.part) if is_old and is_there else None
 
 
 def _text_at(messages: list[dict[str, Any]], turn: int, part: int | None) -> str | None:

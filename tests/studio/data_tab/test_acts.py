@@ -133,6 +133,7 @@ def test_after_a_restart_the_open_page_goes_on(home):
     sessions._sessions.clear()
     late["texts"][0]["name"] = "0000-" + late["texts"][0]["name"]  # the names of another process
     assert len(acts.store(late)["kept"]) == 1
+    assert len(acts.store(late)["kept"]) == 1  # sent again, by a page that was loaded before the answer came
     after = acts.act(dict(handlers.NOWHERE), click)
     assert texts(after) == ["one", "TWO", "three", "four"]
 

@@ -177,7 +177,8 @@ def _wire_list(parts: Parts) -> None:
 
 def _wire_files(at: gr.State, asked: gr.State, files: data_controls.Files) -> None:
     files.pick.input(alerted(handlers.pick), [at, files.pick], at, api_visibility="private")
-    files.upload.upload(alerted(_uploaded), [at, files.upload], [at, files.upload], api_visibility="private")
+    sent = files.upload.upload(alerted(_uploaded), [at, files.upload], [at, files.upload], api_visibility="private")
+    sent.failure(lambda: None, None, files.upload, **QUIET)  # what was refused would keep the next file out
     files.new.click(alerted(handlers.create), [at, files.name], at, **QUIET)
     files.duplicate.click(alerted(handlers.duplicate), at, at, **QUIET)
     files.rename.click(alerted(handlers.rename), [at, files.name], at, **QUIET)

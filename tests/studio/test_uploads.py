@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 
+import gradio as gr
 import httpx
 import pytest
 
@@ -12,6 +13,7 @@ from studio.app import build_app
 from studio.data_tab import handlers, tab
 from studio.parts.uploads import parse_size
 from tests.e2e.real_app import ROOT, free_port
+from tests.support.pressed import Pressed
 from tests.support.samples import GOOD
 
 MEGABYTE = 1000**2
@@ -44,6 +46,20 @@ def test_an_upload_is_gone_once_it_was_read(home, tmp_path, content):
     except ValueError:
         assert content != GOOD + "\n"
     assert not path.exists()
+
+
+@pytest.mark.processes
+def test_a_refused_file_makes_room_for_the_next_one(home, page, tmp_path):
+    path = tmp_path / "empty.jsonl"
+    path.touch()
+    pressed = Pressed(page, **{"data-upload": str(path)})
+    [sent] = pressed.events("data-upload", "upload")
+    with pytest.raises(gr.Error):
+        next(pressed.begin(sent))
+    [refused] = [one for one in page.fns.values() if one.trigger_after == sent._id and one.trigger_only_on_failure]
+    for _ in pressed.begin(refused):
+        pass
+    assert pressed["data-upload"] is None
 
 
 @pytest.fixture

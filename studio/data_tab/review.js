@@ -36,7 +36,8 @@ frame.addEventListener("click", (event) => {
 });
 
 frame.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  // A key that is held down would decide rows that nobody has read.
+  if (event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
   if (/^[1-9]$/.test(event.key)) {
     const row = frame.querySelector(`#data-review-row-${event.key}`);
     if (row) {

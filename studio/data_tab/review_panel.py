@@ -29,6 +29,8 @@ _SCRIPT = Path(__file__).with_name("review.js")
 _LEAD = "Contradictions, repetitions, leaks, cut, empty and odd answers, the most suspicious first."
 _SHOWN_ROWS = 9
 _NO_RUN = ("No run", "")
+_DECIDED = ("Nothing left to decide", "Every finding was decided. Change something, and look again.")
+_NOTHING_FOUND = ("Nothing to decide", "Nothing was found in these rows. Change something, and look again.")
 
 
 @dataclass(frozen=True)
@@ -212,7 +214,7 @@ def card_html(session: Session | None, kind: str) -> str:
     key = waiting[0].key if waiting else ""
     frame = f'<div class="review" data-session="{escape(session.id)}" data-key="{escape(key)}">'
     if not waiting:
-        done = empty("Nothing left to decide", "Every finding was decided. Change something, and look again.")
+        done = empty(*(_DECIDED if queue.cards else _NOTHING_FOUND))
         return f"{frame}{done}{_tools(queue, None)}{notes}</div>"
     card = waiting[0]
     head = (

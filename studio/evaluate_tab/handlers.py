@@ -54,7 +54,8 @@ def wire(fields: EvaluateFields, asking: Asking, context: Context) -> None:
         **QUIET,
     )
     for button, make in ((curves.png, png_file), (curves.csv, csv_file)):
-        button.click(make, look, curves.file, **QUIET).then(None, None, None, js=_DOWNLOAD)
+        made = button.click(alerted(make), look, curves.file, **QUIET)
+        made.success(None, None, None, js=_DOWNLOAD)
     notebook = runs.notebook.click(alerted(notebook_file), runs.run, curves.file, **QUIET)
     notebook.success(None, None, None, js=_DOWNLOAD)
 
@@ -136,13 +137,13 @@ def draw(shown: list[str], which: str, x_axis: str, smoothing: float, log: bool)
 
 def keep_note(tag: str, text: str) -> str:
     """Save the note."""
-    run_facts.set_note(tag or "", text or "")
+    run_facts.set_note(_chosen(tag), text or "")
     return html.note("The note is saved.", "good")
 
 
 def rename_run(tag: str, name: str, loaded: list[str], asked: Sequence[str] = ()) -> tuple[str, Any]:
     """Rename the chosen run."""
-    renamed = run_facts.rename(tag or "", name or "", loaded, asked).tag
+    renamed = run_facts.rename(_chosen(tag), name or "", loaded, asked).tag
     said = html.note(f"{tag} is now called {renamed}.", "good")
     return said, gr.update(choices=live.run_tags(), value=renamed)
 
@@ -163,19 +164,31 @@ def delete_run(tag: str, loaded: list[str], asked: Sequence[str] = ()) -> tuple[
 
 def png_file(shown: list[str], which: str, x_axis: str, smoothing: float, log: bool) -> Any:
     """The chart as a picture to download."""
-    content = charts.png(charts.curves(shown or [], x_axis, which, smoothing), x_axis, log)
+    content = charts.png(charts.curves(_drawn(shown), x_axis, which, smoothing), x_axis, log)
     return gr.DownloadButton(value=_temporary("loss.png", content))
 
 
 def notebook_file(tag: str) -> Any:
     """A notebook that repeats the chosen run, to download."""
-    content = notebook_of(Run.open(tag or ""))
+    content = notebook_of(Run.open(_chosen(tag)))
     return gr.DownloadButton(value=_temporary(f"{tag}.ipynb", content.encode()))
 
 
 def csv_file(shown: list[str], *_: Any) -> Any:
     """The shown runs' metrics to download."""
-    return gr.DownloadButton(value=_temporary("loss.csv", charts.csv_text(shown or []).encode()))
+    return gr.DownloadButton(value=_temporary("loss.csv", charts.csv_text(_drawn(shown)).encode()))
+
+
+def _chosen(tag: str | None) -> str:
+    if not tag:
+        raise ValueError("No run is chosen. Choose one first.")
+    return tag
+
+
+def _drawn(shown: list[str] | None) -> list[str]:
+    if not shown:
+        raise ValueError("No run is chosen under Curves. Choose one first.")
+    return shown
 
 
 def _temporary(name: str, content: bytes) -> str:

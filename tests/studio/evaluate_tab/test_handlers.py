@@ -19,6 +19,7 @@ from studio.evaluate_tab.asking import Asking
 from studio.runs import facts as run_facts
 from studio.runs import queue as run_queue
 from tests.e2e.invented import invent_run
+from tests.support.pressed import Pressed
 
 ANSWER = {"question": "When?", "key": "k", "reply": "At 7.", "expected": ["7"], "correct": True}
 KEPT = {"step": 7, "complete": True, "made": "2025", "correct": 1, "total": 1, "answers": [ANSWER]}
@@ -181,6 +182,19 @@ def test_a_download_has_no_formulas(home):
     invent_run("=HYPERLINK(1)", steps=2)
     rows = list(csv.reader(io.StringIO(charts.csv_text(["=HYPERLINK(1)"]))))
     assert not [cell for row in rows for cell in row if cell[:1] in ("=", "+", "@")]
+
+
+def test_without_a_run_every_button_says_that_none_is_chosen(home, page):
+    pressed = Pressed(page, eval_run=None, eval_name="other")
+    for button in ("eval_keep", "eval_rename"):
+        pressed["eval_said"] = ""
+        [event] = pressed.events(button, "click")
+        next(pressed.begin(event))
+        assert "No run is chosen" in str(pressed["eval_said"]), button
+    for button in ("eval_notebook", "eval_png", "eval_csv"):
+        pressed["eval_shown"] = []
+        with pytest.raises(gr.Error, match="No run is chosen"):
+            pressed.do(button)
 
 
 def test_only_what_differs_is_compared(home):

@@ -32,6 +32,8 @@ class Writing:
     """Where a message is written, and the buttons below."""
 
     box: gr.Textbox
+    taken: gr.Textbox
+    """The text that is being answered, as it stood in the box, beside something that no other one has."""
     send: gr.Button
     stop: gr.Button
     retry: gr.Button
@@ -111,7 +113,7 @@ class ChatFields:
         components: dict[str, Component] = {
             **{f"bot_{number}": side.bot for number, side in enumerate(self.sides)},
             **{f"facts_{number}": side.facts for number, side in enumerate(self.sides)},
-            "box": self.writing.box,
+            "taken": self.writing.taken,
             "send": self.writing.send,
             "stop": self.writing.stop,
             "said": self.said,

@@ -1,5 +1,6 @@
 """What happens in the Chat tab: plain functions from the values of its fields to what it shows next."""
 
+import json
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
@@ -15,7 +16,7 @@ from studio.chat_tab.settings import SETTINGS, ChatSettings, chat_code
 from studio.chat_tab.state import SIDES, Chat
 from studio.models.zero_gpu import Models
 from studio.parts import html
-from studio.parts.events import update_of
+from studio.parts.events import another, update_of
 from studio.space import visitor_limits
 from studio.space.access import for_visitors, is_visitor
 
@@ -24,7 +25,7 @@ STREAM = (
     "facts_0",
     "bot_1",
     "facts_1",
-    "box",
+    "taken",
     "send",
     "stop",
     "said",
@@ -52,8 +53,9 @@ class ChatHandlers:
     @for_visitors
     def send(self, chat_id: str, text: str, editing: int | None, *form: Any) -> Iterator[tuple[Update, ...]]:
         """Answer a message; one that replaces an earlier one takes away what came after that."""
-        chat = Chat.load(chat_id or Chat.new_id())
-        yield from self._answer(chat, whole(text or "", "").strip(), editing, ChatSettings(*form))
+        text = whole(text or "", "")
+        chat, taken = Chat.load(chat_id or Chat.new_id()), json.dumps([another(), text])
+        yield from self._answer(chat, text.strip(), editing, ChatSettings(*form), taken=taken)
 
     @for_visitors
     def retry(self, chat_id: str, *form: Any) -> Iterator[tuple[Update, ...]]:
@@ -66,18 +68,18 @@ class ChatHandlers:
         yield from self._answer(chat, chat.turns[-1].user, len(chat.turns) - 1, settings)
 
     def _answer(
-        self, chat: Chat, text: str, replaced: int | None, settings: ChatSettings
+        self, chat: Chat, text: str, replaced: int | None, settings: ChatSettings, **shown: Update
     ) -> Iterator[tuple[Update, ...]]:
-        """The whole stream of updates. ValueError, before the first of them, where no reply can be begun."""
+        """The whole stream of updates, the first with `shown`. ValueError before it, where no reply can be begun."""
         try:
-            yield from self._answered(chat, text, replaced, settings)
+            yield from self._answered(chat, text, replaced, settings, shown)
         except ValueError:
             if not self.replies.is_answering(chat.id, text):
                 raise
             yield _stream()  # the second click of two, before or after the first one has emptied the box
 
     def _answered(
-        self, chat: Chat, text: str, replaced: int | None, settings: ChatSettings
+        self, chat: Chat, text: str, replaced: int | None, settings: ChatSettings, shown: dict[str, Update]
     ) -> Iterator[tuple[Update, ...]]:
         if not text:
             raise ValueError("Write a message first.")
@@ -86,7 +88,7 @@ class ChatHandlers:
             answers = self.replies.answer(chat, text, replaced, settings.models(), settings.sampling(), dtype)
             chat.settings = asdict(settings)
             first = next(answers)
-            shown = {"box": "", "said": "", "editing": None, "picked": None, "seed": settings.seed, "chat_id": chat.id}
+            shown |= {"said": "", "editing": None, "picked": None, "seed": settings.seed, "chat_id": chat.id}
             yield _stream(**shown, **_sides(chat, first), **_buttons(is_writing=True))
             yield from self._shown(chat, answers, settings)
 

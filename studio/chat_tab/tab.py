@@ -100,13 +100,14 @@ def _writing() -> Writing:
         )
         send = gr.Button("Send", variant="primary", elem_id="chat_send", scale=0, min_width=84)
         stop = gr.Button("Stop", variant="stop", elem_id="chat_stop", scale=0, min_width=84, visible=False)
+    taken = gr.Textbox(visible="hidden", elem_id="chat_taken")
     with gr.Row(elem_classes="buttons"):
         retry, edit, clear = (
             _button("Retry", "retry"),
             _button("Edit my message", "edit", 130),
             _button("Clear", "clear"),
         )
-    return Writing(box, send, stop, retry, edit, clear)
+    return Writing(box, taken, send, stop, retry, edit, clear)
 
 
 def _settings(both: gr.Checkbox, model_0: gr.Dropdown, model_1: gr.Dropdown) -> SettingsFields:

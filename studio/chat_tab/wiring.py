@@ -34,6 +34,13 @@ _IS_OPEN = """(_, ...rest) => {
 }"""
 """Puts before the other inputs whether the tab is the one that is seen."""
 
+_TAKE = """(taken, box) => {
+    const text = taken ? JSON.parse(taken)[1] : ''
+    const whole = box.replace(/\\p{Surrogate}/gu, '')  // half an emoji does not reach the app
+    return whole.startsWith(text) ? whole.slice(text.length).trimStart() : box
+}"""
+"""Takes the message that is being answered out of the box, in the browser: what was typed behind it by then stays."""
+
 _FOCUS_BOX = "() => document.querySelector('#chat_box textarea').focus()"
 _FOCUS_CORRECTION = "() => document.querySelector('#chat_corrected textarea')?.focus()"
 
@@ -77,6 +84,7 @@ def _wire_writing(fields: ChatFields, handlers: ChatHandlers, models: ModelHandl
     sent = gr.on([writing.send.click, writing.box.submit], noted(handlers.send, said), message, **stream)
     for side in fields.sides:
         sent = sent.then(noted(models.about, side.about), side.model, side.about, **QUIET)
+    writing.taken.change(None, [writing.taken, writing.box], writing.box, js=_TAKE, **QUIET)
     retried = writing.retry.click(noted(handlers.retry, said), fields.known, **stream)
     writing.stop.click(handlers.stop, fields.chat_id, said, **AT_ONCE)
     cleared = gr.on(

@@ -1,5 +1,6 @@
 """Replies of one and of two models in the Chat tab: sent, stopped, refused, tried again and edited."""
 
+import json
 import threading
 import time
 
@@ -23,10 +24,19 @@ def test_one_model_answers(models):
     assert name == "pretrained/one"
     assert messages == [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hello"}]
     assert values == {"max_tokens": 64, "temperature": 0.7, "top_k": 50, "seed": 4}
-    assert (updates[0]["box"], updates[0]["stop"].visible, updates[0]["send"].visible) == ("", True, False)
+    assert (updates[0]["stop"].visible, updates[0]["send"].visible) == (True, False)
     assert (updates[-1]["stop"].visible, updates[-1]["send"].visible) == (False, True)
     assert "30 tokens · 60.0 tokens/s" in updates[-1]["facts_0"]
     assert "load_model('pretrained/one', step=7)" in updates[-1]["code"]
+
+
+def test_only_the_message_that_is_answered_is_taken_out_of_the_box(models):
+    handlers = ChatHandlers(models)
+    taken = [run(handlers.send(ID, " Hello ", None, *chosen()))[0]["taken"] for _ in range(2)]
+    assert [json.loads(one)[1] for one in taken] == [" Hello "] * 2
+    assert taken[0] != taken[1]  # the same message a second time is a change, too
+    assert run(handlers.retry(ID, *chosen()))[0]["taken"] == gr.skip()
+    assert "box" not in STREAM  # which only the browser knows by then
 
 
 def test_two_models_answer_the_same_each_from_its_own_past(models):

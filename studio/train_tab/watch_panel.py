@@ -9,7 +9,7 @@ import gradio as gr
 from nanochat_core.runs.run import Run
 from studio.context import Context, wish
 from studio.parts import html
-from studio.parts.events import AT_ONCE, QUIET, noted
+from studio.parts.events import AT_ONCE, QUIET, noted, update_of
 from studio.parts.showcode import show_code
 from studio.runs import launching, live, stops
 from studio.train_tab import before_start
@@ -89,7 +89,7 @@ def poll(tag: str, seen: list[Any]) -> list[Any]:
     was = seen if len(seen) == len(now) else [None] * len(now)
     shown = _shown(view) if now[0] != was[0] else [gr.skip()] * 8
     queue = [waiting, gr.Button(visible=bool(waiting))] if now[1] != was[1] else [gr.skip()] * 2
-    runs = gr.update(choices=before_start.run_choices()) if now[2] != was[2] else gr.skip()
+    runs = _runs(tag) if now[2] != was[2] else gr.skip()
     return [*shown, *queue, runs, gr.skip() if now == seen else now]
 
 
@@ -104,6 +104,12 @@ def _shown(view: live.View) -> list[Any]:
         gr.Row(visible=view.has_model),
         before_start.watch_code(view.tag) if view.tag else "",
     ]
+
+
+def _runs(tag: str) -> Any:
+    """The list of runs as it is now; one that is gone is no longer chosen."""
+    choices = before_start.run_choices()
+    return update_of(tag, tag if tag in [value for _, value in choices] else "", choices=choices)
 
 
 def ask_for(place: str, tag: str) -> list[str]:

@@ -109,3 +109,28 @@ def test_a_session_holds_one_component_for_each_field_however_often_it_polls(ans
     asyncio.run(ticks())
     assert set(state.blocks_config.blocks) == before
     assert len(state.config_values) == len(before)
+
+
+@pytest.mark.parametrize("make", [gr.Dropdown, gr.Radio])
+def test_what_was_chosen_and_is_gone_from_its_list_reaches_the_handler(make):
+    """A run that is deleted elsewhere stays chosen on the page that looks at it, whose clock goes on."""
+    lists, told = iter([["a", "b"], ["a"], ["a"]]), []
+
+    def tick(*chosen):
+        told.append(chosen)
+        return make(choices=next(lists)), gr.skip()
+
+    with Page() as page:
+        fields, clock = [make(["a"], value="a"), make(["x", "y"], value="x")], gr.Timer(1)
+        clock.tick(tick, fields, fields)
+    state = SessionState(page)
+    (event,) = page.default_config.fns.values()
+
+    async def ticks():
+        for chosen in ("a", "b", "b"):
+            await page.process_api(event, [chosen, "x"], state=state)
+        with pytest.raises(gr.Error, match="not in the list"):
+            await page.process_api(event, ["a", "z"], state=state)
+
+    asyncio.run(ticks())
+    assert told == [("a", "x"), ("b", "x"), ("b", "x")]

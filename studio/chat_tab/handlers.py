@@ -55,6 +55,8 @@ class ChatHandlers:
         """Answer a message; one that replaces an earlier one takes away what came after that."""
         text = whole(text or "", "")
         chat, taken = Chat.load(chat_id or Chat.new_id()), json.dumps([another(), text])
+        if editing is not None and editing >= len(chat.turns):
+            editing = None  # another window has cleared the chat: there is nothing to replace
         yield from self._answer(chat, text.strip(), editing, ChatSettings(*form), taken=taken)
 
     @for_visitors

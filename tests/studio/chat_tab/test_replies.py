@@ -164,6 +164,15 @@ def test_an_edited_message_takes_the_place_of_all_that_came_after(models):
     assert handlers.edit(ID, None)[:2] == ("Two, please", 1)
 
 
+def test_an_edited_message_that_was_cleared_elsewhere_is_sent_as_a_new_one(models):
+    handlers = ChatHandlers(models)
+    run(handlers.send(ID, "One", None, *chosen()))
+    turn = handlers.edit(ID, None)[1]
+    handlers.clear(ID)
+    run(handlers.send(ID, "One, please", turn, *chosen()))
+    assert said() == ["One, please", "Good day."]
+
+
 def test_a_tool_call_is_a_fold_and_part_of_what_the_model_sees_next(models):
     call = ToolCall("2*3", "6")
     refused = ToolCall("import os", None)

@@ -1,6 +1,6 @@
 """`runs`: list, show, stop or resume training runs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import tyro
@@ -22,6 +22,8 @@ class RunsCommand:
     """Name of the run."""
     nproc: int | None = None
     """resume: number of processes; without it as many as before."""
+    memory: str | None = None
+    """resume: another memory mode, such as layerwise; the result stays the same."""
 
 
 def run(arguments: list[str]) -> int:
@@ -34,7 +36,7 @@ def run(arguments: list[str]) -> int:
         if not known:
             tell(f"There is no run yet: `{PROGRAM} finetune --data_path FILE` makes one.")
         return 0
-    actions = {"show": _show_run, "stop": _stop_run, "resume": lambda run: _resume_run(run, options.nproc)}
+    actions = {"show": _show_run, "stop": _stop_run, "resume": lambda run: _resume_run(run, options)}
     if options.action not in actions:
         raise ValueError(f"There is no action '{options.action}' for runs. Use list, show, stop or resume.")
     if options.tag is None:
@@ -82,13 +84,18 @@ def _stop_run(run: Run) -> int:
     return 0 if not report.alive else 1
 
 
-def _resume_run(run: Run, nproc: int | None) -> int:
+def _resume_run(run: Run, options: RunsCommand) -> int:
     if run.is_remote():
+        if options.nproc is not None or options.memory is not None:
+            raise ValueError(f"Run '{run.tag}' trains on a rented machine as it began: leave --nproc and --memory out.")
         from nanochat_core.cli.remote import run as remote  # the hub's client takes half a second to load
 
         return remote(["resume", run.tag])
-    processes = nproc if nproc is not None else int(run.read_launch().get("nproc", 1))
-    with_files_as_they_were(run, run.settings(), tell)  # here it is read; the training says it in a log
-    start_run(run.settings(), nproc=processes, resume=True)
+    processes = options.nproc if options.nproc is not None else int(run.read_launch().get("nproc", 1))
+    settings = run.settings()
+    if options.memory is not None:
+        settings = replace(settings, memory=options.memory)
+    with_files_as_they_were(run, settings, tell)  # here it is read; the training says it in a log
+    start_run(settings, nproc=processes, resume=True)
     say(f"Run '{run.tag}' is resumed in the background. Watch it: python -m nanochat_core runs show {run.quoted}")
     return 0

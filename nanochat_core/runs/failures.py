@@ -61,7 +61,9 @@ _KNOWN = (
     (
         r"CUDA out of memory|OutOfMemoryError|MPS backend out of memory|CUBLAS_STATUS_ALLOC_FAILED",
         "{who} ran out of memory on its device.",
-        "Use a smaller device_batch_size (the result stays the same) or a smaller max_seq_len, under a new output_tag.",
+        "Resume with `python -m nanochat_core runs resume {tag} --memory layerwise` (or offloaded, offloaded_all: each "
+        "takes less; the result stays the same), or use a smaller device_batch_size or max_seq_len under a new "
+        "output_tag.",
         _less_memory,
     ),
     (

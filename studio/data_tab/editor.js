@@ -33,7 +33,7 @@ function kept() {
   try {
     const before = JSON.parse(sessionStorage.getItem(KEPT) ?? "[]");
     sessionStorage.removeItem(KEPT);
-    return new Map(before);
+    return new Map(before.map(([name, one]) => [name, { ...one, isLate: true }])); // not of the fields that are shown now
   } catch {
     return new Map(); // a browser that keeps nothing for a page inside another site's
   }
@@ -52,6 +52,7 @@ editor.flush = () => (editor.sending ??= send().finally(() => (editor.sending = 
 async function send() {
   let failures = 0;
   let sent = false;
+  let isLate = false;
   while (editor.waiting.size) {
     const [{ session, row }] = editor.waiting.values();
     const batch = [...editor.waiting].filter(([, one]) => one.session === session && one.row === row);
@@ -67,6 +68,7 @@ async function send() {
       continue;
     }
     sent = true;
+    isLate ||= batch.some(([, one]) => one.isLate);
     for (const [name, one] of batch) {
       const known = editor.fields.get(name);
       if (known) Object.assign(known, { before: one.text, version: answer.version ?? 0 });
@@ -77,7 +79,7 @@ async function send() {
     const place = element.querySelector("#data-row-problems");
     if (place && answer.problems !== undefined && shown.row === row) place.innerHTML = answer.problems;
   }
-  if (sent && failures && shown.session) trigger("act", { act: "found-again", session: shown.session, row: shown.row });
+  if (sent && (failures || isLate) && shown.session) trigger("act", { act: "found-again", session: shown.session, row: shown.row });
   else if (sent) trigger("typed");
 }
 
@@ -114,13 +116,19 @@ function sign(label, id, what, kind, disabled = false) {
 
 // Drawing
 
+// What was typed into this field by another name, before the page was loaded again.
+function left(turn, text) {
+  const isHere = (one) => one.session === shown.session && one.row === shown.row && one.turn === turn.turn && one.part === text.part;
+  return [...editor.waiting.values()].find((one) => isHere(one) && one.before === text.text);
+}
+
 function field(turn, text) {
   const known = editor.fields.get(text.name);
   const before = { session: shown.session, row: shown.row, turn: turn.turn, part: text.part, before: text.text };
   const isNewer = known && known.version > shown.version; // drawn from what the app knew before the last keys
   editor.fields.set(text.name, isNewer ? { ...before, before: known.before, version: known.version } : { ...before, version: shown.version });
   const area = make("textarea", { rows: 1, "aria-label": text.label, "data-name": text.name, spellcheck: "true" });
-  area.value = editor.waiting.get(text.name)?.text ?? (isNewer ? known.before : text.text);
+  area.value = (editor.waiting.get(text.name) ?? left(turn, text))?.text ?? (isNewer ? known.before : text.text);
   area.addEventListener("input", () => typed(area));
   return area;
 }
@@ -222,9 +230,10 @@ function draw() {
     field.focus({ preventScroll: true });
     field.setSelectionRange(at.from, at.to);
   } else if (focusedId) document.getElementById(focusedId)?.focus({ preventScroll: true });
+  // What was typed before the page was loaded again: sent sooner, it could be drawn over with what the app had then.
+  if (shown.session && editor.waiting.size) editor.flush().catch(() => {});
 }
 
 editor.store = (told) => server.store(told);
 watch("value", draw);
 draw();
-editor.flush().catch(() => {}); // what was typed before the page was loaded again

@@ -152,13 +152,25 @@ def test_the_last_words_on_the_terminal_are_what_failed_and_what_to_do(start, co
     words = ["--data_path", config.data_path, "--model_tag", "tiny", "--output_tag", "mine"]
     assert main(["finetune", *words, "--nproc", "2"]) == 1
     said = capsys.readouterr().err
-    assert said.startswith("Error: Process 1 of the training (rank 1) ran out of memory on its device. Use a smaller ")
+    assert said.startswith("Error: Process 1 of the training (rank 1) ran out of memory on its device. Resume with ")
+    assert "runs resume mine --memory layerwise" in said
     log = Run.open("mine").log_file
     log.write_text("Traceback (most recent call last)\n")
     assert main(["runs", "show", "mine"]) == 0
     shown = capsys.readouterr().out
     assert "Traceback" not in shown
     assert f"log: {log}" in shown
+
+
+def test_a_run_is_resumed_in_another_memory_mode(start, monkeypatch, capsys):
+    start("fail:RuntimeError: CUDA out of memory. Tried to allocate 2.00 GiB").wait(60)
+    monkeypatch.setattr("nanochat_core.cli.runs.start_run", partial(start_run, worker="fake_worker"))
+    assert main(["runs", "resume", "mine", "--memory", "swapped"]) == 2
+    assert "memory is 'swapped': use auto or one of plain" in capsys.readouterr().err
+    assert Run.open("mine").settings().memory == "auto"
+    assert main(["runs", "resume", "mine", "--memory", "offloaded"]) == 0
+    assert Run.open("mine").settings().memory == "offloaded"
+    Run.open("mine").wait(60)
 
 
 def test_what_the_trainer_said_stays_and_silence_is_a_failure(start):

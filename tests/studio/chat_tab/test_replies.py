@@ -16,6 +16,12 @@ from tests.support.pressed import Pressed
 NOTHING = dict.fromkeys(STREAM, gr.skip())
 
 
+def finish_writing() -> None:
+    """Wait until what was left has been saved, which may be after the test that left it."""
+    for thread in [one for one in threading.enumerate() if one.name.startswith("reply-")]:
+        thread.join(10)
+
+
 def test_one_model_answers(models):
     updates = run(ChatHandlers(models).send(ID, " Hello ", None, *chosen(system="Be kind.", seed=4)))
     assert said() == ["Hello", "Good day."]
@@ -89,8 +95,7 @@ def test_a_closed_page_stops_the_model(models):
     time.sleep(0.1)
     stream.close()  # and opened again at once: what was said is there
     assert "word" in str(ChatHandlers.restore(handlers, ID, *chosen())[1])
-    for thread in [one for one in threading.enumerate() if one.name.startswith("reply-")]:
-        thread.join(10)
+    finish_writing()
     assert models.stopped == 1
     models.words = ["Yes"]
     run(handlers.send(ID, "Again", 0, *chosen()))
@@ -107,6 +112,7 @@ def test_a_second_message_while_one_is_answered_is_refused(models):
     assert run(handlers.send(ID, "", None, *chosen())) == run(handlers.send(ID, " Hi ", None, *chosen())) == [NOTHING]
     assert run(handlers.retry(ID, *chosen())) == [NOTHING]  # of two clicks the second changes nothing
     first.close()
+    finish_writing()
     assert [turn.user for turn in Chat.load(ID).turns] == ["Hi"]
 
 

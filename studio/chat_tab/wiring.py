@@ -34,6 +34,20 @@ _IS_OPEN = """(_, ...rest) => {
 }"""
 """Puts before the other inputs whether the tab is the one that is seen."""
 
+_DRAFT = """(box) => {
+    const key = 'nanochat-studio-draft'
+    let kept = ''
+    try {
+        kept = sessionStorage.getItem(key) ?? ''
+    } catch {}  // a browser that keeps nothing for a page inside another site's
+    addEventListener('pagehide', () => {
+        const field = document.querySelector('#chat_box textarea')  // not there before the tab is opened
+        sessionStorage.setItem(key, field ? field.value : kept)
+    })
+    return box || kept
+}"""
+"""What was not sent yet is there again when the page is loaded again, as gradio does by itself after a restart."""
+
 _TAKE = """(taken, box) => {
     const text = taken ? JSON.parse(taken)[1] : ''
     const whole = box.replace(/\\p{Surrogate}/gu, '')  // half an emoji does not reach the app
@@ -64,6 +78,7 @@ def _wire_page(fields: ChatFields, handlers: ChatHandlers, models: ModelHandlers
     restored = context.page.load(
         handlers.restore, fields.known, [fields.chat_id, *fields.shown, *settings.all], js=_OWN_ID, **QUIET
     )
+    restored.then(None, fields.writing.box, fields.writing.box, js=_DRAFT, **QUIET)
     restored.then(handlers.follow, fields.known, fields.stream, **UNLIMITED)
     restored.then(handlers.code, fields.known, fields.code, **QUIET)
     for side in fields.sides:

@@ -154,8 +154,10 @@ def _rows(text: io.TextIOWrapper, name: str) -> Iterator[Row]:
     else:
         reader = _reader(_noted(chain([first], text), raw), separator := _separator(first))
     columns = [column.strip() for column in next(reader, [])]
+    if not any(columns):
+        raise Unusable(f"{name} holds no table: it is blank.", "Export it again, with the names of its columns.")
     if not columns_read(columns) and not any(plain(column) in TEXTS for column in columns):
-        listed = ", ".join(columns[:8]) or "none"
+        listed = ", ".join(columns[:8])
         raise Unusable(f"{name} has the columns {listed}.", _REMEDY)
     if twice := _twice(columns):
         raise Unusable(f"{name} cannot be read.", f"{twice}.")

@@ -1,11 +1,13 @@
 """Tables of any program: what is read, what is left out and said, and what is no table."""
 
+import io
 import json
 
 import pytest
 
 from nanochat_core.data.conversations import check, load_conversations
 from nanochat_core.data.file_kinds import foreign_kind
+from nanochat_core.data.formats.table import rows_of
 from nanochat_core.data.repair.file import fix_file
 from tests.support.tiny import tiny_tokenizer
 
@@ -102,6 +104,12 @@ def test_a_title_above_the_names_is_named_once(tmp_path):
     assert "the names of its columns (question, answer) are not at its top" in problem.message
     with pytest.raises(ValueError, match="Remove the lines above them"):
         fix_file(path, tmp_path / "out.jsonl")
+
+
+@pytest.mark.parametrize("content", [b"", b"\n \n", b",,\n,,\n"])
+def test_a_blank_table_is_said_to_be_blank(content):
+    with pytest.raises(ValueError, match=r"mine\.csv holds no table: it is blank\. Export it again"):
+        list(rows_of(io.BytesIO(content), "mine.csv"))
 
 
 def test_verdicts_and_marks_of_a_table_are_meant(fixed, tmp_path):

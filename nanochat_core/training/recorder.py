@@ -297,7 +297,9 @@ class Recorder:
 
     def save(self, setup: Setup, progress: Progress, val_loss: float | None) -> None:
         """Leave a checkpoint to resume from. val_loss: the newest, None before there is any."""
-        meta = {"val_loss": val_loss, "user_config": self.config.to_dict(), "base_model": self.config.base_name}
+        asked = self.config.to_dict()
+        asked["data_path"] = self.run.record()["settings"]["data_path"]  # also where the run's own copy is trained on
+        meta = {"val_loss": val_loss, "user_config": asked, "base_model": self.config.base_name}
         meta |= self._noted_base
         started = time.monotonic()
         self._saver.save(setup.model, setup.mode, progress, meta)

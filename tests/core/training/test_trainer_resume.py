@@ -283,6 +283,8 @@ def test_a_run_whose_data_was_edited_or_deleted_meanwhile_resumes_with_what_it_b
     assert (run.path / "data.jsonl").read_text() == "a person's own copy"
     assert "it is trained on its own copy" in capsys.readouterr().out
     assert not run.unpacked_data_file.exists()
+    newest = max(run.path.glob("meta_*.json"))
+    assert json.loads(newest.read_text())["user_config"]["data_path"] == config.data_path
 
 
 def test_changed_data_of_which_there_is_no_copy_is_not_resumed_on(config, monkeypatch):

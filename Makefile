@@ -62,10 +62,9 @@ app: install
 chat-web: install
 	$(VENV)/bin/python app.py --tab chat
 
-# The browser comes first: where it cannot be installed, that is said before anything else is waited for. Three at once,
-# also on two cores: many tests wait for processes of their own.
+# The browser comes first: where it cannot be installed, that is said before anything else is waited for.
 test: chromium emulator lint types layers
-	$(VENV)/bin/python -m pytest -n 3 --ignore=tests/e2e $(PYTEST)
+	$(VENV)/bin/python -m pytest -n 2 --ignore=tests/e2e $(PYTEST)
 	$(VENV)/bin/python -m pytest tests/e2e
 
 # What to run before each commit, in about a minute: all but the tests that start processes or a browser.

@@ -122,7 +122,8 @@ def test_whatever_ends_a_training_in_a_terminal_its_last_words_are_a_sentence(co
     assert "Traceback" in run.log_file.read_text()
     with pytest.raises(type(error)) as told:  # and a notebook ends its own traceback with it
         finetune(changed(config, output_tag="other"))
-    assert told.value.__notes__[-1].endswith(f"{status.error} {status.remedy}")
+    other = Run.open("other").status()
+    assert told.value.__notes__[-1].endswith(f"{other.error} {other.remedy}")
 
 
 @pytest.mark.parametrize("changes", [{"matrix_lr": 0.5}, {"num_iterations": 80}, {"model_tag": "other"}, {"seed": 7}])

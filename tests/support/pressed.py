@@ -84,3 +84,16 @@ class Pressed:
             for name, known in (("visible", self.shown), ("choices", self.choices)):
                 if name in changes and field.elem_id:
                     known[field.elem_id] = changes[name]
+
+
+def seen_by_another(page: gr.Blocks, button: str, said: str, **values: Any) -> tuple[Pressed, Iterator[None]]:
+    """(another page, what it shows by its load, begun) of a task whose own page is gone; `said` shows how far it is."""
+    first = Pressed(page, **values)
+    begun = first.begin(first.events(button, "click")[0])
+    next(begun)
+    begun.close()
+    second = Pressed(page, **values)
+    [event] = second.loading(said)
+    watching = second.begin(event)
+    next(watching)
+    return second, watching

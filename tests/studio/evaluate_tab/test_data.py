@@ -10,7 +10,7 @@ from nanochat_core.system.files import sha256_of, write_json
 from studio.evaluate_tab import data_panel
 from studio.evaluate_tab.asking import Asking, Task
 from tests.support.chatting import A, B, install_fake_models
-from tests.support.pressed import Pressed
+from tests.support.pressed import Pressed, seen_by_another
 from tests.support.tiny import write_conversations
 
 LOSSES = {"pretrained/one": 1.0, "pretrained/two": 1.5}
@@ -118,18 +118,11 @@ def test_what_is_chosen_meanwhile_is_what_is_shown_and_who_comes_second_may_stop
 
 def test_a_page_that_is_opened_meanwhile_shows_it_to_its_end_and_then_the_proof(path, page, models):
     models.go_on.clear()
-    first = Pressed(page, eval_model=A, eval_other=B, eval_data=str(path))
-    measuring = first.begin(first.events("eval_measure", "click")[0])
-    next(measuring)
-    measuring.close()  # the page is gone
-    second = Pressed(page, eval_model=A, eval_other=B, eval_data=str(path))
-    [event] = second.loading("eval_data_said")
-    watching = second.begin(event)
-    next(watching)
-    assert "conversation 20 of 40" in second["eval_data_said"]
-    assert second.shown["eval_measure_stop"]
+    chosen = {"eval_model": A, "eval_other": B, "eval_data": str(path)}
+    seen, watching = seen_by_another(page, "eval_measure", "eval_data_said", **chosen)
+    assert "conversation 20 of 40" in seen["eval_data_said"]
+    assert seen.shown["eval_measure_stop"]
     models.go_on.set()
     list(watching)
-    assert second["eval_data_said"] == ""
-    assert not second.shown["eval_measure_stop"]
-    assert "0.5000 lower" in second["eval_data_proof"]
+    assert (seen["eval_data_said"], seen.shown["eval_measure_stop"]) == ("", False)
+    assert "0.5000 lower" in seen["eval_data_proof"]

@@ -18,7 +18,7 @@ from studio.evaluate_tab.proof_panel import ProofHandlers
 from studio.models.choices import pair_of
 from tests.e2e.invented import invent_run
 from tests.support.chatting import A, B, install_fake_models
-from tests.support.pressed import Pressed
+from tests.support.pressed import Pressed, seen_by_another
 
 EVIL = "<img src=x onerror=alert(1)>"
 ONE, TWO = ("pretrained/one", 7), ("pretrained/two", 7)
@@ -239,21 +239,14 @@ def test_the_answer_to_a_long_task_is_of_what_is_chosen_by_then(file, page, slow
 
 
 def test_a_page_that_is_opened_meanwhile_shows_it_to_its_end_and_then_the_proof(file, page, slow):
-    first = Pressed(page, eval_model=A, eval_other=B, eval_questions=str(file))
-    asking = first.begin(first.events("eval_ask", "click")[0])
-    next(asking)
-    asking.close()  # the page is gone
-    second = Pressed(page, eval_model=A, eval_other=B, eval_questions=str(file))
-    [event] = second.loading("eval_asking")
-    watching = second.begin(event)
-    next(watching)
-    assert "question 5 of 10" in second["eval_asking"]
-    assert second.shown["eval_stop"]
+    chosen = {"eval_model": A, "eval_other": B, "eval_questions": str(file)}
+    seen, watching = seen_by_another(page, "eval_ask", "eval_asking", **chosen)
+    assert "question 5 of 10" in seen["eval_asking"]
+    assert seen.shown["eval_stop"]
     slow.go_on.set()
     list(watching)
-    assert second["eval_asking"] == ""
-    assert not second.shown["eval_stop"]
-    assert "8 learnt, 1 lost" in second["eval_proof"]
+    assert (seen["eval_asking"], seen.shown["eval_stop"]) == ("", False)
+    assert "8 learnt, 1 lost" in seen["eval_proof"]
 
 
 def test_the_rows_behind_a_reply_do_not_come_after_another_choice(page):
